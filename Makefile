@@ -1,0 +1,62 @@
+# make figures    set up, run every notebook at its quick default, file figures and tables under figures/quick/
+# make test       set up, run the tests and the notebooks under nbval
+# PIP_ARGS        extra arguments for pip, PYTHON the interpreter that makes .venv, JOBS notebooks at a time
+
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= 1
+PIP_ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: help setup figures figures-full test test-slow lint lab pretrain clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make setup         make $(VENV) and install classvec_lab with its tools (about 2 minutes)"
+	@echo "make figures       every notebook at its quick default -> figures/quick/"
+	@echo "make figures-full  every notebook at its published settings -> figures/ and its gallery page"
+	@echo "make test          tests, and the notebooks under nbval"
+	@echo "make test-slow     full-length statistical checks"
+	@echo "make lint          ruff, and notebooks without outputs"
+	@echo "make lab           JupyterLab in notebooks/"
+	@echo "make pretrain      train the built-in model again (about half an hour)"
+	@echo "make clean         remove $(VENV), caches and quick figures"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "make: no '$(PYTHON)' on this machine; install Python 3.11 or newer, or say make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: classvec_lab needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1); say make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: '$(PYTHON)' lacks the venv module (on Debian and Ubuntu: apt-get install python3-venv)"; exit 1; }
+	@echo "[setup 1/2] making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "[setup 2/2] installing classvec_lab and its tools (1.6 GB on disk, 1 to 3 minutes)"
+	@$(BIN)/python -m pip install --disable-pip-version-check -q --progress-bar on $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+figures: setup
+	$(BIN)/classvec run --jobs $(JOBS)
+
+figures-full: setup
+	$(BIN)/classvec run --full --jobs $(JOBS)
+
+test: setup
+	CLASSVEC_FIGURES=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax tests notebooks
+
+test-slow: setup
+	$(BIN)/python -m pytest -m slow tests
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir notebooks
+
+pretrain: setup
+	$(BIN)/classvec pretrain
+
+clean:
+	rm -rf $(VENV) figures/quick data/cache build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,66 @@
+"""Corruptions as transforms: snow and a written label, for images of any size.
+
+Both leave what they are given untouched and return a new RGB image of the same size, so that a
+clean image and its corrupted version are a pair.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+SNOW = (236, 240, 247)
+PAPER, INK = 245, 25
+STRIP = 4  # the label covers 1 / STRIP of the height, and a letter 1 / STRIP of the width
+
+
+def snow(image: Image.Image, rng: np.random.Generator, *, strength: float = 1.0) -> Image.Image:
+    """Falling snow: a white veil over the whole image, then flakes of random size and place.
+
+    `strength` scales the veil and the number of flakes: 0 changes nothing, 1 hides about half of
+    the contrast. Raises ValueError outside 0..1.5.
+    """
+    if not 0 <= strength <= 1.5:
+        raise ValueError(f"snow strength must lie in 0..1.5, got {strength!r}")
+    if strength == 0:
+        return image.copy()
+    width, height = image.size
+    u = rng.random(2)
+    veil = strength * (0.40 + 0.20 * u[0])
+    image = Image.blend(image, Image.new("RGB", image.size, SNOW), min(veil, 0.95))
+    n_flakes = int(strength * (25 + 30 * u[1]))
+    flakes = Image.new("L", (2 * width, 2 * height))
+    draw = ImageDraw.Draw(flakes)
+    scale = 2 * max(width, height) / 32
+    for x, y, r in rng.random((n_flakes, 3)).tolist():
+        r = scale * (0.35 + 0.75 * r)
+        x, y = 2 * width * x, 2 * height * y
+        draw.ellipse((x - r, y - r, x + r, y + r), fill=255)
+    image.paste(SNOW, (0, 0), flakes.reduce(2))
+    return image
+
+
+@lru_cache(maxsize=4096)
+def _label(word: str, width: int, height: int) -> Image.Image:
+    """The paper strip (width × height) with `word` in capitals, each letter centred in its own cell."""
+    over = 4
+    strip = Image.new("L", (over * width, over * height), PAPER)
+    draw = ImageDraw.Draw(strip)
+    cell = over * width / max(STRIP, len(word))
+    font = ImageFont.load_default(size=min(over * height, 1.1 * cell) * 1.1)
+    for i, letter in enumerate(word.upper()):
+        draw.text(((i + 0.5) * cell, over * height / 2), letter, fill=INK, font=font, anchor="mm")
+    return strip.reduce(over).convert("RGB")
+
+
+def label(image: Image.Image, word: str) -> Image.Image:
+    """A paper strip along the lower edge, a quarter of the height, with `word` written on it.
+
+    An empty word gives blank paper, the control of typographic experiments. Letters stand in equal
+    cells from the left, so that on a 32-pixel image with 8-pixel patches each letter fills a patch.
+    """
+    width, height = image.size
+    image = image.copy()
+    strip = _label(word, width, max(height // STRIP, 1))
+    image.paste(strip, (0, height - strip.height))
+    return image

@@ -1,0 +1,45 @@
+"""Scikit-learn's 1,797 handwritten digits: real, tiny, and on every machine without a download."""
+
+from functools import lru_cache, partial
+
+import numpy as np
+from PIL import Image
+
+from ..files import hash_arrays
+from .base import ImageDataset
+from .splits import carve, check_split
+
+
+@lru_cache(maxsize=1)
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """Grey values (1797, 8, 8) uint8 in 0..255, and labels (1797,)."""
+    from sklearn.datasets import load_digits
+
+    images, targets = load_digits(return_X_y=True)
+    return np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), targets
+
+
+def _load(pixels: np.ndarray, i: int) -> Image.Image:
+    return Image.fromarray(pixels[i]).convert("RGB")
+
+
+def _identity(pixels: np.ndarray, indices: np.ndarray) -> object:
+    return ["digits", hash_arrays({"pixels": pixels[indices]})]
+
+
+def load_digits_dataset(*, split: str, seed: int) -> ImageDataset:
+    """The digits as 8 × 8 RGB images of ten classes "0".."9", cut 60/20/20 by class and `seed`.
+
+    Raises DatasetError for a split other than "train", "val", "test".
+    """
+    check_split("digits", split)
+    pixels, targets = _digits()
+    return ImageDataset(
+        partial(_load, pixels),
+        targets,
+        [str(digit) for digit in range(10)],
+        name="digits",
+        split=split,
+        identity=partial(_identity, pixels),
+        indices=carve(targets, split, seed),
+    )

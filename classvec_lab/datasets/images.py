@@ -1,0 +1,141 @@
+"""Image files: any format that Pillow reads becomes 8-bit RGB, and a file is identified by its bytes."""
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DatasetError, FileFormatError
+from ..files import hash_bytes, read_json, write_json
+from ..paths import cache_dir
+
+EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+_SETTLED = 2.0  # seconds: a file younger than a clock tick may change again without a new time stamp
+
+
+def to_rgb(image: Image.Image, name: object = "the image") -> Image.Image:
+    """The image as 8-bit RGB: transparency over white, 16-bit grey 0..65535 and float grey 0..1 to 0..255.
+
+    Raises DatasetError naming `name` where the values lie outside those ranges.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        image = _grey(image, name)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return image.convert("RGB")
+
+
+def _grey(image: Image.Image, name: object) -> Image.Image:
+    """Deep greyscale ("F", "I", "I;16" in either byte order) as an 8-bit image, each value rounded to the nearest."""
+    values = np.asarray(image)
+    top = 1.0 if image.mode == "F" else 65535
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= top):  # written so that NaN fails too
+        kind = "floating-point" if image.mode == "F" else "deep"
+        raise DatasetError(f"{name}: a {kind} grey image must lie in 0..{top:g}, this one spans {low:g}..{high:g}")
+    grey = np.rint(values * (255 / top)).astype(np.uint8)
+    transparent = image.info.get("transparency")  # Pillow composites no 16-bit image, hence here
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return Image.fromarray(grey)
+
+
+def _failure(path: Path, error: Exception) -> DatasetError:
+    if isinstance(error, UnidentifiedImageError):
+        what = "not an image, or damaged at its very start"
+    elif isinstance(error, OSError) and error.errno is not None:
+        what = os.strerror(error.errno).lower()
+    else:
+        what = str(error) or type(error).__name__
+    return DatasetError(f"can't read the image {path}: {what}")
+
+
+def _check_header(path: Path, data: bytes) -> None:
+    if not data:
+        raise DatasetError(f"can't read the image {path}: the file is empty")
+    try:
+        Image.open(BytesIO(data)).close()
+    except Exception as error:
+        raise _failure(path, error) from error
+
+
+def read_image(path: str | os.PathLike) -> Image.Image:
+    """The first frame of an image file as RGB, turned upright by its EXIF orientation; see `to_rgb`.
+
+    Raises DatasetError that names the file when it is missing, empty, truncated or no image.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise _failure(path, error) from error
+    _check_header(path, data)
+    # Pillow's decoders raise nearly every kind of error on damaged files: all of them mean the same here.
+    try:
+        with Image.open(BytesIO(data)) as image:
+            image.load()
+            upright = image
+            with suppress(Exception):  # an EXIF block that can't be parsed turns nothing
+                upright = ImageOps.exif_transpose(image)
+            return to_rgb(upright, path)
+    except DatasetError:
+        raise
+    except Exception as error:
+        raise _failure(path, error) from error
+
+
+def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
+    """SHA-256 (hex) of each file's bytes, files being relative to `root`; each new one's header is checked.
+
+    Remembered on disk per (path, size, modification time), so that only changed files are read again.
+    Raises DatasetError naming the first file that is missing or not an image.
+    """
+    from tqdm.auto import tqdm
+
+    root = root.resolve()
+    memo_path = cache_dir("hashes") / f"{hash_bytes(str(root).encode())}.json"
+    try:
+        memo = read_json(memo_path)
+    except (FileFormatError, OSError):
+        memo = {}  # absent or damaged: made anew
+    fresh, hashes = {}, []
+    for name in tqdm(files, desc="hashing images", unit="file", delay=2, leave=False):
+        path = root / name
+        try:
+            stat = path.stat()
+            stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
+            known, _, digest = str(memo.get(name)).rpartition(":")
+            if known != stamp:
+                data = path.read_bytes()
+                _check_header(path, data)
+                digest = hashlib.sha256(data).hexdigest()
+                if time.time() - stat.st_mtime > _SETTLED:
+                    fresh[name] = f"{stamp}:{digest}"
+        except OSError as error:
+            raise _failure(path, error) from error
+        hashes.append(digest)
+    if fresh:
+        with suppress(OSError):  # a read-only cache costs time, not the result
+            write_json(memo_path, memo | fresh)
+    return hashes
+
+
+class ImageFiles:
+    """Image files under a root, in order: `load(i)` reads one, `identity(indices)` names paths and contents."""
+
+    def __init__(self, root: Path, files: Sequence[str]):
+        self.root, self.files = root, files
+
+    def load(self, i: int) -> Image.Image:
+        return read_image(self.root / self.files[i])
+
+    def identity(self, indices: np.ndarray) -> object:
+        files = [self.files[i] for i in indices]
+        return ["files", *zip(files, content_hashes(self.root, files), strict=True)]

@@ -1,0 +1,131 @@
+"""Files that are whole or absent: atomic writing, checked safetensors with a JSON card, hashes."""
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from .errors import FileFormatError
+
+_HEADER = "classvec_lab"
+
+
+def hash_bytes(*parts: bytes) -> str:
+    """Hex SHA-256 (first 32 digits) of the parts, each with its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:32]
+
+
+def hash_json(value: object) -> str:
+    """Hash of a JSON-able value, independent of the order of keys."""
+    return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+
+
+def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
+    """Hash of named arrays: names, dtypes, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name], order="C")
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()[:32]
+
+
+@contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on any error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value: object) -> None:
+    """Write indented JSON atomically."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | os.PathLike) -> dict:
+    """Read a JSON object; raises FileFormatError naming the file."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise FileFormatError(f"{path} is not valid JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise FileFormatError(f"{path} should hold a JSON object, not a {type(value).__name__}")
+    return value
+
+
+def write_tensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], card: dict) -> None:
+    """Write named arrays and a JSON card as one safetensors file, atomically, with a checksum."""
+    from safetensors.numpy import save_file
+
+    arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    # one entry, because safetensors writes several in no fixed order
+    header = json.dumps({"card": card, "sha256": hash_arrays(arrays)}, sort_keys=True)
+    with atomic(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        save_file(arrays, temporary, metadata={_HEADER: header})
+        temporary.chmod(mode)  # safetensors makes files that only their owner can read
+
+
+def read_tensors(path: str | os.PathLike, *, kind: str | None = None) -> tuple[dict[str, np.ndarray], dict]:
+    """Read what `write_tensors` wrote: (arrays, card).
+
+    Raises FileNotFoundError, or FileFormatError when the file is truncated, altered, or its card's
+    "kind" is not `kind`.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise FileFormatError(f"{path} is damaged or not a safetensors file ({error})") from error
+    if header is None:
+        raise FileFormatError(f"{path} was not written by classvec_lab: it has no card")
+    card = header["card"]
+    if hash_arrays(arrays) != header["sha256"]:
+        raise FileFormatError(f"{path} is damaged: its contents don't match the checksum in its card")
+    if kind is not None and card.get("kind") != kind:
+        raise FileFormatError(f"{path} holds {card.get('kind')!r}, not {kind!r}")
+    return arrays, card
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any error it is removed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary.mkdir()
+    try:
+        yield temporary
+        if path.exists():
+            aside = temporary.with_suffix(".old")
+            os.replace(path, aside)
+            os.replace(temporary, path)
+            shutil.rmtree(aside)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

@@ -1,0 +1,68 @@
+"""Shared fixtures: a cache of its own for each test, a small network, and small data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from classvec_lab import Classifier, Preprocess
+from classvec_lab.datasets import ImageDataset
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHARED = REPOSITORY.parent / "shared"
+CLASSES = ("red", "green", "blue")
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    """Caches and figures of a test stay in its temporary folder."""
+    monkeypatch.setenv("CLASSVEC_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("CLASSVEC_FIGURES", str(tmp_path / "figures"))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """The folder of real images and weights beside the repository; the test is skipped where it is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("no real images and weights beside the repository")
+    return SHARED
+
+
+def coloured(n: int = 30, *, split: str = "train", classes=CLASSES, noise: float = 60.0) -> ImageDataset:
+    """Images of 8 × 8 noisy pixels, class c brightest in channel c; index decides everything."""
+
+    def load(i: int) -> Image.Image:
+        pixels = np.random.default_rng([i, len(split)]).normal(90, noise, (8, 8, 3))
+        pixels[..., i % len(classes) % 3] += 90
+        return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+    return ImageDataset(
+        load,
+        np.arange(n) % len(classes),
+        classes,
+        name="coloured",
+        split=split,
+        identity=lambda chosen: ["coloured", split, noise, chosen.tolist()],
+    )
+
+
+def small_classifier(classes=CLASSES, *, seed: int = 0, dim: int = 6, batchnorm: bool = False, preprocess=None) -> Classifier:
+    """A three-layer network on 8 × 8 images with a linear head."""
+    torch.manual_seed(seed)
+    norm = [nn.BatchNorm1d(16)] if batchnorm else []
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), *norm, nn.ReLU(), nn.Linear(16, dim))
+    preprocess = preprocess or Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
+    return Classifier(encoder, nn.Linear(dim, len(classes)), classes=classes, preprocess=preprocess)
+
+
+@pytest.fixture
+def data():
+    return coloured()
+
+
+@pytest.fixture
+def classifier():
+    return small_classifier()

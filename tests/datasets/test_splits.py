@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from classvec_lab.datasets.splits import carve, check_split, hold_out, stratified_sample
+from classvec_lab.errors import DatasetError
+
+labels = st.lists(st.integers(0, 5), min_size=1, max_size=80)
+seeds = st.integers(0, 2**40)
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels, st.integers(1, 90), seeds)
+def test_sample(targets, n, seed):
+    targets = np.array(targets)
+    chosen = stratified_sample(targets, n, seed)
+    assert len(chosen) == min(n, len(targets))
+    assert (np.diff(chosen) > 0).all()
+    classes, counts = np.unique(targets, return_counts=True)
+    share = np.array([(targets[chosen] == c).sum() for c in classes])
+    if n >= len(classes):
+        assert (share >= 1).all()
+        if (n * counts >= len(targets)).all():  # no class was lifted to one image
+            assert (np.abs(share - len(chosen) * counts / len(targets)) < 1).all()
+    assert np.array_equal(chosen, stratified_sample(targets, n, seed))
+
+
+def test_sample_is_seeded_and_balanced():
+    targets = np.arange(1000) % 10
+    one, other = stratified_sample(targets, 100, 0), stratified_sample(targets, 100, 1)
+    assert not np.array_equal(one, other)
+    assert (np.bincount(targets[one]) == 10).all()
+    assert set(one) <= set(stratified_sample(targets, 200, 0))  # a larger limit adds images
+
+
+def test_rare_classes_get_one_image_each():
+    targets = np.array([0] * 100 + [1, 2, 3])
+    assert np.bincount(targets[stratified_sample(targets, 10, 0)]).tolist() == [7, 1, 1, 1]
+
+
+def test_sample_of_nothing_is_an_error():
+    with pytest.raises(DatasetError, match="n=0"):
+        stratified_sample([0, 1], 0, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 5), min_size=2, max_size=80), st.floats(0.02, 0.98), seeds)
+def test_hold_out(targets, fraction, seed):
+    targets = np.array(targets)
+    counts = np.bincount(targets)
+    if counts.max() < 2:
+        with pytest.raises(DatasetError, match="at least 2"):
+            hold_out(targets, fraction, seed)
+        return
+    kept, held = hold_out(targets, fraction, seed)
+    assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(targets)))
+    held_counts = np.bincount(targets[held], minlength=len(counts))
+    several = counts >= 2
+    assert (held_counts[several] >= 1).all()
+    assert (held_counts[several] < counts[several]).all()
+    assert (held_counts[~several] == 0).all()
+    room = round(fraction * len(targets))
+    assert len(held) == np.clip(room, several.sum(), (counts - 1)[several].sum())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=2, max_size=80), st.floats(0.05, 0.6), seeds)
+def test_hold_out_by_group(pairs, fraction, seed):
+    targets, codes = (np.array(column) for column in zip(*pairs, strict=True))
+    groups = [("patient", int(code)) for code in codes]  # hashable, not sortable with everything, no number
+    owners = {c: set(codes[targets == c]) for c in set(targets.tolist())}
+    alone = {next(iter(o)) for o in owners.values() if len(o) == 1}
+    if set(codes.tolist()) <= alone:
+        with pytest.raises(DatasetError, match=r"too few groups: there (is|are) \d+.*at least 2"):
+            hold_out(targets, fraction, seed, groups)
+        return
+    kept, held = hold_out(targets, fraction, seed, groups)
+    assert np.array_equal(np.sort(np.concatenate([kept, held])), np.arange(len(targets)))
+    assert len(held)
+    assert not set(codes[kept]) & set(codes[held])
+    assert set(targets[kept]) == set(targets)
+    again = hold_out(targets, fraction, seed, groups)
+    assert np.array_equal(held, again[1])
+
+
+def test_groups_of_equal_size_are_held_in_proportion():
+    codes = np.arange(1000) // 10
+    targets = codes % 5
+    for fraction in (0.1, 0.2, 0.5, 0.8):
+        kept, held = hold_out(targets, fraction, 3, codes)
+        assert abs(len(held) - 1000 * fraction) <= 50
+        assert (np.bincount(targets[held]) > 0).all()
+        assert not set(codes[kept]) & set(codes[held])
+    assert not np.array_equal(held, hold_out(targets, 0.8, 4, codes)[1])
+
+
+def test_groups_that_cannot_be_parted():
+    with pytest.raises(DatasetError, match="there is 1, and at least 2"):
+        hold_out([0, 0, 1], 0.2, 0, ["a", "a", "a"])
+    with pytest.raises(DatasetError, match="there are 2 for 2 classes"):
+        hold_out([0, 0, 1], 0.2, 0, ["a", "a", "b"])
+    with pytest.raises(DatasetError, match="3 images, 2 groups"):
+        hold_out([0, 0, 1], 0.2, 0, ["a", "b"])
+    with pytest.raises(DatasetError, match="image 1 has no group"):
+        hold_out([0, 0, 1], 0.2, 0, ["a", None, "b"])
+
+
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan")])
+def test_a_fraction_out_of_range_is_an_error(fraction):
+    with pytest.raises(DatasetError, match="between 0 and 1"):
+        hold_out([0, 1, 0, 1], fraction, 0)
+
+
+@pytest.mark.parametrize("given", [(), ("train",), ("train", "val"), ("train", "test"), ("train", "val", "test")])
+@pytest.mark.parametrize("grouped", [False, True])
+def test_carved_parts_are_disjoint_and_together_everything(given, grouped):
+    targets = np.arange(600) % 4
+    groups = [f"g{i // 8}" for i in range(600)] if grouped else None
+    expected = [split for split in ("train", "val", "test") if split == "train" or split not in given]
+    parts = {split: carve(targets, split, 0, given=given, groups=groups) for split in expected}
+    assert np.array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(600))
+    share = {"test": 0.2, "val": 0.1 if given else 0.2}
+    for split in expected[1:]:
+        assert len(parts[split]) == pytest.approx(600 * share[split], abs=20 if grouped else 0.5)
+        assert len(set(targets[parts[split]])) == 4
+    if grouped:
+        seen = [{groups[i] for i in part} for part in parts.values()]
+        assert sum(map(len, seen)) == len(set().union(*seen))
+
+
+def test_a_carved_val_has_at_most_5000_images():
+    assert len(carve(np.arange(80_000) % 2, "val", 0, given=("train", "test"))) == 5000
+
+
+def test_too_few_groups_for_three_parts():
+    with pytest.raises(DatasetError, match="there are 2, and 3 are needed"):
+        carve([0, 1] * 10, "train", 0, groups=["a", "b"] * 10)
+
+
+def test_split_names():
+    with pytest.raises(DatasetError, match=r"cats has the splits train, val, test; got split='valid'"):
+        check_split("cats", "valid")
