@@ -40,6 +40,7 @@ figures: setup
 
 figures-full: setup
 	$(BIN)/classvec run --full --jobs $(JOBS)
+	$(BIN)/classvec gallery
 
 test: setup
 	CLASSVEC_FIGURES=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax tests notebooks

@@ -1,0 +1,7 @@
+"""Runs notebooks with checked parameters, several at a time, and files what they make; what is up to date is kept."""
+
+from .parameters import check_parameters, read_parameters
+from .planning import Job, plan
+from .runner import FAILED, NOT_RUN, Result, run, table
+
+__all__ = ["FAILED", "NOT_RUN", "Job", "Result", "check_parameters", "plan", "read_parameters", "run", "table"]

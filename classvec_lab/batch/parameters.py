@@ -1,0 +1,213 @@
+"""The parameters of a notebook: read from its `parameters` cell, and checked before anything runs."""
+
+import ast
+import difflib
+import io
+import json
+import os
+import re
+import tokenize
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import NotebookError
+
+RESERVED = ("out", "source")
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_WANTED = {
+    "bool": "a bool (true or false)",
+    "list": "a list such as [1, 2]",
+    "dict": "a mapping such as {a: 1}",
+    "int": "an int",
+    "float": "a float",
+    "str": "a str",
+    "any": "a YAML or JSON value",
+}
+_SCALARS = (
+    ("null", r"null|None|~", "nN~"),
+    ("bool", r"true|false|True|False", "tfTF"),
+    ("int", r"-?(?:0|[1-9]\d*)", "-0123456789"),
+    ("float", r"-?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?", "-.0123456789"),
+)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter: `type` is "int", "float", "bool", "str", "list", "dict", or "any" when the default is None."""
+
+    name: str
+    default: object
+    type: str
+    help: str
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.type}, default {self.default!r})"
+
+
+def load_cells(notebook: str | os.PathLike) -> list[tuple[str, str, tuple[str, ...]]]:
+    """The cells of a notebook as (type, source, tags); raises NotebookError naming the file."""
+    path = Path(notebook)
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        return [(cell["cell_type"], "".join(cell["source"]), tuple(cell.get("metadata", {}).get("tags", ()))) for cell in cells]
+    except FileNotFoundError as error:
+        raise NotebookError(f"no such notebook: {path}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise NotebookError(f"{path} is not a notebook of format 4 ({type(error).__name__}: {error})") from error
+
+
+def title(notebook: str | os.PathLike) -> str:
+    """The first markdown heading of a notebook, or "" if it has none."""
+    for kind, source, _ in load_cells(notebook):
+        if kind == "markdown" and (found := re.search(r"^#+\s+(.+?)\s*#*$", source, re.MULTILINE)):
+            return found[1]
+    return ""
+
+
+def read_parameters(notebook: str | os.PathLike) -> dict[str, Parameter]:
+    """The parameters of a notebook, in order: the assignments of the code cell tagged `parameters`.
+
+    Each value is a flat literal; the comment that ends its line is its help. Raises NotebookError naming the
+    notebook and the line when there is no such cell or it holds anything else.
+    """
+    name = Path(notebook).name
+    cells = [source for kind, source, tags in load_cells(notebook) if kind == "code" and "parameters" in tags]
+    if len(cells) != 1:
+        found = "no cell" if not cells else f"{len(cells)} cells"
+        raise NotebookError(f"{name} has {found} tagged 'parameters'; tag the one cell that sets its parameters")
+    try:
+        statements = ast.parse(cells[0]).body
+        tokens = list(tokenize.generate_tokens(io.StringIO(cells[0]).readline))
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise NotebookError(f"the 'parameters' cell of {name} isn't plain Python: {error}") from error
+    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+    parameters = {}
+    for statement in statements:
+        target, value = _assignment(statement)
+        line = ast.unparse(statement)
+        if target is None:
+            raise NotebookError(f"the 'parameters' cell of {name} may only hold lines like `seed = 0`, not `{line}`")
+        kind = _kind(value)
+        if kind is None:
+            raise NotebookError(
+                f"the 'parameters' cell of {name} sets `{line}`: a default must be a literal int, float, bool, str, "
+                "list, dict or None (derive everything else in the next cell)"
+            )
+        parameters[target] = Parameter(target, ast.literal_eval(value), kind, comments.get(statement.end_lineno, ""))
+    return parameters
+
+
+def check_parameters(notebook: str | os.PathLike, given: Mapping[str, object]) -> dict[str, object]:
+    """The given values, converted to the types of the notebook's defaults.
+
+    Text is converted (a list, mapping or None default reads YAML or JSON); other values must have the type
+    already, except that an int serves as a float. Raises one NotebookError that lists every unknown name,
+    with the nearest known one, and every value that doesn't convert.
+    """
+    known, name = read_parameters(notebook), Path(notebook).name
+    values, problems = {}, []
+    for key, value in given.items():
+        if key in RESERVED:
+            problems.append(f"{name}: parameter {key!r} is set by the run itself; name a folder with --out instead")
+        elif key not in known:
+            problems.append(f"{name} has no parameter {key!r}{nearest(key, known)} It has: {valid(known.values())}")
+        else:
+            try:
+                values[key] = convert(value, known[key].type)
+            except ValueError:
+                wanted = _WANTED[known[key].type]
+                problems.append(f"{name}: parameter {key!r} must be {wanted}, but {value!r} was given")
+    if problems:
+        raise NotebookError("\n".join(problems))
+    return values
+
+
+def convert(value: object, kind: str) -> object:
+    """A value as type `kind` (see `Parameter`); raises ValueError when it is something else."""
+    if isinstance(value, str) and kind != "str":
+        text = value.strip()
+        if kind == "bool":
+            value = _WORDS.get(text.lower())
+        elif kind in ("int", "float"):
+            return {"int": int, "float": float}[kind](text)
+        else:
+            value = _parse(text)
+    if isinstance(value, tuple):
+        value = list(value)
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind != "any" and type(value).__name__ != kind:
+        raise ValueError(value)
+    return _plain(value)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean ...?" with the known name that is most like `name`, or ""."""
+    close = difflib.get_close_matches(name, [k for k in known if k not in RESERVED], 1, 0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def valid(parameters: Iterable[Parameter]) -> str:
+    """The parameters that a user may set, as one line of text."""
+    return ", ".join(str(p) for p in parameters if p.name not in RESERVED) or "none that can be set"
+
+
+def _assignment(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
+    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id, statement.value
+    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value is not None:
+        return statement.target.id, statement.value
+    return None, None
+
+
+def _kind(value: ast.expr) -> str | None:
+    try:
+        literal = ast.literal_eval(value)
+        _plain(literal)
+    except ValueError:
+        return None
+    if literal is None:
+        return "any"
+    kind = type(literal).__name__
+    return kind if kind in ("int", "float", "bool", "str", "list", "dict") else None
+
+
+def _plain(value: object) -> object:
+    """`value` itself, if JSON can hold it and give it back; raises ValueError otherwise."""
+    if isinstance(value, list):
+        for item in value:
+            _plain(item)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(key)
+            _plain(item)
+    elif not (value is None or isinstance(value, (bool, int, float, str))):
+        raise ValueError(value)
+    return value
+
+
+def _parse(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return read_yaml(text)
+
+
+def read_yaml(text: str) -> object:
+    """Read YAML of which only JSON's scalars are special; raises ValueError.
+
+    YAML 1.1 would read 1e-3 as text, 12:30 as 750, `no` as False and 2020-01-01 as a date.
+    """
+    import yaml
+
+    class Plain(yaml.SafeLoader):
+        yaml_implicit_resolvers = {}  # noqa: RUF012 (this is how yaml's loaders are configured)
+
+    for tag, pattern, first in _SCALARS:
+        Plain.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), list(first))
+    try:
+        return yaml.load(text, Loader=Plain)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error

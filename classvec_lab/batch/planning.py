@@ -1,0 +1,207 @@
+"""What a run will do: which notebooks, with which parameters, in which order; all of it checked beforehand."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from ..errors import NotebookError
+from ..paths import notebooks_dir
+from .parameters import RESERVED, check_parameters, nearest, read_parameters, read_yaml, valid
+
+SETTINGS = "settings.yaml"
+_STEM = re.compile(r"[A-Za-z0-9_-]+")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One notebook to run.
+
+    `parameters` are all its settings but `out` and `source`; `needs` are declared in settings.yaml and `after`
+    is everything that must be finished first; `gathers` tells that it reads the other notebooks' tables
+    (it has a parameter `source`); `chosen` is False for one that comes in only as a need.
+    """
+
+    notebook: Path
+    parameters: dict[str, object]
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    gathers: bool = False
+    chosen: bool = True
+
+    @property
+    def stem(self) -> str:
+        return self.notebook.stem
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What settings.yaml says of one notebook: the stems it needs, and the published values of its parameters."""
+
+    needs: tuple[str, ...] = ()
+    full: dict[str, object] = field(default_factory=dict)
+
+
+def numbered(folder: Path | None = None) -> list[Path]:
+    """The notebooks that "all" means: those of `folder` (default: the repository's) named NN_topic.ipynb, in order."""
+    return sorted((folder or notebooks_dir()).glob("[0-9][0-9]_*.ipynb"))
+
+
+def find(name: str, folder: Path | None = None) -> Path:
+    """The notebook that a path, a stem ("02_orthogonality") or a number ("02") means; raises NotebookError."""
+    folder = folder or notebooks_dir()
+    if name.endswith(".ipynb") and Path(name).is_file():
+        return Path(name)
+    stem = name.removesuffix(".ipynb")
+    paths = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
+    if stem in paths:
+        return paths[stem]
+    matches = [p for s, p in paths.items() if name.isdecimal() and re.match(r"(\d+)_", s) and int(s.split("_")[0]) == int(name)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise NotebookError(f"{name!r} could mean any of {', '.join(p.stem for p in matches)}: give the whole name")
+    there = ", ".join(paths) or "none"
+    raise NotebookError(f"no notebook {name!r}{nearest(stem, paths)} Give a path, or one of those in {folder}: {there}")
+
+
+def read_settings(folder: Path | None = None) -> dict[str, Setting]:
+    """`settings.yaml` of a notebooks folder, checked against the notebooks; empty if there is none.
+
+    Raises one NotebookError with every unknown notebook, key, parameter and value of a wrong type, and cyclic needs.
+    """
+    folder = folder or notebooks_dir()
+    path = folder / SETTINGS
+    if not path.is_file():
+        return {}
+    try:
+        content = read_yaml(path.read_text(encoding="utf-8")) or {}
+    except ValueError as error:
+        raise NotebookError(f"{path} isn't valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise NotebookError(f"{path} should map notebook names to `needs` and `full`")
+    settings, problems = {}, []
+    known = {p.stem for p in folder.glob("*.ipynb")}
+    for stem, entry in content.items():
+        try:
+            settings[stem] = _setting(folder, stem, entry or {}, known)
+        except NotebookError as error:
+            problems += [f"{SETTINGS}: {line}" for line in str(error).splitlines()]
+    if not problems:
+        problems = _cycle({stem: setting.needs for stem, setting in settings.items()})
+    if problems:
+        raise NotebookError("\n".join(problems))
+    return settings
+
+
+def plan(
+    names: Sequence[str] = (),
+    parameters: Mapping[str, object] | None = None,
+    *,
+    full: bool = False,
+    folder: Path | None = None,
+) -> list[Job]:
+    """The jobs of a run, needs first. Nothing is run; every problem found is in the one NotebookError raised.
+
+    `names` are paths, stems or numbers, and none means all. Each of `parameters` must exist in every named
+    notebook; notebooks that come in as "all" or as a need take those that they have. `full` uses the published
+    settings, which `parameters` override.
+    """
+    given, folder, problems = dict(parameters or {}), folder or notebooks_dir(), []
+    settings = read_settings(folder)
+    chosen: dict[str, Path] = {}
+    for name in names:
+        try:
+            path = find(name, folder)
+        except NotebookError as error:
+            problems.append(str(error))
+            continue
+        if chosen.setdefault(path.stem, path).resolve() != path.resolve():
+            problems.append(f"{chosen[path.stem]} and {path} would share one output folder: run them apart")
+    if not names:
+        chosen = {path.stem: path for path in numbered(folder)}
+        if not chosen:
+            problems.append(f"no notebook named NN_topic.ipynb in {folder}")
+    paths = dict(chosen)
+    queue = list(chosen)
+    while queue:
+        stem = queue.pop()
+        for need in _setting_of(paths[stem], folder, settings).needs:
+            if need not in paths:
+                paths[need] = folder / f"{need}.ipynb"
+                queue.append(need)
+
+    jobs, known = {}, {}
+    for stem, path in sorted(paths.items()):
+        setting = _setting_of(path, folder, settings)
+        try:
+            own = read_parameters(path)
+            known |= own
+            _check_fit(path, own)
+            wanted = given if names and stem in chosen else {k: v for k, v in given.items() if k in own}
+            values = {k: p.default for k, p in own.items()} | (setting.full if full else {}) | check_parameters(path, wanted)
+            values = {k: v for k, v in values.items() if k not in RESERVED}
+            jobs[stem] = Job(path, values, setting.needs, gathers="source" in own, chosen=stem in chosen)
+        except NotebookError as error:
+            problems += str(error).splitlines()
+    if not names:
+        for key in given.keys() - known.keys():
+            problems.append(f"no notebook has a parameter {key!r}{nearest(key, known)} They have: {valid(known.values())}")
+    if problems:
+        raise NotebookError("\n".join(dict.fromkeys(problems)))
+    return _ordered(jobs)
+
+
+def _ordered(jobs: dict[str, Job]) -> list[Job]:
+    makers = tuple(sorted(stem for stem, job in jobs.items() if not job.gathers))
+    after = {stem: job.needs + (makers if job.gathers else ()) for stem, job in jobs.items()}
+    if problems := _cycle(after):
+        raise NotebookError("\n".join(problems))
+    done: dict[str, Job] = {}
+    while len(done) < len(jobs):
+        stem = next(s for s in sorted(jobs) if s not in done and done.keys() >= set(after[s]))
+        done[stem] = replace(jobs[stem], after=tuple(dict.fromkeys(after[stem])))
+    return list(done.values())
+
+
+def _check_fit(path: Path, own: Mapping[str, object]) -> None:
+    if not _STEM.fullmatch(path.stem):
+        raise NotebookError(f"{path.name} can't name a folder of outputs: use letters, digits, _ and - only")
+    for name in RESERVED:
+        if (parameter := own.get(name)) is None:
+            if name == "out":
+                raise NotebookError(f'{path.name} needs a parameter `out = ""`, the folder that its Outputs writes to')
+        elif parameter.default != "":
+            raise NotebookError(f'{path.name}: the default of parameter `{name}` must be "", not {parameter.default!r}')
+
+
+def _setting_of(path: Path, folder: Path, settings: Mapping[str, Setting]) -> Setting:
+    # A notebook that lies elsewhere may share a stem with ours without sharing its settings.
+    inside = path.resolve().parent == folder.resolve()
+    return settings.get(path.stem, Setting()) if inside else Setting()
+
+
+def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Setting:
+    def check(name: object, what: str) -> None:
+        if name not in known:
+            raise NotebookError(f"{what} {name!r}: there is no such notebook{nearest(str(name), known)}")
+
+    check(stem, "entry")
+    if not isinstance(entry, dict) or not entry.keys() <= {"needs", "full"}:
+        raise NotebookError(f"{stem} may hold `needs` and `full` only, not {entry!r}")
+    needs, full = entry.get("needs") or [], entry.get("full") or {}
+    if not isinstance(needs, list) or not isinstance(full, dict):
+        raise NotebookError(f"`needs` of {stem} must be a list of notebook names, and `full` a mapping of parameters")
+    for need in needs:
+        check(need, f"{stem} needs")
+    return Setting(tuple(needs), check_parameters(folder / f"{stem}.ipynb", full))
+
+
+def _cycle(needs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        # The error lists each notebook before the one that needs it.
+        return [f"the needs of notebooks go in a circle: {' needs '.join(reversed(error.args[1]))}"]
+    return []

@@ -1,0 +1,143 @@
+"""The `classvec` command: run notebooks, list them, and re-make the built-in model."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from .errors import ClassvecError, NotebookError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns 0, 1 (a notebook failed), 2 (a request that can't be met) or 130 (interrupted)."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments)
+    except ClassvecError as error:
+        print(f"classvec: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("classvec: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("classvec", description="Class vectors of image classifiers: run the notebooks.")
+    parser.add_argument("--version", action="version", version=f"classvec_lab {metadata.version('classvec_lab')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--notebooks", type=Path, metavar="DIR", help="folder of the notebooks (default: the repository's)")
+
+    run = commands.add_parser("run", parents=[folder], help="run notebooks and file what they make")
+    run.add_argument("names", nargs="*", metavar="NOTEBOOK", help="a path, a name (02_orthogonality) or a number; default: all")
+    run.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", dest="parameters", help="set a parameter")
+    run.add_argument("--jobs", type=int, default=1, metavar="N", help="how many notebooks run at a time (default: 1)")
+    run.add_argument("--out", metavar="DIR", help="where the results go (default: figures/quick, or figures with --full)")
+    run.add_argument("--full", action="store_true", help="use the published settings of settings.yaml")
+    run.add_argument("--force", action="store_true", help="run the notebooks even where their results are up to date")
+    run.add_argument("--quiet", action="store_true", help="show only the table at the end")
+    run.set_defaults(command=_run)
+
+    listing = commands.add_parser("list", parents=[folder], help="show the notebooks and their parameters")
+    listing.set_defaults(command=_list)
+
+    gallery = commands.add_parser("gallery", help="write the page that shows the figures of finished runs")
+    gallery.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="where they are (default: figures)")
+    gallery.set_defaults(command=_gallery)
+
+    pretrain = commands.add_parser("pretrain", help="train the built-in model again, from scratch")
+    pretrain.add_argument("--out", type=Path, metavar="DIR", help="where it is written (default: in place of the built-in one)")
+    pretrain.add_argument("--seed", type=int, default=0, metavar="N")
+    pretrain.add_argument("--steps", type=int, metavar="N", help="a shorter training, for a try")
+    pretrain.set_defaults(command=_pretrain)
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from .batch import FAILED, NOT_RUN, run, table
+
+    # As Ctrl-C does: an exception in the main thread, so that the workers are ended before this process is.
+    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        results = run(
+            arguments.names,
+            _pairs(arguments.parameters),
+            jobs=arguments.jobs,
+            out=arguments.out,
+            full=arguments.full,
+            force=arguments.force,
+            quiet=arguments.quiet,
+            folder=arguments.notebooks,
+        )
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    print(table(results))
+    bad = [result for result in results if result.status in (FAILED, NOT_RUN)]
+    for result in bad:
+        print(f"classvec: {result.error}", file=sys.stderr)
+    return 1 if bad else 0
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from .batch.parameters import RESERVED, read_parameters, title
+    from .batch.planning import numbered
+
+    for path in numbered(arguments.notebooks):
+        try:
+            heading, parameters = title(path), read_parameters(path).values()
+        except NotebookError as error:
+            print(f"{path.stem}: can't be run: {error}\n")
+            continue
+        print(f"{path.stem}: {heading}" if heading else path.stem)
+        rows = [(p.name, p.type, repr(p.default), p.help) for p in parameters if p.name not in RESERVED]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("   ", "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+        print()
+    return 0
+
+
+def _gallery(arguments: argparse.Namespace) -> int:
+    from .gallery import finished, write_gallery
+    from .paths import figures_dir
+
+    folder = arguments.folder or figures_dir()
+    if not finished(folder):
+        raise NotebookError(f"no finished runs in {folder}; make them with `classvec run --full`")
+    print(os.path.relpath(write_gallery(folder)))
+    return 0
+
+
+def _pretrain(arguments: argparse.Namespace) -> int:
+    from .models.pretrain import pretrain
+    from .paths import tiny_clip_dir
+
+    folder = arguments.out or tiny_clip_dir()
+    card = pretrain(folder, seed=arguments.seed, steps=arguments.steps, progress=True)
+    print(f"{os.path.relpath(folder)}: " + ", ".join(f"{name} {value:.4g}" for name, value in card["zero_shot"].items()))
+    return 0
+
+
+def _pairs(texts: Sequence[str]) -> dict[str, str]:
+    pairs, problems = {}, []
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            problems.append(f"-p {text}: write -p NAME=VALUE")
+        elif name in pairs:
+            problems.append(f"-p {text}: {name} was already set to {pairs[name]!r}")
+        pairs[name] = value
+    if problems:
+        raise NotebookError("\n".join(problems))
+    return pairs
+
+
+def _raise_terminated(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
