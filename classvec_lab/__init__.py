@@ -1,0 +1,58 @@
+"""classvec_lab: see, and steer, what fine-tuning did to each class of an image classifier.
+
+Names load their module when first used, so that importing the package is quick.
+"""
+
+import importlib
+
+_HOME = {
+    "Classifier": "models",
+    "ClassMoments": "moments",
+    "ClassVectors": "vectors",
+    "ClassvecError": "errors",
+    "CosineHead": "models",
+    "DatasetError": "errors",
+    "Experiment": "experiment",
+    "Features": "features",
+    "FileFormatError": "errors",
+    "FineTuned": "models",
+    "ImageDataset": "datasets",
+    "MismatchError": "errors",
+    "ModelError": "errors",
+    "NotebookError": "errors",
+    "Orthogonality": "diagnostics",
+    "Outputs": "outputs",
+    "Preprocess": "models",
+    "accuracy": "diagnostics",
+    "class_vectors": "features",
+    "collect": "gallery",
+    "confusion": "diagnostics",
+    "extract_features": "features",
+    "feature_map": "diagnostics",
+    "finetune": "models",
+    "load_classifier": "models",
+    "load_dataset": "datasets",
+    "orthogonality": "diagnostics",
+    "over_seeds": "diagnostics",
+    "predict": "diagnostics",
+    "prepare": "experiment",
+}
+_MODULES = ("plots", "style", "weightspace", "datasets", "models", "diagnostics")
+
+__all__ = sorted([*_HOME, *_MODULES])
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    if name in _HOME:
+        value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

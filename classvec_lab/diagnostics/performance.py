@@ -1,0 +1,72 @@
+"""Accuracy with intervals, per class, and confusion, from features and a head: no forward pass through the encoder."""
+
+import numpy as np
+import pandas as pd
+
+
+def predict(classifier, features) -> np.ndarray:
+    """Predicted labels (N,) of the classifier's head on stored representations."""
+    import torch
+
+    device = next((t.device for t in (*classifier.head.parameters(), *classifier.head.buffers())), None)
+    with torch.inference_mode():
+        z = torch.as_tensor(np.asarray(features.z), dtype=torch.float32, device=device)
+        return classifier.logits(z).argmax(1).cpu().numpy()
+
+
+def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
+    """One row a class and a last row "all": n, accuracy, and its 95 % Wilson interval (`low`, `high`); NaN without samples."""
+    from scipy.stats import binomtest
+
+    predicted, y = np.asarray(predicted), np.asarray(y)
+    rows = []
+    for name, chosen in [*((c, y == i) for i, c in enumerate(classes)), ("all", np.ones(len(y), bool))]:
+        n, hits = int(chosen.sum()), int((predicted == y)[chosen].sum())
+        interval = binomtest(hits, n).proportion_ci(method="wilson") if n else (np.nan, np.nan)
+        rows.append((name, n, hits / n if n else np.nan, *interval))
+    return pd.DataFrame(rows, columns=["class", "n", "accuracy", "low", "high"])
+
+
+def over_seeds(frame: pd.DataFrame, *, by: str = "model") -> pd.DataFrame:
+    """Mean accuracy over independent runs: one row a value of `by` with mean, its 95 % t-interval (NaN for one run), n runs.
+
+    frame: one row a run with columns `by` and accuracy.
+    """
+    from scipy.stats import t
+
+    groups = frame.groupby(by, sort=False)["accuracy"]
+    table = groups.agg(["mean", "sem", "count"]).reset_index()
+    half = t.ppf(0.975, (table["count"] - 1).clip(lower=1)) * table["sem"]
+    return pd.DataFrame(
+        {
+            by: table[by],
+            "accuracy": table["mean"],
+            "low": table["mean"] - half,
+            "high": table["mean"] + half,
+            "n_runs": table["count"],
+        }
+    )
+
+
+def confusion(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
+    """C × C frame: share of each true class (rows) that was predicted as each class (columns); NaN rows without samples."""
+    size = len(classes)
+    counts = np.bincount(np.asarray(y) * size + np.asarray(predicted), minlength=size * size).reshape(size, size)
+    with np.errstate(invalid="ignore"):
+        shares = counts / counts.sum(axis=1, keepdims=True)
+    return pd.DataFrame(shares, index=list(classes), columns=list(classes)).rename_axis(index="true", columns="predicted")
+
+
+def feature_map(features, *, dims: int = 2) -> pd.DataFrame:
+    """Each sample on the first principal components of its data set: columns pc1, pc2, …, class.
+
+    The frame's attrs["explained"] holds the components' shares of variance.
+    """
+    from sklearn.decomposition import PCA
+
+    pca = PCA(dims, svd_solver="full")
+    points = pca.fit_transform(np.asarray(features.z, np.float64))
+    frame = pd.DataFrame(points, columns=[f"pc{i + 1}" for i in range(dims)])
+    frame["class"] = pd.Categorical.from_codes(features.y, categories=list(features.classes))
+    frame.attrs["explained"] = pca.explained_variance_ratio_.tolist()
+    return frame

@@ -1,0 +1,41 @@
+"""What the processor can do: device, number format, thread count."""
+
+from contextlib import nullcontext
+
+import torch
+
+from ..errors import ModelError
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+LARGE = 20_000_000  # parameters from which "auto" computes in bfloat16 where the processor has it
+
+
+def default_device() -> torch.device:
+    """CUDA where there is a usable one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are native on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return any(getattr(torch.cpu, name, lambda: False)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return False
+
+
+def resolve_precision(precision: str, module: torch.nn.Module, device: torch.device) -> str:
+    """The number format that "auto" stands for: float32, or bfloat16 for a large network on a processor that has it."""
+    if precision not in PRECISIONS:
+        raise ModelError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
+    if precision != "auto":
+        return precision
+    large = sum(p.numel() for p in module.parameters()) >= LARGE
+    return "bfloat16" if large and has_bf16(device) else "float32"
+
+
+def autocast(precision: str, device: torch.device):
+    """The context in which a network runs in `precision` ("float32" or "bfloat16")."""
+    if precision == "bfloat16":
+        return torch.autocast(device.type, torch.bfloat16)
+    return nullcontext()

@@ -1,0 +1,86 @@
+"""Classification heads: the cosine head of CLIP, built from prompts, and its rules."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from .._torchvision import ensure_torchvision
+from ..errors import ModelError
+
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a picture of a {}.",
+    "a close-up photo of a {}.",
+    "a drawing of a {}.",
+    "an image of a {}.",
+    "a {}.",
+)
+
+
+class CosineHead(nn.Module):
+    """logits = scale · cos(z, t_c): CLIP's zero-shot head, frozen (its tensors are buffers, never trained).
+
+    `weight` (C, m), any norm (rows are normalised here), `scale` the exponentiated logit scale.
+    """
+
+    def __init__(self, weight: torch.Tensor, scale: float):
+        super().__init__()
+        if weight.ndim != 2:
+            raise ModelError(f"CosineHead needs one row a class, shape (C, m); got shape {tuple(weight.shape)}")
+        self.register_buffer("weight", F.normalize(weight.detach().float(), dim=1))
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    @property
+    def in_features(self) -> int:
+        """m, the dimension of the representation."""
+        return self.weight.shape[1]
+
+    @property
+    def out_features(self) -> int:
+        """C, the number of classes."""
+        return self.weight.shape[0]
+
+    def forward(self, z: torch.Tensor) -> torch.Tensor:
+        """Logits (N, C) of un-normalised representations z (N, m)."""
+        return self.scale * F.linear(F.normalize(z, dim=-1), self.weight)
+
+    def extra_repr(self) -> str:
+        """Shape and scale, as nn.Linear shows its own."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, scale={self.scale.item():.4g}"
+
+
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """The templates as a tuple; raises ModelError unless each has exactly one {}."""
+    if isinstance(templates, str):
+        templates = (templates,)
+    templates = tuple(templates)
+    wrong = [t for t in templates if not isinstance(t, str) or t.count("{}") != 1]
+    if wrong or not templates:
+        raise ModelError(
+            f"each prompt template needs exactly one {{}} for the class name, as in 'a photo of a {{}}'; got {wrong or templates}"
+        )
+    return templates
+
+
+@torch.no_grad()
+def zero_shot_head(clip: nn.Module, tokenizer, classes: Sequence[str], templates: Sequence[str]) -> CosineHead:
+    """The frozen text head: per class the mean of its normalised prompt embeddings (Radford et al. 2021).
+
+    Underscores in class names read as spaces. Raises ModelError where two classes get the same
+    embedding, which no training of the image tower could tell apart.
+    """
+    ensure_torchvision()
+    from open_clip import build_zero_shot_classifier
+
+    names = [c.replace("_", " ") for c in classes]
+    weight = build_zero_shot_classifier(clip, tokenizer, names, check_templates(templates)).T
+    same = torch.triu(weight @ weight.T > 1 - 1e-6, diagonal=1).nonzero()
+    if len(same):
+        a, b = (classes[i] for i in same[0].tolist())
+        raise ModelError(
+            f"the prompts of {a!r} and {b!r} have the same text embedding; give the classes distinct names or other templates"
+        )
+    return CosineHead(weight, clip.logit_scale.exp().item())

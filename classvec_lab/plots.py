@@ -1,0 +1,194 @@
+"""Figures: a frame in, Axes out. Nothing here computes a statistic or opens a window."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from .style import ACCENT, DIVERGING, MUTED, SEQUENTIAL, class_colours
+
+LABELS_UP_TO = 60  # classes whose names are written along an axis
+NUMBERS_UP_TO = 12  # classes whose values are written into the cells
+
+
+def cluster_order(frame: pd.DataFrame) -> list:
+    """Row names ordered by hierarchical clustering (average linkage, optimal leaf order) of their profiles.
+
+    Rows and columns carry the same names; a pair's profile is symmetrised, and NaN counts as 0.
+    """
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    values = np.nan_to_num(frame.to_numpy(dtype=float))
+    if len(values) < 3:
+        return list(frame.index)
+    tree = linkage((values + values.T) / 2, method="average", optimal_ordering=len(values) <= 500)
+    return [frame.index[i] for i in leaves_list(tree)]
+
+
+def heatmap(
+    frame: pd.DataFrame,
+    *,
+    ax=None,
+    order: str | Sequence = "given",
+    centre: float | None = 0.0,
+    limit: float | None = None,
+    mark: float | None = None,
+    mark_label: str = "theory",
+    label: str = "cosine",
+    title: str = "",
+):
+    """A C × C heat map; returns its Axes.
+
+    order: "given", "cluster" (see `cluster_order`) or a list of names. centre=0 gives the diverging
+    map, symmetric up to `limit` (default: the largest absolute value); centre=None a sequential map
+    from 0 to `limit`. `mark` draws a line at that value on the colour bar, labelled `mark_label`.
+    """
+    import matplotlib.pyplot as plt
+    import seaborn as sns
+
+    if isinstance(order, str) and order not in ("given", "cluster"):
+        raise ValueError(f"order must be 'given', 'cluster' or a list of class names; got {order!r}")
+    if not (isinstance(order, str) and order == "given"):
+        names = cluster_order(frame) if isinstance(order, str) else list(order)
+        frame = frame.loc[names, names]
+    n = len(frame)
+    side = float(np.clip(1.8 + 0.42 * n, 4.2, 11))
+    if ax is None:
+        _, ax = plt.subplots(figsize=(side + 1.0, side))
+    top = limit if limit is not None else float(np.nanmax(np.abs(frame.to_numpy()), initial=1e-9))
+    labels = n <= LABELS_UP_TO
+    sns.heatmap(
+        frame,
+        ax=ax,
+        cmap=DIVERGING if centre is not None else SEQUENTIAL,
+        center=centre,
+        vmin=-top if centre is not None else 0.0,
+        vmax=top,
+        square=True,
+        annot=n <= NUMBERS_UP_TO,
+        fmt=".2f",
+        annot_kws={"fontsize": 8},
+        xticklabels=labels,
+        yticklabels=labels,
+        linewidths=0.4 if n <= LABELS_UP_TO else 0,
+        cbar_kws={"label": label, "shrink": 0.8},
+        rasterized=n > NUMBERS_UP_TO,
+    )
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
+    if labels and max(len(str(c)) for c in frame.columns) > 4:
+        ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    if mark is not None and np.isfinite(mark):
+        bar = ax.collections[0].colorbar.ax
+        bar.axhline(mark, color="black", linewidth=1.4)
+        bar.annotate(f"{mark_label} {mark:+.2f}", (1.0, mark), xycoords=bar.get_yaxis_transform(), xytext=(26, 0),
+                     textcoords="offset points", va="center", fontsize=8, rotation=90, annotation_clip=False)  # fmt: skip
+        ax.collections[0].colorbar.ax.yaxis.labelpad = 14
+    ax.set_title(title)
+    return ax
+
+
+def histogram(report, *, ax=None, title: str = ""):
+    """Off-diagonal cosines of an orthogonality report, raw and centred, each beside its expected value; returns the Axes."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.4, 3.6))
+    for frame, expected, name, colour in (
+        (report.cosine, report.expected, "raw", ACCENT),
+        (report.cosine_centred, report.expected_centred, "centred on both sides", "#c8553d"),
+    ):
+        values = frame.to_numpy()[~np.eye(len(frame), dtype=bool)]
+        values = values[np.isfinite(values)]
+        ax.hist(values, bins=np.linspace(-1, 1, 81), alpha=0.55, color=colour, label=f"{name}, n = {len(values)}")
+        if np.isfinite(expected):
+            ax.axvline(expected, color=colour, linestyle="--", linewidth=1.5, label=f"expected, {name}: {expected:+.3f}")
+    ax.axvline(0, color=MUTED, linewidth=0.8)
+    ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes", title=title)
+    ax.legend()
+    return ax
+
+
+def sample_sheet(dataset, *, per_class: int = 8, max_classes: int = 12, seed: int = 0, title: str = ""):
+    """A row of images for each of the first `max_classes` classes, drawn with `seed`; returns the Axes."""
+    import matplotlib.pyplot as plt
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    targets = np.asarray(dataset.targets)
+    classes = dataset.classes[:max_classes]
+    cell, gap = 64, 4
+    sheet = Image.new("RGB", (per_class * (cell + gap) - gap, len(classes) * (cell + gap) - gap), "white")
+    for row in range(len(classes)):
+        members = np.flatnonzero(targets == row)
+        for column, i in enumerate(rng.permutation(members)[:per_class]):
+            image, _ = dataset[int(i)]
+            image = image.resize((cell, cell), Image.Resampling.NEAREST if max(image.size) < cell else Image.Resampling.LANCZOS)
+            sheet.paste(image, (column * (cell + gap), row * (cell + gap)))
+    _, ax = plt.subplots(figsize=(0.075 * sheet.width / 8 + 1, 0.075 * sheet.height / 8 + 0.4))
+    ax.imshow(sheet, interpolation="nearest")
+    ax.set_yticks([(cell + gap) * i + cell / 2 for i in range(len(classes))], classes)
+    ax.set_xticks([])
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_title(title)
+    return ax
+
+
+def accuracy_bars(frame: pd.DataFrame, *, ax=None, title: str = ""):
+    """Accuracy per class with its interval, a group of points for each `model` in the frame; returns the Axes.
+
+    frame: columns class, accuracy, low, high, model.
+    """
+    import matplotlib.pyplot as plt
+
+    names, models = list(dict.fromkeys(frame["class"])), list(dict.fromkeys(frame["model"]))
+    if ax is None:
+        _, ax = plt.subplots(figsize=(float(np.clip(1.5 + 0.5 * len(names), 5, 14)), 3.4))
+    colours = [MUTED, ACCENT, *class_colours(10)]
+    for k, (model, colour) in enumerate(zip(models, colours, strict=False)):
+        rows = frame[frame["model"] == model].set_index("class").loc[names]
+        x = np.arange(len(names)) + 0.22 * (k - (len(models) - 1) / 2)
+        errors = np.abs(rows[["low", "high"]].to_numpy().T - rows["accuracy"].to_numpy())
+        ax.errorbar(x, rows["accuracy"], yerr=errors, fmt="o", markersize=5, capsize=2, color=colour, label=model)
+    ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) <= 5 and len(names) <= 30 else 60)
+    ax.set(ylim=(-0.03, 1.03), ylabel="accuracy, 95 % interval", title=title)
+    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderaxespad=0.2)
+    return ax
+
+
+def history_curves(history: pd.DataFrame, *, ax=None, title: str = ""):
+    """Accuracy over epochs of fine-tuning, the kept epoch marked; returns the Axes."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.2, 3.2))
+    for column, name, colour in (("train_accuracy", "train (running)", MUTED), ("val_accuracy", "validation", ACCENT)):
+        if column in history:
+            ax.plot(history["epoch"], history[column], marker=".", color=colour, label=name)
+    kept = history.loc[history["kept"], "epoch"].iloc[0]
+    ax.axvline(kept, color="black", linewidth=0.8, linestyle=":", label=f"kept: epoch {kept}")
+    ax.set(xlabel="epoch", ylabel="accuracy", title=title)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.legend(loc="lower right")
+    return ax
+
+
+def scatter_map(frame: pd.DataFrame, *, ax=None, title: str = "", legend: bool = True):
+    """Samples on two principal components, coloured by class, the class means ringed; returns the Axes."""
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(5.4, 4.4))
+    names = list(frame["class"].cat.categories)
+    for name, colour in zip(names, class_colours(len(names)), strict=True):
+        part = frame[frame["class"] == name]
+        ax.scatter(part["pc1"], part["pc2"], s=9, alpha=0.5, color=colour, linewidths=0, label=name if len(names) <= 20 else None)
+        if len(part):
+            ax.scatter(part["pc1"].mean(), part["pc2"].mean(), s=70, facecolor=colour, edgecolor="black", linewidth=1.1, zorder=3)
+    shares = frame.attrs.get("explained", (np.nan, np.nan))
+    ax.set(xlabel=f"first component ({shares[0]:.0%})", ylabel=f"second component ({shares[1]:.0%})", title=title)
+    if legend and len(names) <= 20:
+        ax.legend(markerscale=2, bbox_to_anchor=(1.01, 1), loc="upper left")
+    return ax

@@ -1,0 +1,5 @@
+"""Weight space: task vectors and their arithmetic."""
+
+from .taskvector import TaskVector
+
+__all__ = ["TaskVector"]

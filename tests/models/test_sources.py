@@ -1,0 +1,158 @@
+"""Each source gives a working classifier, and each wrong request says what to do."""
+
+import pickle
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import nn
+
+from classvec_lab import CosineHead, FileFormatError, MismatchError, ModelError, load_classifier
+from classvec_lab.models.weights import read_state_dict
+
+IMAGE = Image.new("RGB", (40, 30), (200, 30, 30))
+
+
+def run(classifier):
+    with torch.inference_mode():
+        return classifier(classifier.preprocess(IMAGE)[None])
+
+
+@pytest.mark.parametrize(
+    ("source", "head", "dim"),
+    [
+        ("tiny-clip", CosineHead, 128),
+        ("open_clip:RN50/random", CosineHead, 1024),
+        ("timm:resnet10t/random", nn.Linear, 512),
+        ("mlp", nn.Linear, 128),
+    ],
+)
+def test_every_source_classifies(source, head, dim):
+    classifier = load_classifier(source, classes=["cat", "dog", "traffic_light"])
+    assert isinstance(classifier.head, head)
+    assert classifier.dim == dim
+    assert run(classifier).shape == (1, 3)
+    assert classifier.fingerprint is not None
+    assert not any(m.training for m in classifier.modules())
+
+
+@pytest.mark.parametrize("source", ["mlp", "timm:resnet10t/random", "open_clip:RN50/random"])
+def test_seed_decides_random_weights_and_the_global_generator_is_left_alone(source):
+    state = torch.get_rng_state()
+    a, b, c = (load_classifier(source, classes=["x", "y"], seed=s) for s in (1, 1, 2))
+    assert torch.equal(state, torch.get_rng_state())
+    assert torch.equal(run(a), run(b))
+    assert not torch.equal(run(a), run(c))
+
+
+def test_openai_weights_get_the_activation_they_were_trained_with(monkeypatch):
+    """open_clip's factory only warns of this, and the features would be wrong."""
+    import open_clip
+
+    asked = {}
+    real = open_clip.create_model_and_transforms
+
+    def record(arch, tag, **options):
+        asked.update(options, tag=tag)
+        return real(arch, None, **options)
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", record)
+    classifier = load_classifier("open_clip:ViT-B-32/openai", classes=["a", "b"])
+    assert asked["tag"] == "openai"
+    assert "QuickGELU" in repr(classifier.encoder)
+    assert tuple(classifier.preprocess.config["mean"]) == pytest.approx((0.48145466, 0.4578275, 0.40821073))
+    assert "QuickGELU" not in repr(load_classifier("open_clip:ViT-B-32/random", classes=["a", "b"]).encoder)
+
+
+def test_without_a_network_the_message_says_what_to_do(monkeypatch):
+    import open_clip
+    import timm
+
+    def unreachable(*args, **kwargs):
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(open_clip, "create_model_and_transforms", unreachable)
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    for source in ("open_clip:ViT-B-16/openai", "timm:resnet18.a1_in1k"):
+        with pytest.raises(ModelError, match=r"couldn't load .*Name or service not known.*weights=FILE"):
+            load_classifier(source, classes=["a", "b"])
+
+
+def test_timm_s_own_head_and_local_weights(tmp_path):
+    import timm
+
+    torch.manual_seed(5)
+    model = timm.create_model("resnet10t", num_classes=4).eval()
+    save_file({k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}, tmp_path / "w.safetensors")
+    arguments = {"weights": tmp_path / "w.safetensors", "model_args": {"num_classes": 4}}
+    own = load_classifier("timm:resnet10t", **arguments)
+    assert own.classes == ("0", "1", "2", "3")
+    with torch.inference_mode():
+        expected = model(own.preprocess(IMAGE)[None])
+    torch.testing.assert_close(run(own), expected, rtol=2e-2, atol=2e-2)
+    new = load_classifier("timm:resnet10t", classes=["a", "b"], **arguments)
+    assert new.head.out_features == 2
+    assert new.fingerprint == own.fingerprint
+    named = load_classifier("timm:resnet10t", classes=list("abcd"), head="own", **arguments)
+    assert torch.equal(run(named), run(own))
+    with pytest.raises(MismatchError, match="of another shape: fc"):
+        load_classifier("timm:resnet10t", weights=tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"source": "tinyclip"}, "unknown model 'tinyclip'.*Did you mean 'tiny-clip'"),
+        ({"source": "/no/such/folder"}, "neither a source nor a folder"),
+        ({"source": "open_clip:ViT-B/x", "classes": "ab"}, "no architecture 'ViT-B'; nearest: ViT-B-32"),
+        ({"source": "open_clip:ViT-B-16", "classes": "ab"}, "no weights '' for ViT-B-16.*openai"),
+        ({"source": "timm:resnet1x", "classes": "ab"}, "no model 'resnet1x'; nearest: resnet18"),
+        ({"source": "timm:resnet10t/rand", "classes": "ab"}, "write timm:NAME or timm:NAME/random; got timm:resnet10t/rand"),
+        ({"source": "timm:resnet10t/random", "classes": "ab", "model_args": {"nonsense": 1}}, "can't build resnet10t.*nonsense"),
+        ({"source": "mlp"}, "pass classes=dataset.classes"),
+        ({"source": "mlp", "classes": "ab", "model_args": {"depth": 3}}, "takes size, hidden, dim; got depth"),
+        ({"source": "mlp", "classes": "ab", "head": "cosine"}, "no text tower"),
+        ({"source": "mlp", "classes": "ab", "head": "own"}, "no classifier of its own"),
+        ({"source": "mlp", "classes": "ab", "head": "big"}, "head must be one of auto, cosine, linear, own"),
+        ({"source": "tiny-clip", "weights": "x"}, "built in"),
+        ({"source": "tiny-clip", "templates": ["a photo"]}, "exactly one {}"),
+        ({"source": "tiny-clip", "classes": ["cat", "cat"]}, "same text embedding"),
+    ],
+)
+def test_wrong_requests_say_what_to_do(request_, message):
+    with pytest.raises(ModelError, match=message):
+        load_classifier(**request_)
+
+
+class _Evil:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was run",))
+
+
+def test_weights_are_read_and_pickles_never_run(tmp_path):
+    module = nn.Linear(3, 2)
+    wrapped = {"state_dict": {f"module.{k}": v for k, v in module.state_dict().items()}, "epoch": 3, "best": 0.9}
+    torch.save(wrapped, tmp_path / "a.pt")
+    assert read_state_dict(tmp_path / "a.pt").keys() == module.state_dict().keys()
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"w": _Evil()}))
+    torch.save(module, tmp_path / "whole.pt")
+    for name in ("evil.pt", "whole.pt"):
+        with pytest.raises(FileFormatError, match="pickles are never run here"):
+            read_state_dict(tmp_path / name)
+    torch.save({"epoch": 3}, tmp_path / "none.pt")
+    with pytest.raises(FileFormatError, match="no named tensors"):
+        read_state_dict(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
+def test_truncated_weights_are_named(tmp_path, name):
+    state = nn.Linear(30, 20).state_dict()
+    save_file(state, tmp_path / name) if name.endswith("safetensors") else torch.save(state, tmp_path / name)
+    content = (tmp_path / name).read_bytes()
+    for keep in (0, 9, len(content) // 2, len(content) - 1):
+        (tmp_path / name).write_bytes(content[:keep])
+        with pytest.raises(FileFormatError, match=name):
+            read_state_dict(tmp_path / name)
+    with pytest.raises(FileNotFoundError):
+        read_state_dict(tmp_path / "absent.pt")

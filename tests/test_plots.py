@@ -1,0 +1,106 @@
+"""Figures show the frames they were given."""
+
+import itertools
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import coloured
+
+from classvec_lab import ClassVectors, Features, feature_map, orthogonality, plots, style
+
+mpl.use("Agg")
+import matplotlib.pyplot as plt
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    with style.context():
+        yield
+    plt.close("all")
+
+
+def frame(n=4, seed=0):
+    names = [f"c{i}" for i in range(n)]
+    return pd.DataFrame(np.random.default_rng(seed).uniform(-1, 1, (n, n)), index=names, columns=names)
+
+
+def shown(ax):
+    return ax.collections[0].get_array().reshape(len(ax.get_yticks()), -1)
+
+
+def test_a_heat_map_shows_its_frame():
+    data = frame()
+    ax = plots.heatmap(data, limit=1, mark=-0.11, title="t")
+    np.testing.assert_allclose(np.asarray(shown(ax)), data.to_numpy())
+    assert [t.get_text() for t in ax.get_xticklabels()] == list(data.columns)
+    assert ax.collections[0].get_clim() == (-1, 1)
+    for end in (0.0, 1.0):
+        assert ax.collections[0].cmap(end) == pytest.approx(mpl.colormaps[style.DIVERGING](end))
+    assert any("-0.11" in t.get_text() for t in ax.collections[0].colorbar.ax.texts)
+    assert {t.get_text() for t in ax.texts} == {f"{v:.2f}" for v in data.to_numpy().ravel()}
+
+
+def test_colours_are_symmetric_about_zero_without_a_limit():
+    data = frame() * 0.3
+    low, high = plots.heatmap(data).collections[0].get_clim()
+    assert low == -high == -np.abs(data.to_numpy()).max()
+
+
+def test_order_moves_rows_and_columns_together():
+    data = frame(5)
+    names = ["c3", "c0", "c4", "c1", "c2"]
+    ax = plots.heatmap(data, order=names)
+    np.testing.assert_allclose(np.asarray(shown(ax)), data.loc[names, names].to_numpy())
+    with pytest.raises(ValueError, match="got 'size'"):
+        plots.heatmap(data, order="size")
+
+
+def test_clustering_finds_planted_blocks():
+    rng = np.random.default_rng(0)
+    group = rng.permutation(np.repeat([0, 1, 2], 5))
+    names = [f"c{i}" for i in range(15)]
+    data = pd.DataFrame((group[:, None] == group) + 0.05 * rng.normal(size=(15, 15)), index=names, columns=names)
+    ordered = [group[int(name[1:])] for name in plots.cluster_order(data)]
+    assert sum(a != b for a, b in itertools.pairwise(ordered)) == 2
+    assert plots.cluster_order(data.iloc[:2, :2]) == ["c0", "c1"]
+
+
+def test_missing_values_and_many_classes_are_drawn():
+    data = frame()
+    data.iloc[1] = np.nan
+    plots.heatmap(data, order="cluster")
+    plots.heatmap(data * np.nan)
+    ax = plots.heatmap(frame(80), order="cluster")
+    assert not ax.texts
+    ax.figure.canvas.draw()
+
+
+def test_the_histogram_counts_off_diagonal_entries():
+    rng = np.random.default_rng(0)
+    report = orthogonality(ClassVectors(rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), [3] * 6, list("abcdef")))
+    ax = plots.histogram(report)
+    assert sum(p.get_height() for p in ax.patches) == 2 * 30
+    assert any("-0.200" in t.get_text() for t in ax.get_legend().get_texts())
+
+
+def test_the_sample_sheet_shows_each_class_by_name():
+    ax = plots.sample_sheet(coloured(), per_class=3)
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["red", "green", "blue"]
+    image = np.asarray(ax.images[0].get_array())
+    assert image.shape == (3 * 68 - 4, 3 * 68 - 4, 3)
+    assert [int(image[68 * i : 68 * i + 64, :64].mean(axis=(0, 1)).argmax()) for i in range(3)] == [0, 1, 2]
+
+
+def test_accuracy_bars_history_and_map():
+    table = pd.DataFrame({"class": ["a", "b"] * 2, "accuracy": [0.5, 1, 0.9, np.nan], "low": [0.2, 0.7, 0.8, np.nan],
+                          "high": [0.8, 1, 1, np.nan], "model": ["pre", "pre", "ft", "ft"]})  # fmt: skip
+    ax = plots.accuracy_bars(table)
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["pre", "ft"]
+    history = pd.DataFrame({"epoch": [0, 1], "train_accuracy": [np.nan, 0.5], "val_accuracy": [0.1, 0.6], "kept": [False, True]})
+    assert "kept: epoch 1" in [t.get_text() for t in plots.history_curves(history).get_legend().get_texts()]
+    z = np.random.default_rng(0).normal(size=(12, 3))
+    ax = plots.scatter_map(feature_map(Features(z, np.arange(12) % 3, ["x", "y", "z"])))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["x", "y", "z"]
+    assert sum(len(c.get_offsets()) for c in ax.collections) == 12 + 3
