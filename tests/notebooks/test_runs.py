@@ -1,0 +1,67 @@
+"""The notebooks run from the command line, on other data too, and the same command gives the same tables."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from classvec_lab import ClassVectors
+
+
+def classvec(*arguments, data, cwd=None):
+    environment = {**os.environ, "CLASSVEC_DATA": str(data)}
+    command = [sys.executable, "-m", "classvec_lab.cli", "run", *map(str, arguments), "--quiet"]
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An ImageFolder with train and test, three colours, odd sizes, one class with a long name."""
+    rng = np.random.default_rng(0)
+    for split, n in (("train", 24), ("test", 8)):
+        for c, name in enumerate(("red", "green", "a_rather_long_name")):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for i in range(n):
+                pixels = rng.integers(0, 120, (20 + c, 17, 3))
+                pixels[..., c] += 120
+                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / split / name / f"{i}.png")
+    return tmp_path / "images"
+
+
+def test_the_same_command_twice_gives_the_same_bytes(tmp_path):
+    """Fresh caches each time: training, extraction and tables all repeat."""
+    for name in ("a", "b"):
+        result = classvec("02", "-p", "limit=60", "-p", "epochs=1", "--out", tmp_path / name, data=tmp_path / f"data-{name}")
+        assert result.returncode == 0, result.stderr
+    for notebook in ("01_models_and_data", "02_orthogonality"):
+        files = sorted(p.name for p in (tmp_path / "a" / notebook).glob("*.csv"))
+        assert len(files) >= 5
+        for file in [*files, *(p.name for p in (tmp_path / "a" / notebook).glob("*.png"))]:
+            assert (tmp_path / "a" / notebook / file).read_bytes() == (tmp_path / "b" / notebook / file).read_bytes(), file
+
+
+def test_a_folder_of_images_by_a_relative_path(tmp_path, folder):
+    arguments = ["02", "-p", "dataset=images", "-p", "model=mlp", "-p", "epochs=3", "-p", "order=cluster", "--out", "out"]
+    result = classvec(*arguments, data=tmp_path / "data", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    made = tmp_path / "out" / "02_orthogonality"
+    cosine = pd.read_csv(made / "cosine.csv", index_col=0)
+    assert list(cosine.columns) == ["a_rather_long_name", "green", "red"]
+    vectors = ClassVectors.load(made / "class_vectors.safetensors")
+    assert vectors.count.tolist() == [8, 8, 8]
+    z, kappa = vectors.z_ft[1], vectors.kappa[0]
+    expected = kappa @ z / np.linalg.norm(kappa) / np.linalg.norm(z)
+    assert cosine.loc["a_rather_long_name", "green"] == pytest.approx(expected, rel=1e-6)
+    assert {p.suffix for p in made.iterdir()} == {".csv", ".png", ".pdf", ".json", ".ipynb", ".safetensors"}
+    assert str(tmp_path) not in (made / "manifest.json").read_text()
+
+
+def test_a_misspelled_parameter_costs_nothing(tmp_path):
+    result = classvec("02", "-p", "datset=digits", "--out", tmp_path / "out", data=tmp_path / "data")
+    assert result.returncode == 2
+    assert "'datset'; did you mean 'dataset'?" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,54 @@
+"""Notebooks are thin, stripped, parameterised, and settings.yaml knows each of them."""
+
+import ast
+import re
+
+import nbformat
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_is_thin(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    cells = [c for c in notebook.cells if c.cell_type == "code"]
+    lines = [[x for x in c.source.splitlines() if x.strip() and not x.strip().startswith("#")] for c in cells]
+    assert sum(map(len, lines)) <= 120
+    tagged = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    assert max(len(x) for i, x in enumerate(lines) if i not in tagged) <= 12
+    for cell in cells:
+        assert not cell.outputs
+        assert cell.execution_count is None
+        assert not re.search(r"^\s*(def|class)\s", cell.source, re.M)
+        assert not cell.source.rstrip().endswith(";")
+    assert notebook.cells[0].cell_type == "markdown"
+    assert re.match(r"# .+\?|# Summary", notebook.cells[0].source)
+    assert f'Outputs("{path.stem}"' in "".join(c.source for c in cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_parameters_are_flat_and_explained(path):
+    notebook = nbformat.read(path, as_version=4)
+    (cell,) = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
+    for node in ast.parse(cell.source).body:
+        assert isinstance(node, ast.Assign)
+        ast.literal_eval(node.value)
+    assert re.search(r'^out = ""', cell.source, re.M)
+
+
+def test_settings_know_every_notebook():
+    settings = yaml.safe_load((REPOSITORY / "notebooks" / "settings.yaml").read_text())
+    assert sorted(settings) == [p.stem for p in NOTEBOOKS]
+
+
+def test_the_readme_and_the_gallery_show_what_is_there():
+    for page in (REPOSITORY / "README.md", REPOSITORY / "figures" / "README.md"):
+        text = page.read_text()
+        links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
+        assert any(link.endswith(".png") for link in links)
+        assert [link for link in links if not (page.parent / link).exists()] == []
