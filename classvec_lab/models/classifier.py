@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import FileFormatError, MismatchError, ModelError
 from ..files import atomic_folder, hash_json, read_json, read_tensors, write_json, write_tensors
+from .architectures import build_encoder
 from .fingerprint import hash_callable, hash_module, to_numpy
 from .heads import CosineHead
 from .preprocess import Preprocess
@@ -101,8 +102,6 @@ class Classifier(nn.Module):
         only where they were the user's own. Raises FileNotFoundError, FileFormatError for damaged or
         mixed-up files, MismatchError where the weights don't fit.
         """
-        from .sources import build_encoder
-
         folder = Path(folder)
         if not (folder / CARD).is_file():
             raise FileNotFoundError(f"{folder} holds no {CARD}: not a folder that Classifier.save wrote")

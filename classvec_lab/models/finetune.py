@@ -21,26 +21,40 @@ from .heads import CosineHead
 from .loading import PreprocessedImages, loader
 from .schedule import cosine_with_warmup
 
-_VERSION = 1  # of the recipe: part of the cache key
-LEARNING_RATES = {"tiny-clip": 5e-4, "open_clip": 1e-5, "timm": 1e-4, "mlp": 1e-3}
-_DEFAULT_RATE = 1e-4
+_VERSION = 2  # of the recipe: part of the cache key
+PUBLISHED_RATE = 1e-5  # task arithmetic's, for CLIP
+LEARNING_RATES = {"tiny-clip": 1e-3, "timm": 1e-4, "mlp": 1e-3}
+_DEFAULT_RATE, _LEAST_SHARE = 1e-4, 0.05
 COLUMNS = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "kept")
 
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A fine-tuned classifier and its history: one row an epoch, epoch 0 before training, `kept` marks the one returned."""
+    """A fine-tuned classifier, its history and the settings used.
+
+    history: one row an epoch, epoch 0 before training; `lr` is the rate at the epoch's start and
+    `kept` marks the epoch returned. settings: those of `finetune`, with the learning rate that was used.
+    """
 
     classifier: Classifier
     history: pd.DataFrame
+    settings: dict
 
     def __iter__(self):
         return iter((self.classifier, self.history))
 
 
-def default_lr(classifier: Classifier) -> float:
-    """The learning rate used where none is given: 1e-5 for open_clip (task arithmetic's), larger for small networks."""
-    return LEARNING_RATES.get(classifier.name.partition(":")[0], _DEFAULT_RATE)
+def default_lr(classifier: Classifier, accuracy: float) -> float:
+    """The learning rate used where none is given.
+
+    1e-5 for open_clip, as published. For other sources a base rate (tiny-clip and mlp 1e-3, else 1e-4)
+    times the share of images that the classifier gets wrong before training, at least 5 %: where
+    there is little to learn, the full rate mostly forgets.
+    """
+    library = classifier.name.partition(":")[0]
+    if library == "open_clip":
+        return PUBLISHED_RATE
+    return LEARNING_RATES.get(library, _DEFAULT_RATE) * max(1 - accuracy, _LEAST_SHARE)
 
 
 def finetune(
@@ -66,21 +80,21 @@ def finetune(
 
     The encoder is trained with AdamW under a cosine schedule with warm-up (default min(500 steps,
     10 %)) and gradient clipping (Ilharco et al. 2023, appendix); a CosineHead stays frozen, a linear
-    head is trained with it. With `val`, the epoch of the highest validation accuracy (then lowest
-    loss) is returned, epoch 0 included; without, the last. `lr=None` chooses by the classifier's
-    source, see `default_lr`. `freeze_batchnorm` keeps batch-norm statistics as they are.
-    precision "auto" trains in bfloat16 autocast where the processor has it. `on_epoch(epoch,
-    classifier in eval mode, row)` is called after each epoch, and before the first with epoch 0.
-    The result is cached under all that determines it; with `on_epoch` it is always computed.
+    head is trained with it. With `val`, the trained epoch of the highest validation accuracy (then
+    lowest loss) is returned; without, the last. `lr=None` chooses by the classifier's source and by
+    its accuracy on `val` (else on the training set) before training, see `default_lr`.
+    `freeze_batchnorm` keeps batch-norm statistics as they are. precision "auto" trains in bfloat16
+    autocast where the processor has it. `on_epoch(epoch, classifier in eval mode, row)` is called
+    after each epoch, and before the first with epoch 0. The result is cached under all that
+    determines it; with `on_epoch` it is always computed.
     Raises MismatchError where classes differ, ModelError for impossible settings or a diverged loss.
     """
     classifier.require_classes(dataset.classes, "the training set")
     if val is not None:
         classifier.require_classes(val.classes, "the validation set")
-    lr = default_lr(classifier) if lr is None else lr
     for name, value, good in (
         ("epochs", epochs, isinstance(epochs, int) and epochs >= 1),
-        ("lr", lr, lr > 0),
+        ("lr", lr, lr is None or lr > 0),
         ("batch_size", batch_size, isinstance(batch_size, int) and batch_size >= 1),
         ("weight_decay", weight_decay, weight_decay >= 0),
         ("clip", clip, clip > 0),
@@ -112,7 +126,7 @@ def finetune(
                 warnings.warn(f"a cached model is damaged and will be trained again ({error})", stacklevel=2)
         tuned = _train(classifier, dataset, val, settings, device, on_epoch, workers, progress)
         history = [{k: v for k, v in row.items() if v == v} for row in tuned.history.to_dict("records")]  # without NaN
-        tuned.classifier.save(folder, settings=settings, trained_on=dataset.fingerprint, history=history)
+        tuned.classifier.save(folder, settings=tuned.settings, trained_on=dataset.fingerprint, history=history)
     return tuned
 
 
@@ -131,7 +145,8 @@ def _key(classifier: Classifier, dataset, val, settings: dict) -> str | None:
 
 def _read(classifier: Classifier, folder: Path) -> FineTuned:
     tuned = Classifier.load(folder, encoder=copy.deepcopy(classifier.encoder), preprocess=classifier.preprocess)
-    return FineTuned(tuned, _frame(read_json(folder / CARD)["facts"]["history"]))
+    facts = read_json(folder / CARD)["facts"]
+    return FineTuned(tuned, _frame(facts["history"]), facts["settings"])
 
 
 def _frame(rows: list[dict]) -> pd.DataFrame:
@@ -142,13 +157,16 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
 def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: int, progress: bool) -> FineTuned:
     from tqdm.auto import tqdm
 
-    model = copy.deepcopy(classifier).to(device)
+    model = copy.deepcopy(classifier).to(device).eval()
     parameters = [p for p in (*model.encoder.parameters(), *model.head.parameters()) if p.requires_grad]
     images = PreprocessedImages(dataset, classifier.preprocess)
     batches = loader(images, batch_size=settings["batch_size"], workers=workers, shuffle_seed=settings["seed"])
     held_out = None if val is None else PreprocessedImages(val, classifier.preprocess)
     total = settings["epochs"] * len(batches)
     warmup = min(500, total // 10) if settings["warmup"] is None else settings["warmup"]
+    start = _evaluate(model, images if held_out is None else held_out, settings, device, workers)
+    if settings["lr"] is None:
+        settings = {**settings, "lr": default_lr(classifier, start["val_accuracy"])}
     optimizer = torch.optim.AdamW(parameters, lr=settings["lr"], weight_decay=settings["weight_decay"])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: cosine_with_warmup(s, warmup, total))
 
@@ -162,9 +180,9 @@ def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: 
                 row |= _epoch(model, batches, optimizer, schedule, parameters, settings, device, bar)
             model.eval()
             if held_out is not None:
-                row |= _evaluate(model, held_out, settings, device, workers)
+                row |= _evaluate(model, held_out, settings, device, workers) if epoch else start
                 score = (row["val_accuracy"], -row["val_loss"])
-                if best is None or score > best:
+                if epoch and (best is None or score > best):
                     best, best_state = score, (epoch, {k: v.clone() for k, v in model.state_dict().items()})
             rows.append(row)
             if on_epoch is not None:
@@ -175,7 +193,7 @@ def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: 
         model.load_state_dict(state)
     for row in rows:
         row["kept"] = row["epoch"] == kept
-    return FineTuned(model.to("cpu").eval(), _frame(rows))
+    return FineTuned(model.to("cpu").eval(), _frame(rows), settings)
 
 
 def _epoch(model, batches, optimizer, schedule, parameters, settings, device, bar) -> dict:

@@ -59,7 +59,7 @@ def test_the_best_epoch_on_validation_is_kept(classifier):
         seen[epoch] = (row["val_accuracy"], -row["val_loss"], weights(model))
 
     tuned, history = finetune(classifier, TRAIN, val=VAL, on_epoch=remember, cache=False, **{**QUICK, "lr": 0.3})
-    best = max(seen, key=lambda e: seen[e][:2])
+    best = max(sorted(seen)[1:], key=lambda e: seen[e][:2])
     assert history.loc[history["kept"], "epoch"].tolist() == [best]
     assert equal(weights(tuned), seen[best][2])
 
@@ -169,7 +169,18 @@ def test_the_schedule_rises_and_falls():
     assert factors[-1] < 1e-3
 
 
-def test_rates_by_source(classifier):
-    assert default_lr(classifier) == 1e-4
+def test_the_rate_follows_what_there_is_to_learn(classifier):
+    assert default_lr(classifier, 0.25) == pytest.approx(0.75e-4)
+    assert default_lr(classifier, 1.0) == pytest.approx(0.05e-4)
+    classifier.source = {"name": "mlp", "model_args": {}}
+    assert default_lr(classifier, 0.0) == 1e-3
     classifier.source = {"name": "open_clip:ViT-B-16/openai", "model_args": {}}
-    assert default_lr(classifier) == 1e-5
+    assert default_lr(classifier, 0.9) == 1e-5  # as published, whatever the accuracy
+
+
+def test_the_rate_used_is_recorded_and_cached(classifier):
+    options = {k: v for k, v in QUICK.items() if k != "lr"}
+    first, second = (finetune(classifier, TRAIN, val=VAL, **options) for _ in range(2))
+    assert first.settings == second.settings
+    assert first.settings["lr"] == pytest.approx(1e-4 * (1 - first.history["val_accuracy"][0]))
+    assert finetune(classifier, TRAIN, **options).settings["lr"] <= 1e-4
