@@ -82,9 +82,9 @@ def heatmap(
     if mark is not None and np.isfinite(mark):
         bar = ax.collections[0].colorbar.ax
         bar.axhline(mark, color="black", linewidth=1.4)
-        bar.annotate(f"{mark_label} {mark:+.2f}", (1.0, mark), xycoords=bar.get_yaxis_transform(), xytext=(26, 0),
-                     textcoords="offset points", va="center", fontsize=8, rotation=90, annotation_clip=False)  # fmt: skip
-        ax.collections[0].colorbar.ax.yaxis.labelpad = 14
+        where = {"xycoords": bar.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
+        label = f"{mark_label} {mark:+.2f}"  # left of the bar, clear of its numbers
+        bar.annotate(label, (0.0, mark), xytext=(-4, 0), ha="right", va="center", fontsize=8, rotation=90, **where)
     ax.set_title(title)
     return ax
 
@@ -94,7 +94,7 @@ def histogram(report, *, ax=None, title: str = ""):
     import matplotlib.pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(6.4, 3.6))
+        _, ax = plt.subplots(figsize=(8.4, 3.4))
     for frame, expected, name, colour in (
         (report.cosine, report.expected, "raw", ACCENT),
         (report.cosine_centred, report.expected_centred, "centred on both sides", "#c8553d"),
@@ -106,7 +106,7 @@ def histogram(report, *, ax=None, title: str = ""):
             ax.axvline(expected, color=colour, linestyle="--", linewidth=1.5, label=f"expected, {name}: {expected:+.3f}")
     ax.axvline(0, color=MUTED, linewidth=0.8)
     ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes", title=title)
-    ax.legend()
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax
 
 

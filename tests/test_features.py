@@ -34,7 +34,10 @@ def test_batch_size_does_not_matter(classifier, data):
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_mode_and_hooks_are_as_before(classifier, data):
+def test_mode_hooks_and_generator_are_as_before(classifier, data):
+    state = torch.get_rng_state()
+    extract_features(classifier, data, cache=False, progress=False)
+    assert torch.equal(state, torch.get_rng_state())
     classifier.train()
     classifier.encoder[1].eval()
     modes = [m.training for m in classifier.modules()]

@@ -38,12 +38,12 @@ class PreprocessedImages(Dataset):
 
 
 def loader(images: Dataset, *, batch_size: int, workers: int = 0, shuffle_seed: int | None = None) -> DataLoader:
-    """A DataLoader in order, or shuffled by a generator of its own seed."""
-    generator = None if shuffle_seed is None else torch.Generator().manual_seed(shuffle_seed)
+    """A DataLoader in order, or shuffled by `shuffle_seed`; torch's global generator is left alone."""
+    generator = torch.Generator().manual_seed(shuffle_seed or 0)
     return DataLoader(
         images,
         batch_size=batch_size,
-        shuffle=generator is not None,
+        shuffle=shuffle_seed is not None,
         generator=generator,
         num_workers=workers,
         persistent_workers=workers > 0,
