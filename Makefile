@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "[setup 1/2] making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
 	@echo "[setup 2/2] installing classvec_lab and its tools (1.6 GB on disk, 1 to 3 minutes)"
-	@$(BIN)/python -m pip install --disable-pip-version-check -q --progress-bar on $(PIP_ARGS) -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --disable-pip-version-check $(PIP_ARGS) -c constraints.txt -e '.[dev]'
 	@touch $(STAMP)
 
 figures: setup

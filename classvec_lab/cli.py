@@ -19,6 +19,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ClassvecError as error:
         print(f"classvec: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader, such as `| head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("classvec: interrupted; what was finished is kept", file=sys.stderr)
         return 130

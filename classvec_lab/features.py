@@ -134,7 +134,7 @@ def _extract(classifier, dataset, batch_size, precision, device, workers, progre
     import torch
     from tqdm.auto import tqdm
 
-    from .models.device import autocast
+    from .models.device import autocast, parts
     from .models.loading import PreprocessedImages, loader
 
     images = PreprocessedImages(dataset, classifier.preprocess, memory=0)
@@ -150,7 +150,7 @@ def _extract(classifier, dataset, batch_size, precision, device, workers, progre
             tqdm(total=len(images), desc="extract", disable=not progress, leave=False) as bar,
         ):
             for x, labels in loader(images, batch_size=batch_size, workers=workers):
-                z[done : done + len(labels)] = classifier.encode(x.to(device)).cpu().numpy()
+                z[done : done + len(labels)] = torch.cat([classifier.encode(part.to(device)) for part in parts(x, device)]).cpu()
                 y[done : done + len(labels)] = labels.numpy()
                 done += len(labels)
                 bar.update(len(labels))

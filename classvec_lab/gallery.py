@@ -33,11 +33,16 @@ def finished(folder: Path) -> dict[str, dict]:
     return found
 
 
-def collect(source: str | Path = "") -> Collection:
-    """Every table of the finished runs under `source` (default figures/quick), with what each was made for."""
+def collect(source: str | Path = "", *, without: str = "") -> Collection:
+    """Every table of the finished runs under `source` (default figures/quick), with what each was made for.
+
+    `without` names a run to leave out: a notebook that collects must not find its own last result.
+    """
     folder = Path(source) if source else figures_dir() / "quick"
     runs, index, tables = [], [], {}
     for name, manifest in finished(folder).items():
+        if name == without:
+            continue
         files = sorted(manifest.get("files", {}))
         parameters = manifest.get("parameters", {})
         csv = [f for f in files if f.endswith(".csv") and (folder / name / f).is_file()]

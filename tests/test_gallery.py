@@ -31,6 +31,14 @@ def test_only_finished_runs_are_collected(tmp_path):
     assert found.index["rows"].tolist() == [2, 2]
 
 
+def test_a_run_can_be_left_out(tmp_path):
+    make(tmp_path, "01_a")
+    make(tmp_path, "20_summary")
+    found = collect(tmp_path, without="20_summary")
+    assert found.runs["notebook"].tolist() == found.index["notebook"].tolist() == ["01_a"]
+    assert list(found.tables) == [("01_a", "numbers")]
+
+
 def test_nothing_to_collect(tmp_path):
     found = collect(tmp_path / "absent")
     assert found.runs.empty

@@ -15,7 +15,7 @@ from ..errors import FileFormatError, ModelError
 from ..files import hash_json, read_json
 from ..paths import cache_dir
 from .classifier import CARD, Classifier
-from .device import PRECISIONS, autocast, default_device, has_bf16
+from .device import PRECISIONS, autocast, default_device, has_bf16, parts
 from .fingerprint import hash_module
 from .heads import CosineHead
 from .loading import PreprocessedImages, loader
@@ -200,24 +200,32 @@ def _epoch(model, batches, optimizer, schedule, parameters, settings, device, ba
     """One pass over the training images; returns the row's training figures."""
     _train_mode(model, freeze_batchnorm=settings["freeze_batchnorm"])
     loss_sum = correct = count = 0.0
+    # live batch norm needs its batch whole; otherwise the gradients of parts add up to that of the batch
+    whole = any(module.training for module in _batchnorms(model))
     for x, y in batches:
-        x, y = x.to(device), y.to(device)
-        with autocast(settings["precision"], device):
-            z = model.encode(x)
-        logits = model.logits(z)
-        loss = F.cross_entropy(logits, y)
-        if not torch.isfinite(loss):
-            raise ModelError(f"the loss became {loss.item()} at step {bar.n}; lower lr (now {settings['lr']:g}) or raise warmup")
+        y, step_loss, done = y.to(device), 0.0, 0
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        for part in (x,) if whole else parts(x, device):
+            target = y[done : done + len(part)]
+            with autocast(settings["precision"], device):
+                z = model.encode(part.to(device))
+            logits = model.logits(z)
+            loss = F.cross_entropy(logits, target) * (len(part) / len(y))
+            if not torch.isfinite(loss):
+                raise ModelError(
+                    f"the loss became {loss.item()} at step {bar.n}; lower lr (now {settings['lr']:g}) or raise warmup"
+                )
+            loss.backward()
+            step_loss += loss.item()
+            correct += (logits.argmax(1) == target).sum().item()
+            done += len(part)
         nn.utils.clip_grad_norm_(parameters, settings["clip"])
         optimizer.step()
         schedule.step()
-        loss_sum += loss.item() * len(y)
-        correct += (logits.argmax(1) == y).sum().item()
+        loss_sum += step_loss * len(y)
         count += len(y)
         bar.update()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+        bar.set_postfix(loss=f"{step_loss:.3f}", refresh=False)
     return {"train_loss": loss_sum / count, "train_accuracy": correct / count}
 
 
@@ -226,9 +234,12 @@ def _train_mode(model: Classifier, *, freeze_batchnorm: bool) -> None:
     if isinstance(model.head, CosineHead):
         model.head.eval()
     if freeze_batchnorm:
-        for module in model.encoder.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        for module in _batchnorms(model):
+            module.eval()
+
+
+def _batchnorms(model: Classifier) -> list[nn.Module]:
+    return [m for m in model.encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 @torch.inference_mode()
@@ -236,7 +247,7 @@ def _evaluate(model, held_out, settings, device, workers) -> dict:
     loss = correct = count = 0.0
     for x, y in loader(held_out, batch_size=2 * settings["batch_size"], workers=workers):
         with autocast(settings["precision"], device):
-            z = model.encode(x.to(device))
+            z = torch.cat([model.encode(part.to(device)) for part in parts(x, device)])
         logits = model.logits(z)
         y = y.to(device)
         loss += F.cross_entropy(logits, y, reduction="sum").item()

@@ -10,6 +10,7 @@ from conftest import coloured, small_classifier
 from torch import nn
 
 from classvec_lab import Classifier, CosineHead, MismatchError, ModelError, Preprocess, finetune
+from classvec_lab.models import device
 from classvec_lab.models.finetune import default_lr
 from classvec_lab.models.schedule import cosine_with_warmup
 from classvec_lab.paths import cache_dir
@@ -127,6 +128,19 @@ def test_a_cosine_head_stays_and_a_linear_head_moves(classifier):
     tuned = finetune(frozen, TRAIN, **QUICK).classifier
     assert torch.equal(tuned.head.weight, frozen.head.weight)
     assert not torch.equal(finetune(classifier, TRAIN, **QUICK).classifier.head.weight, classifier.head.weight)
+
+
+@pytest.mark.parametrize("batchnorm", [False, True])
+def test_parts_of_a_batch_train_as_the_whole(monkeypatch, batchnorm):
+    classifier = small_classifier(batchnorm=batchnorm)
+    whole = finetune(classifier, TRAIN, cache=False, **QUICK)
+    monkeypatch.setattr(device, "AT_ONCE", 5 * 192)
+    in_parts = finetune(classifier, TRAIN, cache=False, **QUICK)
+    for name, value in weights(whole.classifier).items():
+        torch.testing.assert_close(weights(in_parts.classifier)[name], value, rtol=1e-3, atol=1e-4)
+    pd.testing.assert_frame_equal(in_parts.history, whole.history, rtol=1e-4)
+    assert len(device.parts(torch.zeros(12, 3, 8, 8), torch.device("cpu"))) == 3
+    assert len(device.parts(torch.zeros(12, 3, 8, 8), torch.device("cuda"))) == 1
 
 
 @pytest.mark.parametrize("freeze", [True, False])
