@@ -90,13 +90,8 @@ def _open_clip(name: str, model_args: dict, weights, load: bool) -> Parts:
     # the factory only warns where a tag was trained with another activation than the architecture's default
     options["force_quick_gelu"] = bool(config.get("quick_gelu", False))
     download = load and weights is None and tag != "random"
-    try:
-        with _quiet_root_logger():
-            clip, _, _ = open_clip.create_model_and_transforms(arch, tag if download else None, **{**options, **model_args})
-    except TypeError as error:
-        raise ModelError(f"open_clip can't build {arch} with {model_args} ({error})") from error
-    except (RuntimeError, OSError) as error:
-        raise _not_loaded("open_clip", name, error) from error
+    with _building("open_clip", name, model_args), _quiet_root_logger():
+        clip, _, _ = open_clip.create_model_and_transforms(arch, tag if download else None, **{**options, **model_args})
     if load and weights is not None:
         load_into(clip, read_state_dict(weights), weights)
     clip.eval()
@@ -124,12 +119,8 @@ def _timm(name: str, model_args: dict, weights, load: bool) -> Parts:
         near = difflib.get_close_matches(base, timm.list_models(), n=3)
         raise ModelError(f"timm has no model {base!r}; nearest: {', '.join(near) or 'none'} (timm.list_models() lists all)")
     download = load and weights is None and tag != "random"
-    try:
+    with _building("timm", name, model_args):
         model = timm.create_model(name, pretrained=download, **model_args)
-    except TypeError as error:
-        raise ModelError(f"timm can't build {name} with {model_args} ({error})") from error
-    except (RuntimeError, OSError) as error:
-        raise _not_loaded("timm", name, error) from error
     if load and weights is not None:
         load_into(model, read_state_dict(weights), weights)
     own = model.get_classifier()
@@ -156,11 +147,18 @@ def _mlp(model_args: dict, weights) -> Parts:
     return Parts(encoder, preprocess, args["dim"])
 
 
-def _not_loaded(library: str, name: str, error: Exception) -> ModelError:
-    reason = str(error).splitlines()[0].rstrip(".")
-    return ModelError(
-        f"{library} couldn't load {name}: {reason}. With no network, fetch the weights elsewhere and pass weights=FILE"
-    )
+@contextlib.contextmanager
+def _building(library: str, name: str, model_args: dict):
+    """Say in our words what a library's factory refuses: an argument, or weights that can't be had."""
+    try:
+        yield
+    except TypeError as error:
+        raise ModelError(f"{library} can't build {name} with {model_args} ({error})") from error
+    except (RuntimeError, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ModelError(
+            f"{library} couldn't load {name}: {reason}. With no network, fetch the weights elsewhere and pass weights=FILE"
+        ) from error
 
 
 @contextlib.contextmanager
