@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from .intervals import per_class, wilson
+
 
 def predict(classifier, features) -> np.ndarray:
     """Predicted labels (N,) of the classifier's head on stored representations."""
@@ -16,15 +18,12 @@ def predict(classifier, features) -> np.ndarray:
 
 def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
     """One row a class and a last row "all": n, accuracy, and its 95 % Wilson interval (`low`, `high`); NaN without samples."""
-    from scipy.stats import binomtest
-
     predicted, y = np.asarray(predicted), np.asarray(y)
-    rows = []
-    for name, chosen in [*((c, y == i) for i, c in enumerate(classes)), ("all", np.ones(len(y), bool))]:
-        n, hits = int(chosen.sum()), int((predicted == y)[chosen].sum())
-        interval = binomtest(hits, n).proportion_ci(method="wilson") if n else (np.nan, np.nan)
-        rows.append((name, n, hits / n if n else np.nan, *interval))
-    return pd.DataFrame(rows, columns=["class", "n", "accuracy", "low", "high"])
+    table = per_class(lambda hit: {"hits": int(hit.sum())}, y, classes, predicted == y)
+    with np.errstate(invalid="ignore"):
+        table["accuracy"] = table.pop("hits") / table["n"]
+    table["low"], table["high"] = wilson(table["accuracy"] * table["n"], table["n"])
+    return table
 
 
 def over_seeds(frame: pd.DataFrame, *, by: str = "model") -> pd.DataFrame:
