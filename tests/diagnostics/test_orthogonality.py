@@ -5,18 +5,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic import simplex
 
 from classvec_lab import ClassVectors, MismatchError, orthogonality
 from classvec_lab.diagnostics import cosine_matrix
-
-
-def simplex(n_classes, dim, seed=0, radius=1.0):
-    """A simplex ETF of n_classes points in dim dimensions, centred at 0, and vectors orthogonal to it."""
-    rng = np.random.default_rng(seed)
-    basis, _ = np.linalg.qr(rng.normal(size=(dim, dim)))
-    centred = np.eye(n_classes) - 1 / n_classes
-    u = radius * centred @ basis[:, :n_classes].T / np.sqrt(1 - 1 / n_classes)
-    return u, basis[:, n_classes:].T
 
 
 def vectors(z_pre, z_ft):
@@ -67,12 +59,14 @@ def test_rows_are_kappa_and_columns_are_fine_tuned_means():
 def test_the_summary_repeats_the_matrix():
     rng = np.random.default_rng(1)
     report = orthogonality(vectors(rng.normal(size=(6, 4)), rng.normal(size=(6, 4))))
-    raw, centred = report.summary().to_dict("records")
+    raw, centred = report.summary().query("between == 'kappa and z_ft'").to_dict("records")
     assert raw["off_diagonal"] == pytest.approx(off_diagonal(report.cosine).mean())
     assert centred["diagonal"] == pytest.approx(np.diag(report.cosine_centred).mean())
     assert raw["entries_low"] < raw["off_diagonal"] < raw["entries_high"]
-    assert (raw["n_entries"], raw["n_samples"]) == (30, 30)
-    assert report.geometry()["value"].tolist() == [report.shift_ratio, report.offset_ratio, report.shift_cosine]
+    assert (raw["n_entries"], raw["n_samples"], raw["no_interval"]) == (30, 30, 1.0)
+    scalars = report.geometry().set_index("scalar")["value"]
+    assert scalars["shift_ratio"] == report.shift_ratio
+    assert scalars["expected"] == report.expected
 
 
 def test_identical_models_are_named_and_not_zero():
@@ -81,7 +75,8 @@ def test_identical_models_are_named_and_not_zero():
     with pytest.warns(UserWarning, match=r"kappa is zero for 3 of 3 classes \(c0, c1, c2\)"):
         report = orthogonality(vectors(z, z))
     assert report.cosine.isna().to_numpy().all()
-    assert report.summary()["off_diagonal"].isna().all()
+    assert report.summary().query("between != 'z_ft and z_ft'")["off_diagonal"].isna().all()
+    assert report.says() == ("Fine-tuning moved no class mean, so there is no class vector and nothing to measure.",)
     moved = z.copy()
     moved[1] += 1
     with pytest.warns(UserWarning, match=r"for 2 of 3 classes \(c0, c2\)"):
@@ -91,7 +86,7 @@ def test_identical_models_are_named_and_not_zero():
 
 
 def test_one_class_cannot_be_compared():
-    with pytest.raises(MismatchError, match="compares classes; these class vectors hold 1"):
+    with pytest.raises(MismatchError, match="compares classes; these class vectors hold 1: it takes at least two"):
         orthogonality(vectors(np.zeros(3), np.ones((1, 3))))
 
 
