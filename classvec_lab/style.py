@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
-ACCENT, MUTED = "#0b6e99", "#8a8f98"
+ACCENT, CONTRAST, MUTED = "#0b6e99", "#c8553d", "#8a8f98"
 RC = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,

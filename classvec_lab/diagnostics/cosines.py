@@ -19,7 +19,7 @@ KINDS = {  # which inner products, and what is on the rows and columns
 TYPICAL_LIMIT, OWN_LIMIT = 0.5, 1.0
 # How much of the remainder's variance is taken off the linear part's. All of it leaves no bias but, with few
 # images, intervals that cover 91 to 93 %, since the variance is itself an estimate; half covers 93 to 97 %. Where noise is
-# heavier than HEAVY (of the typical squared length) nothing is taken off.
+# heavier than HEAVY (of the typical squared length), or a cosine near ±1, nothing is taken off.
 SUBTRACTED, HEAVY = 0.5, 0.3
 
 
@@ -45,7 +45,7 @@ class CosineIntervals:
         """(low, high), each (C, C), of every entry by itself, on Fisher's z scale (but near ±1); NaN where there is none."""
         plain = t_interval(self.estimate, self.se, self.df, level=level)
         with np.errstate(invalid="ignore", divide="ignore"):
-            near = ~(np.abs(self.estimate) < 1 - self.se)  # a noise-corrected cosine may pass 1, where Fisher's scale ends
+            near = near_one(self.estimate, self.se)
             estimate = np.where(near, 0.0, self.estimate)
             fisher = t_interval(np.arctanh(estimate), self.se / (1 - estimate**2), self.df, level=level)
         return tuple(np.where(near, np.clip(p, -1, 1), np.tanh(f)) for p, f in zip(plain, fisher, strict=True))
@@ -118,6 +118,12 @@ def _norm_table(boot: GramBootstrap, variance: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(table)
 
 
+def near_one(cosine: np.ndarray, se: np.ndarray) -> np.ndarray:
+    """Is ±1 within two standard errors? There Fisher's scale ends, and all noise counts."""
+    with np.errstate(invalid="ignore"):
+        return ~(np.abs(cosine) < 1 - 2 * se)
+
+
 class _Variance:
     """Variance, over resamples, of statistics of the inner products: first order, less a part of what the rest adds.
 
@@ -157,7 +163,8 @@ class _Variance:
 
     def _of(self, name: str):
         n, total, square = self._sums[name]
-        return np.maximum(square / n - (total / n) ** 2, 0) if n > 1 else 0.0
+        with np.errstate(invalid="ignore"):  # a resample may find a length of 0
+            return np.maximum(square / n - (total / n) ** 2, 0) if n > 1 else 0.0
 
 
 def _unresolved(squared: np.ndarray, variance: np.ndarray, count: np.ndarray, centred: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -247,7 +254,8 @@ class _Family:
         unresolved = np.where(row[:, None] != "", row[:, None], column[None, :])
         if sides[0] == sides[1]:
             np.fill_diagonal(unresolved, "1 by definition")
-        se = np.where(unresolved == "", np.sqrt(self._entries.value(heavy=heavy[sides].any())), np.nan)
+        whole, se = (np.sqrt(self._entries.value(heavy=h)) for h in (True, heavy[sides].any()))
+        se = np.where(unresolved == "", np.where(near_one(self._estimate, whole), whole, se), np.nan)
         enough = [np.isfinite(se[mask]).any() for mask in (self._off, ~self._off)]
         off, on = zip(
             self._mean(self._estimate).tolist(), np.where(enough, np.sqrt(self._means.value()), np.nan).tolist(), strict=True

@@ -125,6 +125,10 @@ def departures(grams: Grams, resampled: Grams | None = None) -> pd.DataFrame:
                 half = 1.96 * np.std(moved.mean(axis=1))
                 row |= {"low": row["mean_added"] - half, "high": row["mean_added"] + half}
                 row["rms_noise"] = np.sqrt(np.mean(np.var(moved, axis=0)))
+            if assumption.startswith("simplex"):
+                row |= {
+                    name: 0.0 if np.isfinite(row[name]) else np.nan for name in ("mean_added", "low", "high")
+                }  # by construction
         rows.append(row)
     return pd.DataFrame(rows).assign(n_pairs=len(added))
 

@@ -197,7 +197,7 @@ class Orthogonality:
                     ("random direction, features' covariance", version, "any", d.mean(), *np.quantile(d, [0.025, 0.975]), len(d))
                 )
         half = 1.96 / np.sqrt(self.dim)
-        rows.append(("random direction, isotropic", "raw", "any", 0.0, -half, half, 0))
+        rows.append(("random direction, isotropic (theory)", "raw", "any", 0.0, -half, half, pd.NA))
         table = pd.DataFrame(rows, columns=["null", "version", "part", "mean", "low", "high", "n_entries"])
         if self.permuted is not None:
             permuted = self.permuted.assign(null="labels permuted", n_entries=self.permuted["n_permutations"] * len(self.cosine))

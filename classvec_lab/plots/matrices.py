@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..style import ACCENT, DIVERGING, MUTED, SEQUENTIAL
+from ..style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL
 
 LABELS_UP_TO = 60  # classes whose names are written along an axis
 NUMBERS_UP_TO = 12  # classes whose values are written into the cells
@@ -34,6 +34,7 @@ def heatmap(
     limit: float | None = None,
     mark: float | None = None,
     mark_label: str = "theory",
+    marked: pd.DataFrame | None = None,
     label: str = "cosine",
     title: str = "",
 ):
@@ -42,6 +43,7 @@ def heatmap(
     order: "given", "cluster" (see `cluster_order`) or a list of names. centre=0 gives the diverging
     map, symmetric up to `limit` (default: the largest absolute value); centre=None a sequential map
     from 0 to `limit`. `mark` draws a line at that value on the colour bar, labelled `mark_label`.
+    `marked`, booleans of the same shape, puts a dot into those cells (up to 60 classes).
     """
     import matplotlib.pyplot as plt
     import seaborn as sns
@@ -85,19 +87,35 @@ def heatmap(
         where = {"xycoords": bar.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
         label = f"{mark_label} {mark:+.2f}"  # left of the bar, clear of its numbers
         bar.annotate(label, (0.0, mark), xytext=(-4, 0), ha="right", va="center", fontsize=8, rotation=90, **where)
+    if marked is not None and labels:
+        rows, columns = np.nonzero(marked.loc[frame.index, frame.columns].to_numpy())
+        shade = np.abs(frame.to_numpy()[rows, columns]) / top if centre is not None else frame.to_numpy()[rows, columns] / top
+        inset = 0.88 if n <= NUMBERS_UP_TO else 0.5
+        ax.scatter(
+            columns + inset, rows + 1 - inset, s=np.clip(260 / n, 4, 14), c=np.where(shade > 0.6, "white", "black"), linewidths=0
+        )
     ax.set_title(title)
     return ax
 
 
 def histogram(report, *, ax=None, title: str = ""):
-    """Off-diagonal cosines of an orthogonality report, raw and centred, each beside its expected value; returns the Axes."""
+    """Off-diagonal cosines of an orthogonality report, raw and centred, beside theory and chance; returns the Axes.
+
+    Dashed lines are the expected values; the grey bands hold 95 % of random directions: those with the features' own
+    covariance (light) and isotropic ones (dark).
+    """
     import matplotlib.pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(8.4, 3.4))
+        _, ax = plt.subplots(figsize=(9.2, 3.6))
+    if report.directions:
+        low, high = np.quantile(report.directions["cosine"], [0.025, 0.975])
+        half = 1.96 / np.sqrt(report.dim)
+        ax.axvspan(low, high, color=MUTED, alpha=0.16, linewidth=0, label="random directions, features' covariance")
+        ax.axvspan(-half, half, color=MUTED, alpha=0.3, linewidth=0, label="random directions, isotropic")
     for frame, expected, name, colour in (
         (report.cosine, report.expected, "raw", ACCENT),
-        (report.cosine_centred, report.expected_centred, "centred on both sides", "#c8553d"),
+        (report.cosine_centred, report.expected_centred, "centred on both sides", CONTRAST),
     ):
         values = frame.to_numpy()[~np.eye(len(frame), dtype=bool)]
         values = values[np.isfinite(values)]
@@ -106,5 +124,61 @@ def histogram(report, *, ax=None, title: str = ""):
             ax.axvline(expected, color=colour, linestyle="--", linewidth=1.5, label=f"expected, {name}: {expected:+.3f}")
     ax.axvline(0, color=MUTED, linewidth=0.8)
     ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes", title=title)
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return ax
+
+
+def entries(table: pd.DataFrame, *, most: int = 60, delta: float = 0.1, ax=None, title: str = ""):
+    """Off-diagonal cosines in order of size, each with its 95 % interval, beside ±delta and the expected value; returns the Axes.
+
+    table: as `Orthogonality.table()` gives it. Of more than `most` pairs both ends are shown. Entries that
+    differ from 0 over all at once (max-T) are filled.
+    """
+    import matplotlib.pyplot as plt
+
+    pairs = table[table["kappa"] != table["z_ft"]].sort_values("corrected").reset_index(drop=True)
+    half = most // 2
+    cut = len(pairs) > most
+    shown = pd.concat([pairs.head(half), pairs.tail(half)]) if cut else pairs
+    x = np.arange(len(shown)) + np.where(cut & (np.arange(len(shown)) >= half), 2, 0)
+    if ax is None:
+        _, ax = plt.subplots(figsize=(float(np.clip(2.5 + 0.16 * len(shown), 5, 13)), 3.8))
+    ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
+    ax.axhline(shown["expected"].iloc[0], color=CONTRAST, linestyle="--", linewidth=1.2, label="expected")
+    ax.vlines(x, shown["low"], shown["high"], color=ACCENT, linewidth=1.2)
+    for differs, face, name in ((True, ACCENT, "differs from 0 (max-T)"), (False, "white", "may be 0")):
+        chosen = (shown["differs"] == differs).to_numpy()
+        ax.scatter(x[chosen], shown["corrected"][chosen], s=18, facecolor=face, edgecolor=ACCENT, zorder=3, label=name)
+    if cut:
+        ax.axvline(half + 0.5, color=MUTED, linestyle=":")
+        left_out = f"{len(pairs) - len(shown):,} pairs between"
+        ax.text(half + 0.5, ax.get_ylim()[1], left_out, ha="center", va="bottom", fontsize=8, color=MUTED)
+    names = [f"{a} → {b}" for a, b in zip(shown["kappa"], shown["z_ft"], strict=True)]
+    ax.set_xticks(x, names, rotation=90, fontsize=7)
+    ax.set(xlim=(x[0] - 1, x[-1] + 1), ylabel="cos(κ_c, z_ft^c')")
+    ax.set_title(title, pad=14 if cut else None)
+    ax.legend(loc="lower right", ncols=2)
+    return ax
+
+
+def departures(frame: pd.DataFrame, *, ax=None, title: str = ""):
+    """What each failing assumption of Theorem 3.3 adds to an entry: root mean square, beside what noise would; returns the Axes.
+
+    frame: `Orthogonality.assumptions`. The mean with its interval is drawn as a point.
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(8.4, 0.55 * len(frame) + 1.3))
+    y = np.arange(len(frame))[::-1]
+    ax.barh(y, frame["rms_added"], height=0.55, color=ACCENT, alpha=0.6, label="root mean square over pairs")
+    ax.barh(y, frame["rms_noise"], height=0.2, color=MUTED, label="what noise of the means alone adds")
+    errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["mean_added"].to_numpy())
+    ax.errorbar(
+        frame["mean_added"], y, xerr=errors, fmt="o", color=CONTRAST, markersize=5, capsize=2, label="mean, 95 % interval"
+    )
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(y, frame["assumption"])
+    ax.set(xlabel="added to an off-diagonal cosine", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return ax

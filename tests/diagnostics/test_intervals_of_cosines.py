@@ -229,7 +229,7 @@ def test_nulls_say_what_chance_gives():
     report = reported(*sampled(*world(5, 128, rng, q=0.0, s=0.0), 100, 0.3, rng), n_boot=0)
     nulls = report.nulls().set_index(["null", "version", "part"])
     matched = nulls.loc[("random direction, features' covariance", "raw", "any")]
-    isotropic = nulls.loc[("random direction, isotropic", "raw", "any")]
+    isotropic = nulls.loc[("random direction, isotropic (theory)", "raw", "any")]
     assert matched["high"] > 3 * isotropic["high"]
     assert 3.5 < report.effective_dim < 8
     permuted = nulls.loc[("labels permuted", "centred", "off_diagonal")]
@@ -325,6 +325,7 @@ def test_intervals_cover_the_truth(n, spread, flat):
         f"n={n} spread={spread} {'flat' if flat else 'falling'}: "
         + "; ".join(f"{k[0]} {k[1]} {r:.3f} ({s:.0%} with an interval)" for k, (r, s) in rates.items())
     )
-    for rate, share in rates.values():
-        assert share < 0.2 or 0.92 <= rate <= 0.99
-    assert all(0.92 <= rates["cosine", part][0] <= 0.98 for part in ("off", "diagonal") if rates["cosine", part][1] >= 0.2)
+    for (kind, part), (rate, share) in rates.items():
+        # the centred diagonal is .989 here: next to its bound, intervals are wide on purpose
+        most = 0.995 if (kind, part) == ("cosine_centred", "diagonal") else 0.98
+        assert share < 0.2 or 0.92 <= rate <= most, (kind, part)

@@ -39,7 +39,7 @@ def test_the_same_command_twice_gives_the_same_bytes(tmp_path):
         assert result.returncode == 0, result.stderr
     a, b = (tmp_path / name / "02_orthogonality" for name in ("a", "b"))
     files = sorted(p.name for p in a.iterdir() if p.suffix in (".csv", ".png", ".pdf", ".safetensors"))
-    assert len(files) == 6 + 2 * 3 + 1
+    assert len(files) == 7 + 2 * 6 + 1
     for file in files:
         assert (a / file).read_bytes() == (b / file).read_bytes(), file
 
@@ -49,13 +49,13 @@ def test_a_folder_of_images_by_a_relative_path(tmp_path, folder):
     result = classvec(*arguments, data=tmp_path / "data", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     made = tmp_path / "out" / "02_orthogonality"
-    cosine = pd.read_csv(made / "cosine.csv", index_col=0)
-    assert list(cosine.columns) == ["a_rather_long_name", "green", "red"]
+    pairs = pd.read_csv(made / "pairs.csv").set_index(["kappa", "z_ft"])
+    assert list(pairs.index.unique("z_ft")) == ["a_rather_long_name", "green", "red"]
     vectors = ClassVectors.load(made / "class_vectors.safetensors")
     assert vectors.count.tolist() == [8, 8, 8]
     z, kappa = vectors.z_ft[1], vectors.kappa[0]
     expected = kappa @ z / np.linalg.norm(kappa) / np.linalg.norm(z)
-    assert cosine.loc["a_rather_long_name", "green"] == pytest.approx(expected, rel=1e-6)
+    assert pairs.loc[("a_rather_long_name", "green"), "cosine"] == pytest.approx(expected, rel=1e-6)
     assert {p.suffix for p in made.iterdir()} == {".csv", ".png", ".pdf", ".json", ".ipynb", ".safetensors"}
     assert str(tmp_path) not in (made / "manifest.json").read_text()
 
