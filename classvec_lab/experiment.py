@@ -35,6 +35,7 @@ def prepare(
     data_args: Mapping | None = None,
     group: str | None = None,
     limit: int | None = None,
+    classes: Sequence[str] | None = None,
     data_seed: int = 0,
     model_args: Mapping | None = None,
     weights: str | None = None,
@@ -48,14 +49,15 @@ def prepare(
     """Load data and model by name and fine-tune (or read `finetuned`, a folder that Classifier.save wrote).
 
     The arguments are those of `load_dataset`, `load_classifier` and `finetune`. `data_seed` decides
-    splits and limits, `seed` the new head and the order of training; `limit` holds for each split.
+    splits and limits, `seed` the new head and the order of training; `limit` holds for each split, and
+    `classes` keeps those alone (of the limited splits).
     An empty string or mapping stands for None, so that flat notebook parameters can be passed on.
     """
     splits = [
         load_dataset(dataset, split=split, limit=limit or None, seed=data_seed, group=group or None, **(data_args or {}))
         for split in ("train", "val", "test")
     ]
-    train, val, test = splits
+    train, val, test = [split.only(classes) for split in splits] if classes else splits
     pre = load_classifier(
         model,
         classes=train.classes,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classvec_lab import MismatchError, prepare
+from classvec_lab import DatasetError, MismatchError, load_dataset, prepare
 
 SETUP = {"model": "mlp", "model_args": {"size": 8, "hidden": [16], "dim": 8}, "epochs": 1, "batch_size": 16}
 
@@ -46,3 +46,19 @@ def test_a_given_fine_tuned_model_is_used(folder, tmp_path):
     assert second.ft.fingerprint == first.ft.fingerprint
     with pytest.raises(MismatchError):
         prepare(dataset="digits", limit=20, finetuned=str(tmp_path / "mine"), **SETUP)
+
+
+def test_classes_can_be_chosen():
+    exp = prepare(
+        dataset="digits", model="mlp", model_args={"size": 16, "hidden": [8], "dim": 4}, limit=60, classes=["7", "3"], epochs=1
+    )
+    assert exp.pre.classes == exp.test.classes == ("7", "3")
+    whole = load_dataset("digits", split="test", limit=60)
+    assert len(exp.test) == np.isin(whole.targets, [7, 3]).sum()
+    assert exp.test.fingerprint != whole.only(["3", "7"]).fingerprint
+    image, label = exp.test[0]
+    position = np.flatnonzero(np.isin(whole.targets, [7, 3]))[0]
+    assert exp.test.classes[label] == whole.classes[whole.targets[position]]
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(whole[position][0]))
+    with pytest.raises(DatasetError, match=r"choose among its classes 0, 1, .* \(unknown: x\)"):
+        whole.only(["7", "x"])

@@ -81,3 +81,23 @@ class ImageDataset:
             metadata=self._metadata,
             indices=self.indices[positions],
         )
+
+    def only(self, classes: Sequence[str]) -> "ImageDataset":
+        """The images of these classes, whose labels then follow the order given. Raises DatasetError naming what isn't there."""
+        classes = tuple(str(c) for c in classes)
+        unknown = [c for c in classes if c not in self.classes]
+        if unknown or len(set(classes)) < len(classes) or not classes:
+            problem = f"unknown: {', '.join(unknown)}" if unknown else f"each once, at least one; got {', '.join(classes) or 'none'}"
+            raise DatasetError(f"{self.name}: choose among its classes {', '.join(self.classes)} ({problem})")
+        new = np.full(len(self.classes), -1)
+        new[[self.classes.index(c) for c in classes]] = np.arange(len(classes))
+        return ImageDataset(
+            self._load,
+            new[self._all_targets],
+            classes,
+            name=self.name,
+            split=self.split,
+            identity=self._identity,
+            metadata=self._metadata,
+            indices=self.indices[new[self.targets] >= 0],
+        )

@@ -148,8 +148,9 @@ class _Variance:
         for name, values in (("linear", change), ("rest", more)):
             if values is not None:
                 n, total, square = self._sums[name]
-                square = square + np.einsum("b...,b...->...", values, values)
-                self._sums[name] = [n + len(values), total + values.sum(axis=0), square]
+                with np.errstate(invalid="ignore"):  # a resample may find a length of 0
+                    square = square + np.einsum("b...,b...->...", values, values)
+                    self._sums[name] = [n + len(values), total + values.sum(axis=0), square]
         return change
 
     def linear(self):
@@ -163,7 +164,7 @@ class _Variance:
 
     def _of(self, name: str):
         n, total, square = self._sums[name]
-        with np.errstate(invalid="ignore"):  # a resample may find a length of 0
+        with np.errstate(invalid="ignore"):
             return np.maximum(square / n - (total / n) ** 2, 0) if n > 1 else 0.0
 
 
