@@ -1,9 +1,22 @@
 """Where networks come from, and how they are fine-tuned."""
 
+from .blocks import block_names, recorded
 from .classifier import Classifier
 from .finetune import FineTuned, finetune
 from .heads import CosineHead
+from .interpolation import interpolate, recalibrate
 from .preprocess import Preprocess
 from .sources import load_classifier
 
-__all__ = ["Classifier", "CosineHead", "FineTuned", "Preprocess", "finetune", "load_classifier"]
+__all__ = [
+    "Classifier",
+    "CosineHead",
+    "FineTuned",
+    "Preprocess",
+    "block_names",
+    "finetune",
+    "interpolate",
+    "load_classifier",
+    "recalibrate",
+    "recorded",
+]

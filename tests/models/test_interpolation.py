@@ -1,0 +1,113 @@
+"""Weights between two networks are exact at both ends, and batch-norm statistics fit the data."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import coloured, small_classifier
+from torch import nn
+
+from classvec_lab import Classifier, MismatchError, ModelError, interpolate, recalibrate
+from classvec_lab.models.interpolation import calibration_batches, recalibrate_encoder, statistics_moved
+
+
+def same_state(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_the_ends_are_the_two_models():
+    pre, ft = small_classifier(seed=0), small_classifier(seed=1)
+    for alpha, encoder in ((0, pre.encoder), (1, ft.encoder)):
+        between = interpolate(pre, ft, alpha)
+        assert same_state(between.encoder, encoder)
+        assert same_state(between.head, ft.head)
+        assert not between.training
+
+
+def test_half_way_is_the_mean_and_the_ends_stay():
+    pre, ft = small_classifier(seed=0, batchnorm=True), small_classifier(seed=1, batchnorm=True)
+    pre.encoder[2].num_batches_tracked += 3
+    before = [copy.deepcopy(m.state_dict()) for m in (pre, ft)]
+    state = interpolate(pre, ft, 0.5).encoder.state_dict()
+    for name, value in state.items():
+        a, b = pre.encoder.state_dict()[name], ft.encoder.state_dict()[name]
+        torch.testing.assert_close(value, (a + b) / 2 if value.is_floating_point() else a)
+    for model, old in zip((pre, ft), before, strict=True):
+        assert all(torch.equal(v, old[k]) for k, v in model.state_dict().items())
+
+
+def test_double_stays_double_and_half_is_computed_in_single():
+    pre, ft = small_classifier(seed=0).double(), small_classifier(seed=1).double()
+    third = interpolate(pre, ft, 1 / 3).encoder[1].weight
+    torch.testing.assert_close(third, 2 / 3 * pre.encoder[1].weight + 1 / 3 * ft.encoder[1].weight, rtol=0, atol=1e-16)
+    halves = [copy.deepcopy(m).bfloat16() for m in (pre, ft)]
+    middle = interpolate(*halves, 0.5).encoder[1].weight
+    expected = (0.5 * halves[0].encoder[1].weight.float() + 0.5 * halves[1].encoder[1].weight.float()).bfloat16()
+    assert torch.equal(middle, expected)
+
+
+@pytest.mark.parametrize("alpha", [float("nan"), float("inf"), -1.01, 2.5, "half", None])
+def test_impossible_alphas_are_refused(alpha):
+    with pytest.raises(ModelError, match=r"finite numbers in \[-1, 2\]"):
+        interpolate(small_classifier(), small_classifier(), alpha)
+
+
+def test_another_architecture_is_refused():
+    with pytest.raises(MismatchError, match=r"the fine-tuned encoder doesn't fit .*of another shape: 3\.weight"):
+        interpolate(small_classifier(), small_classifier(dim=5), 0.5)
+
+
+def test_recalibration_gives_the_statistics_of_the_data():
+    """A batch norm on the pixels themselves: mean and variance are those of the images, whatever they were."""
+    n, data = 30, coloured(30)
+    base = small_classifier()
+    encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 6))
+    nn.init.constant_(encoder[1].running_mean, 7.0)
+    classifier = Classifier(encoder, nn.Linear(6, 3), classes=data.classes, preprocess=base.preprocess)
+    fresh = recalibrate(classifier, data, batch_size=n)
+    pixels = np.stack([base.preprocess(image).flatten().numpy() for image, _ in data])
+    np.testing.assert_allclose(fresh.encoder[1].running_mean, pixels.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(fresh.encoder[1].running_var, pixels.var(axis=0, ddof=1), rtol=1e-4)
+    batches = recalibrate(classifier, data, batch_size=7)  # of 6 images each: means agree exactly, variances on average
+    np.testing.assert_allclose(batches.encoder[1].running_mean, pixels.mean(axis=0), atol=1e-5)
+    assert (classifier.encoder[1].running_mean == 7).all()
+    assert not any(m.training for m in fresh.modules())
+    assert fresh.encoder[1].momentum == classifier.encoder[1].momentum == 0.1
+
+
+def test_dropout_stays_off_and_modes_return_after_an_error():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Dropout(0.9), nn.BatchNorm1d(8))
+    encoder.train()
+    encoder[2].eval()
+    with pytest.raises(RuntimeError):
+        recalibrate_encoder(encoder, [(torch.zeros(4, 3, 9, 9), None)])
+    assert [m.training for m in encoder] == [True, True, False, True]
+    assert encoder[3].momentum == 0.1
+    x = torch.randn(64, 3, 8, 8)
+    recalibrate_encoder(encoder, [(x, None)])
+    with torch.no_grad():
+        torch.testing.assert_close(encoder[3].running_mean, encoder[1](x.flatten(1)).mean(0), atol=1e-5, rtol=1e-4)
+
+
+def test_without_batch_norm_nothing_happens():
+    classifier = small_classifier()
+    assert recalibrate(classifier, coloured()) is classifier
+
+
+def test_calibration_covers_a_sorted_data_set_in_batches_alike():
+    data = coloured(30)
+    data = data.subset(np.argsort(data.targets, kind="stable"))
+    batches = list(calibration_batches(data, small_classifier().preprocess, limit=9, batch_size=8))
+    assert [len(y) for _, y in batches] == [5, 4]
+    assert torch.cat([y for _, y in batches]).bincount().tolist() == [3, 3, 3]
+    with pytest.raises(ModelError, match="two images"):
+        calibration_batches(data, small_classifier().preprocess, limit=1)
+
+
+def test_frozen_statistics_are_told_from_moved_ones():
+    pre, ft = small_classifier(seed=0, batchnorm=True), small_classifier(seed=1, batchnorm=True)
+    assert not statistics_moved(pre.encoder, ft.encoder)
+    ft.encoder[2].running_var[3] += 1
+    assert statistics_moved(pre.encoder, ft.encoder)
+    assert not statistics_moved(small_classifier(seed=0).encoder, small_classifier(seed=1).encoder)
