@@ -36,21 +36,25 @@ def over_class_counts(study, *, axes=None, title: str = ""):
 
 
 def over_epochs(study, measures=("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1"), *, axes=None):
-    """Measures over epochs at the largest number of classes, means over draws with 95 % intervals; returns the Axes."""
+    """Measures over epochs at the largest number of classes: a dot a run, the line their mean; returns the Axes.
+
+    The 95 % interval of a mean is drawn where there are three runs or more.
+    """
     import matplotlib.pyplot as plt
 
-    table = study.table()
-    table = table[table["n_classes"] == table["n_classes"].max()]
+    runs, table = study.runs, study.table()
+    runs, table = (t[t["n_classes"] == t["n_classes"].max()] for t in (runs, table))
     if axes is None:
         _, axes = plt.subplots(1, len(measures), figsize=(2.9 * len(measures), 3.0))
     for ax, measure in zip(np.ravel(axes), measures, strict=True):
         for dataset, colour in zip(dict.fromkeys(table["dataset"]), (ACCENT, CONTRAST, *class_colours(10)), strict=False):
             part = table[(table["dataset"] == dataset) & (table["measure"] == measure)].sort_values("epochs")
-            errors = np.abs(part[["low", "high"]].to_numpy().T - part["mean"].to_numpy())
-            ax.errorbar(
-                part["epochs"], part["mean"], yerr=errors, marker="o", markersize=4, capsize=2, color=colour, label=dataset
-            )
-        ax.set(xlabel="epochs", title=measure)
+            own = runs[runs["dataset"] == dataset]
+            ax.scatter(own["epochs"], own[measure], s=12, color=colour, alpha=0.5, linewidths=0)
+            ax.plot(part["epochs"], part["mean"], color=colour, label=dataset)
+            known = part[part["n_runs"] > 2]
+            ax.vlines(known["epochs"], known["low"], known["high"], color=colour, linewidth=1.2)
+        ax.set(xlabel="epochs", title=measure.replace("_", " "))
         ax.set_xscale("log", base=2)
         ax.set_xticks(sorted(table["epochs"].unique()), [str(e) for e in sorted(table["epochs"].unique())])
         ax.minorticks_off()
