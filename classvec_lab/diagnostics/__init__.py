@@ -2,21 +2,25 @@
 
 from .between_classes import ClassInterpolation, ClassInterpolations, class_interpolation, class_interpolations
 from .blocks import CosineBlocks, cosine_blocks
+from .collapse import NeuralCollapse, neural_collapse
 from .independence import Adding, CyclicShift, Scaling, adding, cyclic_shift, scaling
 from .linearity import CrossTaskLinearity, cross_task_linearity
 from .orthogonality import Orthogonality, cosine_matrix, orthogonality
 from .paths import LatentPaths, latent_paths, weight_path
 from .performance import accuracy, confusion, feature_map, over_seeds, predict
 from .theorem import PathOrder, path_order
+from .tracking import CollapseHistory, collapse_over_training
 
 __all__ = [
     "Adding",
     "ClassInterpolation",
     "ClassInterpolations",
+    "CollapseHistory",
     "CosineBlocks",
     "CrossTaskLinearity",
     "CyclicShift",
     "LatentPaths",
+    "NeuralCollapse",
     "Orthogonality",
     "PathOrder",
     "Scaling",
@@ -24,6 +28,7 @@ __all__ = [
     "adding",
     "class_interpolation",
     "class_interpolations",
+    "collapse_over_training",
     "confusion",
     "cosine_blocks",
     "cosine_matrix",
@@ -31,6 +36,7 @@ __all__ = [
     "cyclic_shift",
     "feature_map",
     "latent_paths",
+    "neural_collapse",
     "orthogonality",
     "over_seeds",
     "path_order",
