@@ -77,8 +77,8 @@ def write_gallery(folder: str | Path) -> Path:
     for name, manifest in finished(folder).items():
         parameters = {k: v for k, v in manifest.get("parameters", {}).items() if v not in ("", [], {}, None, 0)}
         lines += [f"## {name}", "", ", ".join(f"{k} = `{v}`" for k, v in parameters.items()), ""]
-        if manifest.get("says"):
-            lines += [*(f"- {sentence}" for sentence in manifest["says"]), ""]
+        if says := manifest.get("facts", {}).get("says"):
+            lines += [*(f"- {sentence}" for sentence in says), ""]
         files = sorted(manifest.get("files", {}))
         lines += [f"![{Path(f).stem}]({name}/{f})\n" for f in files if f.endswith(".png")]
         links = [f"[{f}]({name}/{f})" for f in files if f.endswith(".csv")]

@@ -87,7 +87,9 @@ class ImageDataset:
         classes = tuple(str(c) for c in classes)
         unknown = [c for c in classes if c not in self.classes]
         if unknown or len(set(classes)) < len(classes) or not classes:
-            problem = f"unknown: {', '.join(unknown)}" if unknown else f"each once, at least one; got {', '.join(classes) or 'none'}"
+            problem = (
+                f"unknown: {', '.join(unknown)}" if unknown else f"each once, at least one; got {', '.join(classes) or 'none'}"
+            )
             raise DatasetError(f"{self.name}: choose among its classes {', '.join(self.classes)} ({problem})")
         new = np.full(len(self.classes), -1)
         new[[self.classes.index(c) for c in classes]] = np.arange(len(classes))
