@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from conftest import coloured
 
-from classvec_lab import ClassVectors, Features, feature_map, orthogonality, plots, style
+from classvec_lab import ClassCountStudy, ClassVectors, Features, feature_map, orthogonality, plots, style
+from classvec_lab.study import MEASURES
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -104,3 +105,57 @@ def test_accuracy_bars_history_and_map():
     ax = plots.scatter_map(feature_map(Features(z, np.arange(12) % 3, ["x", "y", "z"])))
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["x", "y", "z"]
     assert sum(len(c.get_offsets()) for c in ax.collections) == 12 + 3
+
+
+def report_with_intervals(n_classes=6, n=12, dim=16):
+    rng = np.random.default_rng(1)
+    y = np.repeat(np.arange(n_classes), n)
+    means = rng.normal(size=(2, n_classes, dim))
+    pre, ft = (Features(m[y] + 0.5 * rng.normal(size=(len(y), dim)), y, [f"c{i}" for i in range(n_classes)]) for m in means)
+    return orthogonality(ClassVectors.from_features(pre, ft), features=(pre, ft), n_boot=50)
+
+
+def test_marked_cells_carry_a_dot_in_the_order_shown():
+    data = frame(5)
+    marked = data > 0.3
+    names = ["c3", "c0", "c4", "c1", "c2"]
+    ax = plots.heatmap(data, order=names, marked=marked)
+    dots = np.floor(ax.collections[-1].get_offsets()).astype(int)
+    expected = np.argwhere(marked.loc[names, names].to_numpy())[:, ::-1]
+    assert sorted(map(tuple, dots)) == sorted(map(tuple, expected))
+
+
+def test_entries_show_each_pair_or_both_ends():
+    table = report_with_intervals().table()
+    off = table[table["kappa"] != table["z_ft"]].sort_values("corrected")
+    ax = plots.entries(table)
+    assert [t.get_text() for t in ax.get_xticklabels()] == [f"{a} → {b}" for a, b in zip(off["kappa"], off["z_ft"], strict=True)]
+    drawn = np.sort(np.concatenate([c.get_offsets()[:, 1] for c in ax.collections if len(c.get_offsets()) and c.get_label()]))
+    assert {round(v, 9) for v in off["corrected"]} <= {round(float(v), 9) for v in drawn}
+    short = plots.entries(table, most=10)
+    assert len(short.get_xticklabels()) == 10
+    assert any("20 pairs between" in t.get_text() for t in short.texts)
+
+
+def test_departures_name_every_assumption():
+    report = report_with_intervals()
+    ax = plots.departures(report.assumptions)
+    assert [t.get_text() for t in ax.get_yticklabels()] == report.assumptions["assumption"].tolist()
+    widths = [p.get_width() for p in ax.patches]
+    np.testing.assert_allclose(widths[:4], report.assumptions["rms_added"])
+
+
+def test_a_study_is_drawn_run_by_run():
+    rng = np.random.default_rng(0)
+    columns = ["off_diagonal", "off_diagonal_centred", "expected", "low", "high", *MEASURES[3:]]
+    rows = [
+        {"dataset": d, "n_classes": c, "epochs": e, "draw": k, "n_samples": 9, **dict(zip(columns, rng.random(99), strict=False))}
+        for d in ("a", "b") for c, e in ((2, 4), (5, 4), (5, 1)) for k in range(3)
+    ]  # fmt: skip
+    study = ClassCountStudy(pd.DataFrame(rows))
+    axes = plots.over_class_counts(study)
+    raw = axes[0].collections
+    assert sum(len(c.get_offsets()) for c in raw if "measured" in c.get_label()) == 2 * 2 * 3
+    assert {"a: expected", "b: measured", "-1/(C-1)"} <= {t.get_text() for t in axes[0].get_legend().get_texts()}
+    axes = plots.over_epochs(study)
+    assert [t.get_text() for t in axes[0].get_xticklabels()] == ["1", "4"]

@@ -206,7 +206,7 @@ class Orthogonality:
 
     def says(self) -> tuple[str, ...]:
         """What the numbers say, in sentences computed from them."""
-        from .wording import orthogonality_says
+        from .orthogonality_words import orthogonality_says
 
         return orthogonality_says(self)
 

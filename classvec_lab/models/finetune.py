@@ -15,7 +15,7 @@ from ..errors import FileFormatError, ModelError
 from ..files import hash_json, read_json
 from ..paths import cache_dir
 from .classifier import CARD, Classifier
-from .device import PRECISIONS, autocast, default_device, has_bf16, parts
+from .device import PRECISIONS, autocast, default_device, parts, resolve_precision
 from .fingerprint import hash_module
 from .heads import CosineHead
 from .loading import PreprocessedImages, loader
@@ -84,9 +84,9 @@ def finetune(
     lowest loss) is returned; without, the last. `lr=None` chooses by the classifier's source and by
     its accuracy on `val` (else on the training set) before training, see `default_lr`.
     `freeze_batchnorm` keeps batch-norm statistics as they are. precision "auto" trains in bfloat16
-    autocast where the processor has it. `on_epoch(epoch, classifier in eval mode, row)` is called
-    after each epoch, and before the first with epoch 0. The result is cached under all that
-    determines it; with `on_epoch` it is always computed.
+    autocast where the processor has it and the encoder at least 20 million parameters: small ones lose
+    accuracy. `on_epoch(epoch, classifier in eval mode, row)` is called after each epoch, and before the
+    first with epoch 0. The result is cached under all that determines it; with `on_epoch` it is always computed.
     Raises MismatchError where classes differ, ModelError for impossible settings or a diverged loss.
     """
     classifier.require_classes(dataset.classes, "the training set")
@@ -104,8 +104,7 @@ def finetune(
         if not good:
             raise ModelError(f"finetune can't work with {name}={value!r}")
     device = default_device()
-    if precision == "auto":
-        precision = "bfloat16" if has_bf16(device) else "float32"
+    precision = resolve_precision(precision, classifier.encoder, device)
     settings = {
         "epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay, "clip": clip,
         "warmup": warmup, "freeze_batchnorm": freeze_batchnorm, "seed": seed, "precision": precision,

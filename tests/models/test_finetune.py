@@ -198,3 +198,10 @@ def test_the_rate_used_is_recorded_and_cached(classifier):
     assert first.settings == second.settings
     assert first.settings["lr"] == pytest.approx(1e-4 * (1 - first.history["val_accuracy"][0]))
     assert finetune(classifier, TRAIN, **options).settings["lr"] <= 1e-4
+
+
+def test_small_networks_train_in_float32_on_any_processor(classifier, data, monkeypatch):
+    monkeypatch.setattr("classvec_lab.models.device.has_bf16", lambda device: True)
+    assert finetune(classifier, data, epochs=1, cache=False, progress=False).settings["precision"] == "float32"
+    monkeypatch.setattr("classvec_lab.models.device.LARGE", 10)
+    assert finetune(classifier, data, epochs=1, cache=False, progress=False).settings["precision"] == "bfloat16"
