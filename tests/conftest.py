@@ -66,3 +66,18 @@ def data():
 @pytest.fixture
 def classifier():
     return small_classifier()
+
+
+@pytest.fixture
+def look():
+    """Off-screen drawing in the package's look; all figures are closed afterwards."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    from classvec_lab import style
+
+    with style.context():
+        yield
+    plt.close("all")

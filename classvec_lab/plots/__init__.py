@@ -13,13 +13,14 @@ from .linearity import (
     scaling_curves,
     shift_bars,
 )
-from .matrices import cluster_order, departures, entries, heatmap, histogram
+from .matrices import block_heatmap, cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
 from .study import over_class_counts, over_epochs
 
 __all__ = [
     "accuracy_bars",
     "adding_curves",
+    "block_heatmap",
     "class_shift",
     "cluster_order",
     "collapse_bars",

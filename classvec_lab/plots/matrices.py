@@ -98,6 +98,31 @@ def heatmap(
     return ax
 
 
+def block_heatmap(blocks, *, listed: int = 12, axes=None, title: str = ""):
+    """Block means of the cosines of very many classes, and beside them the pairs of largest |cosine|; returns the two Axes.
+
+    blocks: what `cosine_blocks` gives. Ticks name the first class of a block.
+    """
+    import matplotlib.pyplot as plt
+
+    if axes is None:
+        _, axes = plt.subplots(1, 2, figsize=(11, 6), width_ratios=[3, 1])
+    frame, row = blocks.blocks, blocks.summary.iloc[0]
+    mean = f"mean {row['off_diagonal']:+.3f}, {int(row['n_entries']):,} entries"
+    heatmap(
+        frame, ax=axes[0], mark=blocks.expected, label="mean cosine of a block", title=f"{title}{': ' if title else ''}{mean}"
+    )
+    ticks = np.unique(np.linspace(0, len(frame) - 1, 8).astype(int))
+    axes[0].set_xticks(ticks + 0.5, frame.columns[ticks], rotation=45, ha="right")
+    axes[0].set_yticks(ticks + 0.5, frame.index[ticks])
+    pairs = blocks.extremes.head(listed).iloc[::-1]
+    y = np.arange(len(pairs))
+    axes[1].barh(y, pairs["cosine"], color=np.where(pairs["cosine"] > 0, CONTRAST, ACCENT))
+    axes[1].set_yticks(y, [f"{a} → {b}" for a, b in zip(pairs["kappa"], pairs["z_ft"], strict=True)])
+    axes[1].set(xlabel="cosine", title="largest entries")
+    return axes
+
+
 def histogram(report, *, ax=None, title: str = ""):
     """Off-diagonal cosines of an orthogonality report, raw and centred, beside theory and chance; returns the Axes.
 

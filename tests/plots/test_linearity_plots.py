@@ -1,6 +1,6 @@
 """The figures of linearity show the numbers of their reports."""
 
-import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from conftest import coloured, small_classifier
@@ -14,20 +14,11 @@ from classvec_lab import (
     latent_paths,
     path_order,
     plots,
-    style,
     weight_path,
 )  # fmt: skip
 from classvec_lab.diagnostics import adding, scaling
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    with style.context():
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("look")
 
 
 @pytest.fixture(scope="module")

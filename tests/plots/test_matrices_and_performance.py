@@ -8,18 +8,10 @@ import pandas as pd
 import pytest
 from conftest import coloured
 
-from classvec_lab import ClassCountStudy, ClassVectors, Features, feature_map, orthogonality, plots, style
+from classvec_lab import ClassCountStudy, ClassVectors, Features, cosine_blocks, feature_map, orthogonality, plots, style
 from classvec_lab.study import MEASURES
 
-mpl.use("Agg")
-import matplotlib.pyplot as plt
-
-
-@pytest.fixture(autouse=True)
-def close_figures():
-    with style.context():
-        yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("look")
 
 
 def frame(n=4, seed=0):
@@ -123,6 +115,17 @@ def test_marked_cells_carry_a_dot_in_the_order_shown():
     dots = np.floor(ax.collections[-1].get_offsets()).astype(int)
     expected = np.argwhere(marked.loc[names, names].to_numpy())[:, ::-1]
     assert sorted(map(tuple, dots)) == sorted(map(tuple, expected))
+
+
+def test_blocks_of_very_many_classes_are_drawn_with_their_extremes():
+    rng = np.random.default_rng(0)
+    names = [f"class {i}" for i in range(500)]
+    blocks = cosine_blocks(ClassVectors(*rng.normal(size=(2, 500, 8)), np.full(500, 3), names), n_blocks=25, n_extremes=20)
+    heat, bars = plots.block_heatmap(blocks, title="t")
+    np.testing.assert_allclose(np.asarray(heat.collections[0].get_array()).ravel(), blocks.blocks.to_numpy().ravel())
+    assert heat.get_xticklabels()[0].get_text() == "class 0"
+    top = blocks.extremes.iloc[0]
+    assert bars.get_yticklabels()[-1].get_text() == f"{top['kappa']} → {top['z_ft']}"
 
 
 def test_entries_show_each_pair_or_both_ends():

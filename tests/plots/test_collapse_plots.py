@@ -2,8 +2,6 @@
 
 from types import SimpleNamespace
 
-import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,13 +9,7 @@ import pytest
 from classvec_lab import Features, neural_collapse
 from classvec_lab.plots.collapse import collapse_bars, collapse_curves, collapse_map
 
-mpl.use("agg")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
+pytestmark = pytest.mark.usefixtures("look")
 
 
 def curves(runs=("cosine", "linear"), epochs=4):
@@ -35,8 +27,8 @@ def curves(runs=("cosine", "linear"), epochs=4):
 
 def test_curves_have_a_panel_a_metric_and_a_line_a_run():
     axes = collapse_curves(curves(), title="t")
-    shown = [ax for ax in axes.flat if ax.get_title()]
-    assert [ax.get_title() for ax in shown] == [
+    shown = [ax for ax in axes.flat if ax.get_title("left")]
+    assert [ax.get_title("left") for ax in shown] == [
         "NC1: spread within classes",
         "CDNV: spread over distance",
         "NC2: distance from an ETF",
@@ -75,7 +67,7 @@ def history(k, epochs=5, n=30):
 def test_the_map_shows_first_middle_and_last(k):
     film = history(k)
     axes = collapse_map(film)
-    assert [ax.get_title() for ax in axes] == ["before fine-tuning", "epoch 2", "epoch 4"]
+    assert [ax.get_title("left") for ax in axes] == ["before fine-tuning", "epoch 2", "epoch 4"]
     drawn = axes[1].collections[1].get_offsets()
     np.testing.assert_allclose(drawn, film.means2d.query("epoch == 2")[["x", "y"]])
     assert len(axes[0].figure.legends) == (k <= 20)
