@@ -46,7 +46,13 @@ class ClassInterpolation:
             if np.isfinite(share["alpha"])
             else "The predictions never cross on this path."
         )
-        arrived = "arrive at" if s["low"] > 0.5 else "do not arrive at" if s["high"] < 0.5 else "arrive about half of the time at"
+        arrived = (
+            "arrive at"
+            if s["low"] > 0.5
+            else "do not arrive at"
+            if s["high"] < 0.5
+            else "are too few to tell whether they arrive at"
+        )
         way = (
             f"{d['share']:.1%} pass a third class on the way, most often {d['class']!r}." if d["share"] > 0 else
             "None passes a third class on the way." if d["n"] else "None starts as the source class."

@@ -172,11 +172,11 @@ def _unresolved(squared: np.ndarray, variance: np.ndarray, count: np.ndarray, ce
     """Reasons (2, C) why kappa_c and z_c have no resolved length, or ""; and whether noise is heavy on either side (2,)."""
     reasons = np.full(squared.shape, "", dtype=object)
     known = count >= FEWEST
-    if not known.any() or (centred and _hidden_noise(count)):
+    if centred and _hidden_noise(count):
         reasons[:] = f"centring spreads the unknown noise of classes with fewer than {FEWEST} images over all entries"
         return reasons, np.ones(2, bool)
     error = np.sqrt(variance)
-    ratio = np.median(error[:, known], axis=1) / squared[:, known].mean(axis=1)
+    ratio = np.median(error[:, known], axis=1) / squared[:, known].mean(axis=1) if known.any() else np.full(2, np.inf)
     for side, name in enumerate(("kappa", "z_ft")):
         for c, n in enumerate(count):
             if n < FEWEST:
@@ -191,6 +191,8 @@ def _unresolved(squared: np.ndarray, variance: np.ndarray, count: np.ndarray, ce
 def _hidden_noise(count: np.ndarray) -> bool:
     """Do classes with too few images to show their noise add more than a tenth to that of a mean over classes?"""
     few = count < FEWEST
+    if few.all():
+        return True
     return bool(np.sum(1 / count[few]) / len(count) > 0.1 * np.mean(1 / count[~few]))
 
 
@@ -200,7 +202,7 @@ def _scalar_table(boot: GramBootstrap, variance: np.ndarray, squares: np.ndarray
     table = pd.DataFrame({"scalar": [*value], "value": [*value.values()], "low": low, "high": high, "note": ""})
     lengths = geometry.squares(boot.point)
     lost = {k for (k, v), s in zip(lengths.items(), np.sqrt(squares), strict=True) if not s < TYPICAL_LIMIT * v}
-    hidden = not boot.resolved.any() or _hidden_noise(boot.count)
+    hidden = _hidden_noise(boot.count)
     for i, name in enumerate(table["scalar"]):
         missing = [k for k in geometry.NEEDS.get(name, ()) if k in lost]
         if missing or hidden:

@@ -39,7 +39,7 @@ def orthogonality_says(report) -> tuple[str, ...]:
         f"expects for these {len(values)} classes (gap {gap:.3f}); perfect orthogonality would be 0."
     )
     said.append(_pairs(report, values, off, interval))
-    if interval is not None:
+    if interval is not None and np.isfinite(interval.se[off]).any():
         row = report.equivalence((0.1,)).iloc[0]
         said.append(
             f"Independence within ±0.1 is shown for {share(row['inside'])} of the pairs, refuted for {share(row['outside'])}, "
@@ -70,7 +70,7 @@ def _pairs(report, values, off, interval) -> str:
         f"The largest entry is {number(values[c, d], *ends)}: taking the class vector of {names[c]} away from images "
         f"of {names[d]} {leak}"
     )
-    if interval is None:
+    if interval is None or not np.isfinite(interval.se[off]).any():
         return f"{text}."
     differ = report.significant("cosine").to_numpy()[off].mean()
     return f"{text}; {share(differ)} of the pairs differ from 0 at 5 % over all at once."

@@ -54,7 +54,9 @@ def over_epochs(study, measures=("off_diagonal", "entries_sd", "shift_ratio", "e
             ax.plot(part["epochs"], part["mean"], color=colour, label=dataset)
             known = part[part["n_runs"] > 2]
             ax.vlines(known["epochs"], known["low"], known["high"], color=colour, linewidth=1.2)
-        ax.set(xlabel="epochs", title=measure.replace("_", " "))
+        low, high = runs[measure].min(), runs[measure].max()
+        margin = 0.15 * (high - low) or 0.1  # the interval of few runs may reach far beyond what any of them shows
+        ax.set(xlabel="epochs", title=measure.replace("_", " "), ylim=(low - margin, high + margin))
         ax.set_xscale("log", base=2)
         ax.set_xticks(sorted(table["epochs"].unique()), [str(e) for e in sorted(table["epochs"].unique())])
         ax.minorticks_off()

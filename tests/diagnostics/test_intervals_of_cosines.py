@@ -133,6 +133,17 @@ def test_a_class_with_one_image_has_no_interval_and_the_others_do():
     assert "hide their noise" in report.scalars["note"].iloc[0]
 
 
+def test_two_images_a_class_give_no_interval_at_all_and_say_so():
+    rng = np.random.default_rng(18)
+    with pytest.warns(UserWarning, match="5 classes have fewer than 3 images"):
+        report = reported(*sampled(*world(5, 32, rng), 2, 0.5, rng), n_boot=50)
+    assert report.low.isna().all(axis=None)
+    assert set(report.table()["note"]) == {"2 images in the class: no interval from fewer than 3"}
+    said = " ".join(report.says())
+    assert "100 % of the pairs have no interval" in said
+    assert "undecided" not in said
+
+
 def test_where_noise_drowns_kappa_there_is_no_interval_and_a_reason():
     rng = np.random.default_rng(8)
     report = reported(*sampled(*world(5, 64, rng), 5, 20.0, rng), n_boot=200)
