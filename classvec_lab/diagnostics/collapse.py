@@ -127,7 +127,8 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
     leaves out NC3 and NC4. A CosineHead normalises, so its NC4 compares normalised features with the
     means of normalised features; everything else is of the features as they are. The head's bias counts.
     n_boot: resamples for intervals and draws for the NC2 null, 0 for neither; these hold a float64 copy
-    of the features. They are given where simulation showed 92 to 98 % coverage: see `interval_notes`.
+    of the features. They are given where simulation showed 92 to 98 % coverage (NC3: 92 % or more): see
+    `interval_notes`.
     Raises MismatchError for fewer than two classes, a class without samples (naming it), and a head of
     another shape. Warns where K > D + 1 makes a simplex ETF impossible, and where all means are equal.
     Papyan, Han and Donoho 2020 (NC1 to NC4); Galanti et al. 2022 (CDNV); Wu and Papyan 2024 (K >> D).

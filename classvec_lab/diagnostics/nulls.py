@@ -8,19 +8,18 @@ from .grams import double_centre
 PERMUTED_CLASSES = 400  # permuted classes in all, over 10 to 100 permutations
 
 
-def random_directions(z: np.ndarray, means: np.ndarray, *, n_draws: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
-    """cos(d, z_ft^c') for directions d drawn with the features' own covariance: (n_draws, C), and its effective dimension.
+def random_directions(z: np.ndarray, *, n_draws: int, rng: np.random.Generator) -> tuple[np.ndarray, float]:
+    """Directions (n_draws, m) drawn with the features' own covariance, and its effective dimension.
 
-    z (N, m): fine-tuned representations; means (C, m). d is normal with the covariance of all samples
-    about their mean; isotropic directions, with standard deviation 1/√m, are far too mild a null. The
-    effective dimension is (tr S)² / tr S², from the spread of |d|².
+    z (N, m): fine-tuned representations. The directions are normal with the covariance of all samples
+    about their mean; isotropic ones, whose cosines have standard deviation 1/√m, are far too mild a null.
+    The effective dimension is (tr S)² / tr S², from the spread of the squared lengths.
     """
     centred = np.asarray(z, np.float64) - np.mean(z, axis=0, dtype=np.float64)
     directions = rng.normal(size=(n_draws, len(centred))) @ centred / np.sqrt(len(centred))
     squared = np.einsum("nm,nm->n", directions, directions)
     with np.errstate(invalid="ignore", divide="ignore"):
-        cosines = directions @ means.T / np.sqrt(squared)[:, None] / np.linalg.norm(means, axis=1)
-        return cosines, float(2 * squared.mean() ** 2 / squared.var())
+        return directions, float(2 * squared.mean() ** 2 / squared.var())
 
 
 def permuted_labels(kappa: np.ndarray, z: np.ndarray, y: np.ndarray, n_classes: int, *, rng: np.random.Generator) -> pd.DataFrame:

@@ -273,16 +273,13 @@ def _sampled(vectors: ClassVectors, features, n_boot: int, seed: int) -> dict:
     if few:
         shown = ", ".join(few[:5]) + (" …" if len(few) > 5 else "")
         warnings.warn(f"{len(few)} classes have fewer than {FEWEST} images ({shown}): no interval for them", stacklevel=3)
-    rng = np.random.default_rng([seed, 1])
+    directions, effective_dim = random_directions(ft.z, n_draws=N_DIRECTIONS, rng=np.random.default_rng([seed, 2]))
     means = {"cosine": vectors.z_ft, "cosine_centred": vectors.centred().z_ft}
-    drawn = {
-        kind: random_directions(ft.z, m, n_draws=N_DIRECTIONS, rng=np.random.default_rng([seed, 2])) for kind, m in means.items()
-    }
     result = {
         "explained": float(geometry.scalars(boot.point, boot.count)["explained"]),
-        "directions": {kind: cosines for kind, (cosines, _) in drawn.items()},
-        "effective_dim": drawn["cosine"][1],
-        "permuted": permuted_labels(kappa, ft.z, ft.y, len(vectors), rng=rng),
+        "directions": {kind: cosine_matrix(directions, m) for kind, m in means.items()},
+        "effective_dim": effective_dim,
+        "permuted": permuted_labels(kappa, ft.z, ft.y, len(vectors), rng=np.random.default_rng([seed, 1])),
     }
     if n_boot:
         resampled = cosine_intervals(boot, n_boot=n_boot, seed=seed)

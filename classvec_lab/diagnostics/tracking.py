@@ -17,14 +17,16 @@ from .collapse import neural_collapse
 if TYPE_CHECKING:
     from ..models import Classifier, FineTuned
 
-_VERSION = 1  # of what is cached: part of the key
+_VERSION = 2  # of what is cached: part of the key
+COLUMNS = ("epoch", "value", "low", "high", "null_high", "n")  # of the table, beside the metric
 
 
 @dataclass(frozen=True, eq=False)
 class CollapseHistory:
     """Neural collapse over the epochs of a fine-tuning, measured on held-out images; epoch 0 is before it.
 
-    table: one row an epoch and metric, with value, low and high (Wilson's interval of NC4), n.
+    table: one row an epoch and metric, with value, 95 % interval (low, high) where one holds, null_high (the 95 %
+    point of NC2's finite-sample null) and n.
     means (E, K, D) and drawn (E, n, D), float32: class means and a fixed set of held-out samples, classes
     labels[i] of `classes`. tuned: what `finetune` returned; its classifier and history have short names here.
     """
@@ -87,6 +89,7 @@ def collapse_over_training(
     held_out,
     val=None,
     samples: int = 500,
+    n_boot: int = 0,
     seed: int = 0,
     cache: bool = True,
     progress: bool = True,
@@ -95,9 +98,10 @@ def collapse_over_training(
     """Fine-tune a copy of `classifier` on `train` and measure neural collapse of `held_out` before it and after every epoch.
 
     Training images overstate collapse, so `held_out` should be others. samples: how many held-out
-    samples to keep at each epoch for drawing, the same ones, chosen with `seed`; `seed`, `val` and
-    `settings` go to `finetune`, and val chooses the epoch of the classifier that is returned. The
-    result is cached as one file under all that determines it. Raises MismatchError where classes differ
+    samples to keep at each epoch for drawing, the same ones, chosen with `seed`; n_boot: resamples at each
+    epoch, for intervals and the null, see `neural_collapse`; `seed`, `val` and `settings` go to
+    `finetune`, and val chooses the epoch of the classifier that is returned. The result is cached as one
+    file under all that determines it. Raises MismatchError where classes differ
     or a class has no held-out image, and what `finetune` raises.
     """
     classifier.require_classes(held_out.classes, "the held-out set")
@@ -108,10 +112,10 @@ def collapse_over_training(
         raise MismatchError(f"samples must be 0 or more; got {samples}")
     from ..models import finetune
 
-    path = _cache_path(classifier, train, held_out, val, samples, seed, settings) if cache else None
+    path = _cache_path(classifier, train, held_out, val, samples, n_boot, seed, settings) if cache else None
     given = {"val": val, "seed": seed, "progress": progress, "cache": path is not None, **settings}
     if path is None:
-        return _measure(classifier, train, held_out, samples, given)
+        return _measure(classifier, train, held_out, samples, n_boot, given)
 
     from filelock import FileLock
 
@@ -124,12 +128,12 @@ def collapse_over_training(
             pass
         except FileFormatError as error:
             warnings.warn(f"a cached collapse history is damaged and will be measured again ({error})", stacklevel=2)
-        history = _measure(classifier, train, held_out, samples, given)
+        history = _measure(classifier, train, held_out, samples, n_boot, given)
         _write(path, history)
     return history
 
 
-def _measure(classifier, train, held_out, samples: int, given: dict) -> CollapseHistory:
+def _measure(classifier, train, held_out, samples: int, n_boot: int, given: dict) -> CollapseHistory:
     from ..models import finetune
 
     chosen = np.sort(np.random.default_rng(given["seed"]).permutation(len(held_out))[:samples])
@@ -147,20 +151,20 @@ def _measure(classifier, train, held_out, samples: int, given: dict) -> Collapse
         with warnings.catch_warnings():
             if epoch:
                 warnings.simplefilter("ignore", UserWarning)  # said at epoch 0
-            report = neural_collapse(features, model.head)
-        tables.append(report.table()[["metric", "value", "low", "high", "n"]].assign(epoch=epoch))
+            report = neural_collapse(features, model.head, n_boot=n_boot, seed=given["seed"])
+        tables.append(report.table().assign(epoch=epoch)[["metric", *COLUMNS]])
         means.append(features.moments().mean.astype(np.float32))
         drawn.append(features.z[chosen])
 
     tuned = finetune(classifier, train, on_epoch=measure, **given)
-    table = pd.concat(tables, ignore_index=True)[["epoch", "metric", "value", "low", "high", "n"]]
+    table = pd.concat(tables, ignore_index=True)
     return CollapseHistory(table, np.stack(means), np.stack(drawn), held_out.targets[chosen], tuple(held_out.classes), tuned)
 
 
-def _cache_path(classifier, train, held_out, val, samples: int, seed: int, settings: dict) -> Path | None:
+def _cache_path(classifier, train, held_out, val, samples: int, n_boot: int, seed: int, settings: dict) -> Path | None:
     import torch
 
-    from ..models.device import default_device, has_bf16
+    from ..models.device import default_device, resolve_precision
     from ..models.fingerprint import hash_module
 
     model = classifier.fingerprint
@@ -172,18 +176,19 @@ def _cache_path(classifier, train, held_out, val, samples: int, seed: int, setti
     settings = {name: value for name, value in settings.items() if name != "workers"}
     device = default_device()
     head = [type(classifier.head).__name__, hash_module(classifier.head)]
-    known = [_VERSION, model, head, list(classifier.classes), data, samples, seed, settings, device.type, has_bf16(device)]
+    precision = resolve_precision(settings.pop("precision", "auto"), classifier.encoder, device)
+    known = [_VERSION, model, head, list(classifier.classes), data, samples, n_boot, seed, settings, device.type, precision]
     return cache_dir("collapse") / f"{hash_json([*known, torch.__version__])}.safetensors"
 
 
 def _write(path: Path, history: CollapseHistory) -> None:
-    columns = {name: history.table[name].to_numpy() for name in ("epoch", "value", "low", "high", "n")}
+    columns = {name: history.table[name].to_numpy() for name in COLUMNS}
     arrays = {"means": history.means, "drawn": history.drawn, "labels": history.labels, **columns}
     card = {"kind": "collapse history", "metrics": history.table["metric"].tolist(), "classes": list(history.classes)}
     write_tensors(path, arrays, card)
 
 
 def _restored(arrays: dict, card: dict, tuned) -> CollapseHistory:
-    columns = {name: arrays.pop(name) for name in ("epoch", "value", "low", "high", "n")}
-    table = pd.DataFrame({"epoch": columns.pop("epoch"), "metric": card["metrics"], **columns})
+    columns = {name: arrays.pop(name) for name in COLUMNS}
+    table = pd.DataFrame({"metric": card["metrics"], **columns})
     return CollapseHistory(table, classes=tuple(card["classes"]), tuned=tuned, **arrays)

@@ -367,6 +367,8 @@ def test_coverage_of_the_intervals(geometry, shape, n):
                 if metric != "nc4":
                     hits.setdefault(metric, []).append(low <= truth[metric] <= high)
             given_ += "cdnv" in report.intervals
+        rates = "; ".join(f"{m} {np.mean(h):.3f} ({len(h) / repeats:.0%} with an interval)" for m, h in hits.items())
+        print(f"n={n} spread={spread} {geometry} {shape}: {rates or 'none'}")
         assert n > 5 or given_ == 0
         for metric, hit in hits.items():
             if len(hit) == repeats:
