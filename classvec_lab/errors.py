@@ -23,3 +23,7 @@ class MismatchError(ClassvecError):
 
 class NotebookError(ClassvecError):
     """A notebook can't be run as asked: unknown notebook, parameter, type, or a failing cell."""
+
+
+class EditError(ClassvecError):
+    """An edit, gate or mapping can't be made or applied as asked."""

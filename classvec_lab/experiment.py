@@ -1,7 +1,7 @@
 """`prepare`: the pair of models and the three splits that most notebooks begin with, from flat parameters."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 
@@ -12,7 +12,11 @@ from .models import Classifier, finetune, load_classifier
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A pre-trained and a fine-tuned classifier and their data; `history` is None where the fine-tuned model was given."""
+    """A pre-trained and a fine-tuned classifier and their data; `history` is None where the fine-tuned model was given.
+
+    recipe: the options of `finetune` from which the fine-tuned model came, or, where it was given, those that
+    were asked for: what retraining without a class uses.
+    """
 
     pre: Classifier
     ft: Classifier
@@ -20,6 +24,7 @@ class Experiment:
     train: ImageDataset
     val: ImageDataset
     test: ImageDataset
+    recipe: dict = field(default_factory=dict)
 
     def facts(self) -> dict:
         """Fingerprints of both models and of the data, for a manifest."""
@@ -67,8 +72,9 @@ def prepare(
         model_args=model_args or None,
         seed=seed,
     )
+    recipe = {"epochs": epochs, "lr": lr or None, "batch_size": batch_size, "seed": seed}
     if finetuned:
-        ft, history = load_classifier(finetuned, classes=train.classes), None
-    else:
-        ft, history = finetune(pre, train, val=val, epochs=epochs, lr=lr or None, batch_size=batch_size, seed=seed)
-    return Experiment(pre, ft, history, train, val, test)
+        return Experiment(pre, load_classifier(finetuned, classes=train.classes), None, train, val, test, recipe)
+    tuned = finetune(pre, train, val=val, **recipe)
+    recipe["lr"] = tuned.settings["lr"]
+    return Experiment(pre, tuned.classifier, tuned.history, train, val, test, recipe)

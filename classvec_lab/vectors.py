@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .edits import Edit
 from .errors import MismatchError
 from .files import read_tensors, write_tensors
 from .moments import ClassMoments
@@ -88,6 +89,13 @@ class ClassVectors:
         except ValueError:
             shown = ", ".join(self.classes[:20]) + (" …" if len(self) > 20 else "")
             raise MismatchError(f"no class {name!r}; there are {shown}") from None
+
+    def __getitem__(self, name: str) -> Edit:
+        """The class vector of one class as an `Edit` of strength 1; raises MismatchError listing what there is."""
+        i = self.index(name)
+        return Edit.along(
+            f"κ[{name}]", self.kappa[i], target=name, classes=self.classes, ft=self.ft, pre=self.pre, data=self.data
+        )
 
     def centred(self) -> "ClassVectors":
         """Both sides minus their mean over classes: z_pre, z_ft, and so kappa, sum to zero."""

@@ -82,6 +82,23 @@ class ImageDataset:
             indices=self.indices[positions],
         )
 
+    def relabelled(self, positions: Sequence[int] | np.ndarray, label: str) -> "ImageDataset":
+        """The same images, those at `positions` (indices or a mask) under another class's label: to study label errors."""
+        if label not in self.classes:
+            raise DatasetError(f"{self.name}: no class {label!r}; there are {', '.join(self.classes[:20])}")
+        targets = self._all_targets.copy()
+        targets[self.indices[np.asarray(positions)]] = self.classes.index(label)
+        return ImageDataset(
+            self._load,
+            targets,
+            self.classes,
+            name=self.name,
+            split=self.split,
+            identity=self._identity,
+            metadata=self._metadata,
+            indices=self.indices,
+        )
+
     def only(self, classes: Sequence[str]) -> "ImageDataset":
         """The images of these classes, whose labels then follow the order given. Raises DatasetError naming what isn't there."""
         classes = tuple(str(c) for c in classes)

@@ -1,25 +1,21 @@
 """Fine-tuning with the recipe of task arithmetic, seeded, cached, best epoch kept."""
 
 import copy
-import warnings
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from ..errors import FileFormatError, ModelError
-from ..files import hash_json, read_json
-from ..paths import cache_dir
-from .classifier import CARD, Classifier
-from .device import PRECISIONS, autocast, default_device, parts, resolve_precision
-from .fingerprint import hash_module
-from .heads import CosineHead
+from ..errors import ModelError
+from .classifier import Classifier
+from .device import PRECISIONS, default_device, resolve_precision
 from .loading import PreprocessedImages, loader
 from .schedule import cosine_with_warmup
+from .training import accumulate, cached, evaluate, model_key, train_mode
 
 _VERSION = 2  # of the recipe: part of the cache key
 PUBLISHED_RATE = 1e-5  # task arithmetic's, for CLIP
@@ -30,15 +26,17 @@ COLUMNS = ("epoch", "step", "lr", "train_loss", "train_accuracy", "val_loss", "v
 
 @dataclass(frozen=True)
 class FineTuned:
-    """A fine-tuned classifier, its history and the settings used.
+    """A fine-tuned classifier, its history, the settings used, and how long the training took.
 
     history: one row an epoch, epoch 0 before training; `lr` is the rate at the epoch's start and
     `kept` marks the epoch returned. settings: those of `finetune`, with the learning rate that was used.
+    seconds: wall time of the training itself, also where the result was read from the cache; None where unknown.
     """
 
     classifier: Classifier
     history: pd.DataFrame
     settings: dict
+    seconds: float | None = None
 
     def __iter__(self):
         return iter((self.classifier, self.history))
@@ -109,43 +107,22 @@ def finetune(
         "epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay, "clip": clip,
         "warmup": warmup, "freeze_batchnorm": freeze_batchnorm, "seed": seed, "precision": precision,
     }  # fmt: skip
-    key = _key(classifier, dataset, val, settings) if cache else None
-    if key is None:
-        return _train(classifier, dataset, val, settings, device, on_epoch, workers, progress)
+    key = model_key(_VERSION, classifier, (dataset, val), settings) if cache else None
 
-    from filelock import FileLock
+    def train() -> tuple[Classifier, dict]:
+        start = time.perf_counter()
+        model, rows, used = _train(classifier, dataset, val, settings, device, on_epoch, workers, progress)
+        history = [{k: v for k, v in row.items() if not math.isnan(v)} for row in rows]
+        seconds = time.perf_counter() - start
+        return model, {
+            "settings": used,
+            "trained_on": getattr(dataset, "fingerprint", None),
+            "history": history,
+            "seconds": seconds,
+        }
 
-    folder = cache_dir("models") / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):  # a second process waits for the first instead of training too
-        if on_epoch is None and folder.is_dir():
-            try:
-                return _read(classifier, folder)
-            except (FileFormatError, FileNotFoundError) as error:
-                warnings.warn(f"a cached model is damaged and will be trained again ({error})", stacklevel=2)
-        tuned = _train(classifier, dataset, val, settings, device, on_epoch, workers, progress)
-        history = [{k: v for k, v in row.items() if v == v} for row in tuned.history.to_dict("records")]  # without NaN
-        tuned.classifier.save(folder, settings=tuned.settings, trained_on=dataset.fingerprint, history=history)
-    return tuned
-
-
-def _key(classifier: Classifier, dataset, val, settings: dict) -> str | None:
-    """Hash of everything that determines the result, or None where something can't be hashed (said once)."""
-    encoder = classifier.fingerprint
-    data = [None if d is None else getattr(d, "fingerprint", None) for d in (dataset, val)]
-    if encoder is None or data[0] is None or (val is not None and data[1] is None):
-        what = "preprocessing" if encoder is None else "data set"
-        warnings.warn(f"this {what} can't be hashed, so the fine-tuned model is not cached", stacklevel=3)
-        return None
-    return hash_json(
-        [_VERSION, encoder, hash_module(classifier.head), list(classifier.classes), data, settings, torch.__version__]
-    )
-
-
-def _read(classifier: Classifier, folder: Path) -> FineTuned:
-    tuned = Classifier.load(folder, encoder=copy.deepcopy(classifier.encoder), preprocess=classifier.preprocess)
-    facts = read_json(folder / CARD)["facts"]
-    return FineTuned(tuned, _frame(facts["history"]), facts["settings"])
+    tuned, facts = cached(key, classifier, train, read=on_epoch is None)
+    return FineTuned(tuned, _frame(facts["history"]), facts["settings"], facts.get("seconds"))
 
 
 def _frame(rows: list[dict]) -> pd.DataFrame:
@@ -153,7 +130,8 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: int, progress: bool) -> FineTuned:
+def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: int, progress: bool):
+    """(classifier, rows of its history, settings with the learning rate used)."""
     from tqdm.auto import tqdm
 
     model = copy.deepcopy(classifier).to(device).eval()
@@ -163,7 +141,7 @@ def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: 
     held_out = None if val is None else PreprocessedImages(val, classifier.preprocess)
     total = settings["epochs"] * len(batches)
     warmup = min(500, total // 10) if settings["warmup"] is None else settings["warmup"]
-    start = _evaluate(model, images if held_out is None else held_out, settings, device, workers)
+    start = _validate(model, images if held_out is None else held_out, settings, device, workers)
     if settings["lr"] is None:
         settings = {**settings, "lr": default_lr(classifier, start["val_accuracy"])}
     optimizer = torch.optim.AdamW(parameters, lr=settings["lr"], weight_decay=settings["weight_decay"])
@@ -179,7 +157,7 @@ def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: 
                 row |= _epoch(model, batches, optimizer, schedule, parameters, settings, device, bar)
             model.eval()
             if held_out is not None:
-                row |= _evaluate(model, held_out, settings, device, workers) if epoch else start
+                row |= _validate(model, held_out, settings, device, workers) if epoch else start
                 score = (row["val_accuracy"], -row["val_loss"])
                 if epoch and (best is None or score > best):
                     best, best_state = score, (epoch, {k: v.clone() for k, v in model.state_dict().items()})
@@ -192,64 +170,30 @@ def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: 
         model.load_state_dict(state)
     for row in rows:
         row["kept"] = row["epoch"] == kept
-    return FineTuned(model.to("cpu").eval(), _frame(rows), settings)
+    return model.to("cpu").eval(), rows, settings
 
 
 def _epoch(model, batches, optimizer, schedule, parameters, settings, device, bar) -> dict:
     """One pass over the training images; returns the row's training figures."""
-    _train_mode(model, freeze_batchnorm=settings["freeze_batchnorm"])
+    train_mode(model, freeze_batchnorm=settings["freeze_batchnorm"])
     loss_sum = correct = count = 0.0
-    # live batch norm needs its batch whole; otherwise the gradients of parts add up to that of the batch
-    whole = any(module.training for module in _batchnorms(model))
     for x, y in batches:
-        y, step_loss, done = y.to(device), 0.0, 0
         optimizer.zero_grad(set_to_none=True)
-        for part in (x,) if whole else parts(x, device):
-            target = y[done : done + len(part)]
-            with autocast(settings["precision"], device):
-                z = model.encode(part.to(device))
-            logits = model.logits(z)
-            loss = F.cross_entropy(logits, target) * (len(part) / len(y))
-            if not torch.isfinite(loss):
-                raise ModelError(
-                    f"the loss became {loss.item()} at step {bar.n}; lower lr (now {settings['lr']:g}) or raise warmup"
-                )
-            loss.backward()
-            step_loss += loss.item()
-            correct += (logits.argmax(1) == target).sum().item()
-            done += len(part)
+        loss, right = accumulate(model, x, y, precision=settings["precision"], device=device)
+        if not math.isfinite(loss):
+            raise ModelError(f"the loss became {loss} at step {bar.n}; lower lr (now {settings['lr']:g}) or raise warmup")
         nn.utils.clip_grad_norm_(parameters, settings["clip"])
         optimizer.step()
         schedule.step()
-        loss_sum += step_loss * len(y)
+        loss_sum += loss * len(y)
+        correct += right
         count += len(y)
         bar.update()
-        bar.set_postfix(loss=f"{step_loss:.3f}", refresh=False)
+        bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
     return {"train_loss": loss_sum / count, "train_accuracy": correct / count}
 
 
-def _train_mode(model: Classifier, *, freeze_batchnorm: bool) -> None:
-    model.train()
-    if isinstance(model.head, CosineHead):
-        model.head.eval()
-    if freeze_batchnorm:
-        for module in _batchnorms(model):
-            module.eval()
-
-
-def _batchnorms(model: Classifier) -> list[nn.Module]:
-    return [m for m in model.encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-
-@torch.inference_mode()
-def _evaluate(model, held_out, settings, device, workers) -> dict:
-    loss = correct = count = 0.0
-    for x, y in loader(held_out, batch_size=2 * settings["batch_size"], workers=workers):
-        with autocast(settings["precision"], device):
-            z = torch.cat([model.encode(part.to(device)) for part in parts(x, device)])
-        logits = model.logits(z)
-        y = y.to(device)
-        loss += F.cross_entropy(logits, y, reduction="sum").item()
-        correct += (logits.argmax(1) == y).sum().item()
-        count += len(y)
-    return {"val_loss": loss / count, "val_accuracy": correct / count}
+def _validate(model, images, settings, device, workers) -> dict:
+    precision, batch_size = settings["precision"], 2 * settings["batch_size"]
+    loss, accuracy = evaluate(model, images, batch_size=batch_size, precision=precision, device=device, workers=workers)
+    return {"val_loss": loss, "val_accuracy": accuracy}

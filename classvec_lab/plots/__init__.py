@@ -1,6 +1,8 @@
 """Figures: a frame in, Axes out. Nothing here computes a statistic or opens a window."""
 
+from .audit import audit_dots, collateral_maps, routing_bars
 from .collapse import collapse_bars, collapse_curves, collapse_map
+from .editing import gate_curves, gate_intervals, method_intervals, trade_off
 from .linearity import (
     adding_curves,
     class_shift,
@@ -13,6 +15,7 @@ from .linearity import (
     scaling_curves,
     shift_bars,
 )
+from .mapping import displacement_strips, forecast_curves, mapping_scatter, strength_curves
 from .matrices import block_heatmap, cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
 from .study import over_class_counts, over_epochs
@@ -20,27 +23,38 @@ from .study import over_class_counts, over_epochs
 __all__ = [
     "accuracy_bars",
     "adding_curves",
+    "audit_dots",
     "block_heatmap",
     "class_shift",
     "cluster_order",
     "collapse_bars",
     "collapse_curves",
     "collapse_map",
+    "collateral_maps",
     "cosine_curves",
     "departures",
     "deviation_by_layer",
     "deviation_curves",
+    "displacement_strips",
     "entries",
+    "forecast_curves",
+    "gate_curves",
+    "gate_intervals",
     "heatmap",
     "histogram",
     "history_curves",
+    "mapping_scatter",
+    "method_intervals",
     "order_scatter",
     "over_class_counts",
     "over_epochs",
     "path_accuracy",
     "path_distance",
+    "routing_bars",
     "sample_sheet",
     "scaling_curves",
     "scatter_map",
     "shift_bars",
+    "strength_curves",
+    "trade_off",
 ]

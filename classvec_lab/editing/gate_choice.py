@@ -1,0 +1,90 @@
+"""Gates compared: what each threshold costs, and which score serves an edit best on validation."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from ..diagnostics.intervals import mean_interval
+from ..gates import Gate
+from .calibration import calibrate_gate, gate_report
+from .context import EditingContext
+from .strength import strength_curve
+
+CHOICES = ("cosine", "margin", "discriminant", "predicted", "margin, Youden", "margin, soft")
+SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
+
+
+def gate_curve(gate: Gate, features, *, n: int = 200) -> pd.DataFrame:
+    """Miss and false-fire rate of a gate's score at n thresholds over its range on labelled features.
+
+    Columns target, score, threshold, miss, false_fire, worst (the highest rate of a single other class), chosen
+    (the threshold nearest to the gate's own, which is among those tried).
+    """
+    scores, own = gate.scores(features.z), features.y == gate.classes.index(gate.target)
+    grid = np.unique([*np.linspace(scores.min(), scores.max(), n), *([gate.threshold] if np.isfinite(gate.threshold) else [])])
+    others = [scores[features.y == i] for i in range(len(gate.classes)) if i != gate.classes.index(gate.target)]
+
+    def above(values):
+        values = np.sort(values)
+        return (
+            1 - np.searchsorted(values, grid, side="right") / max(len(values), 1) if len(values) else np.full(len(grid), np.nan)
+        )
+
+    frame = pd.DataFrame({"target": gate.target, "score": gate.score, "threshold": grid})
+    frame["miss"], frame["false_fire"] = 1 - above(scores[own]), above(scores[~own])
+    frame["worst"] = np.nanmax([above(values) for values in others], axis=0)
+    frame["chosen"] = grid == grid[np.abs(grid - gate.threshold).argmin()]
+    return frame
+
+
+def named_gate(context: EditingContext, target: str, choice: str) -> Gate:
+    """The gate that a name of `CHOICES` stands for, calibrated on val."""
+    score, _, variant = choice.partition(", ")
+    if variant == "Youden":
+        return calibrate_gate(context.features["val"], context.vectors, target, score=score, guarantee="youden")
+    gate = context.gate(target, score)
+    if variant == "soft":
+        return gate.soft(SOFTNESS * float(np.std(gate.scores(context.features["val"].z))))
+    return gate
+
+
+def compare_gates(
+    context: EditingContext, targets: Sequence[str], *, lambda_: float = -1.5, choices: Sequence[str] = CHOICES
+) -> pd.DataFrame:
+    """The class vector at one strength behind every gate: one row a gate, target and split (val, test).
+
+    Columns gate, target, split, lambda_, acc_f, acc_r, miss, false_fire, sibling_fires (the other class that fires
+    most) and guarantee. To pick a gate by these figures on val voids its guarantee there: calibrate the
+    picked one on other images.
+    """
+    rows = []
+    for target in targets:
+        for choice in choices:
+            gate = named_gate(context, context.require_target(target), choice)
+            edit = context.vectors[target].gated(gate)
+            for split in ("val", "test"):
+                features = context.features[split]
+                row = strength_curve(context.ft, edit, features, lambdas=[lambda_]).set_index("lambda_").loc[lambda_]
+                report = gate_report(gate, features).set_index("group")
+                rates = {"miss": 1 - report.loc["target", "rate"], "false_fire": report.loc["others", "rate"]}
+                rates["sibling_fires"] = report.loc[["other"], "rate"].max()
+                accuracies = {name: row[name] for name in ("acc_f", "acc_r")}
+                rows.append(
+                    {"gate": choice, "target": target, "split": split, "lambda_": lambda_, "guarantee": gate.guarantee}
+                    | accuracies
+                    | rates
+                )
+    return pd.DataFrame(rows)
+
+
+def summarise_gates(table: pd.DataFrame) -> pd.DataFrame:
+    """Means over targets (and seeds) of `compare_gates` by gate and split, with 95 % t-intervals, n, and the worst sibling."""
+    rows = []
+    for (gate, split, guarantee), part in table.groupby(["gate", "split", "guarantee"], sort=False):
+        row = {"gate": gate, "split": split, "guarantee": guarantee, "n": len(part)}
+        for name in ("acc_f", "acc_r", "miss", "false_fire"):
+            mean, low, high = mean_interval(part[name])
+            row |= {name: mean, f"{name}_low": np.clip(low, 0, 1), f"{name}_high": np.clip(high, 0, 1)}
+        rows.append(row | {"worst_acc_f": part["acc_f"].max(), "worst_sibling": part["sibling_fires"].max()})
+    return pd.DataFrame(rows)

@@ -1,0 +1,92 @@
+"""Many classes forgotten one after the other, all at once, and taken back: what is left at each step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..diagnostics.intervals import wilson
+from ..errors import EditError
+from ..features import extract_features
+from .context import EditingContext
+from .delta import apply_deltas
+from .injection import inject
+from .mapping import map_edit
+from .readout import Readout
+
+WAYS = ("latent", "mapping")
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How one kind of edit is put on, put on all at once, and taken off."""
+
+    add: Callable
+    at_once: Callable
+    remove: Callable
+
+
+def forget_in_turn(
+    context: EditingContext,
+    targets: Sequence[str] | None = None,
+    *,
+    way: str = "latent",
+    lambda_: float = -1.5,
+    gate: str = "margin",
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Forget the targets one after the other, then take the edits off in an order drawn by `seed`.
+
+    way "latent": lambda_ κ_c behind each class's gate; "mapping": lambda_ κ_c by the closed form, one delta a class.
+    One row a step: step, action ("forget" or "restore"), class, forgotten (how many are by then), acc_f over the
+    forgotten classes and acc_r over the others, on test, with 95 % Wilson intervals and n, and `identical`: whether
+    logits and weights are, bit for bit, those of the fine-tuned model with the same edits put on at once.
+    """
+    if way not in WAYS:
+        raise EditError(f"way is one of {', '.join(WAYS)}; got {way!r}")
+    targets = [context.require_target(t) for t in (context.ft.classes if targets is None else targets)]
+    if way == "latent":
+        edits = {t: (lambda_ * context.vectors[t]).gated(context.gate(t, gate)) for t in targets}
+        do = _Way(inject, lambda model, found: inject(model, found) if found else model, lambda model, e: model.without(e))
+    else:
+        edits = {t: map_edit(context.ft, lambda_ * context.vectors[t], context.moments).delta for t in targets}
+        do = _Way(lambda model, d: d.apply_to(model), apply_deltas, lambda model, d: d.remove_from(model))
+    order = np.random.default_rng(seed).permutation(len(targets))
+    steps = [("forget", t) for t in targets] + [("restore", targets[i]) for i in order]
+    model, now, rows = context.ft, [], []
+    for i, (action, target) in enumerate(steps, 1):
+        if action == "forget":
+            model, now = do.add(model, edits[target]), [*now, target]
+        else:
+            model, now = do.remove(model, edits[target]), [t for t in now if t != target]
+        afresh = do.at_once(context.ft, [edits[t] for t in now])
+        found, expected = (_read(context, m) for m in (model, afresh))
+        same = np.array_equal(found.logits, expected.logits) and _same_weights(model, afresh)
+        row = {"step": i, "action": action, "class": target, "forgotten": len(now), "way": way, "split": "test"}
+        rows.append(row | _accuracies(found, now) | {"identical": same})
+    return pd.DataFrame(rows)
+
+
+def _read(context: EditingContext, model) -> Readout:
+    changed = model.fingerprint != context.ft.fingerprint
+    features = extract_features(model, context.data["test"], progress=False, cache=False) if changed else context.features["test"]
+    return Readout.of(model, features)
+
+
+def _accuracies(readout: Readout, forgotten: Sequence[str]) -> dict:
+    gone = np.isin(readout.y, [readout.index(t) for t in forgotten])
+    hit, row = readout.predicted == readout.y, {}
+    for name, chosen in (("f", gone), ("r", ~gone)):
+        n, hits = int(chosen.sum()), int(hit[chosen].sum())
+        low, high = wilson(hits, n)
+        row |= {f"n_{name}": n, f"acc_{name}": hits / n if n else np.nan}
+        row |= {f"acc_{name}_low": float(low), f"acc_{name}_high": float(high)}
+    return row
+
+
+def _same_weights(a, b) -> bool:
+    import torch
+
+    first, second = a.encoder.state_dict(), b.encoder.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(first[k], second[k]) for k in first)

@@ -1,0 +1,167 @@
+"""Deltas go on and come off bit for bit, in any order, and only where they belong."""
+
+import copy
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, small_classifier
+
+from classvec_lab.editing.delta import Delta, apply_deltas, deltas_on
+from classvec_lab.errors import ClassvecError, EditError, FileFormatError, MismatchError
+
+BIAS, WEIGHT = "head.bias", "encoder.3.weight"  # shapes (3,) and (6, 16)
+
+
+def bits(classifier):
+    return {name: value.numpy().tobytes() for name, value in classifier.state_dict().items()}
+
+
+def forgetting(classifier, i):
+    """A rank-2 and a dense change, of sizes so different that adding and subtracting would lose bits."""
+    rng = np.random.default_rng(i)
+    factors = (10.0 ** (2 * i - 4) * rng.normal(size=(6, 2)), rng.normal(size=(16, 2)))
+    return Delta.on(classifier, f"forget {i}", factored={WEIGHT: factors}, dense={BIAS: rng.normal(size=3)})
+
+
+def test_dense_and_factored_changes_are_added(classifier):
+    a, b, bias = np.arange(6.0), np.linspace(-1, 1, 16), np.array([0.5, 0, -2], dtype=np.float32)
+    delta = Delta.on(classifier, "both", factored={WEIGHT: (a, b)}, dense={BIAS: bias, WEIGHT: np.ones((6, 16))})
+    edited = delta.apply_to(classifier)
+    expected = classifier.encoder[3].weight.detach().double().numpy() + np.outer(a, b) + 1
+    np.testing.assert_array_equal(edited.encoder[3].weight.detach().numpy(), expected.astype(np.float32))
+    np.testing.assert_array_equal(edited.head.bias.detach().numpy(), classifier.head.bias.detach().numpy() + bias)
+    assert delta.n_parameters == 6 + 16 + 3 + 96
+    assert delta.names == (WEIGHT, BIAS)
+    others = [n for n in bits(classifier) if n not in delta.names]
+    assert all(bits(edited)[n] == bits(classifier)[n] for n in others)
+
+
+def test_the_argument_is_left_alone_and_nothing_is_shared(classifier):
+    before = bits(classifier)
+    delta = forgetting(classifier, 1)
+    edited = delta.apply_to(classifier)
+    back = delta.remove_from(edited)
+    assert bits(classifier) == before
+    assert bits(back) == before
+    assert deltas_on(classifier) == deltas_on(back) == ()
+    assert deltas_on(edited) == (delta,)
+    with torch.no_grad():
+        for model in (edited, back):
+            for p in model.parameters():
+                p.fill_(7)
+    assert bits(classifier) == before
+
+
+def test_the_same_deltas_give_the_same_bits_in_any_order(classifier):
+    deltas = [forgetting(classifier, i) for i in range(4)]
+    together = bits(apply_deltas(classifier, deltas))
+    for order in itertools.permutations(deltas):
+        one_by_one = classifier
+        for delta in order:
+            one_by_one = delta.apply_to(one_by_one)
+        assert bits(one_by_one) == together
+
+
+def test_deltas_come_off_in_any_order(classifier):
+    deltas = [forgetting(classifier, i) for i in range(4)]
+    for order in itertools.permutations(range(4)):
+        edited = apply_deltas(classifier, deltas)
+        for done in range(4):
+            edited = deltas[order[done]].remove_from(edited)
+            left = [deltas[i] for i in order[done + 1 :]]
+            assert bits(edited) == bits(apply_deltas(classifier, left))
+        assert bits(edited) == bits(classifier)
+
+
+def test_subtracting_would_not_have_been_exact(classifier):
+    delta = forgetting(classifier, 4)
+    a, b = delta.factored[WEIGHT]
+    edited = delta.apply_to(classifier).encoder[3].weight.detach().numpy()
+    assert ((edited - a @ b.T).astype(np.float32) != classifier.encoder[3].weight.detach().numpy()).any()
+
+
+def test_a_delta_made_on_an_edited_classifier_belongs_to_the_unedited_one(classifier):
+    first = forgetting(classifier, 0)
+    second = forgetting(first.apply_to(classifier), 1)
+    assert second.model == classifier.fingerprint
+    assert bits(second.apply_to(classifier)) == bits(forgetting(classifier, 1).apply_to(classifier))
+
+
+def test_buffers_can_change_and_integers_cannot():
+    classifier = small_classifier(batchnorm=True)
+    delta = Delta.on(classifier, "statistics", dense={"encoder.2.running_mean": np.full(16, 0.25)})
+    edited = delta.apply_to(classifier)
+    assert (edited.encoder[2].running_mean == 0.25).all()
+    assert (classifier.encoder[2].running_mean == 0).all()
+    with pytest.raises(MismatchError, match="holds integers"):
+        Delta.on(classifier, "count", dense={"encoder.2.num_batches_tracked": np.array(1.0)})
+
+
+def test_a_saved_delta_is_the_same(classifier, tmp_path):
+    delta = Delta.on(classifier, "forget red", factored={WEIGHT: (np.ones(6, np.float32), np.ones(16))}, facts={"how": "by hand"})
+    read = Delta.load(delta.save(tmp_path / "delta.safetensors"), classifier=classifier)
+    assert (read.name, read.classes, dict(read.facts)) == ("forget red", CLASSES, {"how": "by hand"})
+    assert read.fingerprint == delta.fingerprint
+    assert bits(read.apply_to(classifier)) == bits(delta.apply_to(classifier))
+    assert bits(read.remove_from(delta.apply_to(classifier))) == bits(classifier)
+    with pytest.raises(MismatchError, match="made for another model"):
+        Delta.load(tmp_path / "delta.safetensors", classifier=small_classifier(seed=1))
+    classifier.save(tmp_path / "model")
+    with pytest.raises(FileFormatError, match="weight delta"):
+        Delta.load(tmp_path / "model" / "weights.safetensors")
+
+
+def test_another_model_is_refused_by_what_differs(classifier):
+    delta = Delta.on(classifier, "forget red", dense={BIAS: np.ones(3)})
+    other_head = copy.deepcopy(classifier)
+    with torch.no_grad():
+        other_head.head.bias += 1
+    for model, words in (
+        (small_classifier(seed=1), "encoder weights or preprocessing"),
+        (small_classifier(("a", "b", "c")), "classes .*red, green, blue.*a, b, c"),
+        (other_head, r"the values of head\.bias"),
+    ):
+        before = bits(model)
+        with pytest.raises(MismatchError, match=f"'forget red' was made for another model.*{words}"):
+            delta.apply_to(model)
+        assert bits(model) == before
+
+
+def test_on_twice_or_off_without_being_on(classifier):
+    delta, other = forgetting(classifier, 0), forgetting(classifier, 1)
+    edited = delta.apply_to(classifier)
+    with pytest.raises(MismatchError, match="'forget 0' is already on"):
+        delta.apply_to(edited)
+    with pytest.raises(MismatchError, match="'forget 1' is not on this classifier; on it: 'forget 0'"):
+        other.remove_from(edited)
+    with pytest.raises(MismatchError, match="on it: none"):
+        delta.remove_from(classifier)
+
+
+def test_weights_changed_under_a_delta_are_not_thrown_away(classifier):
+    delta = forgetting(classifier, 0)
+    edited = delta.apply_to(classifier)
+    with torch.no_grad():
+        edited.head.bias += 1
+    for attempt in (delta.remove_from, forgetting(classifier, 1).apply_to):
+        with pytest.raises(MismatchError, match=r"head\.bias changed since the deltas 'forget 0'"):
+            attempt(edited)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({}, EditError, "changes no weight"),
+        ({"dense": {"head.bais": np.ones(3)}}, MismatchError, r"no weight 'head.bais'; nearest: head\.bias"),
+        ({"dense": {BIAS: np.ones(4)}}, MismatchError, r"head\.bias has shape \(3,\) and the change in 'x' \(4,\)"),
+        ({"dense": {BIAS: np.array([1, np.nan, 0])}}, EditError, r"not finite in head\.bias"),
+        ({"factored": {WEIGHT: (np.ones(16), np.ones(6))}}, MismatchError, r"shape \(6, 16\) .*\(16, 6\)"),
+        ({"factored": {WEIGHT: (np.ones((6, 2)), np.ones((16, 3)))}}, MismatchError, r"\(6, 2\), \(16, 3\)"),
+    ],
+)
+def test_impossible_changes_are_refused(classifier, change, error, words):
+    with pytest.raises(error, match=words) as caught:
+        Delta.on(classifier, "x", **change)
+    assert isinstance(caught.value, ClassvecError)

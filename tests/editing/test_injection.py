@@ -1,0 +1,326 @@
+"""Injected edits act where their gates fire and nowhere else, and come off without a trace."""
+
+import copy
+import inspect
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from worlds import bits, class_vectors_of, images, logits, names, reader, same_bits, samples
+
+from classvec_lab import ClassVectors, MismatchError, predict
+from classvec_lab.editing.calibration import calibrate_gate
+from classvec_lab.editing.directions import random_direction
+from classvec_lab.editing.injection import GateModule, conflicts, inject, read_logits
+from classvec_lab.editing.readout import Readout
+from classvec_lab.edits import Edit
+from classvec_lab.errors import EditError
+from classvec_lab.gates import Gate
+
+V = class_vectors_of()
+TEN = class_vectors_of(10, 12, seed=1)
+HELD = samples(V, 800)
+
+
+def gated(vectors=V, target="c1", strength=-1.5, **options):
+    held = HELD if vectors is V else samples(vectors, 1500)
+    return (strength * vectors[target]).gated(calibrate_gate(held, vectors, target, **options))
+
+
+def ten_edits():
+    return [gated(TEN, name, -1.5, false_fire=0.05) for name in TEN.classes]
+
+
+def by_hand(classifier, edits, z, overlap="sum"):
+    """Edited representations, sample by sample in float64."""
+    out = np.array(z, dtype=np.float64)
+    for i, row in enumerate(np.asarray(z, dtype=np.float64)):
+        for edit in edits:
+            weight = 1.0 if edit.gate is None else edit.gate.weights(row[None])[0]
+            out[i] += weight * edit.vector
+            if overlap == "first" and weight:
+                break
+    return out
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_logits_are_read_from_the_edited_representation(head):
+    classifier, z = reader(V, head), samples(V, 300, seed=3).z
+    edit = gated()
+    fired = edit.gate.fires(z)
+    assert 0 < fired.sum() < len(z)
+    edited = inject(classifier, edit)
+    expected = logits(classifier, by_hand(classifier, [edit], z))
+    torch.testing.assert_close(logits(edited, z), expected, rtol=1e-4, atol=1e-3)
+    assert torch.equal(logits(edited, z)[~fired], logits(classifier, z)[~fired])
+    assert (logits(edited, z)[fired] != logits(classifier, z)[fired]).any(dim=1).all()
+    assert (edited.dim, edited.classes, edited.edits) == (V.dim, V.classes, (edit,))
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_the_argument_is_never_changed(head):
+    classifier = reader(V, head)
+    before, own, encoder = bits(classifier), classifier.head, classifier.encoder
+    x, shown = images(), classifier(images())
+    edited = inject(classifier, [gated(), gated(target="c2")])
+    edited.train().double()
+    with torch.no_grad():
+        for value in [*edited.parameters(), *edited.buffers()]:
+            value.fill_(7)
+    assert same_bits(before, bits(classifier))
+    assert classifier.head is own
+    assert classifier.encoder is encoder
+    assert not classifier.training
+    assert not hasattr(classifier, "edits")
+    assert torch.equal(classifier(x), shown)
+    assert inject(reader(V, head).train(), gated()).training is False
+
+
+def test_no_label_and_no_hook():
+    assert set(inspect.signature(GateModule.forward).parameters) == {"self", "z"}
+    classifier = reader(V)
+    edited = inject(classifier, gated())
+    for module in [*edited.modules(), *classifier.modules()]:
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+    f = samples(V, 200)
+    turned = type(f)(f.z, np.roll(f.y, 1), f.classes)
+    np.testing.assert_array_equal(predict(edited, f), predict(edited, turned))
+
+
+@given(st.integers(0, 1000), st.booleans(), st.booleans(), st.sampled_from([0.0, 0.3]))
+def test_the_network_and_the_array_agree(seed, rivals, normalise, temperature):
+    rng = np.random.default_rng(seed)
+    k, dim = int(rng.integers(2, 6)), int(rng.integers(1, 20))
+    gate = Gate(
+        "c0", names(6), "margin", rng.normal(size=(k, dim)), rng.normal(size=k), float(rng.normal()), int(rng.integers(k)),
+        rivals, normalise, temperature,
+    )  # fmt: skip
+    z = rng.normal(size=(50, dim)) * 10 ** rng.uniform(-2, 2)
+    own, module = gate.weights(z), GateModule(gate)(torch.tensor(z, dtype=torch.float32)).numpy()
+    away = np.abs(gate.scores(z) - gate.threshold) > 1e-4 * max(1, np.abs(z).max())
+    if temperature:
+        np.testing.assert_allclose(module, own, atol=2e-3 * max(1, np.abs(z).max()))
+    else:
+        np.testing.assert_array_equal(module[away], own[away])
+        assert away.mean() > 0.5
+
+
+def test_soft_gates_and_edits_without_a_gate():
+    classifier, z = reader(V), samples(V, 100, seed=3).z
+    free, soft = 0.5 * V["c2"], (-1.5 * V["c1"]).gated(gated().gate.soft(0.2))
+    for edits in ([free], [soft], [soft, free]):
+        moved = inject(classifier, edits).head.moved(torch.tensor(z, dtype=torch.float32))
+        np.testing.assert_allclose(moved.numpy(), by_hand(classifier, edits, z), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_leaving_the_context_restores_every_bit(head):
+    classifier, x = reader(V, head), images(20)
+    with torch.no_grad():
+        before = classifier(x)
+        with inject(classifier, 2 * V["c0"]) as edited:
+            assert not torch.equal(edited(x), before)
+        assert torch.equal(edited(x), before)
+        assert edited.edits == ()
+        with pytest.raises(RuntimeError, match="on purpose"), inject(classifier, 2 * V["c0"]) as edited:
+            raise RuntimeError("on purpose")
+        assert torch.equal(edited(x), before)
+        assert torch.equal(classifier(x), before)
+        again = inject(edited, 2 * V["c0"])
+        assert torch.equal(again(x), inject(classifier, 2 * V["c0"])(x))
+
+
+def test_overlaps_are_added_up_or_left_to_the_first():
+    rng = np.random.default_rng(0)
+    classifier, z = reader(V), rng.normal(size=(60, V.dim))
+
+    def half(axis, name, strength):
+        weight = np.eye(V.dim)[axis : axis + 1]
+        return (strength * V[name]).gated(Gate(name, V.classes, "cosine", weight, np.zeros(1), 0.0))
+
+    edits = [half(0, "c0", -1.0), half(1, "c1", 2.0), half(2, "c2", -0.5)]
+    for overlap in ("sum", "first"):
+        moved = inject(classifier, edits, overlap=overlap).head.moved(torch.tensor(z, dtype=torch.float32))
+        np.testing.assert_allclose(moved.numpy(), by_hand(classifier, edits, z, overlap), rtol=1e-5, atol=1e-5)
+    first = inject(classifier, edits[:2], overlap="first")
+    later = inject(first, edits[2])  # keeps the rule that it was given
+    together = inject(classifier, edits, overlap="first")
+    assert torch.equal(logits(later, z), logits(together, z))
+    assert not torch.equal(logits(inject(first, edits[2], overlap="sum"), z), logits(together, z))
+    with pytest.raises(EditError, match="overlap is one of sum, first; got 'last'"):
+        inject(classifier, edits, overlap="last")
+
+
+def test_soft_first_edits_leave_the_rest_to_the_next():
+    gate = Gate("c0", V.classes, "cosine", np.eye(V.dim)[:1], np.zeros(1), 0.0, temperature=1.0)
+    z = torch.zeros(1, V.dim)  # on the threshold: both gates act by a half
+    head = inject(reader(V), [V["c0"].gated(gate), V["c0"].gated(gate)], overlap="first").head
+    np.testing.assert_allclose(head.weights(z).numpy(), [[0.5, 0.25]])
+
+
+def test_conflicts_by_hand():
+    def on(axis, name):
+        gate = Gate("a", ("a", "b"), "cosine", np.eye(2)[axis : axis + 1], np.zeros(1), 0.0)
+        return Edit.along(name, np.array([[1.0, 0], [1, 1]])[axis], target="a", classes=("a", "b")).gated(gate)
+
+    free = Edit.along("w", np.array([0.0, -2]), target="b", classes=("a", "b"))
+    z = np.array([[1, 1], [1, -1], [2, 3], [-1, 4], [-1, -1.0]])
+    f = samples(class_vectors_of(2, 2), 5)
+    f = type(f)(z, f.y, ("a", "b"))
+    table = conflicts([on(0, "u"), on(1, "v"), free], f)
+    assert table[["first", "second"]].to_numpy().tolist() == [["u", "v"], ["u", "w"], ["v", "w"]]
+    assert table["n"].tolist() == [5, 5, 5]
+    assert table["both"].tolist() == [2, 3, 3]
+    np.testing.assert_allclose(table["share"], [0.4, 0.6, 0.6])
+    np.testing.assert_allclose(table["cosine"], [np.sqrt(0.5), 0, -np.sqrt(0.5)], atol=1e-12)
+    assert conflicts([free], f).empty
+    assert list(conflicts([], f).columns) == list(table.columns)
+
+
+@pytest.fixture(scope="module")
+def ten():
+    """A classifier, ten gated edits, images and representations, and the logits before."""
+    classifier, z = reader(TEN, "cosine"), samples(TEN, 300, seed=4, spread=3.0).z
+    return classifier, ten_edits(), images(16), z
+
+
+@pytest.mark.parametrize("overlap", ["sum", "first"])
+def test_ten_edits_one_after_the_other_are_ten_at_once(ten, overlap):
+    classifier, edits, x, z = ten
+    at_once, step = inject(classifier, edits, overlap=overlap), classifier
+    for edit in edits:
+        step = inject(step, edit, overlap=overlap)
+    assert torch.equal(logits(step, z), logits(at_once, z))
+    assert torch.equal(step(x), at_once(x))
+    assert same_bits(bits(step), bits(at_once))
+    assert (logits(at_once, z) != logits(classifier, z)).any(dim=1).float().mean() > 0.3
+
+
+@given(st.permutations(range(10)))
+def test_ten_edits_come_off_in_any_order(ten, order):
+    classifier, edits, x, z = ten
+    edited = inject(classifier, edits)
+    for k, i in enumerate(order):
+        edited = edited.without(edits[i])
+        if k == 4:
+            left = [e for j, e in enumerate(edits) if j not in order[:5]]
+            assert edited.edits == tuple(left)
+            assert torch.equal(logits(edited, z), logits(inject(classifier, left), z))
+    assert torch.equal(logits(edited, z), logits(classifier, z))
+    assert torch.equal(edited(x), classifier(x))
+    assert edited.edits == ()
+
+
+def test_taking_edits_off_by_name_and_all_at_once(ten):
+    classifier, edits, _, _ = ten
+    edited = inject(classifier, edits)
+    assert edited.without("c3", edits[5]).edits == (*edits[:3], edits[4], *edits[6:])
+    assert edited.edits == tuple(edits)
+    original = edited.original()
+    assert type(original) is type(classifier)
+    assert same_bits(bits(original), bits(classifier))
+    assert original.fingerprint == classifier.fingerprint == edited.fingerprint
+    for gone in ("c77", gated()):
+        with pytest.raises(EditError, match=r"there is no edit .* to take off; on it: -1.5·κ"):
+            edited.without(gone)
+    with pytest.raises(EditError, match="on it: none"):
+        edited.without(*TEN.classes).without("c3")
+    with pytest.raises(EditError, match=r"edited.original\(\).save\(folder\), and edit.save"):
+        edited.save("anywhere")
+
+
+def test_deep_copies_are_independent(ten):
+    classifier, edits, x, _ = ten
+    edited = inject(classifier, edits)
+    twin = copy.deepcopy(edited)
+    assert torch.equal(twin(x), edited(x))
+    assert twin.edits == edited.edits
+    assert torch.equal(twin.without(*edits)(x), classifier(x))
+    with torch.no_grad():
+        twin.head.steps.zero_()
+    assert torch.equal(edited(x), inject(classifier, edits)(x))
+
+
+def test_state_goes_into_a_classifier_with_the_same_edits():
+    edits = [gated(), gated(target="c2")]
+    a, b = inject(reader(V, seed=0), edits), inject(reader(V, seed=5), edits)
+    assert not torch.equal(a(images()), b(images()))
+    b.load_state_dict(a.state_dict())
+    assert torch.equal(a(images()), b(images()))
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_an_injected_classifier_can_be_exported(head):
+    edits = [gated(), (0.5 * V["c2"]).gated(gated(target="c2").gate.soft(0.3)), 0.1 * V["c3"]]
+    edited, x = inject(reader(V, head), edits, overlap="first"), images(16)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        program = torch.export.export(edited, (x,))
+    again = program.module()
+    with torch.no_grad():
+        for seed in range(3):
+            assert torch.equal(again(images(16, seed)), edited(images(16, seed)))
+    assert set(program.state_dict) == set(edited.state_dict())
+
+
+def test_what_cannot_be_injected_is_refused_and_changes_nothing():
+    classifier = reader(V)
+    before = bits(classifier)
+    nowhere = ClassVectors(V.z_ft, V.z_ft, V.count, V.classes)
+    known = ClassVectors(V.z_pre, V.z_ft, V.count, V.classes, ft="another model")
+    for edits, error, message in (
+        (0 * V["c1"], EditError, "strength 0 and would change nothing; choose lambda other than 0"),
+        (nowhere["c1"], EditError, "norm 0 and would change nothing.*are both models the same"),
+        ([V["c1"], V["c1"] - V["c1"]], EditError, "strength 0"),
+        ([], EditError, "at least one edit"),
+        ([V["c1"], V.kappa[1]], EditError, r"takes edits such as -1.5 \* vectors\['cat'\], not ndarray"),
+        (["c1"], EditError, "not str"),
+        (class_vectors_of(3)["c1"], MismatchError, "classes .*edit: c0, c1, c2; model: c0, c1, c2, c3"),
+        (class_vectors_of(dim=11)["c1"], MismatchError, "dimension .*edit: 11; model: 10"),
+        (known["c1"], MismatchError, "weights or preprocessing .*edit: another model; model: " + classifier.fingerprint),
+    ):
+        with pytest.raises(error, match=message):
+            inject(classifier, edits)
+    with pytest.raises(MismatchError, match="no class 'cat'"):
+        inject(classifier, V["cat"])
+    assert same_bits(before, bits(classifier))
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_stored_representations_are_read_as_the_classifier_does(head):
+    classifier, z = reader(V, head), samples(V, 100, seed=3).z
+    edits = [gated(), gated(target="c2"), random_direction(V, "c0", seed=0)]
+    for overlap in ("sum", "first"):
+        edited = inject(classifier, edits, overlap=overlap)
+        np.testing.assert_array_equal(read_logits(classifier, edits, z, overlap=overlap), logits(edited, z).double())
+        partly = inject(classifier, edits[:1], overlap=overlap)
+        np.testing.assert_array_equal(read_logits(partly, edits[1:], z), logits(edited, z).double())
+    np.testing.assert_array_equal(read_logits(classifier, edits[0], z), logits(inject(classifier, edits[0]), z).double())
+    np.testing.assert_array_equal(read_logits(classifier, [], z), logits(classifier, z).double())
+    with pytest.raises(MismatchError, match="made for another model: 11 dimensions"):
+        read_logits(classifier, [class_vectors_of(dim=11)["c1"]], z)
+
+
+def test_a_readout_holds_what_the_head_reads():
+    f = samples(V, 100, seed=3)
+    edit = gated()
+    edited = inject(reader(V), edit)
+    readout = Readout.of(edited, f)
+    np.testing.assert_allclose(readout.z, by_hand(edited, [edit], f.z), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(readout.logits, logits(edited, f.z).double())
+
+
+def test_a_large_encoder_is_hashed_once(monkeypatch):
+    hashed = []
+    monkeypatch.setattr(type(reader(V)), "fingerprint", property(lambda self: hashed.append(1) or "after"))
+    known = ClassVectors(V.z_pre, V.z_ft, V.count, V.classes, ft="after")
+    inject(reader(V), [known[c] for c in V.classes])
+    assert len(hashed) == 1
+    other = ClassVectors(V.z_pre, V.z_ft, V.count, V.classes, ft="another")
+    with pytest.raises(MismatchError, match="edit: another; model: after"):
+        inject(reader(V), [known["c0"], other["c1"]])

@@ -1,0 +1,64 @@
+"""A readout is what the classifier says of stored representations, and refuses arrays that can't be one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from worlds import class_vectors_of, logits, reader, samples
+
+from classvec_lab import MismatchError, predict
+from classvec_lab.editing.readout import Readout
+
+V = class_vectors_of()
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_from_a_classifier(head):
+    classifier, f = reader(V, head), samples(V, 50)
+    before = f.z.copy()
+    readout = Readout.of(classifier, f)
+    np.testing.assert_array_equal(readout.logits, logits(classifier, f.z).double().numpy())
+    np.testing.assert_array_equal(readout.z, f.z.astype(np.float32))
+    np.testing.assert_array_equal(readout.predicted, predict(classifier, f))
+    np.testing.assert_array_equal(f.z, before)
+    assert readout.logits.dtype == np.float64
+    assert (len(readout), readout.classes, readout.index("c2")) == (50, V.classes, 2)
+    np.testing.assert_array_equal(readout.y, f.y)
+
+
+@given(arrays(np.float64, (4, 3), elements=st.floats(-700, 700)))
+def test_probabilities_are_a_softmax(values):
+    p = Readout(np.zeros((4, 2)), values, np.zeros(4, int), "abc").probabilities
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    expected = np.exp(values - values.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(p, expected / expected.sum(axis=1, keepdims=True), rtol=1e-10, atol=1e-300)
+
+
+def test_a_masked_class_has_probability_zero():
+    readout = Readout(np.zeros((1, 2)), [[-np.inf, 0.0, 0.0]], [1], "abc")
+    np.testing.assert_allclose(readout.probabilities, [[0, 0.5, 0.5]])
+    assert readout.predicted[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"z": np.zeros(4)}, r"got \(4,\)"),
+        ({"logits": np.zeros((4, 2))}, r"logits \(N, 3\).*\(4, 2\)"),
+        ({"y": np.zeros(3)}, r"and \(3,\)"),
+        ({"z": np.full((4, 2), np.nan)}, "finite"),
+        ({"logits": np.full((4, 3), np.nan)}, "finite"),
+        ({"logits": np.full((4, 3), np.inf)}, "finite or -inf"),
+    ],
+)
+def test_malformed_readouts(changes, message):
+    of = {"z": np.zeros((4, 2)), "logits": np.zeros((4, 3)), "y": np.zeros(4, int), "classes": "abc"}
+    Readout(**of)
+    with pytest.raises(MismatchError, match=message):
+        Readout(**{**of, **changes})
+
+
+def test_unknown_classes_are_named():
+    with pytest.raises(MismatchError, match="no class 'z'; there are a, b, c"):
+        Readout(np.zeros((1, 2)), np.zeros((1, 3)), [0], "abc").index("z")

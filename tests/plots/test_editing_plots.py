@@ -1,0 +1,452 @@
+"""The figures of editing show the numbers of their frames."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from classvec_lab import plots
+from classvec_lab.plots.editing import setting_names
+
+pytestmark = pytest.mark.usefixtures("look")
+
+TARGETS = ["red", "green", "blue"]
+SETTINGS = [  # method, family, gate, chosen, lambda_, ACC_f of the targets, ACC_r
+    ("fine-tuned", "reference", "none", False, np.nan, (1.0, 0.9, 0.95), 0.98),
+    ("pre-trained", "reference", "none", False, np.nan, (0.1, 0.0, 0.2), 0.06),
+    ("logit mask", "trivial", "none", False, np.nan, (0.0, 0.0, 0.0), 0.98),
+    ("class vector", "latent edit", "margin", True, -1.25, (0.0, 0.0, 0.4), 0.97),
+    ("class vector", "latent edit", "none", True, -1.0, (0.0, 0.3, 0.8), 0.9),
+    ("LEACE", "eraser", "none", False, np.nan, (0.05, 0.0, 0.1), 0.96),
+]
+
+
+def study(targets=TARGETS):
+    rows = [
+        {
+            "method": m,
+            "family": f,
+            "gate": g,
+            "chosen": c,
+            "lambda_": v,
+            "target": t,
+            "acc_f": x[i % 3],
+            "acc_r": r - 0.01 * (i % 3),
+        }
+        for m, f, g, c, v, x, r in SETTINGS
+        for i, t in enumerate(targets)
+    ]
+    return pd.DataFrame(rows).assign(draw="")
+
+
+def summary(table):
+    keys = ["method", "family", "gate", "chosen"]
+    frame = table.groupby(keys, sort=False).agg(
+        lambda_=("lambda_", "mean"),
+        n=("acc_f", "size"), acc_f=("acc_f", "mean"), acc_r=("acc_r", "mean"), worst_acc_f=("acc_f", "max")
+    )  # fmt: skip
+    frame = frame.reset_index()
+    frame["worst_target"] = "blue"
+    for name in ("acc_f", "acc_r"):
+        frame[f"{name}_low"], frame[f"{name}_high"] = frame[name] - 0.02, frame[name] + 0.01
+    return frame
+
+
+def line(ax, label):
+    (found,) = [x for x in ax.lines if x.get_label() == label]
+    return np.asarray(found.get_xdata(), float), np.asarray(found.get_ydata(), float)
+
+
+def texts(ax):
+    return [t.get_text() for t in ax.texts]
+
+
+def labels(ax):
+    return [t.get_text() for t in ax.get_legend().get_texts()]
+
+
+def dots(ax, axis=0):
+    """Drawn values of every error bar by its label, and the ends of its intervals."""
+    found = {}
+    for c in ax.containers:
+        marks, _, (spans,) = c
+        ends = np.array([s[:, axis] if len(s) else [np.nan, np.nan] for s in spans.get_segments()]).reshape(-1, 2)
+        found.setdefault(c.get_label(), []).append((np.asarray(marks.get_xydata()[:, axis], float), ends))
+    return {k: (np.concatenate([v for v, _ in x]), np.concatenate([e for _, e in x])) for k, x in found.items()}
+
+
+def test_names_tell_settings_apart():
+    names = setting_names(summary(study()))
+    assert names[3:5] == ["class vector, margin gate, λ* = -1.25", "class vector, no gate, λ* = -1.00"]
+    assert names[0] == "fine-tuned"
+    assert names[5] == "LEACE"
+    assert len(set(names)) == len(names)
+
+
+def test_trade_off_shows_each_target_and_names_what_it_leaves_out():
+    table = study()
+    ax = plots.trade_off(table, title="t")
+    assert ax.get_title(loc="left") == "t: n = 3 targets"
+    for label, setting in (("class vector, margin gate, λ* = -1.25", SETTINGS[3]), ("LEACE", SETTINGS[5])):
+        x, y = line(ax, label)
+        rows = table[(table["method"] == setting[0]) & (table["gate"] == setting[2])]
+        gone = rows["acc_f"].to_numpy() == 0
+        np.testing.assert_allclose(y, rows["acc_r"])
+        np.testing.assert_allclose(x[~gone], rows["acc_f"][~gone])
+        assert (x[gone] < 0).all()
+    assert ax.get_ylim()[0] > 0.5
+    assert [t for t in labels(ax) if t.startswith("not in view: pre-trained\n(ACC_f 0.10, ACC_r 0.05)")]
+    assert "fine-tuned, mean ACC_r 0.970" in labels(ax)
+    x, y = line(ax, "fine-tuned, mean ACC_r 0.970")
+    np.testing.assert_allclose(y, 0.97)
+
+
+def test_columns_of_methods_beside_zero_never_meet():
+    table = study([f"class {i}" for i in range(43)])
+    ax = plots.trade_off(table)
+    spans = sorted(
+        (x[x < 0].min(), x[x < 0].max()) for x in (np.asarray(z.get_xdata(), float) for z in ax.lines[:5]) if (x < 0).any()
+    )
+    assert len(spans) == 4  # the mask, two settings of the class vector, LEACE
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))
+    assert ax.get_xlim()[0] < spans[0][0]
+    assert spans[-1][1] < 0
+    drawn = {(tuple(np.atleast_1d(z.get_color())), z.get_marker(), z.get_fillstyle()) for z in ax.lines[:5]}
+    assert len(drawn) == 5
+
+
+def test_random_draws_are_faint_and_an_unmeasured_target_is_left_out():
+    table = study()
+    table.loc[table["method"] == "LEACE", "draw"] = "0"
+    table.loc[len(table) - 1, ["acc_f"]] = np.nan
+    ax = plots.trade_off(table)
+    (faint,) = [x for x in ax.lines if x.get_label() == "LEACE"]
+    (plain,) = [x for x in ax.lines if x.get_label() == "logit mask"]
+    assert faint.get_alpha() < plain.get_alpha()
+    assert len(faint.get_xdata()) == 2
+
+
+def test_methods_keep_the_order_of_the_frame_with_intervals():
+    frame = summary(study())
+    frame.loc[5, ["n", "acc_f_low", "acc_f_high"]] = 1, np.nan, np.nan
+    axes = plots.method_intervals(frame, title="t")
+    names = [t.get_text() for t in axes[0].get_yticklabels()]
+    assert names == [*setting_names(frame)[:5], "LEACE (n = 1)"]
+    assert axes[0].get_ylim()[0] > axes[0].get_ylim()[1]
+    assert axes[0].figure.get_suptitle() == "t"
+    assert "n = 3 targets" in axes[0].get_title(loc="left")
+    found = dots(axes[0])
+    values, ends = found["latent edit"]
+    rows = frame[frame["family"] == "latent edit"]
+    np.testing.assert_allclose(values, rows["acc_f"])
+    np.testing.assert_allclose(ends, rows[["acc_f_low", "acc_f_high"]])
+    assert np.isnan(found["eraser"][1]).all()
+    np.testing.assert_allclose(dots(axes[1])["reference"][0], frame["acc_r"][:1])  # the pre-trained one is written instead
+    (said,) = texts(axes[1])
+    assert said == "← 0.05 [0.03, 0.06]"
+    assert axes[1].get_xlim()[0] > 0.5
+    worst = np.concatenate([x.get_xdata() for x in axes[0].lines if x.get_marker() == "D"])
+    np.testing.assert_allclose(np.sort(worst), np.sort(frame["worst_acc_f"]))
+    assert texts(axes[0]).count("blue") == 3  # both class vectors and the eraser
+
+
+def curves(targets=TARGETS, gates=("none", "margin")):
+    lambdas = np.array([0, -0.5, -1, -2])
+    parts = [
+        pd.DataFrame({"lambda_": lambdas, "acc_f": np.clip(1 + lambdas * (0.6 + 0.1 * i), 0, 1), "acc_r": 0.9 + 0.01 * i})
+        .assign(acc_f_low=0.0, acc_f_high=1.0, acc_r_low=0.5, acc_r_high=1.0, n_f=10 + i, n_r=90, gate=gate, target=t)
+        for gate in gates
+        for i, t in enumerate(targets)
+    ]  # fmt: skip
+    return pd.concat(parts, ignore_index=True).assign(direction="class vector", split="test")
+
+
+def test_strength_is_a_mean_over_targets_with_each_of_them():
+    frame = curves()
+    axes = plots.strength_curves(frame, gates=["margin", "none"])
+    assert [ax.get_title(loc="left") for ax in axes] == ["margin gate: n = 3 targets", "no gate: n = 3 targets"]
+    for ax, gate in zip(axes, ("margin", "none"), strict=True):
+        mean = frame[frame["gate"] == gate].groupby("lambda_")["acc_f"].mean()
+        x, y = line(ax, "ACC_f, mean")
+        np.testing.assert_allclose(x, mean.index)
+        np.testing.assert_allclose(y, mean)
+        assert [z.get_xdata()[0] for z in ax.lines if z.get_linestyle() == ":"] == [-1]
+        assert ax.xaxis_inverted()
+    thin = [x for x in axes[0].lines if x.get_alpha() == 0.3]
+    assert len(thin) == 2 * len(TARGETS)
+    with pytest.raises(ValueError, match=r"no gate 'cosine'.*none, margin"):
+        plots.strength_curves(frame, gates=["cosine"])
+
+
+def test_one_target_has_its_own_band_and_directions_have_panels():
+    frame = curves(["red"], gates=("margin",))
+    (ax,) = plots.strength_curves(frame)
+    assert len(ax.collections) == 2
+    assert "class red, n = 10 and 90" in ax.get_title(loc="left")
+    both = pd.concat([curves(), curves().assign(direction="head direction")])
+    axes = plots.strength_curves(both)
+    assert [ax.get_title(loc="left").partition("\n")[0] for ax in axes] == [
+        f"{d}, {g}" for d in ("class vector", "head direction") for g in ("no gate", "margin gate")
+    ]
+
+
+def test_gate_curves_mark_the_threshold_in_use_in_every_split():
+    parts = []
+    for split in ("val", "test"):
+        for k, t in enumerate(TARGETS):
+            grid = np.linspace(-1, 1, 21) + 0.01 * k
+            part = pd.DataFrame({"threshold": grid, "false_fire": np.linspace(1, 0, 21), "miss": np.linspace(0, 1, 21) ** 2})
+            parts.append(part.assign(target=t, split=split, score="margin", chosen=np.arange(21) == 15 + k))
+    frame = pd.concat(parts, ignore_index=True)
+    axes = plots.gate_curves(frame, stated=0.05)
+    assert [ax.get_title(loc="left") for ax in axes] == ["val: n = 3 targets", "test: n = 3 targets"]
+    for ax, split in zip(axes, ("val", "test"), strict=True):
+        used = frame[(frame["split"] == split) & frame["chosen"]]
+        for column, name in (("false_fire", "false fire"), ("miss", "miss")):
+            x, y = line(ax, f"{name} at the threshold in use")
+            np.testing.assert_allclose(x, used["threshold"])
+            np.testing.assert_allclose(y, used[column])
+        np.testing.assert_allclose(line(ax, "false fire asked for: 0.05")[1], 0.05)
+        assert sum(z.get_linestyle() in ("-", "--") and len(z.get_xdata()) == 21 for z in ax.lines) == 6
+    (alone,) = plots.gate_curves(frame[frame["split"] == "val"], stated=None)
+    assert not [z for z in alone.lines if "asked for" in str(z.get_label())]
+
+
+def test_gates_show_val_hollow_and_test_filled():
+    rows = []
+    for gate, x in (("cosine", 0.1), ("margin", 0.2)):
+        for split, more in (("val", 0.0), ("test", 0.05)):
+            v = x + more
+            row = {"gate": gate, "split": split, "n": 3, "worst_sibling": v / 2}
+            for name in ("acc_f", "acc_r", "false_fire"):
+                row |= {name: v, f"{name}_low": v - 0.01, f"{name}_high": v + 0.02}
+            rows.append(row)
+    frame = pd.DataFrame(rows)
+    axes = plots.gate_intervals(frame)
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["cosine", "margin"]
+    for ax, column in zip(axes, ("acc_f", "acc_r", "false_fire", "worst_sibling"), strict=True):
+        found = dots(ax)
+        for split in ("val", "test"):
+            own = frame[frame["split"] == split]
+            np.testing.assert_allclose(found[split][0], own[column])
+            if column != "worst_sibling":
+                np.testing.assert_allclose(found[split][1], own[[f"{column}_low", f"{column}_high"]])
+        faces = {c.get_label(): c[0].get_markerfacecolor() for c in ax.containers}
+        assert faces["val"] == "white"
+        assert faces["test"] != "white"
+
+
+def routes(classes, methods=("fine-tuned", "class vector", "retrained without it"), targets=("red",)):
+    rng = np.random.default_rng(0)
+    parts = []
+    for t in targets:
+        for m in methods:
+            share = rng.dirichlet(np.full(len(classes), 0.4))
+            parts.append(pd.DataFrame({"class": classes, "share": share, "n": 40, "method": m, "target": t}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def bars(ax, name):
+    return [b for c in ax.containers if c.get_label() == name for b in c.patches]
+
+
+def test_routes_stack_to_one_with_the_retrained_model_first():
+    frame = routes(TARGETS)
+    (ax,) = plots.routing_bars(frame, target="red")
+    assert [t.get_text() for t in ax.get_yticklabels()] == ["retrained without it", "fine-tuned", "class vector"]
+    ticks = ax.get_yticks()
+    assert ticks[1] - ticks[0] > ticks[2] - ticks[1]
+    for name in TARGETS:
+        drawn = {round(b.get_y() + b.get_height() / 2, 6): b.get_width() for b in bars(ax, name)}
+        for tick, method in zip(ticks, ["retrained without it", "fine-tuned", "class vector"], strict=True):
+            expected = frame.set_index(["method", "class"]).loc[(method, name), "share"]
+            assert drawn.get(round(tick, 6), 0) == pytest.approx(expected)
+    assert all(b.get_hatch() for b in bars(ax, "red"))
+    assert not any(b.get_hatch() for b in bars(ax, "blue"))
+    named = (frame["share"] >= 0.08).sum()
+    assert len(texts(ax)) == named
+    assert ax.get_title(loc="left") == "samples of class red, n = 40"
+
+
+def test_routes_of_many_classes_join_the_small_ones():
+    classes = ["red", *[f"a class of a long name {i}" for i in range(42)]]
+    frame = routes(classes, targets=("red", classes[3]))
+    axes = plots.routing_bars(frame)
+    assert len(axes) == 2
+    shown = labels(axes[1])
+    assert len(shown) == 11
+    assert {"red", classes[3], "other", "the class itself"} <= set(shown)
+    for ax, target in zip(axes, ("red", classes[3]), strict=True):
+        total = sum(b.get_width() for c in ax.containers for b in c.patches)
+        assert total == pytest.approx(3)
+        own = frame[frame["target"] == target]
+        rest = own.loc[~own["class"].isin(shown), "share"].sum()
+        assert sum(b.get_width() for b in bars(ax, "other")) == pytest.approx(rest)
+
+
+def test_routes_say_what_they_cannot_draw():
+    frame = routes(TARGETS, targets=tuple("abcde"))
+    assert len(plots.routing_bars(frame)) == 4
+    with pytest.raises(ValueError, match="1 to 4 targets; got 5"):
+        plots.routing_bars(frame, target=list("abcde"))
+    with pytest.raises(ValueError, match=r"no routes of target 'z'.*a, b"):
+        plots.routing_bars(frame, target="z")
+
+
+def changes(n, seed=0):
+    names = [f"c{i}" for i in range(n)]
+    values = np.random.default_rng(seed).normal(0, 0.02, (n, n))
+    np.fill_diagonal(values, -1)
+    return pd.DataFrame(values, names, names)
+
+
+def test_collateral_shares_one_scale_without_the_class_itself():
+    measured = changes(5)
+    forecast = (measured * 0.5).iloc[::-1, ::-1]
+    axes = plots.collateral_maps(measured, forecast)
+    off = ~np.eye(5, dtype=bool)
+    for ax, factor in zip(axes[:2], (100, 50), strict=True):
+        mesh = ax.collections[0]
+        drawn = np.ma.filled(mesh.get_array().astype(float), np.nan).reshape(5, 5)
+        np.testing.assert_allclose(drawn[off], factor * measured.to_numpy()[off])
+        assert np.isnan(np.diag(drawn)).all()
+        assert len(ax.patches) == 5
+        assert {(p.get_x(), p.get_y()) for p in ax.patches} == {(i, i) for i in range(5)}
+    limits = {ax.collections[0].get_clim() for ax in axes[:2]}
+    assert len(limits) == 1
+    assert limits.pop()[1] == pytest.approx(100 * np.abs(measured.to_numpy()[off]).max())
+    points = np.asarray(axes[2].collections[0].get_offsets())
+    np.testing.assert_allclose(points[:, 1], 2 * points[:, 0])
+    assert axes[2].get_title(loc="left") == "r = 1.00, n = 20 pairs"
+
+
+def test_collateral_of_some_targets_of_many_and_of_no_change():
+    many = changes(43).iloc[[2, 7]]
+    (ax,) = plots.collateral_maps(many)
+    assert {(p.get_x(), p.get_y()) for p in ax.patches} == {(2, 0), (7, 1)}
+    assert len(ax.get_xticklabels()) == 43
+    still = pd.DataFrame(-np.eye(3), TARGETS, TARGETS)
+    axes = plots.collateral_maps(still, still)
+    assert axes[2].get_title(loc="left") == "r undefined, n = 6 pairs"
+    with pytest.raises(ValueError, match="forecast lacks 'blue'"):
+        plots.collateral_maps(still, still.iloc[:2, :2])
+
+
+def audits():
+    rows = []
+    for k, method in enumerate(("fine-tuned", "class vector")):
+        for metric, split in (("ACC_f", "train"), ("ACC_f", "test"), ("MIA", "train"), ("CKA to retrained", "test")):
+            known = metric != "CKA to retrained"
+            row = {"metric": metric, "split": split, "value": 0.9 - 0.3 * k, "n": 36, "original": 0.9, "retrained": 0.1}
+            rows.append(
+                row | {"low": 0.5 - 0.3 * k if known else np.nan, "high": 1 - 0.3 * k if known else np.nan, "method": method}
+            )
+    return pd.DataFrame(rows)
+
+
+def test_audits_stand_beside_the_retrained_model():
+    frame = audits()
+    axes = plots.audit_dots(frame, title="t")
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "ACC_f\ntest, n = 36",
+        "MIA\ntrain, n = 36",
+        "CKA to retrained\ntest, n = 36",
+    ]
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["fine-tuned", "class vector"]
+    values, ends = dots(axes[0])["after the edit"]
+    np.testing.assert_allclose(values, [0.9, 0.6])
+    np.testing.assert_allclose(ends, [[0.5, 1.0], [0.2, 0.7]])
+    assert np.isnan(dots(axes[2])["after the edit"][1]).all()
+    assert line(axes[0], "retrained")[0].tolist() == [0.1, 0.1]
+    without = plots.audit_dots(frame.assign(retrained=np.nan))
+    assert not [x for x in without[0].lines if x.get_label() == "retrained"]
+    with pytest.raises(ValueError, match="'fine-tuned' has several audits"):
+        plots.audit_dots(pd.concat([frame, frame]))
+    with pytest.raises(ValueError, match="none of ACC_f"):
+        plots.audit_dots(frame[frame["split"] == "none"])
+
+
+def mappings(n=4):
+    frame = pd.DataFrame({"mapping": [f"m{i}" for i in range(n)], "n_parameters": 100.0 * 2 ** (np.arange(n) // 2)})
+    frame["acc_f"], frame["acc_r"] = 0.02 * np.arange(n), 0.98 - 0.01 * np.arange(n)
+    for name in ("acc_f", "acc_r"):
+        frame[f"{name}_low"], frame[f"{name}_high"] = frame[name] - 0.01, frame[name] + 0.02
+    return frame.assign(worst_acc_f=frame["acc_f"] + 0.1, n=10)
+
+
+def test_mappings_of_one_size_stand_apart_near_it():
+    frame = mappings(12)
+    axes = plots.mapping_scatter(frame)
+    assert axes[0].get_xscale() == "log"
+    assert "n = 10 targets" in axes[0].get_title(loc="left")
+    for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
+        found = dots(ax, axis=1)
+        assert list(found) == frame["mapping"].tolist()
+        np.testing.assert_allclose(np.concatenate([v for v, _ in found.values()]), frame[column])
+        np.testing.assert_allclose(np.concatenate([e for _, e in found.values()]), frame[[f"{column}_low", f"{column}_high"]])
+    x = np.array([c[0].get_xdata()[0] for c in axes[0].containers])
+    assert len(set(x)) == 12
+    assert np.abs(x / frame["n_parameters"] - 1).max() < 0.05
+    looks = {(tuple(c[0].get_color()), c[0].get_marker()) for c in axes[0].containers}
+    assert len(looks) == 12
+    missing = frame.assign(n_parameters=frame["n_parameters"].where(frame.index > 0))
+    assert len(plots.mapping_scatter(missing)[0].containers) == 11
+    with pytest.raises(ValueError, match="'m1' stores no numbers"):
+        plots.mapping_scatter(frame.assign(n_parameters=[1, 0] * 6))
+
+
+def test_displacements_keep_extremes_and_say_n():
+    rng = np.random.default_rng(0)
+    parts = [
+        pd.DataFrame({"mapping": m, "group": g, "amount": rng.normal(size=n)})
+        for m in ("null space", "ridge")
+        for g, n in (("class 3", 20), ("drawn world", 3000))
+    ]
+    frame = pd.concat(parts, ignore_index=True)
+    frame.loc[0, "amount"] = np.nan
+    ax = plots.displacement_strips(frame)
+    assert [t.get_text() for t in ax.get_xticklabels()] == ["class 3\nn = 19 to 20", "drawn world\nn = 3,000"]
+    clouds = [np.asarray(c.get_offsets()) for c in ax.collections if len(c.get_offsets())]
+    assert [len(c) for c in clouds] == [19, 20, 400, 400]
+    world = frame.query("mapping == 'ridge' and group == 'drawn world'")["amount"]
+    np.testing.assert_allclose([clouds[3][:, 1].min(), clouds[3][:, 1].max()], [world.min(), world.max()])
+    medians = sorted(x.get_ydata()[0] for x in ax.lines if x.get_linewidth() == 2.2)
+    np.testing.assert_allclose(medians, np.sort(frame.groupby(["group", "mapping"])["amount"].median()))
+    again = plots.displacement_strips(frame)
+    np.testing.assert_array_equal(clouds[3], np.asarray([c for c in again.collections if len(c.get_offsets())][3].get_offsets()))
+
+
+def test_forecasts_lie_beside_what_was_measured():
+    base = curves(["red"])[["gate", "lambda_", "acc_f", "acc_r"]]
+    kinds = {"forecast": 0.02, "measured": 0.0, "replayed on val": -0.01}
+    frame = pd.concat([base.assign(kind=k, acc_r=base["acc_r"] + more) for k, more in kinds.items()])
+    axes = plots.forecast_curves(frame)
+    assert [ax.get_title(loc="left") for ax in axes] == ["no gate", "margin gate"]
+    for kind, style in (("forecast", "--"), ("measured", "-"), ("replayed on val", ":")):
+        (drawn,) = [x for x in axes[0].lines if x.get_label() == f"ACC_r, {kind}"]
+        np.testing.assert_allclose(drawn.get_ydata(), 0.9 + kinds[kind])
+        assert drawn.get_linestyle() == style
+    with pytest.raises(ValueError, match="no kind 'guess'"):
+        plots.forecast_curves(frame.assign(kind="guess"))
+
+
+def test_given_axes_are_used_and_counted():
+    _, axes = plt.subplots(1, 3)
+    table = study()
+    assert plots.trade_off(table, ax=axes[0]) is axes[0]
+    assert list(plots.method_intervals(summary(table), axes=axes[1:])) == list(axes[1:])
+    with pytest.raises(ValueError, match="has 2 panels; 3 axes were given"):
+        plots.method_intervals(summary(table), axes=axes)
+    assert plots.displacement_strips(pd.DataFrame({"mapping": ["a"], "group": ["g"], "amount": [1.0]}), ax=axes[0]) is axes[0]
+
+
+def test_without_a_fine_tuned_model_nothing_is_left_out():
+    table = study()[lambda t: t["method"] != "fine-tuned"]
+    ax = plots.trade_off(table)
+    assert len(line(ax, "pre-trained")[0]) == 3
+    assert not [t for t in labels(ax) if "fine-tuned" in t or "ideal" in t]
+    axes = plots.method_intervals(summary(table))
+    assert texts(axes[1]) == []
+    assert "fine-tuned, ACC_r" not in labels(axes[1])
