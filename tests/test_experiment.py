@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classvec_lab import DatasetError, MismatchError, load_dataset, prepare
+from classvec_lab import DatasetError, MismatchError, finetune, load_dataset, prepare
 
 SETUP = {"model": "mlp", "model_args": {"size": 8, "hidden": [16], "dim": 8}, "epochs": 1, "batch_size": 16}
 
@@ -46,6 +46,22 @@ def test_a_given_fine_tuned_model_is_used(folder, tmp_path):
     assert second.ft.fingerprint == first.ft.fingerprint
     with pytest.raises(MismatchError):
         prepare(dataset="digits", limit=20, finetuned=str(tmp_path / "mine"), **SETUP)
+
+
+def test_the_recipe_makes_the_same_model_again(folder):
+    exp = prepare(dataset=folder, seed=3, **SETUP)
+    assert (exp.recipe["epochs"], exp.recipe["batch_size"], exp.recipe["seed"]) == (1, 16, 3)
+    assert exp.recipe["lr"] > 0  # the one that was chosen
+    again = finetune(exp.pre, exp.train, val=exp.val, progress=False, cache=False, **exp.recipe)
+    assert again.classifier.fingerprint == exp.ft.fingerprint
+    assert prepare(dataset=folder, lr=0.02, **SETUP).recipe["lr"] == 0.02
+
+
+def test_the_recipe_of_a_given_model_is_what_was_asked_for(folder, tmp_path):
+    prepare(dataset=folder, **SETUP).ft.save(tmp_path / "mine")
+    given = prepare(dataset=folder, finetuned=str(tmp_path / "mine"), lr=0.0, seed=5, **SETUP)
+    assert given.recipe == {"epochs": 1, "lr": None, "batch_size": 16, "seed": 5}
+    finetune(given.pre, given.train, progress=False, **given.recipe)
 
 
 def test_classes_can_be_chosen():

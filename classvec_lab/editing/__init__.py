@@ -3,17 +3,29 @@
 from .audit import Audit, audit
 from .calibration import Exchangeability, calibrate_gate, dry_run, exchangeability, gate_report, negatives_needed
 from .context import EditingContext
-from .correction import Correction, confusions, correct_error
+from .correction import Correction, confusions, correct_error, planted_error
 from .delta import Delta, apply_deltas, deltas_on
 from .directions import head_aware, head_direction, random_direction, retirement, without_pretraining
 from .editability import Editability, editability
 from .erasers import Eraser, erase, leace, mask_class, project_out
-from .forecast import MomentModel, collateral_forecast, forecast, forecast_edits
-from .forecast_scores import replay_edits, score_forecast
+from .forecast import MomentModel, student_df, collateral_forecast, forecast, forecast_edits
+from .forecast_scores import CollateralSurvey, replay_edits, score_forecast, survey_collateral
 from .gate_choice import compare_gates, gate_curve, summarise_gates
 from .injection import InjectedClassifier, conflicts, inject, read_logits
 from .layernorm import LayerNormMapping, map_layernorms
 from .mapping import MappedEdit, map_edit
+from .mapping_study import (
+    MappingStudy,
+    compare_mappings,
+    difference_says,
+    mapping_difference,
+    mapping_references,
+    mapping_says,
+    mapping_several,
+    mapping_study,
+    sample_groups,
+    summarise_mappings,
+)
 from .methods import Outcome
 from .metrics import (
     collateral,
@@ -28,14 +40,18 @@ from .metrics import (
 )
 from .readout import Readout, incompetent
 from .relearn import Relearning, relearn_ratio, relearn_time
+from .retire import retire
 from .sequence import forget_in_turn
 from .strength import Strength, choose_lambda, strength_curve
-from .study import ForgetStudy, forget_study, summarise
+from .study import ForgetStudy, forget_study, summarise, summarise_audits
+from .surveys import guarantees_say, survey_guarantees, survey_relearning, survey_strengths
+from .study_words import study_says
 from .unlearning import Unlearned, retrain_without, unlearn
 from .verdict import Verdict, routed, verdict
 
 __all__ = [
     "Audit",
+    "CollateralSurvey",
     "Correction",
     "Delta",
     "Editability",
@@ -46,6 +62,7 @@ __all__ = [
     "InjectedClassifier",
     "LayerNormMapping",
     "MappedEdit",
+    "MappingStudy",
     "MomentModel",
     "Outcome",
     "Readout",
@@ -60,10 +77,12 @@ __all__ = [
     "collateral",
     "collateral_forecast",
     "compare_gates",
+    "compare_mappings",
     "conflicts",
     "confusions",
     "correct_error",
     "deltas_on",
+    "difference_says",
     "dry_run",
     "editability",
     "erase",
@@ -74,6 +93,7 @@ __all__ = [
     "forget_study",
     "gate_curve",
     "gate_report",
+    "guarantees_say",
     "head_aware",
     "head_direction",
     "incompetent",
@@ -83,9 +103,15 @@ __all__ = [
     "linear_cka",
     "map_edit",
     "map_layernorms",
+    "mapping_difference",
+    "mapping_references",
+    "mapping_says",
+    "mapping_several",
+    "mapping_study",
     "mask_class",
     "membership_inference",
     "negatives_needed",
+    "planted_error",
     "probe_recovery",
     "project_out",
     "random_direction",
@@ -93,15 +119,25 @@ __all__ = [
     "relearn_ratio",
     "relearn_time",
     "replay_edits",
+    "retire",
     "retirement",
     "retrain_without",
     "routed",
     "routing",
     "routing_distance",
+    "sample_groups",
     "score_forecast",
     "strength_curve",
+    "student_df",
+    "study_says",
     "summarise",
+    "summarise_audits",
     "summarise_gates",
+    "summarise_mappings",
+    "survey_collateral",
+    "survey_guarantees",
+    "survey_relearning",
+    "survey_strengths",
     "unlearn",
     "verdict",
     "without_pretraining",

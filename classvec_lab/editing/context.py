@@ -6,7 +6,7 @@ from functools import cached_property
 
 from ..errors import EditError
 from ..features import Features, extract_features
-from ..gates import Gate
+from ..gates import SCORES, Gate
 from ..models import Classifier
 from ..moments import ClassMoments
 from ..vectors import ClassVectors
@@ -34,7 +34,7 @@ class EditingContext:
     lambdas: Sequence[float] = LAMBDAS
     threshold: float = THRESHOLD
     tolerance: float = TOLERANCE
-    _gates: dict = field(default_factory=dict, repr=False)
+    _gates: dict = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(cls, experiment, **settings) -> "EditingContext":
@@ -78,6 +78,19 @@ class EditingContext:
             options = {"false_fire": self.false_fire, "score": score, "guarantee": self.guarantee}
             self._gates[key] = calibrate_gate(self.features["val"], self.vectors, target, **options, **more)
         return self._gates[key]
+
+    def require_gates(self, gates: Sequence[str]) -> tuple[str, ...]:
+        """Raise EditError, listing the scores, unless each is one of them or "none". Returns them."""
+        if unknown := [gate for gate in gates if gate not in ("none", *SCORES)]:
+            raise EditError(f"no gate {unknown[0]!r}; there are none, {', '.join(SCORES)}")
+        return tuple(gates)
+
+    def require_targets(self, targets: Sequence[str] | None) -> tuple[str, ...]:
+        """`require_target` of each, all classes for None; raises EditError, too, for none at all or one given twice."""
+        targets = tuple(self.require_target(t) for t in (self.ft.classes if targets is None else targets))
+        if not targets or len(set(targets)) < len(targets):
+            raise EditError(f"give each class to edit once, and at least one; got {', '.join(targets) or 'none'}")
+        return targets
 
     def require_target(self, target: str) -> str:
         """Raise EditError, listing the classes, unless `target` is one that train, val and test have images of. Returns it."""

@@ -80,6 +80,8 @@ def correct_error(
         raise EditError(f"an error is between two classes; got {truth!r} twice")
     for name in (truth, seen_as):
         context.require_target(name)
+    if not len(lambdas) or not min(lambdas) > 0:
+        raise EditError(f"a correction moves samples towards {truth!r}: give lambdas above 0; got {list(lambdas)}")
     vectors, val = context.vectors, context.features["val"]
     pair = [vectors.index(truth), vectors.index(seen_as)]
     called = read_logits(context.ft, [], val.z).argmax(axis=1)
@@ -134,3 +136,26 @@ def _rows(predicted, y, pair, truth: str, seen_as: str, when: str) -> list[dict]
         share = hits / n if n else np.nan
         rows.append({"what": what, "when": when, "split": "test", "n": n, "share": share, "low": float(low), "high": float(high)})
     return rows
+
+
+def planted_error(context: EditingContext, truth: str, seen_as: str, *, share: float = 0.7, seed: int = 0) -> Correction:
+    """A systematic error made on purpose, then corrected: the proof that `correct_error` works where there is one.
+
+    The pre-trained model is fine-tuned by the context's recipe with `share` of class `truth` mislabelled as `seen_as`. The
+    context's own labels, which are right, then serve to find the edit; nothing is trained a second time.
+    Raises EditError for unknown classes and for a share outside (0, 1).
+    """
+    from dataclasses import replace
+
+    from ..models import finetune
+
+    if not 0 < share < 1:
+        raise EditError(f"the share of mislabelled images lies between 0 and 1; got {share}")
+    for name in (truth, seen_as):
+        context.require_target(name)
+    train = context.data["train"]
+    own = np.flatnonzero(train.targets == train.classes.index(truth))
+    wrong = np.random.default_rng(seed).permutation(own)[: max(int(share * len(own)), 1)]
+    options = {"val": context.data["val"], "progress": False, **context.recipe}
+    spoilt = finetune(context.pre, train.relabelled(wrong, seen_as), **options).classifier
+    return correct_error(replace(context, ft=spoilt), truth, seen_as)

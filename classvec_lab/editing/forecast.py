@@ -14,20 +14,23 @@ from ..moments import ClassMoments
 from .directions import head_rows
 
 DRAWS = 4000
+GAUSSIAN_FROM = 30.0  # degrees of freedom above which draws are Gaussian
+LEAST_DF = 4.5  # a Student distribution has a kurtosis from 4 on
 
 
 @dataclass(frozen=True, eq=False)
 class MomentModel:
-    """Each class as a Gaussian about its mean with one pooled covariance, seen through the head and corrected by a confusion.
+    """Each class about its mean with one pooled covariance and tail, seen through the head and corrected by a confusion.
 
     means (C, m): best those of the training representations of the fine-tuned model. factor (R, m): factor' factor
     is the pooled within-class covariance of *held-out* representations about their own class means (training
     ones are drawn together by fine-tuning). weight (C, m), bias (C,): the head's; the length of z divides all logits of a
     CosineHead alike and decides nothing. confusion (C, C): share of each true class (rows) that the unedited model
-    calls each class, held out; count (C,): the samples behind it. n_draws: standard normal draws, the same ones
+    calls each class, held out; count (C,): the samples behind it. df: degrees of freedom of the Student distribution
+    that the draws follow, with the covariance above; above 2, None for a Gaussian. n_draws: draws, the same ones
     for every class, edit and lambda, made by `seed` in the few dimensions that head and gate read; per class they are
     weighted so that the unedited predictions have the shares in `confusion`. Such a weight can only be given to
-    predictions that some draw shows; the mass of the others is shared out.
+    predictions that some draw shows; the samples behind the others, errors almost always, count as wrong at any lambda.
     """
 
     means: np.ndarray
@@ -39,6 +42,7 @@ class MomentModel:
     classes: tuple[str, ...]
     n_draws: int = DRAWS
     seed: int = 0
+    df: float | None = None
 
     def __post_init__(self):
         size, dim = np.shape(self.weight)
@@ -61,12 +65,14 @@ class MomentModel:
                 raise MismatchError(f"a forecast needs finite {name}; every class needs samples")
         if self.n_draws < 1:
             raise MismatchError(f"a forecast needs at least one draw; got n_draws={self.n_draws}")
+        if self.df is not None and not 2 < self.df < np.inf:
+            raise MismatchError(f"a Student distribution has a covariance above 2 degrees of freedom; got df={self.df}")
 
     @classmethod
     def from_features(cls, classifier, train, val, *, n_draws: int = DRAWS, seed: int = 0) -> "MomentModel":
-        """Means from `train`, covariance and confusion from `val`: Features of the fine-tuned encoder.
+        """Means from `train`, covariance, df and confusion from `val`: Features of the fine-tuned encoder.
 
-        No m × m array is made.
+        df comes from the kurtosis of what the head reads, see `student_df`. No m × m array is made.
 
         Raises MismatchError, naming them, for classes without a sample in either, or classes or dimensions that differ;
         EditError for a head that is neither linear nor a CosineHead.
@@ -77,19 +83,29 @@ class MomentModel:
         weight, bias = head_rows(classifier)
         z, size = np.asarray(val.z, dtype=np.float64), len(classifier.classes)
         held = val.moments()
-        means, df = _means(train.moments(), classifier, "the training features"), _freedom(held, classifier)
-        factor = (z - held.mean[val.y]) / np.sqrt(df)
+        means, freedom = _means(train.moments(), classifier, "the training features"), _freedom(held, classifier)
+        factor = (z - held.mean[val.y]) / np.sqrt(freedom)
         calls = np.zeros((size, size))
         np.add.at(calls, (val.y, (z @ weight.T + bias).argmax(axis=1)), 1.0)
         confusion = calls / held.count[:, None]
-        return cls(means, factor, weight, bias, confusion, held.count, classifier.classes, n_draws, seed)
+        read = factor @ (weight - weight.mean(axis=0)).T
+        return cls(means, factor, weight, bias, confusion, held.count, classifier.classes, n_draws, seed, student_df(read))
 
     @classmethod
     def from_moments(
-        cls, classifier, train: ClassMoments, val: ClassMoments, confusion, *, n_draws: int = DRAWS, seed: int = 0
+        cls,
+        classifier,
+        train: ClassMoments,
+        val: ClassMoments,
+        confusion,
+        *,
+        df: float | None = None,
+        n_draws: int = DRAWS,
+        seed: int = 0,
     ) -> "MomentModel":
         """The same from moments alone: `val` with a pooled scatter, and its confusion (C, C), shares or counts by true class.
 
+        df: the one number that these moments don't hold, as `from_features` or `student_df` finds it; None for a Gaussian.
         Raises MismatchError as `from_features` does, and for moments without a pooled scatter.
         """
         weight, bias = head_rows(classifier)
@@ -107,19 +123,25 @@ class MomentModel:
         calls = np.asarray(confusion, dtype=np.float64)
         if calls.shape != (len(means), len(means)) or not (calls >= 0).all() or not (calls.sum(axis=1) > 0).all():
             raise MismatchError(f"the confusion must be C × C, non-negative, with no empty row; got shape {calls.shape}")
-        return cls(
-            means, factor, weight, bias, calls / calls.sum(axis=1, keepdims=True), val.count, classifier.classes, n_draws, seed
-        )
+        shares = calls / calls.sum(axis=1, keepdims=True)
+        return cls(means, factor, weight, bias, shares, val.count, classifier.classes, n_draws, seed, df)
 
     @cached_property
     def _read_factor(self) -> np.ndarray:
         return self.factor @ self.weight.T
 
     @cached_property
+    def _stretch(self) -> np.ndarray | float:
+        """What makes normal draws Student draws of covariance 1, (n_draws, 1)."""
+        if self.df is None:
+            return 1.0
+        return np.sqrt((self.df - 2) / np.random.default_rng([self.seed, 2]).chisquare(self.df, (self.n_draws, 1)))
+
+    @cached_property
     def _noise(self) -> np.ndarray:
         """What within-class variation adds to the logits, (n_draws, C)."""
         normals = np.random.default_rng(self.seed).standard_normal((self.n_draws, len(self.weight)))
-        return normals @ _root(self._read_factor)
+        return self._stretch * normals @ _root(self._read_factor)
 
     @cached_property
     def _start(self) -> np.ndarray:
@@ -128,16 +150,11 @@ class MomentModel:
 
     @cached_property
     def _unedited(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of every class and draw, (C, n_draws): the unedited prediction and the weight, which sums to 1 in each class."""
+        """Of every class and draw, (C, n_draws): the unedited prediction and its weight, at most 1 in sum."""
         size = len(self.weight)
         called = np.stack([(self._noise + start).argmax(axis=1) for start in self._start])
-        weights = np.empty(called.shape)
-        for j, calls in enumerate(called):
-            seen = np.bincount(calls, minlength=size)
-            share = np.where(seen > 0, self.confusion[j], 0)
-            if share.sum() == 0:  # no draw shows any prediction that was seen: nothing to correct by
-                share = seen / seen.sum()
-            weights[j] = (share / share.sum() / np.maximum(seen, 1))[calls]
+        seen = np.stack([np.bincount(calls, minlength=size) for calls in called])
+        weights = np.take_along_axis(self.confusion / np.maximum(seen, 1), called, axis=1)
         return called, weights
 
     def _read(self, rows: np.ndarray) -> np.ndarray:
@@ -145,7 +162,7 @@ class MomentModel:
         read = self.factor @ rows.T
         known = np.linalg.lstsq(self._read_factor, read, rcond=None)[0]
         normals = np.random.default_rng([self.seed, 1]).standard_normal((self.n_draws, len(rows)))
-        return self._noise @ known + normals @ _root(read - self._read_factor @ known)
+        return self._noise @ known + self._stretch * normals @ _root(read - self._read_factor @ known)
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,6 +175,24 @@ class LinearMove:
     keys: np.ndarray
     offsets: np.ndarray
     steps: np.ndarray
+
+
+def student_df(residuals: np.ndarray) -> float | None:
+    """Degrees of freedom whose Student distribution has the kurtosis of residuals (N, K); None, a Gaussian, above 30.
+
+    Mardia's kurtosis b = E[(e' S^-1 e)²] of p dimensions (those in which there is variation) is p (p + 2) for a Gaussian
+    and (1 + 2 / (df - 4)) times as much for a Student distribution; at least 4.5 is returned. residuals: about the class
+    means, in the space that the head tells apart. Source: Mardia (1970), Measures of multivariate skewness and kurtosis.
+    """
+    residuals = np.asarray(residuals, dtype=np.float64)
+    values, vectors = np.linalg.eigh(residuals.T @ residuals / len(residuals))
+    kept = values > max(values[-1] * 1e-8, 0)
+    if not kept.any():
+        return None
+    p = kept.sum()
+    squares = np.square(residuals @ (vectors[:, kept] / np.sqrt(values[kept]))).sum(axis=1)
+    excess = np.square(squares).mean() / (p * (p + 2)) - 1
+    return max(LEAST_DF, 4 + 2 / excess) if excess > 2 / (GAUSSIAN_FROM - 4) else None
 
 
 def forecast(model: MomentModel, edit, lambdas: Sequence[float]) -> np.ndarray:

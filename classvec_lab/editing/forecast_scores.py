@@ -1,6 +1,7 @@
 """Is a forecast true? Edits run on labelled representations, and the forecast's errors beside those of its rivals."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,41 @@ import pandas as pd
 from ..diagnostics.intervals import mean_interval
 from ..diagnostics.latent import Latent
 from ..errors import MismatchError
-from .forecast import require_targets, tidy, vector_and_gate, with_zero
+from .forecast import MomentModel, forecast_edits, require_targets, tidy, vector_and_gate, with_zero
+
+
+@dataclass(frozen=True, eq=False)
+class CollateralSurvey:
+    """Forecast beside measured: what the class vector of each target does to every class, behind one gate.
+
+    score: see `score_forecast`, with a column gate. measured, forecast: change of every class's accuracy (columns) under every
+    target's edit (rows) at lambda_, in -1..1. curves: by kind (forecast, measured, replayed on val) and lambda, mean ACC_f and
+    ACC_r over the n targets.
+    """
+
+    gate: str
+    lambda_: float
+    score: pd.DataFrame
+    measured: pd.DataFrame
+    forecast: pd.DataFrame
+    curves: pd.DataFrame
+
+
+def survey_collateral(context, targets: Sequence[str], gate: str, lambda_: float = -1.5) -> CollateralSurvey:
+    """Forecast from training means and val's scatter, then run on test, and on val for comparison; gate may be "none"."""
+    features = context.features
+    model = MomentModel.from_features(context.ft, features["train"], features["val"], seed=context.seed)
+    edits = {t: context.vectors[t] if gate == "none" else context.vectors[t].gated(context.gate(t, gate)) for t in targets}
+    lambdas = sorted({*context.lambdas, -1.0, lambda_}, reverse=True)
+    frames = {
+        "forecast": forecast_edits(model, edits, lambdas),
+        "measured": replay_edits(context.ft, edits, features["test"], lambdas),
+        "replayed on val": replay_edits(context.ft, edits, features["val"], lambdas),
+    }
+    score = score_forecast(*frames.values())
+    score.insert(0, "gate", gate)
+    changes = [_change(frames[kind], lambda_, context.ft.classes) for kind in ("measured", "forecast")]
+    return CollateralSurvey(gate, lambda_, score, *changes, _curves(frames, gate))
 
 
 def replay_edits(classifier, edits: Mapping[str, object], features, lambdas: Sequence[float]) -> pd.DataFrame:
@@ -83,3 +118,22 @@ def _moves(edit, z: np.ndarray) -> np.ndarray:
 
 def _correlation(a: pd.Series, b: pd.Series) -> float:
     return float(np.corrcoef(a, b)[0, 1]) if len(a) > 1 and a.std() > 0 and b.std() > 0 else np.nan
+
+
+def _change(frame: pd.DataFrame, lambda_: float, classes) -> pd.DataFrame:
+    wide = frame.pivot(index=["lambda_", "edited"], columns="class", values="accuracy")
+    edited = list(dict.fromkeys(frame["edited"]))
+    change = wide.loc[lambda_].loc[edited, list(classes)] - wide.loc[0.0].loc[edited, list(classes)]
+    return change.rename_axis(index="edited", columns="class")
+
+
+def _curves(frames: dict[str, pd.DataFrame], gate: str) -> pd.DataFrame:
+    rows = []
+    for kind, frame in frames.items():
+        own = frame["edited"] == frame["class"]
+        acc_f = frame[own].groupby("lambda_")["accuracy"].mean()
+        acc_r = frame[~own].groupby("lambda_")["accuracy"].mean()
+        for lambda_ in sorted(acc_f.index, reverse=True):
+            row = {"gate": gate, "kind": kind, "lambda_": lambda_, "acc_f": acc_f[lambda_], "acc_r": acc_r[lambda_]}
+            rows.append(row | {"n": frame["edited"].nunique()})
+    return pd.DataFrame(rows)

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from ..diagnostics.intervals import mean_interval
-from ..gates import Gate
+from ..errors import EditError
+from ..gates import SCORES, Gate
 from .calibration import calibrate_gate, gate_report
 from .context import EditingContext
 from .strength import strength_curve
@@ -40,13 +41,21 @@ def gate_curve(gate: Gate, features, *, n: int = 200) -> pd.DataFrame:
 
 def named_gate(context: EditingContext, target: str, choice: str) -> Gate:
     """The gate that a name of `CHOICES` stands for, calibrated on val."""
-    score, _, variant = choice.partition(", ")
+    score, variant = _parts(choice)
     if variant == "Youden":
         return calibrate_gate(context.features["val"], context.vectors, target, score=score, guarantee="youden")
     gate = context.gate(target, score)
     if variant == "soft":
         return gate.soft(SOFTNESS * float(np.std(gate.scores(context.features["val"].z))))
     return gate
+
+
+def _parts(choice: str) -> tuple[str, str]:
+    score, _, variant = choice.partition(", ")
+    able = {"": SCORES, "Youden": ("cosine", "margin"), "soft": SCORES}
+    if score not in able.get(variant, ()):
+        raise EditError(f"no gate {choice!r} to compare; there are {'; '.join(CHOICES)}")
+    return score, variant
 
 
 def compare_gates(
@@ -58,10 +67,12 @@ def compare_gates(
     most) and guarantee. To pick a gate by these figures on val voids its guarantee there: calibrate the
     picked one on other images.
     """
-    rows = []
+    targets, rows = context.require_targets(targets), []
+    for choice in choices:
+        _parts(choice)
     for target in targets:
         for choice in choices:
-            gate = named_gate(context, context.require_target(target), choice)
+            gate = named_gate(context, target, choice)
             edit = context.vectors[target].gated(gate)
             for split in ("val", "test"):
                 features = context.features[split]

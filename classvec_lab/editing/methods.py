@@ -15,6 +15,7 @@ from .erasers import erase, leace, mask_class, project_out
 from .injection import inject
 from .mapping import map_edit
 from .readout import Readout
+from .retire import retire
 from .strength import Strength, choose_lambda
 
 LATENT, MAPPING, TRIVIAL, ERASER, TRAINING, REFERENCE = (
@@ -53,8 +54,8 @@ def latent(
     context: EditingContext, target: str, unit: Edit, *, method: str, gate: str, lambda_: float | None = None, **facts
 ) -> Outcome:
     """lambda_ · unit behind a gate; without lambda_, the strength chosen on val (its best where none meets the bounds)."""
-    start = time.perf_counter()
     edit = unit.ungated() if gate == "none" else unit.gated(context.gate(target, gate))
+    start = time.perf_counter()
     strength = None
     if lambda_ is None:
         strength = _choose(context, edit)
@@ -107,16 +108,26 @@ def random_vector(context: EditingContext, target: str, *, draw: int, gate: str 
 
 def head_aware(context: EditingContext, target: str, *, gate: str = "predicted") -> Outcome:
     """The class vector as the head reads it, see `directions.head_aware`; its length is set on val."""
+    gated = None if gate == "none" else context.gate(target, gate)
+    vectors, val = context.vectors, context.features["val"]
     start = time.perf_counter()
-    edit = directions.head_aware(context.ft, context.vectors, target, context.features["val"])
-    edit = edit if gate == "none" else edit.gated(context.gate(target, gate))
+    edit = directions.head_aware(context.ft, vectors, target, val)
+    edit = edit if gated is None else edit.gated(gated)
     return _injected(context, target, edit, start, method="head-aware class vector", gate=gate)
 
 
-def mapped(context: EditingContext, target: str, *, towards: str = "class vector", method: str = "nullspace") -> Outcome:
-    """The closed-form mapping along lambda κ_c, the strength chosen on val, or "retire": to the mean of the other classes."""
+def mapped(
+    context: EditingContext, target: str, *, towards: str = "class vector", method: str = "nullspace", scatter: int = 0
+) -> Outcome:
+    """The closed-form mapping along lambda κ_c, the strength chosen on val, or "retire": to the mean of the other classes.
+
+    scatter: with "retire", how many more terms scatter the class among the others, see `retire`; 0: its samples stay a
+    tight cluster, which a linear probe finds.
+    """
     if towards not in ("class vector", "retire"):
         raise EditError(f'a mapping goes along the class vector or to "retire"; got {towards!r}')
+    if scatter and (towards, method) != ("retire", "nullspace"):
+        raise EditError(f'scatter goes with towards="retire" and method="nullspace"; got {towards!r} and {method!r}')
     source = context.moments if method == "nullspace" else context.features["train"]
     strength, lambda_, edit = None, np.nan, directions.retirement(context.vectors, target)
     if towards == "class vector":
@@ -124,11 +135,16 @@ def mapped(context: EditingContext, target: str, *, towards: str = "class vector
         strength = _choose_mapped(context, unit)
         lambda_ = strength.best
         edit = lambda_ * context.vectors[target]
-    result = map_edit(context.ft, edit, source, method=method, seed=context.seed)
+    if scatter:
+        pre, ft = context.pre_features["train"], context.features["train"]
+        result = retire(context.ft, target, pre, ft, rank=scatter, moments=source)
+        edit = result.edits[0]
+    else:
+        result = map_edit(context.ft, edit, source, method=method, seed=context.seed)
     edited = result.apply_to(context.ft)
     head = result.site.kind == "head"
     features = context.features if head else {s: _replaced(f, result.moved(f.z)) for s, f in context.features.items()}
-    name = "retired to the mean" if towards == "retire" else "class vector"
+    name = "class vector" if towards == "class vector" else "retired and scattered" if scatter else "retired to the mean"
     return Outcome(
         method=f"mapping, {name}" + ("" if method == "nullspace" else f" ({method})"),
         family=MAPPING,

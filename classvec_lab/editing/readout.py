@@ -84,6 +84,9 @@ def incompetent(classifier, features, dataset, *, seed: int = 0) -> Readout:
             reset = getattr(module, "reset_parameters", None) or getattr(module, "_reset_parameters", None)
             if reset is not None:
                 reset()
+                continue
+            for parameter in module.parameters(recurse=False):  # embeddings and projections that no layer owns
+                torch.nn.init.normal_(parameter, std=float(parameter.detach().double().std(correction=0)))
     drawn = extract_features(blank, dataset, progress=False, cache=False)
     if not np.array_equal(drawn.y, features.y):
         raise MismatchError("the data set and the features carry different labels: give the data that the features came from")

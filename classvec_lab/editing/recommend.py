@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-VECTOR, CONTRAST, HEAD = "class vector", "z_ft - mu", "head direction"
+VECTOR, CONTRAST, HEAD, RETIRE = "class vector", "z_ft - mu", "head direction", "retired to the mean"
 MAPPING, MASK, NEGATION, RETRAINING = "mapping", "logit mask", "task negation", "retraining"
-RECOMMENDED = (VECTOR, CONTRAST, HEAD, "weight mapping", MASK, NEGATION, RETRAINING)
+RECOMMENDED = (VECTOR, CONTRAST, HEAD, RETIRE, "weight mapping", MASK, NEGATION, RETRAINING)
 MILD = 1.5  # |lambda| up to which a plain class vector counts as working
 GREEN, AMBER, RED = "green", "amber", "red"
 
@@ -14,10 +14,12 @@ def recommend(curves: pd.DataFrame, smallest: pd.DataFrame, deploy: str, goal: s
     """One row a class: light, method, direction, gate, lambda_, acc_f, acc_r (forecast) and a sentence.
 
     light: "green" where the class vector behind the gate `deploy` is forecast to meet both bounds at |lambda| <= 1.5;
-    "amber" where only a stronger one, another direction or another selection does; "red" where no latent edit tried does.
+    "amber" where only a stronger one, another direction or another selection does; "red" where no
+    step of the class vector's length does.
     method, for goal "edit": the class vector where green. Where amber, of all that meet the bounds: those behind
     `deploy` before those behind other gates, before the mapping into weights ("weight mapping", direction says along
-    what); among them the smallest |lambda|, then class vector, z_ft - mu, head direction. Where red: "logit mask".
+    what); among them the smallest |lambda|, then class vector, z_ft - mu, head direction. Where red:
+    retirement to the mean of the others, a step as long as the classes are apart, where it meets them; else "logit mask".
     goal "labels" (only the answers matter): "logit mask" throughout. It is perfect by construction: the class is never
     named again and no other answer gets worse. It changes nothing that the encoder knows.
     goal "representation" (a probe must not find the class either): "retraining" throughout, without the class.
@@ -26,11 +28,13 @@ def recommend(curves: pd.DataFrame, smallest: pd.DataFrame, deploy: str, goal: s
     no strength that forgets one class and keeps the others.
     """
     rows = []
-    order = {name: i for i, name in enumerate((VECTOR, CONTRAST, HEAD))}
+    order = {name: i for i, name in enumerate((VECTOR, CONTRAST, HEAD, RETIRE))}
     for name, found in smallest.groupby("class", sort=False):
         found = found.dropna(subset="lambda_")
         plain = found[(found["method"] == VECTOR) & (found["gate"] == deploy) & (found["lambda_"].abs() <= MILD)]
-        light = GREEN if len(plain) else AMBER if len(found) else RED
+        own_length = found[found["method"] != RETIRE]
+        light = GREEN if len(plain) else AMBER if len(own_length) else RED
+        found = own_length if len(own_length) else found
         row = {"class": name, "light": light, "method": MASK, "direction": None, "gate": None}
         row |= {"lambda_": np.nan, "acc_f": np.nan, "acc_r": np.nan}
         own = curves[curves["class"] == name]
@@ -110,6 +114,11 @@ def _sentence(row: dict, own: pd.DataFrame, found: pd.DataFrame, deploy: str, go
             text += f"where the others are kept ACC_f stays at {kept['acc_f'].min():.1%} or above"
         else:
             text += "and the other classes are lost at every strength"
+    if row["light"] == "red" and row["direction"] is not None:
+        return (
+            f"{text}; no other step of that length will either, but a longer one, {row['direction']} behind {row['gate']!r}, "
+            f"will (forecast ACC_f {row['acc_f']:.1%}, ACC_r {row['acc_r']:.1%})."
+        )
     if row["light"] == "red":
         return (
             f"{text}; no other latent edit tried will either. Mask the logit if only answers matter; "

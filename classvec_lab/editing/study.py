@@ -1,6 +1,6 @@
 """`forget_study`: every method on every target class, one table; nothing is chosen on the split that is reported."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,23 +41,33 @@ class ForgetStudy:
             at = not chosen and outcome.lambda_ == -1.0 and outcome.strength is None
             if outcome.method == method and gate in (None, outcome.gate) and (chosen or at):
                 return outcome
-        raise EditError(f"no outcome of {method!r} on {target!r} here; there are {', '.join(self.table['method'].unique())}")
+        wanted = f"{method!r}{'' if gate is None else f' behind {gate!r}'}{'' if chosen else ' at lambda = -1'}"
+        if target not in self.outcomes:
+            raise EditError(f"no outcome of {wanted} on {target!r} here; the targets are {', '.join(self.outcomes)}")
+        have = dict.fromkeys(f"{o.method} ({o.gate})" if o.gate != "none" else o.method for o in self.outcomes[target])
+        raise EditError(f"no outcome of {wanted} on {target!r} here; there are {', '.join(have)}")
 
     def summary(self) -> pd.DataFrame:
         """One row a method and setting: means over targets with 95 % t-intervals over the n cells, and the worst target."""
         return summarise(self.table)
 
-    def collateral(self, method: str = "class vector", *, gate: str = "margin") -> pd.DataFrame:
-        """Change of every class's accuracy (columns) under the edit of each target (rows), on test."""
+    def collateral(self, method: str = "class vector", *, gate: str | None = None) -> pd.DataFrame:
+        """Change of every class's accuracy (columns) under each target's edit (rows) on test; gate: by default the main one."""
         after = {t: self.find(method, t, gate=gate).readouts["test"] for t in self.outcomes}
         before = self.find(FINE_TUNED, next(iter(self.outcomes))).readouts["test"]
         return collateral(before, after)
 
     def routes(self, methods_: Sequence[str]) -> pd.DataFrame:
-        """Where test samples of each target go: one row a method, target and predicted class with share and n."""
+        """Where test samples of each target go: one row a method, target and predicted class with share and n.
+
+        A target without that method, as a retrained reference of others only, has no rows.
+        """
         rows = []
+        have = {target: {o.method for o in found} for target, found in self.outcomes.items()}
         for target in self.outcomes:
             for method in methods_:
+                if method not in have[target] and any(method in names for names in have.values()):
+                    continue
                 r = self.find(method, target).readouts["test"]
                 frame = routing(r.predicted, r.y, target, r.classes).reset_index()
                 rows.append(frame.assign(method=method, target=target))
@@ -101,16 +111,21 @@ def forget_study(
     each, and the baselines by training are run on those targets. erasers: projection and LEACE.
     Raises EditError for unknown targets or gates, before any work.
     """
-    targets = tuple(context.ft.classes if targets is None else targets)
-    for target in targets:
-        context.require_target(target)
+    targets, gates = context.require_targets(targets), context.require_gates(gates)
     references = targets if retrained is None else tuple(context.require_target(t) for t in retrained)
+    if extra := [t for t in references if t not in targets]:
+        raise EditError(f"a retrained reference is for a target; {extra[0]!r} is none of {', '.join(targets)}")
     if unknown := [t for t in trained if t not in TRAINED]:
         raise EditError(f"no baseline {unknown[0]!r}; there are {', '.join(TRAINED)}")
+    if trained and not references:
+        raise EditError("baselines by training are run on the targets with a retrained reference: name some in retrained=")
     if main_gate not in gates:
         raise EditError(f"the main gate {main_gate!r} must be one of the gates tried, {', '.join(gates)}")
     from tqdm.auto import tqdm
 
+    for target in targets:  # too few samples for a gate must not cost a training
+        for gate in gates:
+            context.gate(target, gate)
     outcomes, rows = {}, []
     for target in tqdm(targets, desc="forget", disable=not progress, leave=False):
         reference = target in references
@@ -145,6 +160,27 @@ def summarise(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def summarise_audits(audits: Iterable[Audit]) -> pd.DataFrame:
+    """One row a method: means over the audits (targets and seeds) with 95 % t-intervals and n, on test but for MIA.
+
+    ACC_f, ACC_r, routing_js, probe (recall of the class), zrf, cka_retrained, mia, and mean_gap (to the retrained model's
+    ACC_f, ACC_r and MIA, see `Audit`); worst_probe and worst_js are the largest of all.
+    """
+    columns = {
+        "ACC_f": "test_ACC_f", "ACC_r": "test_ACC_r", "routing_js": "routing_js", "probe": "probe", "zrf": "zrf",
+        "cka_retrained": "cka_retrained", "mia": "mia", "mean_gap": "mean_gap",
+    }  # fmt: skip
+    found = pd.concat([audit.summary() for audit in audits], ignore_index=True)
+    rows = []
+    for method, part in found.groupby("method", sort=False):
+        row = {"method": method, "n": len(part), "split": "test"}
+        for name, column in columns.items():
+            mean, low, high = mean_interval(part[column].dropna())
+            row |= {name: mean, f"{name}_low": max(low, 0.0), f"{name}_high": min(high, 1.0)}
+        rows.append(row | {"worst_probe": part["probe"].max(), "worst_js": part["routing_js"].max()})
+    return pd.DataFrame(rows)
+
+
 def _run(context, target, gates, trained, reference: bool, n_random: int, main_gate: str, erasers: bool):
     yield methods.unedited(context, target)
     yield methods.pretrained(context, target)
@@ -162,8 +198,8 @@ def _run(context, target, gates, trained, reference: bool, n_random: int, main_g
     for draw in range(n_random):
         yield methods.random_vector(context, target, draw=draw, gate=main_gate, lambda_=main.lambda_)
     yield methods.head_aware(context, target)
-    for towards in ("class vector", "retire"):
-        yield methods.mapped(context, target, towards=towards)
+    for setting in ({}, {"towards": "retire"}, {"towards": "retire", "scatter": 2}):
+        yield methods.mapped(context, target, **setting)
     if erasers:
         yield methods.projection(context, target)
         yield methods.leace_eraser(context, target)

@@ -12,13 +12,16 @@ from ..diagnostics.performance import predict
 from ..errors import EditError
 from ..vectors import ClassVectors
 from .audit import Audit
+from .calibration import negatives_needed
 from .context import EditingContext
 from .editability import Editability, editability
-from .forecast import MomentModel, collateral_forecast, forecast_edits
-from .forecast_scores import replay_edits, score_forecast
+from .forecast_scores import survey_collateral
 from .study import FINE_TUNED, RETRAINED, ForgetStudy, forget_study
 
-SHOWN = ("class vector", "z_ft - μ", "head direction", "head-aware class vector", "mapping, retired to the mean", "logit mask")
+SHOWN = (
+    "class vector", "z_ft - μ", "head direction", "head-aware class vector", "mapping, retired to the mean",
+    "mapping, retired and scattered", "logit mask",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +78,7 @@ class Verdict:
             f"Recommended for most classes: {self.recommended}.",
             f"Measured at lambda = {self.lambda_:+g} behind the gate {self.editability.deploy!r}: ACC_f "
             f"{at['acc_f_measured']:.1%}, forecast {at['acc_f_forecast']:.1%} (mean over {at['n']:.0f} classes). Over all lambda "
-            f"tried the forecast is at most {abs(every['acc_f_error']):.1%} off; cell by cell it {beats} 'nothing changes' "
+            f"the forecast mean is at most {100 * abs(every['acc_f_error']):.1f} points off; cell by cell it {beats} 'no change' "
             f"(mean absolute error {every['forecast']:.1%} against {every['no_change']:.1%}; running the edits on val gives "
             f"{every['replay']:.1%}).",
             f"Who pays: editing {edited} changes {other}'s accuracy by {100 * change:+.1f} points (n = {n}), the largest loss."
@@ -113,8 +116,12 @@ def verdict(
     audited: the class whose audits are made, by default the first with a retrained reference, else the first target.
     Raises EditError for unknown classes or gates, before any long work.
     """
-    targets = tuple(context.require_target(t) for t in (context.ft.classes if targets is None else targets))
+    targets, (deploy,) = context.require_targets(targets), context.require_gates([deploy])
+    if not -np.inf < lambda_ < 0:
+        raise EditError(f"forgetting moves a class back: lambda_ must be finite and below 0; got {lambda_}")
     references = targets if retrained is None else tuple(context.require_target(t) for t in retrained)
+    if extra := [t for t in references if t not in targets]:
+        raise EditError(f"a retrained reference is for a target; {extra[0]!r} is none of {', '.join(targets)}")
     audited = context.require_target(audited) if audited else (*references, *targets)[0]
     if audited not in targets:
         raise EditError(f"the class to audit, {audited!r}, must be one of the targets {', '.join(targets)}")
@@ -124,26 +131,20 @@ def verdict(
         context.ft, context.vectors, context.features["train"], val[1], pre_val=val[0], deploy=deploy, lambdas=context.lambdas,
         threshold=context.threshold, tolerance=context.tolerance, false_fire=context.false_fire, seed=context.seed,
     )  # fmt: skip
-    model = MomentModel.from_features(context.ft, context.features["train"], val[1], seed=context.seed)
-    edits = {t: _gated(context, t, deploy) for t in targets}
-    lambdas = sorted({*context.lambdas, -1.0, lambda_}, reverse=True)
-    frames = {
-        "forecast": forecast_edits(model, edits, lambdas),
-        "measured": replay_edits(context.ft, edits, context.features["test"], lambdas),
-        "replayed on val": replay_edits(context.ft, edits, val[1], lambdas),
-    }
+    collateral = survey_collateral(context, targets, deploy, lambda_)
+    fewest = len(val[1]) - int(np.bincount(val[1].y).max())
+    margin = ("margin",) if fewest >= negatives_needed(context.false_fire, context.guarantee) else ()
+    gates = tuple(dict.fromkeys((deploy, "none", *margin)))
     study = forget_study(
-        context, targets, gates=tuple(dict.fromkeys((deploy, "none", "margin"))), main_gate=deploy, retrained=references,
+        context, targets, gates=gates, main_gate=deploy, retrained=references,
         n_random=n_random, erasers=False, progress=progress,
     )  # fmt: skip
     shown = [m for m in SHOWN if m in set(study.table["method"])]
     audits = {m: study.audit(m, audited) for m in shown if m != "logit mask"}
-    score = score_forecast(frames["forecast"], frames["measured"], frames["replayed on val"])
-    measured = _change(frames["measured"], lambda_, context.ft.classes)
     table = pd.DataFrame(_quantities(context, geometry, told, study, audits, audited))
     return Verdict(
-        name, table, geometry, told, study, collateral_forecast(model, edits, lambda_), measured, lambda_,
-        _curves(frames, deploy), score, audited, audits,
+        name, table, geometry, told, study, collateral.forecast, collateral.measured, lambda_, collateral.curves,
+        collateral.score, audited, audits,
     )  # fmt: skip
 
 
@@ -152,30 +153,6 @@ def routed(report: Verdict) -> pd.DataFrame:
     found = {o.method for o in report.study.outcomes[report.audited]}
     routes = report.study.routes([m for m in (RETRAINED, FINE_TUNED, *SHOWN) if m in found])
     return routes[routes["target"] == report.audited].reset_index(drop=True)
-
-
-def _gated(context: EditingContext, target: str, deploy: str):
-    edit = context.vectors[target]
-    return edit if deploy == "none" else edit.gated(context.gate(target, deploy))
-
-
-def _change(frame: pd.DataFrame, lambda_: float, classes) -> pd.DataFrame:
-    wide = frame.pivot(index=["lambda_", "edited"], columns="class", values="accuracy")
-    edited = list(dict.fromkeys(frame["edited"]))
-    change = wide.loc[lambda_].loc[edited, list(classes)] - wide.loc[0.0].loc[edited, list(classes)]
-    return change.rename_axis(index="edited", columns="class")
-
-
-def _curves(frames: dict[str, pd.DataFrame], gate: str) -> pd.DataFrame:
-    rows = []
-    for kind, frame in frames.items():
-        own = frame["edited"] == frame["class"]
-        acc_f = frame[own].groupby("lambda_")["accuracy"].mean()
-        acc_r = frame[~own].groupby("lambda_")["accuracy"].mean()
-        for lambda_ in sorted(acc_f.index, reverse=True):
-            row = {"gate": gate, "kind": kind, "lambda_": lambda_, "acc_f": acc_f[lambda_], "acc_r": acc_r[lambda_]}
-            rows.append(row | {"n": frame["edited"].nunique()})
-    return pd.DataFrame(rows)
 
 
 def _quantities(context, geometry: Orthogonality, told: Editability, study: ForgetStudy, audits, audited: str):

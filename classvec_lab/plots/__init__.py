@@ -19,6 +19,7 @@ from .mapping import displacement_strips, forecast_curves, mapping_scatter, stre
 from .matrices import block_heatmap, cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
 from .study import over_class_counts, over_epochs
+from .verdict import verdict_page, verdict_pair
 
 __all__ = [
     "accuracy_bars",
@@ -57,4 +58,6 @@ __all__ = [
     "shift_bars",
     "strength_curves",
     "trade_off",
+    "verdict_page",
+    "verdict_pair",
 ]

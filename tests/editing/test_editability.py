@@ -104,11 +104,11 @@ def test_where_nothing_is_strong_enough_it_is_red(known):
     report = known.report(lambdas=(-0.5,))
     assert report.lambdas == (0.0, -0.5, -1.0)
     assert report.light == "red"
-    assert (report.recommendation["method"] == "logit mask").all()
-    assert report.smallest["lambda_"].isna().all()
+    assert report.recommendation["direction"].isin(["retired to the mean"]).all()  # as long as the classes are apart
+    assert report.smallest.loc[report.smallest["method"] != "retired to the mean", "lambda_"].isna().all()
     said = report.says()[-1]
     assert said.startswith("gnu: class vectors will not forget it down to lambda -1, where the others are kept ACC_f stays at")
-    assert "no other latent edit tried will either" in said
+    assert "no other step of that length will either, but a longer one, retired to the mean" in said
 
 
 def test_another_direction_is_named_where_it_does_what_the_class_vector_cannot():
@@ -166,7 +166,7 @@ def test_curves_start_unedited_and_agree_with_the_edit_on_samples(collapsed):
     start = report.curves[report.curves["lambda_"] == 0]
     assert not start["meets"].any()
     np.testing.assert_array_equal(start["acc_f"], start["base_f"])
-    assert len(report.curves) == 3 * 4 * 5 * 3
+    assert len(report.curves) == len(METHODS) * 4 * 5 * 3
     edit = collapsed.vectors["elk"]
     real = strength_curve(collapsed.classifier, edit, collapsed.test, lambdas=(-1.0, -1.5)).set_index("lambda_")
     told = report.curves.query("method == 'class vector' and gate == 'none' and `class` == 'elk'").set_index("lambda_")

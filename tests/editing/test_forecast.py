@@ -1,5 +1,7 @@
 """Forecasts from moments: exact without scatter, right for Gaussians, honest about what they are compared with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +13,15 @@ from torch import nn
 from classvec_lab import Classifier, ClassMoments, ClassVectors, CosineHead, Features, MismatchError
 from classvec_lab.diagnostics.performance import confusion
 from classvec_lab.editing.calibration import calibrate_gate
-from classvec_lab.editing.forecast import LinearMove, MomentModel, collateral_forecast, forecast, forecast_along, forecast_edits
+from classvec_lab.editing.forecast import (
+    LinearMove,
+    MomentModel,
+    collateral_forecast,
+    forecast,
+    forecast_along,
+    forecast_edits,
+    student_df,
+)
 from classvec_lab.editing.forecast_scores import replay_edits, score_forecast
 from classvec_lab.editing.injection import read_logits
 from classvec_lab.editing.mapping import map_edit
@@ -42,7 +52,7 @@ def odd_head():
 class World:
     """Four Gaussian classes in ten dimensions, one covariance, with a linear or a cosine head that errs now and then."""
 
-    def __init__(self, *, n=8000, noise=0.8, scale=None, seed=0, dim=10):
+    def __init__(self, *, n=8000, noise=0.8, scale=None, seed=0, dim=10, df=None):
         rng = np.random.default_rng(seed)
         self.means = rng.normal(size=(4, dim)) * 1.5 + 1.0
         self.mix = noise * rng.normal(size=(dim, dim)) / np.sqrt(dim)
@@ -50,14 +60,16 @@ class World:
         self.classifier = head_of(
             weight, -0.5 * np.square(self.means).sum(axis=1) + np.square(self.means).sum(axis=1).mean() / 2, scale
         )
-        self.rng, self.dim = rng, dim
+        self.rng, self.dim, self.df = rng, dim, df
         self.train, self.val, self.test = (self.draw(n) for _ in range(3))
         z_pre = self.means - 0.7 * (self.means - self.means.mean(axis=0)) + 0.2 * rng.normal(size=(4, dim))
         self.vectors = ClassVectors(z_pre, self.train.moments().mean, np.full(4, n // 4), CLASSES)
 
     def draw(self, n):
-        y = np.arange(n) % 4
-        return Features(self.means[y] + self.rng.normal(size=(n, self.dim)) @ self.mix, y, CLASSES)
+        y, noise = np.arange(n) % 4, self.rng.normal(size=(n, self.dim)) @ self.mix
+        if self.df is not None:
+            noise *= np.sqrt((self.df - 2) / self.rng.chisquare(self.df, (n, 1)))
+        return Features(self.means[y] + noise, y, CLASSES)
 
     def model(self, **options):
         return MomentModel.from_features(self.classifier, self.train, self.val, **options)
@@ -104,6 +116,51 @@ def test_gaussian_classes_are_forecast_within_two_points(world, score):
     assert (by_lambda[0] - by_lambda[1]).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("df", [6.0, 9.0])
+def test_degrees_of_freedom_are_found_and_gaussians_have_none(world, df):
+    rng = np.random.default_rng(1)
+    normals = rng.normal(size=(40000, 4)) @ rng.normal(size=(4, 6))  # four of six dimensions vary
+    assert student_df(normals) is None
+    assert student_df(np.zeros((5, 3))) is None
+    assert world.model().df is None
+    assert student_df(normals * np.sqrt((df - 2) / rng.chisquare(df, (40000, 1)))) == pytest.approx(df, rel=0.15)
+    assert student_df(np.where(np.arange(40000)[:, None] % 100 == 0, 30, 1) * normals) == pytest.approx(4.5, abs=0.2)
+
+
+def test_heavy_tails_are_forecast_better_with_their_degrees_of_freedom():
+    errors = {"student": [], "gaussian": []}
+    for seed in range(3):
+        world = World(df=5.0, seed=seed, noise=0.8)
+        model = world.model()
+        assert 4.5 <= model.df < 8
+        edits = {c: world.vectors[c] for c in CLASSES}
+        seen = replay_edits(world.classifier, edits, world.test, LAMBDAS)["accuracy"]
+        for name, tried in (("student", model), ("gaussian", replace(model, df=None))):
+            errors[name].append((forecast_edits(tried, edits, LAMBDAS)["accuracy"] - seen).abs())
+    means = {name: [e.mean() for e in found] for name, found in errors.items()}
+    assert (np.array(means["student"]) < 0.8 * np.array(means["gaussian"])).all(), means
+    assert max(means["student"]) < 0.01
+
+
+def test_a_gate_sees_the_same_tails_as_the_head():
+    world = World(df=5.0, n=20000)
+    weight = world.classifier.head.weight.detach().numpy().astype(float)
+    scatter = world.mix.T @ world.mix
+    row = np.linalg.svd(np.concatenate([weight @ scatter, world.means]))[2][-1]  # unrelated to logits and to the class
+    gate = Gate("a", CLASSES, "cosine", row[None], np.zeros(1), 0.67 * np.sqrt(row @ scatter @ row))
+    edits = {c: (world.vectors[c].vector, gate) for c in CLASSES}
+    own = {}
+    for name, df in (("student", 5.0), ("gaussian", None)):
+        own[name] = own_accuracy(forecast_edits(replace(world.model(n_draws=20000), df=df), edits, [-20.0]))
+    seen = own_accuracy(replay_edits(world.classifier, edits, world.test, [-20.0]))
+    assert own["student"] == pytest.approx(seen, abs=0.015)  # a quarter of a Gaussian lies above .67 σ, 21 % of a t5
+    assert seen - own["gaussian"] > 0.02
+
+
+def own_accuracy(frame):
+    return frame[(frame["edited"] == frame["class"]) & (frame["lambda_"] < 0)]["accuracy"].mean()
+
+
 @pytest.mark.parametrize("scale", [None, 10.0])
 def test_without_scatter_the_forecast_is_the_fate_of_the_means(scale):
     rng = np.random.default_rng(3)
@@ -126,16 +183,18 @@ def test_without_scatter_the_forecast_is_the_fate_of_the_means(scale):
         np.testing.assert_allclose(told["accuracy"], seen["accuracy"], atol=1e-12)
 
 
-def test_features_and_moments_forecast_the_same():
-    world = World(n=60, dim=30)  # fewer samples in a class than dimensions: the scatter has no full rank
-    calls = read_logits(world.classifier, [], world.val.z).argmax(axis=1)
+@pytest.mark.parametrize("df", [None, 2.2])
+def test_features_and_moments_forecast_the_same(df):
+    world = World(n=60, dim=30, df=df)  # fewer samples in a class than dimensions: the scatter has no full rank
+    calls, model = read_logits(world.classifier, [], world.val.z).argmax(axis=1), world.model()
     told = MomentModel.from_moments(
         world.classifier,
         world.train.moments(),
         world.val.moments(pooled_scatter=True),
         confusion(calls, world.val.y, CLASSES),
+        df=model.df,
     )
-    model = world.model()
+    assert (model.df is None) == (df is None)
     np.testing.assert_allclose(told.factor.T @ told.factor, model.factor.T @ model.factor, atol=1e-12)
     for score in ("none", "predicted", "margin", "mapping"):
         if score == "margin":
@@ -152,8 +211,9 @@ def test_lambda_zero_is_the_unedited_accuracy(world):
     calls = world.classifier.logits(torch.as_tensor(world.val.z).float()).argmax(1).numpy()
     right = [np.mean(calls[world.val.y == i] == i) for i in range(4)]
     assert min(right) < 1.0
-    for score in ("none", "margin"):
-        np.testing.assert_allclose(forecast(world.model(), world.edits(score)["a"], [0.0])[0], right, atol=1e-3)
+    for model in (world.model(), replace(world.model(n_draws=50), df=5.0)):  # the second shows few of the errors
+        for score in ("none", "margin"):
+            np.testing.assert_allclose(forecast(model, world.edits(score)["a"], [0.0])[0], right, atol=1e-12)
 
 
 def test_behind_the_predicted_class_no_other_class_loses(world):
@@ -204,7 +264,7 @@ def test_other_directions_behind_one_gate_are_as_if_each_were_forecast_alone(wor
         forecast_along(model, two, directions, LAMBDAS)
 
 
-def test_a_prediction_that_no_draw_shows_is_shared_out():
+def test_errors_that_no_draw_shows_stay_errors():
     means = 50 * np.eye(4)
     classifier, y = head_of(means), np.repeat(np.arange(4), 10)
     z = means[y] + np.random.default_rng(0).normal(size=(40, 4))
@@ -213,11 +273,11 @@ def test_a_prediction_that_no_draw_shows_is_shared_out():
     tight = ClassMoments.of(means[y] + 0.1 * (np.arange(40)[:, None] % 3), y, 4, pooled_scatter=True)
     shares = np.eye(4)
     shares[0, :2] = 0.9, 0.1
-    told = forecast(MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0])
-    np.testing.assert_allclose(told, 1.0)
-    shares[0] = [0, 0, 1, 0]  # nothing seen is drawn: left as drawn
-    told = forecast(MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0])
-    np.testing.assert_allclose(told, 1.0)
+    told = forecast(MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0, 0.5])
+    np.testing.assert_allclose(told, [[0.9, 1, 1, 1]] * 2)
+    shares[0] = [0, 0, 1, 0]  # nothing seen is drawn
+    told = forecast(MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0, 0.5])
+    np.testing.assert_allclose(told, [[0, 1, 1, 1]] * 2)
 
 
 def test_collateral_is_the_change_against_lambda_zero(world):
@@ -300,6 +360,9 @@ def test_bad_input_is_named():
         MomentModel.from_moments(world.classifier, train.moments(), val.moments(pooled_scatter=True), np.zeros((4, 4)))
     with pytest.raises(MismatchError, match="3 classes and the classifier 4"):
         MomentModel.from_moments(world.classifier, ClassMoments(3, 10), val.moments(pooled_scatter=True), np.eye(4))
+    for df in (2.0, np.nan, np.inf):
+        with pytest.raises(MismatchError, match=f"above 2 degrees of freedom; got df={df}"):
+            MomentModel.from_moments(world.classifier, train.moments(), val.moments(pooled_scatter=True), np.eye(4), df=df)
     with pytest.raises(MismatchError, match="at least one draw"):
         world.model(n_draws=0)
     with pytest.raises(EditError, match="not Sequential"):

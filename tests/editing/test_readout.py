@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
+from conftest import coloured, small_classifier
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from worlds import class_vectors_of, logits, reader, samples
+from torch import nn
+from worlds import bits, class_vectors_of, logits, reader, same_bits, samples
 
-from classvec_lab import MismatchError, predict
-from classvec_lab.editing.readout import Readout
+from classvec_lab import Classifier, MismatchError, extract_features, predict
+from classvec_lab.editing.readout import Readout, incompetent
 
 V = class_vectors_of()
 
@@ -62,3 +65,45 @@ def test_malformed_readouts(changes, message):
 def test_unknown_classes_are_named():
     with pytest.raises(MismatchError, match="no class 'z'; there are a, b, c"):
         Readout(np.zeros((1, 2)), np.zeros((1, 3)), [0], "abc").index("z")
+
+
+@pytest.fixture
+def images():
+    return coloured(60, split="test")
+
+
+def test_an_incompetent_network_is_drawn_anew(images):
+    classifier = small_classifier(seed=3, batchnorm=True)
+    before, state = bits(classifier), torch.random.get_rng_state()
+    features = extract_features(classifier, images, progress=False)
+    blank = [incompetent(classifier, features, images, seed=s) for s in (0, 0, 1)]
+    np.testing.assert_array_equal(blank[0].logits, blank[1].logits)
+    assert not np.allclose(blank[0].logits, blank[2].logits)
+    assert not np.allclose(blank[0].z, features.z)
+    np.testing.assert_array_equal(blank[0].y, images.targets)
+    np.testing.assert_array_equal(blank[0].logits, logits(classifier, blank[0].z).double())
+    assert same_bits(bits(classifier), before)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def test_what_was_learnt_does_not_reach_an_incompetent_network(images):
+    first, second = small_classifier(seed=0), small_classifier(seed=1)
+    drawn = [incompetent(c, extract_features(c, images, progress=False), images) for c in (first, second)]
+    np.testing.assert_array_equal(drawn[0].z, drawn[1].z)
+
+
+def test_attention_is_drawn_anew_too(images):
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0))
+    classifier = Classifier(encoder, nn.Linear(8, 3), classes=images.classes, preprocess=small_classifier().preprocess)
+    features = extract_features(classifier, images, progress=False)
+    before = incompetent(classifier, features, images).z
+    with torch.no_grad():
+        encoder[2].self_attn.in_proj_weight.add_(1.0)
+    np.testing.assert_array_equal(incompetent(classifier, features, images).z, before)
+
+
+def test_other_data_than_the_features_are_refused(images):
+    classifier = small_classifier()
+    features = extract_features(classifier, images, progress=False)
+    with pytest.raises(MismatchError, match="different labels: give the data that the features came from"):
+        incompetent(classifier, features, images.relabelled([0], "blue"))

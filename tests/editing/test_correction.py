@@ -1,0 +1,174 @@
+"""A planted error is found and corrected on other images, at no cost to the other classes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from contexts import idle_context, small_context, splits, warmed, with_labels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from classvec_lab import EditError
+from classvec_lab.diagnostics.intervals import wilson
+from classvec_lab.editing.correction import LAMBDAS, Correction, confusions, correct_error
+from classvec_lab.editing.injection import inject, read_logits
+from classvec_lab.editing.readout import Readout
+
+
+def mislabelled():
+    """Trained with six in ten green images labelled blue; class vectors then from images with true labels."""
+    data = splits()
+    green = np.flatnonzero(data["train"].targets == 1)
+    wrong = small_context(data={**data, "train": data["train"].relabelled(green[: int(0.6 * len(green))], "blue")})
+    return replace(wrong, data={**data, "train": data["val"]})
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    return warmed(tmp_path_factory, mislabelled)
+
+
+@pytest.fixture(scope="module")
+def correction(context):
+    return correct_error(context, "green", "blue")
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 12))
+def test_confusions_are_counts(pairs, largest):
+    y, predicted = np.array(pairs).T
+    readout = Readout(np.zeros((len(y), 2)), np.eye(4)[predicted], y, "abcd")
+    found = confusions(readout, largest=largest)
+    expected = {("abcd"[i], "abcd"[j]): sum(p == (i, j) for p in pairs) for i in range(4) for j in range(4) if i != j}
+    expected = {k: n for k, n in expected.items() if n}
+    assert len(found) == min(largest, len(expected))
+    assert found["errors"].is_monotonic_decreasing
+    assert found["errors"].sum() == sum(sorted(expected.values(), reverse=True)[:largest])
+    for _, row in found.iterrows():
+        n = int((y == "abcd".index(row["true"])).sum())
+        assert (row["errors"], row["n"]) == (expected[row["true"], row["predicted"]], n)
+        np.testing.assert_allclose([row["share"], row["low"], row["high"]], [row["errors"] / n, *wilson(row["errors"], n)])
+
+
+def test_the_planted_error_is_the_largest(context):
+    found = confusions(Readout.of(context.ft, context.features["val"]))
+    assert tuple(found.loc[0, ["true", "predicted"]]) == ("green", "blue")
+    assert found.loc[0, "share"] > 0.4
+
+
+def test_the_planted_error_is_corrected(correction):
+    cell = correction.table.set_index(["what", "when"])
+    before, after = (cell.loc[("green seen as blue", when)] for when in ("before", "after"))
+    assert before["share"] > 0.4
+    assert after["high"] < before["low"]
+    assert cell.loc[("class green", "after"), "share"] > 0.95
+    for kept in ("class blue", "other classes"):
+        assert cell.loc[(kept, "after"), "share"] >= cell.loc[(kept, "before"), "share"] - 0.02
+    assert cell.loc[("blue seen as green", "after"), "share"] <= 0.02
+
+
+def test_nothing_changes_where_the_gate_is_silent(context, correction):
+    z, edit = context.features["test"].z, correction.edit
+    fired = edit.gate.fires(z)
+    before, after = read_logits(context.ft, [], z), read_logits(context.ft, edit, z)
+    np.testing.assert_array_equal(before[~fired], after[~fired])
+    assert (before[fired] != after[fired]).any(axis=1).all()
+    y = context.features["test"].y
+    assert fired[y != 1].mean() <= 0.05
+
+
+def test_the_edit_leads_from_one_class_to_the_other(context, correction):
+    lambda_ = correction.edit.coefficients["κ[green]"]
+    assert lambda_ > 0
+    expected = lambda_ * (context.vectors["green"].vector - context.vectors["blue"].vector)
+    np.testing.assert_allclose(correction.edit.vector, expected)
+    assert (correction.edit.target, correction.edit.gate.guarantee, correction.edit.gate.n_negatives) == (
+        "green",
+        "marginal",
+        300,
+    )
+    val = context.features["val"]
+    assert correction.edit.gate.fires(val.z)[val.y != 1].mean() <= 0.01
+
+
+def test_the_strength_is_the_smallest_of_the_best_on_val(context, correction):
+    curve = correction.curve.set_index("lambda_")["accuracy"]
+    assert list(curve.index) == [0.0, *LAMBDAS]
+    tried = curve.drop(0.0)
+    assert correction.edit.coefficients["κ[green]"] == tried.index[tried == tried.max()].min()
+    val, edit = context.features["val"], (context.vectors["green"] - context.vectors["blue"]).gated(correction.edit.gate)
+    for lambda_, accuracy in tried.items():
+        np.testing.assert_allclose(accuracy, (read_logits(context.ft, lambda_ * edit, val.z).argmax(axis=1) == val.y).mean())
+
+
+def test_the_table_counts_what_the_edited_model_does(context, correction):
+    test, cell = context.features["test"], correction.table.set_index(["when", "what"])
+    for when, model in (("before", context.ft), ("after", inject(context.ft, correction.edit))):
+        r = Readout.of(model, test)
+        green, blue, hit = r.y == 1, r.y == 2, r.predicted == r.y
+        shares = [(r.predicted[green] == 2).mean(), (r.predicted[blue] == 1).mean(), hit[green].mean(), hit[blue].mean()]
+        shares += [hit[r.y == 0].mean(), hit.mean()]
+        np.testing.assert_allclose(cell.loc[when, "share"], shares)
+        assert cell.loc[when, "n"].tolist() == [50, 50, 50, 50, 50, 150]
+
+
+def test_no_test_label_is_used(context, correction):
+    y = np.random.default_rng(0).permutation(context.data["test"].targets)
+    blind = correct_error(replace(context, data={**context.data, "test": with_labels(context.data["test"], y)}), "green", "blue")
+    np.testing.assert_array_equal(blind.edit.vector, correction.edit.vector)
+    assert blind.edit.gate.threshold == correction.edit.gate.threshold
+    pd.testing.assert_frame_equal(blind.curve, correction.curve)
+    assert not blind.table["share"].equals(correction.table["share"])
+
+
+def test_a_looser_gate_fires_more(context, correction):
+    loose = correct_error(context, "green", "blue", false_fire=0.3, lambdas=[1.0])
+    assert loose.edit.gate.false_fire == 0.3
+    assert loose.edit.gate.threshold < correction.edit.gate.threshold
+    assert loose.edit.coefficients == {"κ[green]": 1.0, "κ[blue]": -1.0}
+
+
+def test_the_sentence_has_the_tables_numbers(correction):
+    (text,) = correction.says()
+    cell = correction.table.set_index(["what", "when"])
+    assert text.startswith(f"The edit {correction.edit.expression} corrects the error: ")
+    for when in ("before", "after"):
+        row = cell.loc[("green seen as blue", when)]
+        assert f"{row['share']:.1%} [{row['low']:.1%}, {row['high']:.1%}]" in text
+        assert f"{cell.loc[('all classes', when), 'share']:.1%} {when}" in text
+    assert "(n = 50)" in text
+
+
+@pytest.mark.parametrize(
+    ("shares", "word"),
+    [((30, 2), "corrects"), ((4, 1), "seems to correct"), ((4, 4), "does not correct"), ((4, 9), "does not correct")],
+)
+def test_the_verdict_follows_the_counts(correction, shares, word):
+    rows = []
+    for when, hits in zip(("before", "after"), shares, strict=True):
+        low, high = wilson(hits, 50)
+        rows.append({"what": "green seen as blue", "when": when, "n": 50, "share": hits / 50, "low": low, "high": high})
+        rows.append({"what": "all classes", "when": when, "n": 150, "share": 0.5, "low": 0.4, "high": 0.6})
+    made = Correction(correction.edit, "green", "blue", correction.curve, pd.DataFrame(rows))
+    assert f" {word} the error" in made.says()[0]
+
+
+def test_too_few_confused_samples(context):
+    with pytest.raises(EditError, match=r"\d of 150 validation samples of 'blue' are seen as 'red': too few .*at least 3"):
+        correct_error(context, "blue", "red")
+
+
+@pytest.mark.parametrize(
+    ("pair", "options", "message"),
+    [
+        (("red", "red"), {}, "between two classes; got 'red' twice"),
+        (("red", "pink"), {}, "no class 'pink'"),
+        (("pink", "red"), {}, "no class 'pink'"),
+        (("red", "blue"), {"lambdas": []}, "lambdas above 0"),
+        (("red", "blue"), {"lambdas": [-1.0, 1.0]}, "lambdas above 0"),
+    ],
+)
+def test_typos_cost_no_work(pair, options, message):
+    with pytest.raises(EditError, match=message):
+        correct_error(idle_context(), *pair, **options)

@@ -1,0 +1,124 @@
+"""Curves of a gate are counts at each threshold; gates are compared at one strength, on both splits."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from contexts import idle_context, warmed
+
+from classvec_lab import EditError
+from classvec_lab.diagnostics.intervals import mean_interval
+from classvec_lab.editing import methods
+from classvec_lab.editing.gate_choice import CHOICES, compare_gates, gate_curve, named_gate, summarise_gates
+
+COLUMNS = ["gate", "target", "split", "lambda_", "guarantee", "acc_f", "acc_r", "miss", "false_fire", "sibling_fires"]
+
+
+@pytest.fixture(scope="module")
+def context(tmp_path_factory):
+    return warmed(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def table(context):
+    return compare_gates(context, ["red", "green"])
+
+
+@pytest.mark.parametrize("score", ["margin", "cosine", "predicted", "discriminant"])
+def test_a_curve_is_counted_at_each_threshold(context, score):
+    gate, features = context.gate("green", score), context.features["val"]
+    curve = gate_curve(gate, features, n=23)
+    scores = gate.scores(features.z)
+    for _, row in curve.iterrows():
+        fired = scores > row["threshold"]
+        rates = [fired[features.y == i].mean() for i in (0, 2)]
+        expected = [1 - fired[features.y == 1].mean(), fired[features.y != 1].mean(), max(rates)]
+        np.testing.assert_allclose([row["miss"], row["false_fire"], row["worst"]], expected, atol=1e-12)
+    assert curve["threshold"].is_monotonic_increasing
+    assert curve["chosen"].sum() == 1
+    assert curve.loc[curve["chosen"], "threshold"].item() == gate.threshold
+    assert (curve["threshold"].iloc[[0, -1]] == [scores.min(), scores.max()]).all()
+    assert len(curve) in (23, 24)
+    assert set(curve["target"]) | set(curve["score"]) == {"green", score}
+
+
+def test_the_chosen_point_is_the_gates_own_rate(context):
+    gate = context.gate("red")
+    for split in ("val", "test"):
+        features = context.features[split]
+        row = gate_curve(gate, features).set_index("chosen").loc[True]
+        fired = gate.fires(features.z)
+        np.testing.assert_allclose(row["false_fire"], fired[features.y != 0].mean())
+        np.testing.assert_allclose(row["miss"], 1 - fired[features.y == 0].mean(), atol=1e-12)
+
+
+def test_one_row_a_gate_target_and_split(table):
+    assert list(table.columns) == COLUMNS
+    assert len(table) == len(CHOICES) * 2 * 2
+    assert not table.duplicated(["gate", "target", "split"]).any()
+    assert table["lambda_"].eq(-1.5).all()
+
+
+@pytest.mark.parametrize("score", ["margin", "predicted"])
+def test_rows_agree_with_the_method(context, table, score):
+    outcome = methods.class_vector(context, "red", gate=score, lambda_=-1.5)
+    row = table[(table["gate"] == score) & (table["target"] == "red") & (table["split"] == "test")].iloc[0]
+    r, fired = outcome.readouts["test"], outcome.fired["test"]
+    own, hit = r.y == 0, r.predicted == r.y
+    np.testing.assert_allclose([row["acc_f"], row["acc_r"]], [hit[own].mean(), hit[~own].mean()])
+    np.testing.assert_allclose([row["miss"], row["false_fire"]], [1 - fired[own].mean(), fired[~own].mean()])
+    assert row["sibling_fires"] == max(fired[r.y == 1].mean(), fired[r.y == 2].mean())
+
+
+def test_soft_and_youden_gates_carry_no_guarantee(context, table):
+    guarantees = table.groupby("gate")["guarantee"].unique().map(list).to_dict()
+    assert guarantees == {
+        "cosine": ["marginal"], "margin": ["marginal"], "discriminant": ["marginal"], "predicted": ["none"],
+        "margin, Youden": ["none"], "margin, soft": ["none"],
+    }  # fmt: skip
+    hard, soft = context.gate("red"), named_gate(context, "red", "margin, soft")
+    assert soft.threshold == hard.threshold
+    assert hard.temperature == 0 < soft.temperature
+    weights = soft.weights(context.features["val"].z)
+    assert ((weights > 0.01) & (weights < 0.99)).any()
+    np.testing.assert_array_equal(weights > 0.5, hard.fires(context.features["val"].z))
+
+
+def test_youdens_gate_is_the_best_of_its_curve(context):
+    gate = named_gate(context, "green", "margin, Youden")
+    curve = gate_curve(gate, context.features["val"], n=500)
+    loss = curve["miss"] + curve["false_fire"]
+    np.testing.assert_allclose(loss[curve["chosen"]].item(), loss.min(), atol=1e-12)
+
+
+def test_the_summary_averages_targets(table):
+    found = summarise_gates(table).set_index(["gate", "split"])
+    assert len(found) == 2 * len(CHOICES)
+    assert found["n"].eq(2).all()
+    part = table[(table["gate"] == "cosine") & (table["split"] == "test")]
+    row = found.loc[("cosine", "test")]
+    mean, low, high = mean_interval(part["false_fire"])
+    np.testing.assert_allclose(
+        [row["false_fire"], row["false_fire_low"], row["false_fire_high"]], [mean, max(low, 0), min(high, 1)]
+    )
+    assert (row["worst_acc_f"], row["worst_sibling"]) == (part["acc_f"].max(), part["sibling_fires"].max())
+
+
+def test_the_same_call_gives_the_same_frame(context, table):
+    pd.testing.assert_frame_equal(compare_gates(context, ["red", "green"]), table, check_exact=True)
+
+
+@pytest.mark.parametrize(
+    ("targets", "choices", "message"),
+    [
+        (["pink"], CHOICES, "no class 'pink'"),
+        (["red", "pink"], CHOICES, "no class 'pink'"),
+        ([], CHOICES, "got none"),
+        (["red"], ["margin", "margins"], "no gate 'margins' to compare; there are cosine; margin;"),
+        (["red"], ["margin, hard"], "no gate 'margin, hard'"),
+        (["red"], ["predicted, Youden"], "no gate 'predicted, Youden'"),
+        (["red"], ["none"], "no gate 'none'"),
+    ],
+)
+def test_typos_cost_no_work(targets, choices, message):
+    with pytest.raises(EditError, match=message):
+        compare_gates(idle_context(), targets, choices=choices)

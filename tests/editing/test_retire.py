@@ -1,0 +1,234 @@
+"""A retired class scatters as its pre-trained likeness says, and the means of the others stay where they are."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from contexts import small_context, warmed
+from torch import nn
+from worlds import bits, class_vectors_of, logits, names, reader, same_bits, samples
+
+from classvec_lab import CosineHead, Features, MismatchError
+from classvec_lab.editing import methods as M
+from classvec_lab.editing.mapping import map_edit
+from classvec_lab.editing.metrics import probe_recovery
+from classvec_lab.editing.readout import Readout
+from classvec_lab.editing.retire import likeness, retire
+from classvec_lab.errors import EditError
+
+HEADS = ("linear", "cosine", "no bias")
+
+
+def classifier_of(vectors, kind):
+    """A classifier that is edited in its head, in a last map with a bias, or in one without."""
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, vectors.dim, bias=False)) if kind == "no bias" else None
+    return reader(vectors, "linear" if kind == "linear" else "cosine", encoder=encoder)
+
+
+def world(n_classes=6, dim=30, n=1200, seed=0):
+    """Class vectors, and features before and after fine-tuning: class c1 looked like c0, c2 or c3, sample by sample.
+
+    After it, classes are tight; what a sample of c1 looked like survives in two small directions of its own.
+    """
+    rng = np.random.default_rng(seed)
+    vectors = class_vectors_of(n_classes, dim, seed)
+    y = np.arange(n) % n_classes
+    like = np.where(y == 1, np.array([0, 2, 3])[rng.integers(0, 3, n)], y)
+    pre = Features(vectors.z_pre[like] + 0.3 * rng.normal(size=(n, dim)), y, vectors.classes)
+    hidden = np.linalg.qr(rng.normal(size=(dim, 2)))[0].T
+    angle = 2 * np.pi * np.searchsorted([0, 2, 3], like) / 3
+    trace = np.column_stack([np.cos(angle), np.sin(angle)]) * (y == 1)[:, None]
+    z = vectors.z_ft[y] + 0.05 * rng.normal(size=(n, dim)) + 0.5 * trace @ hidden
+    return vectors, pre, Features(z, y, vectors.classes), like
+
+
+def halves(features):
+    """Every other round of classes for training, the rest for testing."""
+    first = np.arange(len(features)) // len(features.classes) % 2 == 0
+    return [Features(features.z[part], features.y[part], features.classes) for part in (first, ~first)]
+
+
+@pytest.mark.parametrize("kind", HEADS)
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_the_other_means_stay_and_the_class_goes_where_it_looks_like(kind, rank):
+    vectors, pre, f, _ = world()
+    m = retire(classifier_of(vectors, kind), "c1", pre, f, rank=rank)
+    before, after = (Features(z, f.y, f.classes).moments().mean for z in (f.z, m.moved(f.z)))
+    others = np.delete(np.arange(6), 1)
+    np.testing.assert_allclose(after[others], before[others], atol=1e-8)
+    share = likeness(pre, 1).mean(axis=0)
+    np.testing.assert_allclose(after[1], share @ before[others], atol=1e-8)
+    np.testing.assert_allclose(m.amounts(before)[1], np.eye(rank + 1)[0], atol=1e-8)
+    # nothing is left along the key, whatever the input
+    fresh = 5 * np.random.default_rng(1).normal(size=(20, 30))
+    np.testing.assert_allclose(m.amounts(m.moved(fresh))[:, 0], 0, atol=1e-8)
+    assert np.abs(m.amounts(fresh)[:, 0]).max() > 0.1
+    assert len(m.edits) == len(m.keys) == rank + 1
+    assert list(m.moved_means.columns) == [e.expression for e in m.edits]
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_class_scatters_as_its_likeness_does(kind):
+    vectors, pre, f, _ = world()
+    classifier = classifier_of(vectors, kind)
+    mean = f.moments().mean
+    target = likeness(pre, 1) @ np.delete(mean, 1, axis=0)
+    size = np.linalg.svd(target - target.mean(axis=0), compute_uv=False) / np.sqrt(len(target))
+    for spread in (1.0, 0.5):
+        m = retire(classifier, "c1", pre, f, rank=2, spread=spread)
+        scores = m.amounts(f.z[f.y == 1])[:, 1:]
+        np.testing.assert_allclose(scores.T @ scores / len(scores), np.eye(2), atol=1e-8)
+        np.testing.assert_allclose(np.linalg.norm(m.steps[1:], axis=1), spread * size[:2], rtol=1e-8)
+        np.testing.assert_allclose(m.steps[1] @ m.steps[2], 0, atol=1e-8 * size[0] ** 2)
+
+
+def test_samples_go_where_they_look_like():
+    vectors, pre, f, like = world()
+    m = retire(classifier_of(vectors, "cosine"), "c1", pre, f)
+    mean = f.moments().mean
+    mine = f.y == 1
+    moved = m.moved(f.z)
+    nearest = np.linalg.norm(moved[:, None] - mean, axis=2).argmin(axis=1)
+    assert (nearest[mine] == like[mine]).mean() > 0.95  # a third, were they only moved to the mean
+    assert (nearest[~mine] == f.y[~mine]).mean() > 0.99
+
+
+def test_a_probe_finds_a_scattered_class_less_than_a_cluster():
+    vectors, pre, f, _ = world()
+    (train, test), (train_pre, _) = halves(f), halves(pre)
+    classifier, found = classifier_of(vectors, "cosine"), {}
+    for rank in (0, 2):
+        m = retire(classifier, "c1", train_pre, train, rank=rank)
+        edited = (Readout(m.moved(part.z), logits(classifier, part.z), part.y, part.classes) for part in (train, test))
+        found[rank] = probe_recovery(*edited, "c1").recall.value
+    assert found[0] > 0.95
+    assert found[2] < found[0] - 0.1
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_without_scatter_and_likeness_it_is_a_mapping_along_its_step(kind):
+    vectors, pre, f, _ = world()
+    classifier = classifier_of(vectors, kind)
+    m = retire(classifier, "c1", pre, f, rank=0)
+    plain = map_edit(classifier, m.edits[0], f)
+    np.testing.assert_array_equal(m.keys, plain.keys)
+    np.testing.assert_array_equal(m.offsets, plain.offsets)
+    assert same_bits(bits(m.apply_to(classifier)), bits(plain.apply_to(classifier)))
+    none = retire(classifier, "c1", pre, f, spread=0.0)
+    assert none.delta.fingerprint == m.delta.fingerprint
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_the_network_does_what_the_formula_says(kind):
+    vectors, pre, f, _ = world()
+    classifier = classifier_of(vectors, kind)
+    before = bits(classifier)
+    m = retire(classifier, "c1", pre, f, rank=2, moments=f.moments(pooled_scatter=True))
+    edited = m.apply_to(classifier)
+    x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        z, new, out = classifier.encode(x).double().numpy(), edited.encode(x).numpy(), edited(x).numpy()
+    moved = m.moved(z)
+    assert np.abs(moved - z).max() > 0.1
+    np.testing.assert_allclose(new, z if kind == "linear" else moved, atol=1e-4 * np.abs(moved).max())
+    expected = logits(classifier, moved).numpy()
+    np.testing.assert_allclose(out, expected, atol=1e-4 * np.abs(expected).max())
+    assert same_bits(bits(m.remove_from(edited)), before)
+    width = {"linear": 6 + 30, "cosine": 16 + 30, "no bias": 192 + 30}[kind]
+    # a bias is stored once
+    assert m.n_parameters == 3 * width + {"linear": 6, "cosine": 30, "no bias": 0}[kind]
+    assert m.delta.facts["rank"] == 2
+
+
+def test_likeness_is_the_posterior_of_the_other_classes():
+    _, pre, _, like = world()
+    p = likeness(pre, 1)
+    assert p.shape == ((pre.y == 1).sum(), 5)
+    np.testing.assert_allclose(p.sum(axis=1), 1)
+    assert (np.delete(np.arange(6), 1)[p.argmax(axis=1)] == like[pre.y == 1]).mean() > 0.99
+    # Bayes by hand, with the covariance shrunk by a tenth
+    others = np.delete(np.arange(6), 1)
+    means = np.stack([pre.z[pre.y == j].mean(axis=0) for j in others])
+    shrunk = []
+    for j, mean in zip(others, means, strict=True):
+        cov = np.cov(pre.z[pre.y == j].T, bias=True)
+        shrunk.append(0.9 * cov + 0.1 * np.trace(cov) / len(mean) * np.eye(len(mean)))
+    inverse = np.linalg.inv(np.mean(shrunk, axis=0))
+    far = np.einsum("njm,mk,njk->nj", d := pre.z[pre.y == 1][:, None] - means, inverse, d)
+    expected = np.exp(-0.5 * (far - far.min(axis=1, keepdims=True)))
+    np.testing.assert_allclose(p, expected / expected.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_classes", "terms"), [(2, 0), (3, 1), (4, 2), (5, 3)])
+def test_there_are_no_more_terms_than_the_other_classes_span(n_classes, terms):
+    vectors = class_vectors_of(n_classes, 12)
+    f = samples(vectors, 60 * n_classes)
+    pre = Features(vectors.z_pre[f.y] + np.random.default_rng(0).normal(size=f.z.shape), f.y, f.classes)
+    m = retire(reader(vectors), "c1", pre, f, rank=10)
+    assert len(m.edits) == 1 + terms
+    # nor more than what is left beside the means
+    narrow = class_vectors_of(5, 6)
+    g = samples(narrow, 200)
+    pre = Features(narrow.z_pre[g.y] + np.random.default_rng(0).normal(size=g.z.shape), g.y, g.classes)
+    assert len(retire(reader(narrow), "c1", pre, g, rank=10).edits) == 1 + 2  # 6 dimensions, 4 of them of the means
+
+
+def test_a_class_without_spread_moves_as_one():
+    vectors, pre, f, _ = world()
+    z = np.where((f.y == 1)[:, None], vectors.z_ft[1], f.z)
+    m = retire(classifier_of(vectors, "cosine"), "c1", pre, Features(z, f.y, f.classes))
+    moved = m.moved(z[f.y == 1])
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-6)
+    assert np.isfinite(m.keys).all()
+
+
+VECTORS, PRE, HELD, _ = world(n=120)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"target": "dog"}, MismatchError, "no class 'dog'; there are c0, c1"),
+        ({"rank": -1}, EditError, "rank and spread are 0 or more.*got -1, 1.0 and 0.5"),
+        ({"spread": np.inf}, EditError, "got 2, inf and 0.5"),
+        ({"shrinkage": 2}, EditError, "shrinkage lies in .*got 2, 1.0 and 2"),
+        ({"pre": Features(PRE.z[:60], PRE.y[:60], PRE.classes)}, MismatchError, "same images: got 60 of 6 classes and 120"),
+        ({"pre": Features(PRE.z, PRE.y[::-1], PRE.classes)}, MismatchError, "or labels that differ"),
+        ({"pre": Features(PRE.z, PRE.y, names(7))}, MismatchError, "got 120 of 7 classes"),
+        ({"ft": replace(HELD, model="another")}, MismatchError, r"another model \(another\)"),
+        ({"moments": HELD.moments()}, EditError, "moments with a pooled scatter"),
+        ({"ft": replace(HELD, z=HELD.z[:, :9])}, MismatchError, "references have 9 dimensions and the classifier 30"),
+    ],
+)
+def test_bad_input(changes, error, message):
+    classifier = reader(VECTORS)
+    with pytest.raises(error, match=message):
+        retire(**{"classifier": classifier, "target": "c1", "pre": PRE, "ft": HELD, **changes})
+
+
+def test_one_class_has_nowhere_to_go():
+    one = Features(np.ones((3, 4)), np.zeros(3, int), ("c0",))
+    classifier = reader(class_vectors_of(2, 4))
+    with pytest.raises(EditError, match="another class to retire to"):
+        retire(classifier, "c0", one, one)
+
+
+@pytest.fixture(scope="module", params=["linear", "cosine"])
+def context(request, tmp_path_factory):
+    return warmed(tmp_path_factory, lambda: small_context(request.param))
+
+
+def test_as_a_method_of_forgetting(context):
+    found = M.mapped(context, "red", towards="retire", scatter=2)
+    expected = retire(context.ft, "red", context.pre_features["train"], context.features["train"], rank=2)
+    assert found.method == "mapping, retired and scattered"
+    assert found.facts["mapping"].delta.fingerprint == expected.delta.fingerprint
+    assert found.n_parameters == expected.n_parameters
+    np.testing.assert_array_equal(found.edit.vector, expected.edits[0].vector)
+    z = context.features["test"].z
+    head = isinstance(context.ft.head, CosineHead)
+    np.testing.assert_allclose(found.readouts["test"].z, expected.moved(z) if head else z, rtol=1e-5, atol=1e-5)
+    for settings in ({"towards": "class vector"}, {"towards": "retire", "method": "ridge"}):
+        with pytest.raises(EditError, match="scatter goes with towards"):
+            M.mapped(context, "red", scatter=1, **settings)
