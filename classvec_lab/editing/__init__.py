@@ -8,7 +8,7 @@ from .delta import Delta, apply_deltas, deltas_on
 from .directions import head_aware, head_direction, random_direction, retirement, without_pretraining
 from .editability import Editability, editability
 from .erasers import Eraser, erase, leace, mask_class, project_out
-from .forecast import MomentModel, student_df, collateral_forecast, forecast, forecast_edits
+from .forecast import MomentModel, collateral_forecast, forecast, forecast_edits, student_df
 from .forecast_scores import CollateralSurvey, replay_edits, score_forecast, survey_collateral
 from .gate_choice import compare_gates, gate_curve, summarise_gates
 from .injection import InjectedClassifier, conflicts, inject, read_logits
@@ -44,8 +44,8 @@ from .retire import retire
 from .sequence import forget_in_turn
 from .strength import Strength, choose_lambda, strength_curve
 from .study import ForgetStudy, forget_study, summarise, summarise_audits
-from .surveys import guarantees_say, survey_guarantees, survey_relearning, survey_strengths
 from .study_words import study_says
+from .surveys import guarantees_say, survey_guarantees, survey_relearning, survey_strengths
 from .unlearning import Unlearned, retrain_without, unlearn
 from .verdict import Verdict, routed, verdict
 

@@ -76,10 +76,7 @@ def correct_error(
     the highest accuracy over all of val. Raises EditError for one class given twice, unknown classes, and fewer
     than `LEAST` confused samples on val.
     """
-    if truth == seen_as:
-        raise EditError(f"an error is between two classes; got {truth!r} twice")
-    for name in (truth, seen_as):
-        context.require_target(name)
+    _require_two(context, truth, seen_as)
     if not len(lambdas) or not min(lambdas) > 0:
         raise EditError(f"a correction moves samples towards {truth!r}: give lambdas above 0; got {list(lambdas)}")
     vectors, val = context.vectors, context.features["val"]
@@ -119,6 +116,13 @@ def correct_error(
     return Correction(best * edit, truth, seen_as, curve, pd.DataFrame(table))
 
 
+def _require_two(context: EditingContext, truth: str, seen_as: str) -> None:
+    if truth == seen_as:
+        raise EditError(f"an error is between two classes; got {truth!r} twice")
+    for name in (truth, seen_as):
+        context.require_target(name)
+
+
 def _rows(predicted, y, pair, truth: str, seen_as: str, when: str) -> list[dict]:
     a, b = (y == i for i in pair)
     parts = [
@@ -143,7 +147,7 @@ def planted_error(context: EditingContext, truth: str, seen_as: str, *, share: f
 
     The pre-trained model is fine-tuned by the context's recipe with `share` of class `truth` mislabelled as `seen_as`. The
     context's own labels, which are right, then serve to find the edit; nothing is trained a second time.
-    Raises EditError for unknown classes and for a share outside (0, 1).
+    Raises EditError for one class given twice, unknown classes and a share outside (0, 1), before anything is trained.
     """
     from dataclasses import replace
 
@@ -151,8 +155,7 @@ def planted_error(context: EditingContext, truth: str, seen_as: str, *, share: f
 
     if not 0 < share < 1:
         raise EditError(f"the share of mislabelled images lies between 0 and 1; got {share}")
-    for name in (truth, seen_as):
-        context.require_target(name)
+    _require_two(context, truth, seen_as)
     train = context.data["train"]
     own = np.flatnonzero(train.targets == train.classes.index(truth))
     wrong = np.random.default_rng(seed).permutation(own)[: max(int(share * len(own)), 1)]

@@ -37,9 +37,11 @@ def survey_guarantees(context: EditingContext, targets: Sequence[str], gate: str
 
 def guarantees_say(survey: pd.DataFrame) -> tuple[str, ...]:
     """The sentences of the gates whose guarantee is in doubt, or one for all."""
-    if survey["guarantee"].isin(["marginal", "pac"]).any() and not survey["doubtful"].any():
+    if not survey["guarantee"].isin(["marginal", "pac"]).any():
+        return (f"The {len(survey)} gates carry no guarantee.",)
+    if not survey["doubtful"].any():
         return (f"Nothing speaks against the guarantee of any of the {len(survey)} gates on the test split.",)
-    return tuple(survey.loc[survey["doubtful"] | (survey["guarantee"] == "none"), "says"])
+    return tuple(survey.loc[survey["doubtful"], "says"])
 
 
 def survey_relearning(

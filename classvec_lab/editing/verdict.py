@@ -23,6 +23,8 @@ SHOWN = (
     "mapping, retired and scattered", "logit mask",
 )  # fmt: skip
 
+PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and scattered")
+
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
@@ -86,6 +88,8 @@ class Verdict:
             else "Who pays: no other class loses accuracy under any class's edit.",
         ]
         for method, audit in self.audits.items():
+            if method not in PROBED:
+                continue
             probe = audit.get("probe")
             text = (
                 f"Recoverable after {method}: a probe finds {probe['value']:.1%} [{probe['low']:.1%}, {probe['high']:.1%}] "

@@ -8,7 +8,7 @@ from contexts import idle_context, small_context, warmed
 from classvec_lab import EditError
 from classvec_lab.diagnostics.intervals import mean_interval, wilson
 from classvec_lab.editing.metrics import js_divergence, paired_change
-from classvec_lab.editing.study import FINE_TUNED, RETRAINED, forget_study, summarise
+from classvec_lab.editing.study import FINE_TUNED, RETRAINED, forget_study, summarise, summarise_audits
 
 OPTIONS = {"targets": ["red", "blue"], "retrained": ["red"], "trained": ["neggrad+"], "n_random": 2, "progress": False}
 EVERYWHERE = {
@@ -135,6 +135,32 @@ def test_audits_agree_with_the_table(study):
         assert np.isfinite(audit.get("ACC_f")["retrained"]) == (target == "red")
     expected = study.table.set_index(["target", "method"]).loc[("red", "logit mask"), "routing_js"]
     np.testing.assert_allclose(study.audit("logit mask", "red").get("routing JS")["value"], expected)
+
+
+def test_audits_are_summarised_by_method(study):
+    made = [study.audit(m, t) for t in ("red", "blue") for m in ("class vector", "logit mask")]
+    found = summarise_audits(iter(made)).set_index("method")
+    assert list(found.index) == ["class vector", "logit mask"]
+    assert found["n"].tolist() == [2, 2]
+    assert found["split"].eq("test").all()
+    for method, row in found.iterrows():
+        own = [a for a in made if a.method == method]
+        values = {
+            "ACC_f": [a.get("ACC_f")["value"] for a in own],
+            "ACC_r": [a.get("ACC_r")["value"] for a in own],
+            "probe": [a.get("probe")["value"] for a in own],
+            "mia": [a.membership.members.value for a in own],
+            "routing_js": [own[0].get("routing JS")["value"]],  # only red was retrained
+            "mean_gap": [own[0].mean_gap],
+            "cka_retrained": [own[0].get("CKA to retrained")["value"]],
+        }
+        for name, expected in values.items():
+            mean, low, high = mean_interval(expected)
+            np.testing.assert_allclose(row[name], mean, err_msg=name)
+            np.testing.assert_allclose([row[f"{name}_low"], row[f"{name}_high"]], np.clip([low, high], 0, 1), err_msg=name)
+        assert (row["worst_probe"], row["worst_js"]) == (max(values["probe"]), values["routing_js"][0])
+        assert np.isnan(row["zrf"])  # no untrained network was given
+        assert np.isnan(row["mean_gap_low"])
 
 
 def test_seconds_have_a_row_a_method_and_gate(study):
