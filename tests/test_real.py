@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from classvec_lab import class_vectors, extract_features, finetune, load_classifier, load_dataset, orthogonality, predict
+from classvec_lab import (
+    EditingContext,
+    class_vectors,
+    editability,
+    extract_features,
+    finetune,
+    forget_study,
+    load_classifier,
+    load_dataset,
+    orthogonality,
+    predict,
+)
+from classvec_lab.editing import methods
 from classvec_lab.models.weights import read_state_dict
 from classvec_lab.weightspace import TaskVector
 
@@ -69,3 +81,59 @@ def test_a_pickled_checkpoint_of_tensors_is_read(shared):
     state = read_state_dict(shared / "weights" / "resnet20_cifar10.th")
     assert state["conv1.weight"].shape == (16, 3, 3, 3)
     assert not any(name.startswith("module.") for name in state)
+
+
+def edited(pre, data, **recipe):
+    """The context of `pre` fine-tuned on the training split."""
+    recipe = {"seed": 0} | recipe
+    tuned = finetune(pre, data["train"], val=data["val"], progress=False, **recipe)
+    return EditingContext(pre, tuned.classifier, data, recipe)
+
+
+def test_mnist_digits_are_forgotten(shared):
+    """The head-aware class vector removes a digit at no cost to the others; the fine-tuned model knew it."""
+    data = {s: load_dataset(shared / "data" / "mnist", split=s, limit=400) for s in ("train", "val", "test")}
+    context = edited(load_classifier("tiny-clip", classes=data["train"].classes), data, epochs=4)
+    targets = ["1", "3", "7"]
+    study = forget_study(context, targets, gates=["margin", "predicted"], n_random=1, erasers=False, progress=False)
+    assert (study.table["n_f"].min(), study.table["n_r"].min()) == (40, 360)
+    table = study.table.set_index(["method", "target"])
+    for target in targets:
+        row = table.loc[("head-aware class vector", target)]
+        assert row["unedited_f"] >= 0.4
+        assert row["acc_f"] <= 0.05
+        assert row["change_r"] >= -0.02
+    assert table.loc["logit mask", "acc_f"].eq(0).all()
+
+
+def test_mobilenet_classes_are_forgotten(shared):
+    """Behind a linear head of 1280 inputs, by latent injection and by weights, mean over all classes; 900 images, 64 pixels."""
+    sizes = {"train": 900, "val": 300, "test": 300}
+    data = {s: load_dataset(shared / "data" / "cifar10", split=s, limit=n) for s, n in sizes.items()}
+    overlay = MOBILENET["pretrained_cfg_overlay"] | {"input_size": [3, 64, 64]}
+    options = {"weights": shared / "weights" / "mobilenetv2_100_imagenet.safetensors"}
+    options["model_args"] = MOBILENET | {"pretrained_cfg_overlay": overlay}
+    pre = load_classifier("timm:mobilenetv2_100", classes=data["train"].classes, **options)
+    context = edited(pre, data, epochs=2, batch_size=16)
+    left = {}
+    for target in context.ft.classes:
+        outcomes = [methods.unedited(context, target), methods.head_aware(context, target), methods.mapped(context, target)]
+        assert outcomes[2].facts["mapping"].site.kind == "head"
+        for outcome in outcomes:
+            r = outcome.readouts["test"]
+            own, hit = r.y == r.index(target), r.predicted == r.y
+            left.setdefault(outcome.method, []).append((hit[own].mean(), hit[~own].mean()))
+    acc_f, acc_r = ({method: np.mean([x[i] for x in found]) for method, found in left.items()} for i in (0, 1))
+    assert acc_f["fine-tuned"] > 0.4
+    for method in ("head-aware class vector", "mapping, class vector"):
+        assert acc_f[method] <= 0.05
+        assert acc_r[method] >= acc_r["fine-tuned"] - 0.02
+
+    features = context.features
+    told = editability(context.ft, context.vectors, features["train"], features["val"], pre_val=context.pre_features["val"])
+    assert told.recommendation["class"].tolist() == list(context.ft.classes)
+    assert told.table["n"].eq(30).all()
+    start = told.curves[told.curves["lambda_"] == 0].groupby("class")["acc_f"].first()
+    assert abs(start.mean() - acc_f["fine-tuned"]) < 0.1
+    chosen = told.curves[(told.curves["method"] == "class vector") & (told.curves["gate"] == "predicted")]
+    assert chosen.groupby("lambda_")["acc_f"].mean()[-5.0] < 0.05

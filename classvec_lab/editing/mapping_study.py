@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..diagnostics.intervals import mean_interval, ratio_interval, wilson
+from ..diagnostics.intervals import mean_interval, ratio_interval
 from ..features import Features, extract_features
 from .context import EditingContext
 from .delta import apply_deltas
@@ -14,6 +14,7 @@ from .directions import retirement
 from .injection import inject
 from .layernorm import map_layernorms
 from .mapping import MappedEdit, map_edit
+from .metrics import split_accuracy
 from .readout import Readout
 
 COUNTS = (1, 2, 5, 20)
@@ -118,9 +119,9 @@ def mapping_references(context: EditingContext, targets: Sequence[str], *, lambd
                 if method == "nullspace" and count < 2:
                     continue
                 found = map_edit(context.ft, edit, few, method=method, n_references=count, seed=context.seed)
-                acc_f, acc_r, _, _ = _accuracies(_read(context, found), target)
-                row = {"method": method, "references": count, "target": target, "acc_f": acc_f, "acc_r": acc_r}
-                rows.append(row | {"split": "test", "n": len(context.features["test"])})
+                found = _accuracies(_read(context, found), target)
+                row = {"method": method, "references": count, "target": target, "split": "test"}
+                rows.append(row | {k: found[k] for k in ("n_f", "acc_f", "n_r", "acc_r")})
     return pd.DataFrame(rows)
 
 
@@ -145,11 +146,7 @@ def mapping_several(
             readout = _of(context, edited, moved, deltas[0])
             inside = np.isin(readout.y, [readout.index(t) for t in gone])
             row = {"way": way, "classes": size, "n_parameters": sum(d.n_parameters for d in deltas), "split": "test"}
-            for name, chosen in (("f", inside), ("r", ~inside)):
-                hits, n = int((readout.predicted == readout.y)[chosen].sum()), int(chosen.sum())
-                low, high = wilson(hits, n)
-                row |= {f"n_{name}": n, f"acc_{name}": hits / n if n else np.nan}
-                row |= {f"acc_{name}_low": float(low), f"acc_{name}_high": float(high)}
+            row |= split_accuracy(readout.predicted == readout.y, inside)
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -237,16 +234,13 @@ def _of(context: EditingContext, edited, moved: np.ndarray, found: MappedEdit) -
     return Readout.of(edited, Features(z, test.y, test.classes))
 
 
-def _accuracies(readout: Readout, target: str) -> tuple[float, float, int, int]:
-    own = readout.y == readout.index(target)
-    hit = readout.predicted == readout.y
-    return float(hit[own].mean()), float(hit[~own].mean()), int(own.sum()), int((~own).sum())
+def _accuracies(readout: Readout, target: str) -> dict:
+    return split_accuracy(readout.predicted == readout.y, readout.y == readout.index(target))
 
 
 def _row(context: EditingContext, name: str, target: str, readout: Readout, base: Readout, gated: Readout, size: int) -> dict:
-    acc_f, acc_r, n_f, n_r = _accuracies(readout, target)
-    return {
-        "mapping": name, "target": target, "seed": context.seed, "split": "test", "n_parameters": size, "n_f": n_f,
-        "acc_f": acc_f, "n_r": n_r, "acc_r": acc_r, "change_r": acc_r - _accuracies(base, target)[1],
-        "agreement": float((readout.predicted == gated.predicted).mean()),
-    }  # fmt: skip
+    found = _accuracies(readout, target)
+    row = {"mapping": name, "target": target, "seed": context.seed, "split": "test", "n_parameters": size}
+    row |= {k: found[k] for k in ("n_f", "acc_f", "n_r", "acc_r")}
+    row["change_r"] = found["acc_r"] - _accuracies(base, target)["acc_r"]
+    return row | {"agreement": float((readout.predicted == gated.predicted).mean())}

@@ -73,6 +73,17 @@ def share(hits) -> Estimate:
     return Estimate(float(hits.mean()) if n else np.nan, float(low), float(high), n)
 
 
+def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
+    """ACC_f over the samples of the classes to forget and ACC_r over all others: n_f, acc_f, its 95 % Wilson interval
+    (acc_f_low, acc_f_high), and the same for r. hit, own (N,) bool: answered rightly, and of a class to forget.
+    """
+    row = {}
+    for name, chosen in (("f", own), ("r", ~own)):
+        found = share(hit[chosen])
+        row |= {f"n_{name}": found.n, f"acc_{name}": found.value, f"acc_{name}_low": found.low, f"acc_{name}_high": found.high}
+    return row
+
+
 def paired_change(before, after) -> Estimate:
     """Share of `after` less share of `before`, hits (n,) of the same samples, in [-1, 1].
 

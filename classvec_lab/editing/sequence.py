@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..diagnostics.intervals import wilson
 from ..errors import EditError
 from ..features import Features, extract_features
 from .context import EditingContext
 from .delta import apply_deltas
 from .injection import inject
 from .mapping import map_edit
+from .metrics import split_accuracy
 from .readout import Readout
 
 WAYS = ("latent", "mapping")
@@ -80,13 +80,7 @@ def _features(context: EditingContext, model) -> Features:
 
 def _accuracies(readout: Readout, forgotten: Sequence[str]) -> dict:
     gone = np.isin(readout.y, [readout.index(t) for t in forgotten])
-    hit, row = readout.predicted == readout.y, {}
-    for name, chosen in (("f", gone), ("r", ~gone)):
-        n, hits = int(chosen.sum()), int(hit[chosen].sum())
-        low, high = wilson(hits, n)
-        row |= {f"n_{name}": n, f"acc_{name}": hits / n if n else np.nan}
-        row |= {f"acc_{name}_low": float(low), f"acc_{name}_high": float(high)}
-    return row
+    return split_accuracy(readout.predicted == readout.y, gone)
 
 
 def _same_weights(a, b) -> bool:

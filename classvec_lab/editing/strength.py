@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..diagnostics.intervals import wilson
 from ..diagnostics.latent import Latent
 from ..edits import Edit
 from ..errors import EditError
+from .metrics import split_accuracy
 
 LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
 THRESHOLD, TOLERANCE = 0.02, 0.01
@@ -75,13 +75,7 @@ def strength_curve(
     own = features.y == classifier.classes.index(edit.target)
     rows = []
     for alpha, hit in zip(alphas, predicted == features.y, strict=True):
-        row = {"lambda_": alpha + 0.0}
-        for name, chosen in (("f", own), ("r", ~own)):
-            n, hits = int(chosen.sum()), int(hit[chosen].sum())
-            low, high = wilson(hits, n)
-            row |= {f"n_{name}": n, f"acc_{name}": hits / n if n else np.nan}
-            row |= {f"acc_{name}_low": float(low), f"acc_{name}_high": float(high)}
-        rows.append(row)
+        rows.append({"lambda_": alpha + 0.0} | split_accuracy(hit, own))
     return pd.DataFrame(rows)
 
 

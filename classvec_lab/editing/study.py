@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..diagnostics.intervals import mean_interval, wilson
+from ..diagnostics.intervals import mean_interval
 from ..errors import EditError
 from . import methods
 from .audit import Audit, audit
 from .context import EditingContext
 from .methods import Outcome
-from .metrics import collateral, js_divergence, routing, worst_sibling
+from .metrics import collateral, js_divergence, routing, split_accuracy, worst_sibling
 
 GATES = ("none", "cosine", "margin", "predicted")
 TRAINED = ("retain", "neggrad", "neggrad+", "random_label")
@@ -215,11 +215,7 @@ def _row(context: EditingContext, o: Outcome, base, likeness) -> dict:
         "target": o.target, "seed": context.seed, "split": "test",
     }  # fmt: skip
     hit = r.predicted == r.y
-    for name, chosen in (("f", own), ("r", ~own)):
-        n, hits = int(chosen.sum()), int(hit[chosen].sum())
-        low, high = wilson(hits, n)
-        row |= {f"n_{name}": n, f"acc_{name}": hits / n if n else np.nan}
-        row |= {f"acc_{name}_low": float(low), f"acc_{name}_high": float(high)}
+    row |= split_accuracy(hit, own)
     row["change_r"] = row["acc_r"] - float((base.predicted == base.y)[~own].mean())
     row |= {"false_fire": np.nan, "miss": np.nan, "sibling": "", "sibling_fires": np.nan}
     if o.fired is not None:

@@ -68,13 +68,16 @@ def routing_bars(routes: pd.DataFrame, *, target: str | Sequence[str] | None = N
     return axes
 
 
-def collateral_maps(measured: pd.DataFrame, forecast: pd.DataFrame | None = None, *, axes=None, title: str = ""):
+def collateral_maps(
+    measured: pd.DataFrame, forecast: pd.DataFrame | None = None, *, decimals: int = 2, axes=None, title: str = ""
+):
     """What forgetting each class (rows) does to the accuracy of every other (columns), in percentage points; returns the Axes.
 
     measured, forecast: changes in -1..1 as `ForgetStudy.collateral` and `collateral_forecast` give them; the forecast may
-    have its rows and columns in any order. Both maps share one colour scale. The class itself is hatched:
-    its loss is intended, and would swamp the others. With a forecast, the third panel holds one against the
-    other with their correlation r over the n pairs. Raises ValueError where the forecast lacks a class.
+    have its rows and columns in any order. Both maps share one colour scale. Numbers have `decimals` places, no change
+    is a bare 0. The class itself is hatched: its loss is intended, and would swamp the others. With a forecast, the
+    third panel holds one against the other with their correlation r over the n pairs. Raises ValueError where the
+    forecast lacks a class.
     """
     frames = [("measured", measured)]
     if forecast is not None:
@@ -89,6 +92,10 @@ def collateral_maps(measured: pd.DataFrame, forecast: pd.DataFrame | None = None
     limit = max(1.0, float(np.nanmax(np.abs(np.stack([p.to_numpy() for p in points])), initial=0)))
     for ax, (name, _), frame in zip(axes, frames, points, strict=False):
         heatmap(frame, ax=ax, limit=limit, label="change of accuracy, percentage points", title=name)
+        for number in ax.texts:  # of the cell that it stands in
+            column, row = (int(at) for at in number.get_position())
+            value = round(frame.iat[row, column], decimals)
+            number.set_text(f"{value:.{decimals}f}" if value else "0")
         rows, columns = np.nonzero(own)
         for i, j in zip(rows, columns, strict=True):
             hatched = {"facecolor": "#e3e5e8", "edgecolor": MUTED, "hatch": "////", "linewidth": 0}

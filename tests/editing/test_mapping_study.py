@@ -148,11 +148,11 @@ def test_the_summary_keeps_the_order_of_mappings_and_says_when_one_cell_has_no_i
 
 def test_more_references_up_to_the_smallest_class(context):
     found = mapping_references(context, ["red", "green"], counts=(1, 3, 60, 500))
-    assert list(found) == ["method", "references", "target", "acc_f", "acc_r", "split", "n"]
+    assert list(found) == ["method", "references", "target", "split", "n_f", "acc_f", "n_r", "acc_r"]
     expected = {(m, k, t) for k in (1, 3, 60) for t in ("red", "green") for m in ("ridge", "nullspace") if k > 1 or m == "ridge"}
     assert set(zip(found["method"], found["references"], found["target"], strict=True)) == expected
     assert len(found) == len(expected)
-    assert found["n"].eq(150).all()
+    assert (found["n_f"] + found["n_r"]).eq(150).all()
 
 
 def test_all_references_are_all_of_them(context):

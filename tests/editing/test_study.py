@@ -1,5 +1,7 @@
 """A study has one row a method and target, computed from the outcomes it keeps, and refuses typos before any work."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,8 +17,8 @@ EVERYWHERE = {
     (FINE_TUNED, "none"): 1, ("pre-trained", "none"): 1, ("logit mask", "none"): 1, ("class vector", "margin"): 2,
     ("class vector", "none"): 1, ("class vector", "cosine"): 1, ("class vector", "predicted"): 1, ("z_ft - μ", "margin"): 1,
     ("head direction", "margin"): 1, ("random vector", "margin"): 2, ("head-aware class vector", "predicted"): 1,
-    ("mapping, class vector", "none"): 1, ("mapping, retired to the mean", "none"): 1, ("mapping, retired and scattered", "none"): 1, ("projection", "none"): 1,
-    ("LEACE", "none"): 1,
+    ("mapping, class vector", "none"): 1, ("mapping, retired to the mean", "none"): 1,
+    ("mapping, retired and scattered", "none"): 1, ("projection", "none"): 1, ("LEACE", "none"): 1,
 }  # fmt: skip
 
 
@@ -161,6 +163,14 @@ def test_audits_are_summarised_by_method(study):
         assert (row["worst_probe"], row["worst_js"]) == (max(values["probe"]), values["routing_js"][0])
         assert np.isnan(row["zrf"])  # no untrained network was given
         assert np.isnan(row["mean_gap_low"])
+
+
+def test_the_worst_of_the_audits_is_the_largest():
+    columns = ["test_ACC_f", "test_ACC_r", "zrf", "cka_retrained", "mia", "mean_gap"]
+    cells = [dict.fromkeys(columns, 0.5) | {"method": "m", "probe": p, "routing_js": js} for p, js in ((0.2, 0.9), (0.8, 0.1))]
+    found = summarise_audits(SimpleNamespace(summary=lambda c=c: pd.DataFrame([c])) for c in cells).iloc[0]
+    np.testing.assert_allclose(found[["probe", "worst_probe", "routing_js", "worst_js"]].astype(float), [0.5, 0.8, 0.5, 0.9])
+    assert (found["probe_low"], found["probe_high"]) == (0, 1)
 
 
 def test_seconds_have_a_row_a_method_and_gate(study):

@@ -70,7 +70,7 @@ def test_gates_without_a_guarantee_claim_none(context):
     for own in ("vectors", "features"):
         loose.__dict__[own] = getattr(context, own)
     found = survey_guarantees(loose, ["red", "blue"], "margin")
-    assert found["guarantee"].eq("youden").all()
+    assert found["guarantee"].eq("none").all()
     assert guarantees_say(found) == ("The 2 gates carry no guarantee.",)
 
 
@@ -97,6 +97,15 @@ def test_relearning_has_a_row_a_target_and_method_that_there_is(context, study):
         assert (row["steps"], row["censored"]) == (str(by_hand), by_hand.censored)
     masked = found.set_index("method").loc["logit mask"]
     assert (masked["steps"], masked["censored"]) == ("> 6", True)
+
+
+def test_the_seed_is_passed_on(study, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(
+        "classvec_lab.editing.surveys.relearn_time", lambda *a, seed, **k: seeds.append(seed) or relearn_time(*a, seed=seed, **k)
+    )
+    survey_relearning(study, ["red"], ["logit mask"], max_steps=1, seed=7)
+    assert seeds == [7]
 
 
 def test_no_steps_no_rows(study):
