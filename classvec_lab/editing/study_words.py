@@ -39,7 +39,7 @@ def study_says(summary: pd.DataFrame) -> tuple[str, ...]:
         verdict = "so the direction matters" if gap > 5 else "so the direction does not matter here"
         found.append(
             f"A random direction of the same norm, gate and strength leaves ACC_f {_cell(control.iloc[0], 'acc_f')}, "
-            f"{gap:.1f} points more: {verdict}."
+            f"{abs(gap):.1f} points {'more' if gap >= 0 else 'less'}: {verdict}."
         )
     for method, text in RIVALS.items():
         if len(rival := summary[(summary["method"] == method) & (summary["gate"].isin([main["gate"], "none"]))]):

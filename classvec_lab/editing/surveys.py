@@ -28,15 +28,18 @@ def survey_strengths(contexts: Iterable[EditingContext], targets: Sequence[str],
 def survey_guarantees(context: EditingContext, targets: Sequence[str], gate: str) -> pd.DataFrame:
     """Whether each gate's guarantee can hold on the test split, see `exchangeability`: one row a target, with a sentence."""
     rows = []
-    for target in targets:
+    for target in targets if gate != "none" else ():
         found = exchangeability(context.gate(target, gate), context.features["val"], context.features["test"])
         row = {"target": target, "guarantee": found.guarantee, "balance_p": found.balance_p, "scores_p": found.scores_p}
         rows.append(row | {"n": found.n_new, "doubtful": found.doubtful, "says": found.says()[0]})
-    return pd.DataFrame(rows)
+    columns = ["target", "guarantee", "balance_p", "scores_p", "n", "doubtful", "says"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def guarantees_say(survey: pd.DataFrame) -> tuple[str, ...]:
     """The sentences of the gates whose guarantee is in doubt, or one for all."""
+    if not len(survey):
+        return ("Without a gate there is nothing to guarantee.",)
     if not survey["guarantee"].isin(["marginal", "pac"]).any():
         return (f"The {len(survey)} gates carry no guarantee.",)
     if not survey["doubtful"].any():
