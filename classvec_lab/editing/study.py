@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..diagnostics.intervals import mean_interval
+from ..diagnostics.performance import predict
 from ..errors import EditError
 from . import methods
 from .audit import Audit, audit
@@ -197,7 +198,8 @@ def _run(context, target, gates, trained, reference: bool, n_random: int, main_g
         yield methods.rival(context, target, which, gate=main_gate, lambda_=main.lambda_)
     for draw in range(n_random):
         yield methods.random_vector(context, target, draw=draw, gate=main_gate, lambda_=main.lambda_)
-    yield methods.head_aware(context, target)
+    if _named(context, target):  # else there is no held-out sample from which its step could be chosen
+        yield methods.head_aware(context, target)
     for setting in ({}, {"towards": "retire"}, {"towards": "retire", "scatter": 2}):
         yield methods.mapped(context, target, **setting)
     if erasers:
@@ -205,6 +207,12 @@ def _run(context, target, gates, trained, reference: bool, n_random: int, main_g
         yield methods.leace_eraser(context, target)
     for method in trained:
         yield methods.trained(context, target, method)
+
+
+def _named(context: EditingContext, target: str) -> bool:
+    """Whether the model calls any sample of val by this name."""
+    val = context.features["val"]
+    return bool((predict(context.ft, val) == val.classes.index(target)).any())
 
 
 def _row(context: EditingContext, o: Outcome, base, likeness) -> dict:

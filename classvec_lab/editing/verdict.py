@@ -143,7 +143,8 @@ def verdict(
         context, targets, gates=gates, main_gate=deploy, retrained=references,
         n_random=n_random, erasers=False, progress=progress,
     )  # fmt: skip
-    shown = [m for m in SHOWN if m in set(study.table["method"])]
+    have = {outcome.method for outcome in study.outcomes[audited]}
+    shown = [m for m in SHOWN if m in have]
     audits = {m: study.audit(m, audited) for m in shown if m != "logit mask"}
     table = pd.DataFrame(_quantities(context, geometry, told, study, audits, audited))
     return Verdict(

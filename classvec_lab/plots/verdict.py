@@ -13,8 +13,8 @@ from .matrices import heatmap
 LIGHTS = {"green": "#2e8b57", "amber": "#c77700", "red": "#b5322a"}
 MEANING = {
     "green": "class vectors will edit it",
-    "amber": "only stronger or other edits will",
-    "red": "class vectors will not edit it",
+    "amber": "some classes need a stronger or another edit",
+    "red": "class vectors will not edit most classes",
 }
 SHOWN = (
     "fine-tuned", "retrained without it", "class vector", "z_ft - μ", "head direction", "random vector",
@@ -65,12 +65,13 @@ def verdict_page(report, routes, *, title: str = ""):
     geometry = report.geometry
     heatmap(geometry.cosine, ax=left, limit=1, mark=geometry.expected)
     left.set(title=f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}", xlabel="c', mean of", ylabel="c, class vector of")
-    _fit_names(left, len(geometry.cosine.columns))
+    _fit_names(left)
     _curves(report, right)
     axes = pays.subplots(1, 3)
     collateral_maps(report.measured, report.forecast, axes=list(axes), decimals=1)
     for ax in axes[:2]:
-        _fit_names(ax, len(report.measured.columns))
+        ax.tick_params(axis="x", labelsize=8)
+        _fit_names(ax)
     gate = report.editability.deploy
     over = f"Who pays: change of every class's accuracy under every class's edit, λ = {report.lambda_:g}, gate {gate!r}"
     pays.suptitle(over, x=0.01, ha="left", fontsize=11)
@@ -191,15 +192,15 @@ def _lines(ax, facts, left: float, top: float, *, over: str = "", width: float =
         ax.text(left + width, y + 0.06, interval, fontsize=10, ha="right", va="top", color=QUIET)
 
 
-def _fit_names(ax, n: int) -> None:
+def _fit_names(ax) -> None:
     """Names along a map, shortened; small, upright and not all of them where there are many."""
-    step = -(-n // CROWDED)
-    x, y = ([_short(t.get_text()) for t in labels][::step] for labels in (ax.get_xticklabels(), ax.get_yticklabels()))
-    turned = {"rotation": 90, "rotation_mode": "default", "ha": "center", "va": "top"} if n > CROWDED else {}
-    ax.set_xticks(ax.get_xticks()[::step], x, **turned)
-    ax.set_yticks(ax.get_yticks()[::step], y)
-    if n > CROWDED:
-        ax.tick_params(labelsize=7, pad=1)
+    for axis in (ax.xaxis, ax.yaxis):
+        names = [_short(label.get_text()) for label in axis.get_ticklabels()]
+        step, crowded = max(1, -(-len(names) // CROWDED)), len(names) > CROWDED
+        turned = {"rotation": 90, "rotation_mode": "default", "ha": "center", "va": "top"}
+        axis.set_ticks(axis.get_ticklocs()[::step], names[::step], **(turned if crowded and axis is ax.xaxis else {}))
+        if crowded:
+            axis.set_tick_params(labelsize=7, pad=1)
 
 
 def _settings(table: pd.DataFrame) -> dict[str, tuple]:

@@ -263,3 +263,10 @@ def test_too_few_samples_for_a_gate_cost_no_training(monkeypatch, tmp_path_facto
     monkeypatch.setattr("classvec_lab.editing.methods.retrained", lambda *_: pytest.fail("retrained"))
     with pytest.raises(EditError, match=r"needs at least 99 .* there are 60"):
         forget_study(few, ["red"], retrained=None, progress=False)
+
+
+def test_a_class_that_is_never_named_on_val_has_no_head_aware_edit(context, monkeypatch):
+    monkeypatch.setattr("classvec_lab.editing.study._named", lambda context, target: target != "red")
+    study = forget_study(context, ["red", "green"], gates=("none",), main_gate="none", n_random=1, erasers=False, progress=False)
+    made = study.table.loc[study.table["method"] == "head-aware class vector", "target"]
+    assert made.tolist() == ["green"]

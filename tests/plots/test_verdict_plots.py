@@ -1,0 +1,248 @@
+"""The page and the pair show the numbers of their verdicts, the light with its word, and nothing on top of anything else."""
+
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from classvec_lab import plots
+from classvec_lab.plots.verdict import LIGHTS, MEANING
+
+pytestmark = pytest.mark.usefixtures("look")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Seaborn draws the whole figure for each heat map, only to see whether tick labels collide."""
+    monkeypatch.setattr("seaborn.matrix._draw_figure", lambda fig: None, raising=False)
+
+
+CLASSES = ("red", "green", "blue")
+QUANTITIES = [  # in the order of the page, with how they are written
+    ("accuracy of the fine-tuned model", 0.9806, 0.9603, 0.9905, 359, "test", "98.1%", "[96.0, 99.1], n = 359 test"),
+    ("displacement explained by class (R²)", 0.8434, 0.823, 0.8639, 359, "val", "84.3%", "[82.3, 86.4], n = 359 val"),
+    ("shift of a class over its spread, median", 3.744, 2.802, 5.287, 3, "val", "3.74", "[2.80, 5.29], n = 3 classes"),
+    ("head on the pre-trained representation", 0.0669, np.nan, np.nan, 359, "val", "6.7%", "n = 359 val"),
+    ("mean cosine of κ to other classes' means", -0.2879, -0.31, -0.28, 1359, "val", "−0.29", "[−0.31, −0.28], n = 1,359 val"),
+    ("the same, expected from three scalars", np.nan, np.nan, np.nan, 359, "val", "unknown", "n = 359 val"),
+    ("something new", 0.25, np.nan, np.nan, 7, "val", "0.25", "n = 7 val"),
+    ("probe on class red after class vector", 0.75, 0.5, 0.875, 40, "test", "75.0%", "[50.0, 87.5], n = 40 test"),
+]
+METHODS = [  # method, family, gate, chosen, lambda_, ACC_f of the first class
+    ("fine-tuned", "reference", "none", False, np.nan, 0.95),
+    ("class vector", "latent edit", "predicted", True, -1.25, 0.0),
+    ("class vector", "latent edit", "predicted", False, -1.0, 0.2),
+    ("class vector", "latent edit", "none", True, -0.8, 0.1),
+    ("z_ft - μ", "latent edit", "predicted", False, -1.25, 0.0),
+    ("head direction", "latent edit", "predicted", False, -1.25, 0.3),
+    ("logit mask", "trivial", "none", False, np.nan, 0.0),
+]
+
+
+def report(light="green", classes=CLASSES, methods=METHODS, *, retain=0.98, name="a model on colours"):
+    audited, n = classes[0], len(classes)
+    rng = np.random.default_rng(n)
+    table = pd.DataFrame([q[:6] for q in QUANTITIES], columns=["quantity", "value", "low", "high", "n", "split"])
+    table["quantity"] = table["quantity"].str.replace("class red", f"class {audited}")
+    columns = ["method", "family", "gate", "chosen", "lambda_", "acc_f"]
+    study = pd.concat(
+        [pd.DataFrame(methods, columns=columns).assign(target=c, acc_r=retain - 0.001 * i) for i, c in enumerate(classes)]
+    )
+    square = pd.DataFrame(rng.uniform(-0.3, 0.3, (n, n)), classes, classes)
+    curves = pd.DataFrame({"gate": "predicted", "lambda_": [0.0, -1.0, -2.0], "acc_f": [0.9, 0.4, 0.0], "acc_r": 0.9, "n": n})
+    said = (
+        f"{light.upper()}: class vectors at |lambda| <= 1.5 are forecast to forget {n} of {n} classes.",
+        "Recommended for most classes: class vector.",
+        "Recoverable after class vector: a probe finds it.",
+    )
+    return SimpleNamespace(
+        name=name, light=light, table=table, audited=audited, lambda_=-1.5, says=lambda: said,
+        geometry=SimpleNamespace(cosine=square, expected=-0.1, count=pd.Series(5, classes)),
+        editability=SimpleNamespace(deploy="predicted"),
+        study=SimpleNamespace(table=study.reset_index(drop=True), outcomes=dict.fromkeys(classes)),
+        measured=square / 10, forecast=square / 12,
+        curves=pd.concat([curves.assign(kind=k) for k in ("forecast", "measured", "replayed on val")]),
+    )  # fmt: skip
+
+
+def routes(shown):
+    classes = list(shown.study.outcomes)
+    share = np.full(len(classes), 1 / len(classes))
+    one = pd.DataFrame({"class": classes, "share": share, "n": 40, "target": shown.audited})
+    return pd.concat([one.assign(method=m) for m in ("fine-tuned", "class vector")], ignore_index=True)
+
+
+def every_text(fig):
+    return [t for t in fig.findobj(plt.Text) if t.get_text() and t.get_visible()]
+
+
+def words(fig):
+    return [t.get_text() for t in every_text(fig)]
+
+
+def titles(fig):
+    return [ax.get_title(loc="left") for ax in fig.axes]
+
+
+def disc(fig, light):
+    (found,) = [line for ax in fig.axes for line in ax.lines if line.get_label() == light]
+    return found
+
+
+def overlaps(fig, texts):
+    """Pairs of texts whose boxes share more than a sliver."""
+    fig.canvas.draw()
+    boxes = [(t.get_text(), t.get_window_extent()) for t in texts if not t.get_rotation()]
+    return [
+        (a, b) for i, (a, x) in enumerate(boxes) for b, y in boxes[:i]
+        if min(x.x1, y.x1) - max(x.x0, y.x0) > 2 and min(x.y1, y.y1) - max(x.y0, y.y0) > 4
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_the_light_is_a_disc_of_its_colour_beside_its_word(light):
+    fig = plots.verdict_pair([report(light), report("green" if light != "green" else "red")])
+    mark = disc(fig, light)
+    assert (to_hex(mark.get_color()), mark.get_marker(), len(mark.get_xdata())) == (LIGHTS[light], "o", 1)
+    assert words(fig).count(f"{light}: {MEANING[light]}") == 1
+
+
+def test_the_page_writes_every_quantity_in_the_order_of_the_table():
+    shown = report()
+    fig = plots.verdict_page(shown, routes(shown))
+    head = fig.axes[0]
+    by_place = [t.get_text() for t in head.texts]
+    values, intervals = [q[6] for q in QUANTITIES], [q[7] for q in QUANTITIES]
+    assert [t for t in by_place if t in values] == values
+    assert [t for t in by_place if t in intervals] == list(intervals)
+    heights = {t.get_text(): t.get_position()[1] for t in head.texts}
+    assert [heights[v] for v in values[:-1]] == sorted(heights[v] for v in values[:-1])
+    assert heights["75.0%"] == heights["98.1%"]  # the second column starts where the first does
+    assert "something new" in by_place
+    assert by_place[0] == "a model on colours"
+    assert by_place[1] == f"green: {MEANING['green']}"
+    assert to_hex(disc(fig, "green").get_color()) == LIGHTS["green"]
+    (said,) = [t for t in by_place if "forecast to forget" in t]
+    assert said.splitlines() == [
+        "Class vectors at |λ| ≤ 1.5 are forecast to forget 3 of 3 classes.", "Recommended for most classes: class vector."
+    ]  # fmt: skip
+
+
+def test_the_page_has_its_panels_in_order_with_their_numbers():
+    shown = report()
+    fig = plots.verdict_page(shown, routes(shown), title="mine")
+    assert fig.axes[0].texts[0].get_text() == "mine"
+    named = [t for t in titles(fig) if t]
+    starts = ("Every method", "Where samples of class red", "cos(κ_c", "Class vector", "measured", "forecast", "r = 1.00, n = 6")
+    assert len(named) == len(starts)
+    assert all(t.startswith(start) for t, start in zip(named, starts, strict=True))
+    assert "n = 40, test" in named[1]
+    assert "n = 15" in named[2]
+    measured = next(ax for ax in fig.axes if ax.get_title(loc="left") == "measured")
+    by_cell = {tuple(int(x) for x in t.get_position()): t.get_text() for t in measured.texts}
+    expected = 100 * shown.measured
+    assert by_cell[1, 0] == f"{expected.iloc[0, 1]:.1f}"
+    assert by_cell[0, 2] == f"{expected.iloc[2, 0]:.1f}"
+    assert len([t for t in words(fig) if t.startswith("Who pays")]) == 1
+
+
+def test_no_method_that_the_page_leaves_out_is_drawn():
+    shown = report()
+    drawn = [line.get_label() for ax in plots.verdict_pair([shown, shown]).axes for line in ax.lines]
+    assert any(label.startswith("class vector") for label in drawn)
+    assert not any(label.startswith("logit mask") for label in drawn)
+
+
+def test_the_pair_puts_the_first_left_and_explains_both_columns_once():
+    fig = plots.verdict_pair([report("green"), report("red")], titles=("one", "two"))
+    at = {t.get_text(): t.get_window_extent().x0 for t in every_text(fig) if t.get_text() in ("one", "two")}
+    assert at["one"] < at["two"]
+    assert disc(fig, "green").get_window_extent().x0 < disc(fig, "red").get_window_extent().x0
+    legends = [ax.get_legend() for ax in fig.axes if ax.get_legend()]
+    assert not legends
+    keys = [[t.get_text() for t in part.legends[0].get_texts()] for part in fig.subfigs if part.legends]
+    assert keys[0] == [
+        "fine-tuned", "class vector, λ chosen on val", "class vector, λ = −1", "class vector, no gate", "z_ft - μ",
+        "head direction", "fine-tuned, mean ACC_r", "ideal: ACC_f 0, nothing else lost",
+    ]  # fmt: skip
+    assert sorted(keys[1]) == sorted(f"{a}, {k}" for a in ("ACC_f", "ACC_r") for k in ("measured", "forecast", "replayed on val"))
+
+
+def test_a_method_looks_the_same_in_both_columns_of_the_pair():
+    fewer = [m for m in METHODS if m[0] != "z_ft - μ"]  # alone, the head direction would have its colour
+    fig = plots.verdict_pair([report(methods=METHODS), report("red", methods=fewer, retain=0.6)])
+    left, right = [ax for ax in fig.axes if ax.get_title(loc="left").startswith("Methods")]
+    looks = [
+        {
+            line.get_label(): (line.get_color(), line.get_marker(), line.get_fillstyle())
+            for line in ax.lines
+            if line.get_label()[0] in "chz"
+        }
+        for ax in (left, right)
+    ]
+    assert set(looks[0]) - set(looks[1]) == {"z_ft - μ, predicted gate, λ = -1.25"}
+    assert {n: looks[0][n] for n in looks[1]} == looks[1]
+    assert len(set(looks[0].values())) == len(looks[0])
+    assert left.get_ylim() == right.get_ylim()
+    assert left.get_ylim()[0] < 0.6
+    assert left.get_ylim()[1] > 0.98
+    for ax in (left, right):
+        assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == ax.get_ylim()[1]
+
+
+def test_a_method_out_of_view_is_named_with_its_model():
+    case = report("red", name="the other")
+    ungated = (case.study.table["method"] == "class vector") & (case.study.table["gate"] == "none")
+    case.study.table.loc[ungated, "acc_r"] = 0.01
+    fig = plots.verdict_pair([report(), case])
+    (left_out,) = [t for t in words(fig) if t.startswith("not in view")]
+    assert left_out.startswith("not in view, the other: class vector, no gate")
+
+
+def test_a_pair_is_two():
+    with pytest.raises(ValueError, match="two reports and two titles; got 1 and 2"):
+        plots.verdict_pair([report()])
+    with pytest.raises(ValueError, match="got 2 and 1"):
+        plots.verdict_pair([report(), report()], titles=("one",))
+
+
+def test_nothing_known_is_drawn_as_nothing_known():
+    shown = report("amber")
+    shown.table[["value", "low", "high"]] = np.nan
+    shown.measured, shown.forecast = shown.measured * np.nan, shown.forecast * np.nan
+    shown.geometry.cosine = shown.geometry.cosine * np.nan
+    shown.geometry.expected = np.nan
+    shown.study.table["acc_f"] = shown.study.table["acc_f"].where(shown.study.table["target"] != "red")
+    fig = plots.verdict_page(shown, routes(shown))
+    assert words(fig).count("unknown") == len(QUANTITIES)
+    assert not [w for w in words(fig) if "nan" in w]
+    plots.verdict_pair([shown, shown])
+
+
+@pytest.mark.parametrize("classes", [CLASSES, tuple(f"a rather long name of class {i}" for i in range(43))], ids=["3", "43"])
+def test_nothing_is_written_over_anything_else(classes):
+    shown = report("amber", classes)
+    page, pair = plots.verdict_page(shown, routes(shown)), plots.verdict_pair([shown, report("red")])
+    for fig, panels in ((page, (0,)), (pair, (0, 1))):
+        headers = [ax for ax in fig.axes if not ax.axison]
+        assert len(headers) == len(panels)
+        headings = [t for ax in fig.axes for t in (ax._left_title, ax.xaxis.label) if t.get_text()]
+        assert overlaps(fig, [t for ax in headers for t in ax.texts] + headings) == []
+    measured = next(ax for ax in page.axes if ax.get_title(loc="left") == "measured")
+    along = [t.get_text() for t in measured.get_yticklabels()]
+    assert len(along) == min(len(classes), 22)
+    assert len(set(along)) == len(along)
+    assert max(map(len, along)) <= 14
+
+
+def test_few_targets_of_many_classes_keep_their_names():
+    classes = tuple(f"class {i}" for i in range(30))
+    shown = report(classes=classes)
+    shown.measured, shown.forecast = shown.measured.iloc[:2], shown.forecast.iloc[:2]
+    page = plots.verdict_page(shown, routes(shown))
+    measured = next(ax for ax in page.axes if ax.get_title(loc="left") == "measured")
+    assert [t.get_text() for t in measured.get_yticklabels()] == ["class 0", "class 1"]
+    assert [t.get_text() for t in measured.get_xticklabels()] == list(classes[::2])
