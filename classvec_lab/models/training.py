@@ -106,5 +106,6 @@ def cached(key: str | None, classifier: Classifier, train: Callable[[], tuple[Cl
             except (FileFormatError, FileNotFoundError) as error:
                 warnings.warn(f"a cached model is damaged and will be trained again ({error})", stacklevel=3)
         trained, facts = train()
-        trained.save(folder, **facts)
+        if read or not folder.is_dir():  # what others have read stays: training again may differ in the last bits
+            trained.save(folder, **facts)
     return trained, facts
