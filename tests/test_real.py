@@ -106,6 +106,7 @@ def test_mnist_digits_are_forgotten(shared):
     assert table.loc["logit mask", "acc_f"].eq(0).all()
 
 
+@pytest.mark.slow
 def test_mobilenet_classes_are_forgotten(shared):
     """Behind a linear head of 1280 inputs, by latent injection and by weights, mean over all classes; 900 images, 64 pixels."""
     sizes = {"train": 900, "val": 300, "test": 300}
