@@ -27,3 +27,7 @@ class NotebookError(ClassvecError):
 
 class EditError(ClassvecError):
     """An edit, gate or mapping can't be made or applied as asked."""
+
+
+class PanelError(ClassvecError):
+    """A panel was set to something that can't be: an unknown class, a threshold out of range, nothing to keep."""

@@ -9,6 +9,7 @@ from ..errors import MismatchError
 from ..vectors import ClassVectors
 from . import geometry
 from .orthogonality import cosine_matrix
+from .partly_centred import ClassCosines
 
 BAND_CELLS = 16_000_000  # cosines held at once
 
@@ -46,7 +47,6 @@ def cosine_blocks(vectors: ClassVectors, *, n_blocks: int = 150, n_extremes: int
     n_blocks = min(n_blocks, n_classes)
     block = np.arange(n_classes) * n_blocks // n_classes
     starts = np.searchsorted(block, np.arange(n_blocks))
-    totals, known = np.zeros((n_blocks, n_blocks)), np.zeros((n_blocks, n_blocks))
     sums, diagonal = np.zeros(5), np.empty(n_classes)  # sum, sum of squares, beyond .1, beyond .2, n
     best = np.empty((0, 3))
     band = max(1, BAND_CELLS // n_classes)
@@ -60,15 +60,13 @@ def cosine_blocks(vectors: ClassVectors, *, n_blocks: int = 150, n_extremes: int
         value = np.where(finite, cosine, 0)
         size = np.abs(value)
         sums += [value.sum(), np.square(value).sum(), (size > 0.1).sum(), (size > 0.2).sum(), finite.sum()]
-        np.add.at(totals, block[rows], np.add.reduceat(value, starts, axis=1))
-        np.add.at(known, block[rows], np.add.reduceat(finite, starts, axis=1, dtype=np.float64))
         chosen = np.argpartition(size, -min(n_extremes, size.size), axis=None)[-n_extremes:]
         row, column = np.unravel_index(chosen, size.shape)
         best = np.concatenate([best, np.stack([rows[row], column, value[row, column]], axis=1)])
         best = best[np.argsort(-np.abs(best[:, 2]), kind="stable")[:n_extremes]]
     names = np.asarray(vectors.classes, dtype=object)
-    with np.errstate(invalid="ignore"):
-        frame = pd.DataFrame(totals / known, index=names[starts], columns=names[starts])
+    means = ClassCosines(vectors).block_means("cosine", np.arange(n_classes), starts, share=float(centred))
+    frame = pd.DataFrame(means, index=names[starts], columns=names[starts])
     a, b = best[:, 0].astype(int), best[:, 1].astype(int)
     extremes = pd.DataFrame(
         {"kappa": names[a], "z_ft": names[b], "cosine": best[:, 2], "n_kappa": vectors.count[a], "n_z_ft": vectors.count[b]}

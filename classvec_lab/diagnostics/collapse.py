@@ -66,19 +66,8 @@ class NeuralCollapse:
         return bool(getattr(self, metric) > self.nulls[metric][1]) if metric in self.nulls else None
 
     def ideal(self, metric: str) -> float:
-        """The value of a metric under full collapse; NaN where K > D + 1 leaves it unknown.
-
-        For K > D + 1 the ETF errors are at least √(2 - 2 √(D/(K - 1))), and the uniformity of an ETF is
-        a bound that isn't reached.
-        """
-        k = len(self.classes)
-        if metric == "uniformity":
-            return float(-0.5 * np.log(2 * k / (k - 1)))
-        if metric in ("nc2_etf", "nc3_etf"):
-            return float(np.sqrt(2 - 2 * np.sqrt(min(1.0, self.dim / (k - 1)))))
-        if metric in ("nc2_equiangular", "uniformity_variance") and not self.etf_possible:
-            return float("nan")
-        return float(metric == "nc4")
+        """The value of a metric under full collapse, see `ideal`."""
+        return ideal(metric, len(self.classes), self.dim)
 
     def table(self) -> pd.DataFrame:
         """One row a metric: value, 95 % interval (`low`, `high`), finite-sample `null` and its 95 % point, ideal, n, note."""
@@ -117,6 +106,22 @@ class NeuralCollapse:
     def says(self) -> tuple[str, ...]:
         """Four to eight sentences that follow from the numbers."""
         return says(self)
+
+
+def ideal(metric: str, n_classes: int, dim: int) -> float:
+    """The value of a metric under full collapse; NaN where K > D + 1 leaves it unknown.
+
+    For K > D + 1 the ETF errors are at least √(2 - 2 √(D/(K - 1))), and the uniformity of an ETF is
+    a bound that isn't reached.
+    """
+    k = n_classes
+    if metric == "uniformity":
+        return float(-0.5 * np.log(2 * k / (k - 1)))
+    if metric in ("nc2_etf", "nc3_etf"):
+        return float(np.sqrt(2 - 2 * np.sqrt(min(1.0, dim / (k - 1)))))
+    if metric in ("nc2_equiangular", "uniformity_variance") and k > dim + 1:
+        return float("nan")
+    return float(metric == "nc4")
 
 
 def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> NeuralCollapse:

@@ -12,10 +12,10 @@ def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarr
 
 def wilson(hits, n, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's interval of a proportion, (low, high), elementwise; NaN where n is 0. `hits` may be fractional."""
-    from scipy.stats import norm
+    from scipy.special import ndtri  # norm.ppf, without its argument checks, which cost ten times as much
 
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    z = norm.ppf(0.5 + level / 2)
+    z = ndtri(0.5 + level / 2)
     with np.errstate(invalid="ignore", divide="ignore"):
         p = hits / n
         centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)

@@ -1,0 +1,80 @@
+"""Two classes looked at closely: logits that the head really gives, nearest images, confusion that adds up."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from classvec_lab import Classifier, ClassVectors, CosineHead, Features, MismatchError, Preprocess
+from classvec_lab.diagnostics import class_pair, confusion, predict
+
+NAMES = ("ant", "bee", "cow")
+
+
+def world(head="linear", n=90, names=NAMES):
+    rng = np.random.default_rng(0)
+    z_ft = 2 * rng.normal(size=(len(names), 6))
+    v = ClassVectors(z_ft - rng.normal(size=z_ft.shape), z_ft, np.full(len(names), 30), names)
+    y = np.arange(n) % len(names)
+    features = Features(z_ft[y] + rng.normal(size=(n, 6)), y, names)
+    torch.manual_seed(0)
+    layer = CosineHead(torch.tensor(z_ft), 7.0) if head == "cosine" else nn.Linear(6, len(names))
+    preprocess = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
+    return Classifier(nn.Identity(), layer, classes=names, preprocess=preprocess), features, v
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_logits_are_those_of_the_head(head):
+    classifier, features, v = world(head)
+    pair = class_pair(classifier, features, v, "bee", "cow", lambdas=[-2, 0.5])
+    assert sorted(pair.logits["lambda_"].unique()) == [-2, -1, 0, 0.5]
+    z = features.z[features.y == 2] - 2 * v.kappa[1]
+    with torch.no_grad():
+        logits = classifier.logits(torch.tensor(z, dtype=torch.float32)).numpy()
+    rows = pair.logits[(pair.logits["samples_of"] == "cow") & (pair.logits["lambda_"] == -2)].set_index("logit")
+    assert rows.loc["first", "mean"] == pytest.approx(logits[:, 1].mean(), rel=1e-4)
+    assert rows.loc["second", "mean"] == pytest.approx(logits[:, 2].mean(), rel=1e-4)
+    assert rows.loc["other", "mean"] == pytest.approx(logits[:, 0].mean(), rel=1e-4)
+    assert (rows["low"] < rows["mean"]).all()
+    assert (rows["n"] == 30).all()
+    assert "κ of 'bee'" in pair.says()[0]
+
+
+def test_nearest_are_nearest():
+    classifier, features, v = world()
+    near = class_pair(classifier, features, v, "ant", "cow", n_nearest=3).nearest
+    for (own, other), rows in near.items():
+        i, j = NAMES.index(own), NAMES.index(other)
+        assert (features.y[rows] == i).all()
+        distance = np.linalg.norm(features.z - v.z_ft[j], axis=1)
+        left = np.setdiff1d(np.flatnonzero(features.y == i), rows)
+        assert distance[rows].max() <= distance[left].min()
+
+
+def test_confusion_is_that_of_the_classifier():
+    classifier, features, v = world()
+    table = class_pair(classifier, features, v, "ant", "bee").confusion
+    whole = confusion(predict(classifier, features), features.y, NAMES)
+    for row in table.itertuples():
+        share = whole.loc[row.true, "cow"] if row.predicted == "other" else whole.loc[row.true, row.predicted]
+        assert row.share == pytest.approx(share)
+    assert table.groupby("true")["hits"].sum().tolist() == [30, 30]
+
+
+def test_two_classes_and_classes_without_samples():
+    classifier, features, v = world(names=NAMES[:2])
+    assert set(class_pair(classifier, features, v, "ant", "bee").logits["logit"]) == {"first", "second"}
+    classifier, features, v = world()
+    few = Features(features.z[features.y != 2], features.y[features.y != 2], NAMES)
+    pair = class_pair(classifier, few, v, "ant", "cow")
+    assert set(pair.logits["samples_of"]) == {"ant"}
+    assert pair.says() == ("No image of 'cow' to look at.",)
+    assert np.isnan(pair.confusion.set_index("true").loc["cow", "share"]).all()
+
+
+def test_one_class_twice_and_unknown_ones():
+    classifier, features, v = world()
+    with pytest.raises(MismatchError, match="got 'ant' twice"):
+        class_pair(classifier, features, v, "ant", "ant")
+    with pytest.raises(MismatchError, match="no class 'elk'"):
+        class_pair(classifier, features, v, "ant", "elk")

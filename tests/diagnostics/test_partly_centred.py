@@ -1,0 +1,65 @@
+"""Partly centred cosines: raw and centred at the ends, blocks that are means of their entries, zero vectors left out."""
+
+import numpy as np
+import pytest
+
+from classvec_lab import ClassVectors, MismatchError, cosine_blocks, orthogonality
+from classvec_lab.diagnostics import ClassCosines
+
+RNG = np.random.default_rng(0)
+
+
+def vectors(n=23, dim=9, zero=()):
+    z_pre, z_ft = RNG.normal(size=(2, n, dim)) + 1.5
+    z_ft[list(zero)] = z_pre[list(zero)]
+    return ClassVectors(z_pre, z_ft, np.full(n, 4), [f"c{i}" for i in range(n)])
+
+
+@pytest.mark.parametrize("kind", ["cosine", "kappa_cosine", "mean_cosine"])
+def test_the_ends_are_raw_and_centred(kind):
+    v = vectors()
+    report, cosines = orthogonality(v), ClassCosines(v)
+    for share, suffix in ((0.0, ""), (1.0, "_centred")):
+        frame, expected = cosines.frame(kind, share=share), getattr(report, kind + suffix)
+        assert np.abs(frame - expected).max().max() < 1e-12
+        assert list(frame.index) == list(expected.index)
+
+
+def test_between_the_ends_it_is_what_it_says():
+    v = vectors()
+    a, b = (x - 0.3 * x.mean(axis=0) for x in (v.kappa, v.z_ft))
+    found = ClassCosines(v).entries("cosine", np.array([2, 5]), np.array([1, 2, 7]), share=0.3)
+    for i, r in enumerate((2, 5)):
+        for j, c in enumerate((1, 2, 7)):
+            assert found[i, j] == pytest.approx(a[r] @ b[c] / np.linalg.norm(a[r]) / np.linalg.norm(b[c]))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("kind", ["cosine", "kappa_cosine", "mean_cosine"])
+@pytest.mark.parametrize("zero", [(), (3, 4)])
+def test_block_means_are_means_of_entries(kind, share, zero):
+    v = vectors(zero=zero)
+    cosines, order = ClassCosines(v), np.random.default_rng(1).permutation(23)
+    starts = np.array([0, 5, 6, 15])
+    means = cosines.block_means(kind, order, starts, share=share)
+    frame = cosines.frame(kind, share=share).to_numpy()[np.ix_(order, order)].copy()
+    np.fill_diagonal(frame, np.nan)
+    ends = [*starts[1:], 23]
+    for i, rows in enumerate(zip(starts, ends, strict=True)):
+        for j, columns in enumerate(zip(starts, ends, strict=True)):
+            part = frame[slice(*rows), slice(*columns)]
+            expected = np.nanmean(part) if np.isfinite(part).any() else np.nan
+            assert means[i, j] == pytest.approx(expected, nan_ok=True)
+
+
+def test_cosine_blocks_are_these():
+    v = vectors()
+    frame = cosine_blocks(v, n_blocks=4, centred=True).blocks
+    starts = [list(v.classes).index(c) for c in frame.index]
+    means = ClassCosines(v).block_means("cosine", np.arange(23), np.array(starts), share=1.0)
+    assert np.allclose(frame, means)
+
+
+def test_an_unknown_kind_is_said():
+    with pytest.raises(MismatchError, match="no cosines 'angles'; there are cosine, kappa_cosine, mean_cosine"):
+        ClassCosines(vectors()).frame("angles")
