@@ -78,9 +78,13 @@ class Gate:
 
     def weights(self, z: np.ndarray) -> np.ndarray:
         """How far the edit acts on each of z (N, m), (N,) in 0..1; for a hard gate 0 or 1."""
+        return self.weights_of(self.scores(z))
+
+    def weights_of(self, scores: np.ndarray) -> np.ndarray:
+        """How far the edit acts where this gate's scores are (N,), see `weights`."""
         from scipy.special import expit
 
-        above = self.scores(z) - self.threshold
+        above = scores - self.threshold
         return expit(above / self.temperature) if self.temperature else (above > 0).astype(np.float64)
 
     def fires(self, z: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from .forecast_scores import CollateralSurvey, replay_edits, score_forecast, sur
 from .gate_choice import compare_gates, gate_curve, summarise_gates
 from .injection import InjectedClassifier, conflicts, inject, read_logits
 from .layernorm import LayerNormMapping, map_layernorms
+from .live import LiveEdits, LiveReadout
 from .mapping import MappedEdit, map_edit
 from .mapping_study import (
     MappingStudy,
@@ -61,6 +62,8 @@ __all__ = [
     "ForgetStudy",
     "InjectedClassifier",
     "LayerNormMapping",
+    "LiveEdits",
+    "LiveReadout",
     "MappedEdit",
     "MappingStudy",
     "MomentModel",

@@ -16,13 +16,14 @@ CHOICES = ("cosine", "margin", "discriminant", "predicted", "margin, Youden", "m
 SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
 
 
-def gate_curve(gate: Gate, features, *, n: int = 200) -> pd.DataFrame:
+def gate_curve(gate: Gate, features, *, n: int = 200, scores: np.ndarray | None = None) -> pd.DataFrame:
     """Miss and false-fire rate of a gate's score at n thresholds over its range on labelled features.
 
     Columns target, score, threshold, miss, false_fire, worst (the highest rate of a single other class), chosen
-    (the threshold nearest to the gate's own, which is among those tried).
+    (the threshold nearest to the gate's own, which is among those tried). `scores` (N,): where they are known.
     """
-    scores, own = gate.scores(features.z), features.y == gate.classes.index(gate.target)
+    scores = gate.scores(features.z) if scores is None else scores
+    own = features.y == gate.classes.index(gate.target)
     grid = np.unique([*np.linspace(scores.min(), scores.max(), n), *([gate.threshold] if np.isfinite(gate.threshold) else [])])
     others = [scores[features.y == i] for i in range(len(gate.classes)) if i != gate.classes.index(gate.target)]
 

@@ -1,0 +1,192 @@
+"""Edits read in milliseconds: gated class-vector arithmetic on the head's product with cached features, without any encoder."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ..edits import Edit
+from ..errors import EditError, MismatchError
+from ..gates import Gate
+from .directions import head_rows
+from .metrics import paired_change, share
+
+N_RANDOM = 5
+_KEPT_GATES = 256
+
+
+@dataclass(frozen=True, eq=False)
+class LiveReadout:
+    """What edits do to N labelled samples. before, after (N,): predictions; weights (E, N): how far each edit acts.
+
+    control (D, N): predictions under D random directions of the same norms, behind the same gates; targets: the
+    class of each edit; y, classes: the labels, which only the counts below read. split names the images.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    weights: np.ndarray
+    control: np.ndarray
+    y: np.ndarray
+    classes: tuple[str, ...]
+    targets: tuple[str, ...]
+    split: str = "val"
+
+    @property
+    def changed(self) -> np.ndarray:
+        """Positions of the samples whose prediction changed."""
+        return np.flatnonzero(self.before != self.after)
+
+    def per_class(self) -> pd.DataFrame:
+        """One row a class: n, accuracy before and after, and under random directions; NaN without samples."""
+        size = len(self.classes)
+        n = np.bincount(self.y, minlength=size)
+        with np.errstate(invalid="ignore"):
+            before, after = (np.bincount(self.y[p == self.y], minlength=size) / n for p in (self.before, self.after))
+            drawn = [np.bincount(self.y[p == self.y], minlength=size) / n for p in self.control]
+        random = np.mean(drawn, axis=0) if len(drawn) else np.full(size, np.nan)
+        return pd.DataFrame({"class": self.classes, "n": n, "before": before, "after": after, "random": random})
+
+    def table(self) -> pd.DataFrame:
+        """ACC_f of each edited class and, last, ACC_r of all others ("all others").
+
+        Columns class, n, before, after with its 95 % Wilson interval (low, high), change in share with its paired interval
+        (change_low, change_high), random: the same under random directions (mean of the draws).
+        """
+        groups = [(name, self.y == self.classes.index(name)) for name in dict.fromkeys(self.targets)]
+        groups.append(("all others", ~np.any([own for _, own in groups], axis=0) if groups else np.ones(len(self.y), bool)))
+        rows = []
+        for name, own in groups:
+            before, after = (p[own] == self.y[own] for p in (self.before, self.after))
+            now, moved = share(after), paired_change(before, after)
+            random = (
+                np.mean([(p[own] == self.y[own]).mean() for p in self.control]) if own.any() and len(self.control) else np.nan
+            )
+            rows.append(
+                {"class": name, "n": now.n, "before": share(before).value, "after": now.value, "low": now.low, "high": now.high,
+                 "change": moved.value, "change_low": moved.low, "change_high": moved.high, "random": random}
+            )  # fmt: skip
+        return pd.DataFrame(rows).assign(split=self.split)
+
+    def says(self) -> tuple[str, ...]:
+        """What happens to each edited class and to all others, beside random directions of the same norms."""
+        if not self.targets:
+            return (f"No edit is on ({self.split} split, n = {len(self.y)}).",)
+        said = []
+        for row in self.table().itertuples():
+            known = f"{row.after:.1%} [{row.low:.1%}, {row.high:.1%}] on {self.split}, from {row.before:.1%} (n = {row.n})"
+            random = f"random directions of the same norm leave {row.random:.1%}"
+            name = "All classes that no edit targets" if row[1] == "all others" else f"Class {row[1]!r}"
+            moved = "no change shown" if row.change_low <= 0 <= row.change_high else "less" if row.change < 0 else "more"
+            said.append(f"{name}: accuracy {known}: {moved}; {random}.")
+        return tuple(said)
+
+    def fires(self) -> pd.DataFrame:
+        """One row an edit: its target, shares of the target's samples and of the others on which it acts, the worst class."""
+        rows = []
+        for target, weight in zip(self.targets, self.weights, strict=True):
+            acts, own = weight > 0.5, self.y == self.classes.index(target)
+            others = pd.Series(acts[~own]).groupby(self.y[~own]).mean()
+            worst = ("", np.nan) if others.empty else (self.classes[others.idxmax()], others.max())
+            rows.append((target, share(acts[own]).value, share(acts[~own]).value, *worst))
+        return pd.DataFrame(rows, columns=["target", "fires", "false_fires", "worst_class", "worst_fires"])
+
+
+@dataclass(eq=False)
+class LiveEdits:
+    """Reads edits on cached features through a linear or cosine head.
+
+    classifier: the fine-tuned one; features: its representations of labelled images. The head's product with the features is
+    made once; an edit then adds (its gate's weight) · (head · z_edit) to the rows on which its gate fires, and nothing else is
+    touched. A cosine head divides each sample's logits by one positive length, which decides no prediction. Memory:
+    (N, C) float64.
+    Raises EditError for a head that is neither, MismatchError where classes or dimensions differ.
+    """
+
+    classifier: object
+    features: object
+    n_random: int = N_RANDOM
+    seed: int = 0
+    split: str = "val"
+    _scores: OrderedDict = field(default_factory=OrderedDict, init=False, repr=False)
+    _random: dict = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self):
+        self.classifier.require_classes(self.features.classes, "the features")
+        if self.features.z.shape[1] != self.classifier.dim:
+            raise MismatchError(f"the head reads {self.classifier.dim} dimensions; the features have {self.features.z.shape[1]}")
+        self._head, bias = head_rows(self.classifier)
+        self._start = np.asarray(self.features.z, np.float64) @ self._head.T + bias
+        self.before = self._start.argmax(axis=1)
+
+    def scores(self, gate: Gate) -> np.ndarray:
+        """The gate's scores (N,) of these features; kept, so that another threshold costs nothing."""
+        key = gate.own, gate.rivals, gate.normalise, gate.weight.tobytes(), gate.bias.tobytes()
+        if key not in self._scores:
+            self._scores[key] = gate.scores(self.features.z)
+            if len(self._scores) > _KEPT_GATES:
+                self._scores.popitem(last=False)
+        return self._scores[key]
+
+    def read(self, edits: Sequence[Edit]) -> LiveReadout:
+        """What `inject(classifier, edits)` would predict, overlaps summed, beside random directions. Labels only count."""
+        edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
+        for edit in edits:
+            if edit.dim != self.classifier.dim or edit.classes != tuple(self.classifier.classes):
+                raise MismatchError(f"the edit {edit.expression} was made for another model")
+        weights = np.stack([self._weights(e.gate) for e in edits]) if edits else np.zeros((0, len(self.features)))
+        touched = np.flatnonzero(weights.any(axis=0))
+        start, acting = self._start[touched], weights[:, touched]
+        after = self.before.copy()
+        after[touched] = (start + acting.T @ np.stack([self._head @ e.vector for e in edits])).argmax(axis=1) if edits else 0
+        control = np.repeat(self.before[None], self.n_random if edits else 0, axis=0)
+        steps = [e.norm * self._drawn(e.target) for e in edits]  # each (draws, C)
+        for d in range(len(control)):
+            control[d, touched] = (start + acting.T @ np.stack([step[d] for step in steps])).argmax(axis=1)
+        targets = tuple(e.target for e in edits)
+        return LiveReadout(
+            self.before, after, weights, control, self.features.y, tuple(self.features.classes), targets, self.split
+        )
+
+    def strengths(self, edits: Sequence[Edit], which: int, factors: Sequence[float]) -> pd.DataFrame:
+        """ACC_f (the target of edit `which`) and ACC_r (classes that no edit targets) as that edit is scaled by each factor.
+
+        Columns factor, acc_f, acc_r and their 95 % Wilson intervals (acc_f_low, …), n_f, n_r.
+        """
+        if not 0 <= which < len(edits):
+            raise EditError(f"there are {len(edits)} edits; no number {which}")
+        own = self.features.y == self.classifier.classes.index(edits[which].target)
+        targeted = np.isin(self.features.y, [self.classifier.classes.index(e.target) for e in edits])
+        weights = np.stack([self._weights(e.gate) for e in edits])
+        touched = np.flatnonzero(weights.any(axis=0))
+        steps = np.stack([self._head @ e.vector for e in edits])
+        others = np.delete(np.arange(len(edits)), which)
+        start = self._start[touched] + weights[np.ix_(others, touched)].T @ steps[others]
+        along = weights[which, touched][:, None] * steps[which]
+        hit, rows = self.before == self.features.y, []
+        for factor in factors:
+            hit[touched] = (start + factor * along).argmax(axis=1) == self.features.y[touched]
+            row = {"factor": float(factor)}
+            for name, chosen in (("f", own), ("r", ~targeted)):
+                found = share(hit[chosen])
+                row |= {
+                    f"n_{name}": found.n,
+                    f"acc_{name}": found.value,
+                    f"acc_{name}_low": found.low,
+                    f"acc_{name}_high": found.high,
+                }
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def _weights(self, gate: Gate | None) -> np.ndarray:
+        return np.ones(len(self.features)) if gate is None else gate.weights_of(self.scores(gate))
+
+    def _drawn(self, target: str) -> np.ndarray:
+        """What the head makes of random unit directions: (draws, C)."""
+        if target not in self._random:
+            rng = np.random.default_rng([self.seed, self.classifier.classes.index(target)])
+            drawn = rng.standard_normal((self.n_random, self.classifier.dim))
+            self._random[target] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True) @ self._head.T
+        return self._random[target]
