@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FLOAT_FORMAT = "%.8g"
 DPI = 120
+FIGURES = (".png", ".pdf")
 _RECORDED = ("torch", "open_clip_torch", "timm", "numpy", "pandas", "classvec_lab")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -62,12 +63,8 @@ class Outputs:
 
     def figure(self, fig: "Figure", name: str) -> None:
         """Write `<name>.png` and `<name>.pdf`, the same bytes for the same figure; the figure stays open."""
-        # matplotlib stamps the time and its own version unless each key is set to None.
-        blank = {".png": {"Software": None}, ".pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
-        for suffix, stamp in blank.items():
-            with atomic(self._path(name, suffix)) as temporary:
-                fig.savefig(temporary, format=suffix[1:], dpi=DPI, bbox_inches="tight", metadata=stamp)
-            self._files.add(name + suffix)
+        save_figure(fig, [self._path(name, suffix) for suffix in FIGURES])
+        self._files |= {name + suffix for suffix in FIGURES}
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
@@ -119,6 +116,15 @@ class Outputs:
             stale = self.folder / name
             if stale.is_file() and stale.resolve().is_relative_to(inside):
                 stale.unlink()
+
+
+def save_figure(fig: "Figure", paths: Iterable[Path]) -> None:
+    """Write a figure to each of `paths` (.png, .pdf), atomically, the same bytes for the same figure; it stays open."""
+    # matplotlib stamps the time and its own version unless each key is set to None.
+    blank = {".png": {"Software": None}, ".pdf": {"CreationDate": None, "Creator": None, "Producer": None}}
+    for path in paths:
+        with atomic(path) as temporary:
+            fig.savefig(temporary, format=path.suffix[1:], dpi=DPI, bbox_inches="tight", metadata=blank[path.suffix])
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:

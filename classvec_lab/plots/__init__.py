@@ -15,6 +15,7 @@ from .linearity import (
     scaling_curves,
     shift_bars,
 )
+from .live import edit_effect
 from .mapping import displacement_strips, forecast_curves, mapping_scatter, strength_curves
 from .matrices import block_heatmap, cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
@@ -37,6 +38,7 @@ __all__ = [
     "deviation_by_layer",
     "deviation_curves",
     "displacement_strips",
+    "edit_effect",
     "entries",
     "forecast_curves",
     "gate_curves",

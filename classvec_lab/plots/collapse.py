@@ -22,20 +22,35 @@ _COLUMNS = {"variance": "variance within", "cdnv": "CDNV, mean over others", "se
 _MOST_NAMES = 40  # class names that an axis has room for
 
 
-def collapse_curves(frame: pd.DataFrame, *, metrics: Sequence[str] = tuple(PANELS), title: str = ""):
+def collapse_curves(
+    frame: pd.DataFrame,
+    *,
+    metrics: Sequence[str] = tuple(PANELS),
+    at: int | None = None,
+    kept: int | None = None,
+    figure=None,
+    title: str = "",
+):
     """One panel a metric over epochs, one line a `run`, with intervals and the NC2 null where known; returns the Axes (array).
 
     frame: columns epoch, metric, value, and where known low, high, null_high and run. NC1 and CDNV on a
-    logarithmic axis. Metrics without a value are left out.
+    logarithmic axis. Metrics without a value are left out. at: an epoch to mark; kept: the epoch that was kept,
+    marked too; figure: a figure or part of one to draw on.
     """
     import matplotlib.pyplot as plt
 
     frame = frame.assign(run="") if "run" not in frame else frame
     runs = list(dict.fromkeys(frame["run"]))
+    marks = [
+        {"x": epoch, "color": "black", "linewidth": width, "linestyle": line, "label": f"{name} {epoch}"}
+        for epoch, name, line, width in ((kept, "kept: epoch", ":", 0.9), (at, "epoch", "-", 1.6))
+        if epoch is not None
+    ]
     metrics = [m for m in metrics if np.isfinite(frame.loc[frame["metric"] == m, "value"]).any()]
     columns = min(4, max(1, len(metrics)))
     rows = -(-len(metrics) // columns) or 1
-    fig, axes = plt.subplots(rows, columns, figsize=(2.9 * columns, 2.5 * rows), squeeze=False)
+    fig = plt.figure(figsize=(2.9 * columns, 2.5 * rows)) if figure is None else figure
+    axes = fig.subplots(rows, columns, squeeze=False)
     for ax, metric in zip(axes.flat, metrics, strict=False):
         for run, colour in zip(runs, _run_colours(len(runs)), strict=True):
             part = frame[(frame["metric"] == metric) & (frame["run"] == run)].sort_values("epoch")
@@ -54,20 +69,25 @@ def collapse_curves(frame: pd.DataFrame, *, metrics: Sequence[str] = tuple(PANEL
         ax.set(title=PANELS.get(metric, metric), xlabel="epoch")
         ax.title.set_fontsize(10)
         ax.xaxis.get_major_locator().set_params(integer=True)
+        for mark in marks:
+            ax.axvline(**mark)
     for ax in axes.flat[len(metrics) :]:
         ax.set_axis_off()
-    if len(runs) > 1:
-        handles = [plt.Line2D([], [], color=c, marker=".", label=r) for r, c in zip(runs, _run_colours(len(runs)), strict=True)]
-        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(runs), 4))
+    named = zip(runs, _run_colours(len(runs)), strict=True) if len(runs) > 1 else ()
+    handles = [plt.Line2D([], [], color=c, marker=".", label=r) for r, c in named]
+    handles += [plt.Line2D([], [], **{k: v for k, v in mark.items() if k != "x"}) for mark in marks]
+    if handles:
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return axes
 
 
-def collapse_map(history, *, epochs: Sequence[int] | None = None, title: str = ""):
+def collapse_map(history, *, epochs: Sequence[int] | None = None, focus: str = "", figure=None, title: str = ""):
     """Held-out samples and ringed class means at a few epochs, on the plane of the last epoch's means; returns the Axes (array).
 
-    history: a `CollapseHistory` (frames `points` and `means2d`). epochs: default first, middle and last.
-    The axes are shared, so that what spreads or contracts can be seen; up to 20 classes have a legend.
+    history: a `CollapseHistory` (frames `points` and `means2d`). epochs: default first, middle and last;
+    focus: a class beside which the others fade; figure: a figure or part of one to draw on. The axes are shared, so
+    that what spreads or contracts can be seen; up to 20 classes have a legend.
     """
     import matplotlib.pyplot as plt
 
@@ -79,13 +99,22 @@ def collapse_map(history, *, epochs: Sequence[int] | None = None, title: str = "
     colours = class_colours(len(names))
     few = len(names) <= 20
     width = 3.1 * len(epochs) + (1.6 if few else 0)
-    fig, axes = plt.subplots(1, len(epochs), figsize=(width, 3.4), sharex=True, sharey=True, squeeze=False)
+    fig = plt.figure(figsize=(width, 3.4)) if figure is None else figure
+    axes = fig.subplots(1, len(epochs), sharex=True, sharey=True, squeeze=False)
     for ax, epoch in zip(axes[0], epochs, strict=True):
         part, centre = points[points["epoch"] == epoch], means[means["epoch"] == epoch]
-        ax.scatter(part["x"], part["y"], s=8, alpha=0.5, linewidths=0, c=[colours[i] for i in part["class"].cat.codes])
+        ax.scatter(
+            part["x"],
+            part["y"],
+            s=8,
+            alpha=_strength(part, focus, 0.5),
+            linewidths=0,
+            c=[colours[i] for i in part["class"].cat.codes],
+        )
         face = [colours[i] for i in centre["class"].cat.codes]
         size, edge = (60, 1.0) if few else (14, 0.4)
-        ax.scatter(centre["x"], centre["y"], s=size, c=face, edgecolor="black", linewidth=edge, zorder=3)
+        strength = _strength(centre, focus, None)
+        ax.scatter(centre["x"], centre["y"], s=size, c=face, edgecolor="black", linewidth=edge, zorder=3, alpha=strength)
         ax.set_title("before fine-tuning" if epoch == 0 else f"epoch {epoch}")
     shares = means.attrs["explained"]
     axes[0, 0].set_ylabel(f"second direction ({shares[1]:.0%})")
@@ -134,6 +163,11 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
         axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(runs), borderaxespad=0.2)
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return axes[:, 0]
+
+
+def _strength(frame: pd.DataFrame, focus: str, full: float | None):
+    """How opaque each row is drawn: `full`, or faint beside the class in focus."""
+    return full if not focus else np.where(frame["class"] == focus, full or 1.0, 0.08)
 
 
 def _logarithmic(ax) -> None:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from ..style import ACCENT, MUTED, class_colours
 
-WARM = "#c8553d"
+WARM, VIOLET = "#c8553d", "#7b4ea3"
 _PATHS = {
     "weights": ("black", "-", "weights: θ_pre + α τ"),
     "true class": (ACCENT, "-", "κ of the true class (knows the label)"),
@@ -65,11 +65,11 @@ def order_scatter(report, *, ax=None, title: str = ""):
     return _beside(ax)
 
 
-def path_accuracy(report, *, ax=None, title: str = ""):
-    """Accuracy over alpha along the weights and along class vectors, with 95 % bands; returns the Axes."""
+def path_accuracy(report, *, at: float | None = None, ax=None, title: str = ""):
+    """Accuracy over alpha along the weights and along class vectors, with 95 % bands, one alpha marked; returns the Axes."""
     ax = _paths(report.table, "accuracy", ("low", "high"), ax)
     ax.set(ylim=(-0.03, 1.03), ylabel="accuracy", title=title)
-    return ax
+    return _marked(ax, at)
 
 
 def path_distance(report, *, ax=None, title: str = ""):
@@ -79,8 +79,11 @@ def path_distance(report, *, ax=None, title: str = ""):
     return ax
 
 
-def class_shift(report, *, ax=None, title: str = ""):
-    """One class moved to another: prediction shares with bands, pair probabilities dashed, crossings marked; returns the Axes."""
+def class_shift(report, *, at: float | None = None, detours: pd.DataFrame | None = None, ax=None, title: str = ""):
+    """One class moved to another: prediction shares with bands, pair probabilities dashed, crossings marked; returns the Axes.
+
+    at: an alpha to mark; detours: of a `ClassPath`, the ranges of alpha in which a third class is predicted, shaded.
+    """
     ax = _axes(ax, (7.6, 3.6))
     table = report.table
     for name, colour, label in (
@@ -97,8 +100,11 @@ def class_shift(report, *, ax=None, title: str = ""):
     for row, style in zip(report.crossing.itertuples(), ("-", "--"), strict=True):
         if np.isfinite(row.alpha):
             ax.axvline(row.alpha, color="black", linewidth=0.9, linestyle=style, label=f"{row.of} cross: α = {row.alpha:.2f}")
+    if detours is not None:
+        for (first, last), rows in detours.groupby(["first", "last"]):
+            ax.axvspan(first, last, color=VIOLET, alpha=0.12, linewidth=0.8, label=f"passing {_some(list(rows['class']))}")
     ax.set(ylim=(-0.03, 1.03), xlabel="α of z - α κ_source + α κ_target", ylabel=f"share, n = {table['n'].iloc[0]}", title=title)
-    return _beside(ax)
+    return _beside(_marked(ax, at))
 
 
 def scaling_curves(report, *, ax=None, title: str = ""):
@@ -152,6 +158,19 @@ def _axes(ax, size):
     import matplotlib.pyplot as plt
 
     return ax if ax is not None else plt.subplots(figsize=size)[1]
+
+
+def _some(names: list[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _marked(ax, at: float | None):
+    """`ax` with a line at alpha = at, named in its legend."""
+    if at is not None:
+        ax.axvline(at, color="black", linewidth=1.6, label=f"α = {at:g}")
+        if ax.get_legend() is not None:
+            _beside(ax)
+    return ax
 
 
 def _beside(ax):
