@@ -40,6 +40,7 @@ _HOME = {
     "NotebookError": "errors",
     "Orthogonality": "diagnostics",
     "Outputs": "outputs",
+    "PanelError": "errors",
     "PathOrder": "diagnostics",
     "Preprocess": "models",
     "Readout": "editing",
@@ -93,7 +94,7 @@ _HOME = {
     "verdict": "editing",
     "weight_path": "diagnostics",
 }
-_MODULES = ("plots", "style", "weightspace", "datasets", "models", "diagnostics", "editing")
+_MODULES = ("plots", "panels", "style", "weightspace", "datasets", "models", "diagnostics", "editing")
 
 __all__ = sorted([*_HOME, *_MODULES])
 __version__ = "0.1.0"

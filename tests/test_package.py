@@ -81,15 +81,17 @@ def test_modules_stay_small_and_public_names_are_documented():
 
 
 MUST_NOT_KNOW = {
-    "datasets": ["models", "weightspace", "features", "vectors", "diagnostics", "editing", "plots"],
-    "models": ["features", "vectors", "weightspace", "diagnostics", "editing", "plots"],
-    "weightspace": ["features", "vectors", "diagnostics", "editing", "plots"],
-    "features": ["diagnostics", "editing", "plots"],
-    "vectors": ["models", "features", "datasets", "diagnostics", "editing", "plots"],
-    "edits": ["models", "features", "datasets", "vectors", "diagnostics", "editing", "plots"],
-    "gates": ["models", "features", "datasets", "vectors", "diagnostics", "editing", "plots"],
-    "diagnostics": ["editing", "plots"],
-    "editing": ["plots"],
+    "datasets": ["models", "weightspace", "features", "vectors", "diagnostics", "editing", "plots", "panels"],
+    "models": ["features", "vectors", "weightspace", "diagnostics", "editing", "plots", "panels"],
+    "weightspace": ["features", "vectors", "diagnostics", "editing", "plots", "panels"],
+    "features": ["diagnostics", "editing", "plots", "panels"],
+    "vectors": ["models", "features", "datasets", "diagnostics", "editing", "plots", "panels"],
+    "edits": ["models", "features", "datasets", "vectors", "diagnostics", "editing", "plots", "panels"],
+    "gates": ["models", "features", "datasets", "vectors", "diagnostics", "editing", "plots", "panels"],
+    "diagnostics": ["editing", "plots", "panels"],
+    "editing": ["plots", "panels"],
+    "plots": ["panels"],
+    "panels": ["batch", "experiment", "gallery", "datasets", "models"],
 }
 
 

@@ -1,0 +1,334 @@
+"""The panels in JupyterLab and in Voila, in a real Chromium: what appears, what answers, what is left behind.
+
+Skipped where there is no browser (`make setup-browser` installs one). Screenshots are kept in build/screenshots.
+Everything here ends within three minutes, by force if need be.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+pytest.importorskip("playwright", reason="playwright isn't installed: no browser tests")
+
+import lab
+
+from classvec_lab import Edit
+
+pytestmark = pytest.mark.skipif(
+    lab.browser_path() is None, reason="no Chromium on this machine: run `make setup-browser` to test the panels in one"
+)
+LIMIT = 175  # seconds for all of this file
+PANELS = ("Orthogonality", "Edit", "Linearity", "Neural collapse")
+SCREENSHOTS = Path(os.environ.get("CLASSVEC_SCREENSHOTS") or REPOSITORY / "build" / "screenshots")
+_started = time.monotonic()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A folder with the notebook, and a clock that ends what takes too long."""
+    global _started
+    _started = time.monotonic()
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copy(REPOSITORY / "notebooks" / "12_explore.ipynb", folder)
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    with lab.time_limit(LIMIT):
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def environment(root):
+    """Caches of the repository, so that models are trained once; figures and edit cards in the test's folder."""
+    return {"CLASSVEC_DATA": str(REPOSITORY / "data"), "CLASSVEC_FIGURES": str(root / "figures")}
+
+
+@pytest.fixture(scope="module")
+def browser(root):
+    """One Chromium for all pages."""
+    with lab.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def page(root, environment, browser):
+    """12_explore in JupyterLab, all cells run, all four panels drawn."""
+    with lab.jupyterlab(root, environment=environment) as address:
+        page = lab.new_page(browser)
+        lab.open_notebook(page, address, "12_explore.ipynb")
+        lab.run_all(page)
+        for k in range(len(PANELS)):
+            lab.appears(page, f":nth-match(.cv-panel[data-ready], {k + 1})", limit=120)
+        page.wait_for_function("[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)")
+        yield page
+
+
+def panel(page, name):
+    """The panel whose title begins with `name`, in view."""
+    found = page.locator(".cv-panel", has=page.locator("b", has_text=re.compile(f"^{name}")))
+    found.scroll_into_view_if_needed()
+    return found
+
+
+def slider(box, description):
+    """The handle of a slider."""
+    return box.locator(".widget-inline-hbox", has_text=re.compile(f"^{description}")).locator(".noUi-handle").first
+
+
+def settled(page, canvas):
+    """Wait until a canvas has stopped painting, and give its pixels."""
+    count = -1
+    while count != (now := canvas.get_attribute("data-painted")):
+        count = now
+        page.wait_for_timeout(250)
+    return canvas.screenshot()
+
+
+def click_cell(page, box, row, column):
+    """Click a cell of the heat map by its position."""
+    canvas = box.locator(".cv-matrix canvas").first
+    at = json.loads(canvas.get_attribute("data-cells"))
+    x = at["left"] + (column - at["x"] + 0.5) * at["cell"]
+    canvas.click(position={"x": x, "y": at["top"] + (row - at["y"] + 0.5) * at["cell"]})
+
+
+def choose(box, description, option):
+    """Choose in a dropdown."""
+    box.locator(".widget-dropdown", has_text=re.compile(f"^{description}")).locator("select").first.select_option(option)
+
+
+def test_every_panel_stands_after_its_static_figure(page):
+    for name in PANELS:
+        panel(page, name)
+    cells = page.locator(".jp-CodeCell")
+    kinds = []
+    for k in range(cells.count()):
+        output = cells.nth(k)
+        kinds.append(
+            "panel"
+            if output.locator(".cv-panel").count()
+            else "figure"
+            if output.locator(".jp-RenderedImage img").count()
+            else ""
+        )
+    shown = [k for k in kinds if k]
+    assert shown == ["figure", "panel"] * 4
+
+
+def test_clicking_a_cell_selects_its_pair(page):
+    box = panel(page, "Orthogonality")
+    choose(box, "order", "given")
+    box.locator(".widget-html", has_text="cosine of").first.wait_for()
+    page.wait_for_timeout(500)
+    click_cell(page, box, 3, 5)
+    box.get_by_text("cosine of κ[3] and z_ft[5]").wait_for()
+    box.get_by_text("3: nearest to 5").wait_for()
+    page.wait_for_function("[...document.querySelectorAll('.cv-gallery img')].filter((i) => i.naturalWidth > 0).length >= 16")
+    page.keyboard.press("ArrowRight")  # the map has the focus
+    box.get_by_text("cosine of κ[3] and z_ft[6]").wait_for()
+    page.keyboard.press("ArrowDown")
+    box.get_by_text("cosine of κ[4] and z_ft[6]").wait_for()
+
+
+def test_hovering_tells_value_interval_and_n(page):
+    box = panel(page, "Orthogonality")
+    canvas = box.locator(".cv-matrix canvas").first
+    at = json.loads(canvas.get_attribute("data-cells"))
+    canvas.hover(position={"x": at["left"] + 2.5 * at["cell"], "y": at["top"] + 1.5 * at["cell"]})
+    text = box.locator(".cv-matrix .cv-tip").inner_text()
+    assert text.startswith("1 → 2\n")
+    assert re.search(r"cosine [+−]0\.\d{3} \[[+−]0\.\d{3}, [+−]0\.\d{3}\]", text)
+    assert "n = " in text
+
+
+def test_zoom_and_pan_by_keys_and_back(page):
+    box = panel(page, "Orthogonality")
+    canvas = box.locator(".cv-matrix canvas").first
+    box.locator(".cv-matrix").first.focus()
+    cells = lambda: json.loads(canvas.get_attribute("data-cells"))  # noqa: E731
+    before = cells()
+    page.keyboard.press("+")
+    page.keyboard.press("+")
+    page.wait_for_timeout(200)
+    assert cells()["cell"] > 1.5 * before["cell"]
+    here = cells()["x"]
+    page.keyboard.press("Shift+ArrowRight")
+    page.wait_for_timeout(200)
+    assert cells()["x"] != here or here > 0
+    page.keyboard.press("0")
+    page.wait_for_timeout(200)
+    assert cells() == before
+
+
+def test_the_centring_slider_changes_pixels_and_numbers(page):
+    box = panel(page, "Orthogonality")
+    canvas = box.locator(".cv-matrix canvas").first
+    before, said = settled(page, canvas), box.get_by_text("cosine of κ").inner_text()
+    slider(box, "centring").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    page.wait_for_timeout(400)
+    assert settled(page, canvas) != before
+    assert box.get_by_text("cosine of κ").inner_text() != said
+    box.get_by_role("button", name="centred").click()
+    box.get_by_text("theory -0.111").wait_for()
+
+
+def test_a_search_goes_to_a_class(page):
+    box = panel(page, "Orthogonality")
+    box.get_by_placeholder("class name").fill("7")
+    box.get_by_role("button", name="Go").click()
+    box.get_by_text("cosine of κ[7]").wait_for()
+    box.get_by_placeholder("class name").fill("seven")
+    box.get_by_text("no class 'seven' among 10").wait_for()
+    box.get_by_placeholder("class name").fill("")
+
+
+def test_sliders_of_the_edit_panel_take_arrows_and_typed_values(page):
+    box = panel(page, "Edit")
+    bars = box.locator(".cv-scroll canvas")
+    before, table = settled(page, bars), box.locator(".cv-table").first.inner_text()
+    slider(box, "strength").focus()
+    for _ in range(24):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_timeout(500)
+    assert settled(page, bars) != before
+    assert box.locator(".cv-table").first.inner_text() != table
+    typed = box.locator(".widget-inline-hbox", has_text=re.compile("^strength")).locator(".widget-readout")
+    typed.fill("2.5")
+    typed.press("Enter")
+    box.locator("option", has_text="strength 2.50").first.wait_for(state="attached")
+    choose(box, "gate", "cosine")
+    box.locator("option", has_text="cosine gate").first.wait_for(state="attached")
+    box.get_by_text("images whose prediction changed").wait_for()
+
+
+def test_keep_code_and_figure_leave_something_behind(page, root):
+    box = panel(page, "Edit")
+    box.get_by_role("button", name="Keep").click()
+    box.locator(".cv-status", has_text="kept ").wait_for()
+    box.get_by_role("columnheader", name="ACC_f, test").wait_for()
+    (card,) = (root / "figures" / "kept").glob("edit_*.safetensors")
+    edit = Edit.load(card)
+    assert edit.target == "0"
+    assert edit.expression == "-2.5·κ[0]"
+    assert edit.gate.score == "cosine"
+    box.get_by_role("button", name="Code").click()
+    assert "inject(ft, edits)" in box.locator(".cv-code textarea").input_value()
+    box.get_by_role("button", name="Code").click()
+    for name in PANELS:
+        panel(page, name).get_by_role("button", name="Figure").click()
+        panel(page, name).locator(".cv-status", has_text="saved ").wait_for()
+    assert len(list((root / "figures" / "kept").glob("*.png"))) == len(list((root / "figures" / "kept").glob("*.pdf"))) == 4
+
+
+def test_alpha_and_the_epoch_move_their_markers(page):
+    for name, description, key in (("Linearity", "α", "ArrowRight"), ("Neural collapse", "epoch", "ArrowLeft")):
+        box = panel(page, name)
+        charts = [box.locator(".cv-host canvas").nth(k) for k in range(box.locator(".cv-host canvas").count())]
+        before = [settled(page, c) for c in charts]
+        slider(box, description).focus()
+        for _ in range(3):
+            page.keyboard.press(key)
+        page.wait_for_timeout(600)
+        assert sum(settled(page, c) != b for c, b in zip(charts, before, strict=True)) >= 2
+
+
+def test_five_hundred_rapid_moves_leave_no_backlog(page):
+    box = panel(page, "Orthogonality")
+    canvas = box.locator(".cv-matrix canvas").first
+    handle = slider(box, "centring").element_handle()
+    page.evaluate(
+        """(handle) => { for (let i = 0; i < 500; i++) {
+            const key = i < 450 && i % 2 ? 'ArrowRight' : 'ArrowLeft';
+            handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })); } }""",
+        handle,
+    )
+    start = time.monotonic()
+    settled(page, canvas)
+    assert time.monotonic() - start < 10
+    readout = box.locator(".widget-inline-hbox", has_text=re.compile("^centring")).locator(".widget-readout").inner_text()
+    assert float(readout) == pytest.approx(0.0, abs=0.021)  # the last fifty went left
+    box.get_by_role("button", name="raw").click()
+
+
+def _luminance(colour):
+    channels = [int(v) / 255 for v in re.findall(r"\d+", colour)[:3]]
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+TEXTS = """() => {
+  const seen = (el) => { for (let a = el; a; a = a.parentElement) { const c = getComputedStyle(a).backgroundColor;
+    const v = c.match(/[\\d.]+/g); if (v && (v.length < 4 || Number(v[3]) > 0.5)) return c; } return 'rgb(255,255,255)'; };
+  const found = [];
+  for (const el of document.querySelectorAll('.cv-panel *')) {
+    const own = [...el.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !el.offsetParent || el.closest('.cv-tip') || el.disabled || el.closest('[disabled]')) continue;
+    found.push([el.textContent.trim().slice(0, 40), getComputedStyle(el).color, seen(el)]);
+  }
+  return found;
+}"""
+
+
+TOO_WIDE = """(panel) => [panel, ...panel.querySelectorAll('.widget-html-content, .widget-hbox, .widget-vbox, .cv-host')]
+  .filter((el) => el.scrollWidth > el.clientWidth + 1 && el.clientWidth > 0)
+  .map((el) => `${el.className}: ${el.textContent.slice(0, 60)}`)"""
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_text_can_be_read_in_both_themes(page, dark):
+    lab.theme(page, dark=dark)
+    page.wait_for_timeout(600)
+    texts = page.evaluate(TEXTS)
+    assert len(texts) > 60
+    faint = []
+    for text, colour, ground in texts:
+        a, b = sorted((_luminance(colour), _luminance(ground)))
+        if (b + 0.05) / (a + 0.05) < 4.5:
+            faint.append((text, colour, ground))
+    assert not faint
+    page.set_viewport_size({"width": 1280, "height": 1700})  # a panel as a whole in one picture
+    for name in PANELS:
+        box = panel(page, name)
+        page.wait_for_timeout(300)
+        assert box.bounding_box()["width"] <= 1280
+        box.screenshot(path=SCREENSHOTS / f"{name.split()[0].lower()}_{'dark' if dark else 'light'}.png")
+        assert box.evaluate(TOO_WIDE) == [], f"cut off at the right in {name}"
+    page.set_viewport_size({"width": 1280, "height": 900})
+
+
+def test_the_console_holds_no_error(page):
+    assert page.problems == []
+
+
+def test_a_restarted_kernel_is_said_in_words(page):
+    page.evaluate("void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    for name in PANELS:
+        panel(page, name).get_by_text("The kernel behind this panel has stopped or was restarted").wait_for(timeout=20_000)
+    page.screenshot(path=SCREENSHOTS / "restarted.png")
+
+
+def test_voila_serves_the_same_panels(root, environment, browser):
+    with lab.voila(root, "12_explore.ipynb", environment=environment) as address:
+        page = lab.new_page(browser)
+        page.goto(address, timeout=60_000)
+        lab.appears(page, ":nth-match(.cv-panel[data-ready], 4)", limit=60)
+        page.wait_for_function("[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)")
+        box = panel(page, "Edit")
+        table = box.locator(".cv-table").first.inner_text()
+        slider(box, "strength").focus()
+        for _ in range(24):
+            page.keyboard.press("ArrowLeft")
+        page.wait_for_timeout(800)
+        assert box.locator(".cv-table").first.inner_text() != table
+        page.screenshot(path=SCREENSHOTS / "voila.png")
+        assert page.problems == []
+
+
+def test_all_of_it_took_less_than_three_minutes():
+    assert time.monotonic() - _started < LIMIT

@@ -1,0 +1,347 @@
+"""The edit panel without a browser: every control, what can't be, what is kept, and any sequence of actions."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from small_world import World
+
+from classvec_lab import ClassvecError, Edit, MismatchError, calibrate_gate, inject
+from classvec_lab.editing import read_logits
+from classvec_lab.errors import PanelError
+from classvec_lab.panels import EditPanel, EditTerm
+
+WORLD = World()
+
+
+def panel(tmp_path="", world=WORLD, **more):
+    options = {"held_out": world.ft["test"], "dataset": world.images("val"), "folder": tmp_path, **more}
+    return EditPanel(world.classifier, world.vectors, world.ft["val"], **options)
+
+
+def answers(world, edits, split="val"):
+    """Predictions of the injected head, in float32 as it is deployed."""
+    return read_logits(world.classifier, edits, world.ft[split].z).argmax(axis=1)
+
+
+def agrees(p, edits, world=WORLD):
+    """Whether the panel shows what the injected head answers; a sample at a threshold may fire in float32 alone."""
+    edits = [edits] if isinstance(edits, Edit) else list(edits)
+    sure = np.ones(len(p.features), bool)
+    for edit in edits:
+        if edit.gate is not None:
+            sure &= np.abs(edit.gate.scores(p.features.z) - edit.gate.threshold) > 1e-6
+    assert (~sure).sum() <= len(edits)
+    return (p.readout.after[sure] == answers(world, edits)[sure]).all()
+
+
+def test_it_begins_with_the_first_class_forgotten():
+    p = panel()
+    assert p.edits == (EditTerm("forget", "c0"),)
+    assert agrees(p, p.algebra.edit(p.term))
+    assert "0.0%" in p.view.table.value
+    assert p.view.gallery.groups[0]["items"][0]["caption"].startswith("c0 → ")
+    assert "edit panel of 5 classes on 300 images" in repr(p)
+
+
+def test_the_gate_falls_back_where_too_few_images_are_held_out():
+    small = World(n=40)
+    p = panel(world=small)
+    assert p.term.gate == "predicted"
+    with pytest.raises(PanelError, match=r"needs at least 99 held-out samples.*or choose the gate 'predicted'"):
+        p.change(gate="margin")
+    assert p.term.gate == "predicted"
+
+
+def test_each_control_changes_the_term_and_the_figures():
+    p, v = panel(), None
+    v = p.view
+    v.strength.value = 0.6
+    assert p.term.strength == 0.6
+    v.name.value = "c2"
+    assert p.term.class_name == "c2"
+    v.action.value = "strengthen"
+    assert agrees(p, (0.6 * WORLD.vectors["c2"]).gated(p.algebra.gate(p.term)))
+    v.action.value = "switch"
+    assert p.term.to == "c0"
+    assert v.to.layout.display == "flex"
+    v.to.value = "c4"
+    edit = 0.6 * (WORLD.vectors["c4"] - WORLD.vectors["c2"])
+    assert np.allclose(p.algebra.edit(p.term).vector, edit.vector)
+    v.gate.value = "none"
+    assert v.gamma.disabled
+    assert p.gate_curve() is None
+    assert agrees(p, edit)
+    v.gate.value = "cosine"
+    v.gamma.value = 0.9
+    assert p.term.gamma == pytest.approx(0.9)
+    assert agrees(p, edit.gated(p.algebra.gate(p.term)))
+    v.reset.click()
+    assert p.term.gamma is None
+    v.on.value = False
+    assert not len(p.readout.changed)
+    assert p.code == "# no edit is on"
+    v.add.click()
+    assert p.active == 1
+    assert p.term.class_name == "c0"
+    v.list.value = 0
+    assert p.active == 0
+    assert v.name.value == "c2"
+    v.remove.click()
+    assert [e.class_name for e in p.edits] == ["c0"]
+    v.rate.value = 0.05
+    assert p.algebra.gate(p.term).false_fire == 0.05
+    assert not p.frame.problem
+
+
+def test_a_click_on_a_curve_sets_gamma_or_the_strength():
+    p = panel()
+    p.view.charts.picked = [0, 0.25]
+    assert p.term.gamma == pytest.approx(0.25)
+    p.view.charts.picked = [1, 2.004]
+    assert p.term.strength == 2.0
+    p.view.charts.picked = [0, 99.0]
+    assert p.term.gamma == pytest.approx(p.span(p.term)[1])
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"gamma": 7.0}, r"γ = 7 lies outside the scores of this gate.*it would never fire"),
+        ({"gamma": -7.0}, "always fire"),
+        ({"gate": "none", "gamma": 0.1}, "no meaning without a gate"),
+        ({"class_name": "zebra"}, "the class can't be 'zebra'; there are c0, c1"),
+        ({"action": "erase"}, "the action can't be 'erase'"),
+        ({"gate": "discriminant"}, "the gate can't be 'discriminant'"),
+        ({"strength": -0.1}, "a strength lies in 0 to 5"),
+        ({"strength": float("nan")}, "a strength lies in 0 to 5"),
+        ({"action": "switch", "to": "c0"}, "from one class to another"),
+        ({"action": "switch", "to": "nowhere"}, "the class to switch to can't be 'nowhere'"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(fields, says):
+    p = panel()
+    before, table = p.edits, p.readout.table()
+    with pytest.raises(PanelError, match=says):
+        p.change(**fields)
+    assert p.edits == before
+    assert p.readout.table().equals(table)
+
+
+def test_impossible_values_of_traits():
+    p = panel()
+    for name, value, says in (
+        ("active", 1, "no edit number 2"), ("active", -1, "no edit number 0"), ("false_fire", 0.0, "between 0 and 1"),
+        ("false_fire", 1e-5, "needs at least"), ("edits", (1,), "EditTerms such as"),
+        ("edits", (EditTerm("forget", "c0"),) * 21, "at most 20"),
+    ):  # fmt: skip
+        with pytest.raises(PanelError, match=says):
+            setattr(p, name, value)
+    assert p.false_fire == 0.01
+    assert p.edits == (EditTerm("forget", "c0"),)
+
+
+def test_nothing_selected():
+    p = panel()
+    p.remove()
+    assert p.edits == ()
+    assert p.term is None
+    assert p.view.strength.disabled
+    for action, says in (
+        (lambda: p.change(strength=1.0), "add one first"),
+        (p.keep, "nothing to keep"),
+        (p.remove, "no edit number 1 to remove"),
+    ):
+        with pytest.raises(PanelError, match=says):
+            action()
+    p.view.keep.click()
+    assert p.frame.problem
+    assert "nothing to keep" in p.frame.message
+    p.view.add.click()
+    assert p.term == EditTerm("forget", "c0")
+    assert not p.frame.problem
+
+
+def test_a_removed_class_takes_its_edit_along():
+    """The active edit moves to one that is still there."""
+    p = panel(edits=[EditTerm("forget", "c0"), EditTerm("forget", "c1"), EditTerm("forget", "c2")])
+    p.active = 2
+    p.remove()
+    assert p.active == 1
+    assert p.term.class_name == "c1"
+    p.remove(0)
+    assert p.active == 0
+    assert p.term.class_name == "c1"
+
+
+def test_keep_writes_cards_that_load_and_do_the_same(tmp_path):
+    p = panel(tmp_path)
+    (path,) = p.keep()
+    edit = Edit.load(path, WORLD.classifier)
+    assert agrees(p, edit)
+    assert edit.facts["chosen_on"] == "val"
+    assert edit.facts["measured"]["test"][0]["class"] == "c0"
+    after = answers(WORLD, edit, "test")
+    own = WORLD.ft["test"].y == 0
+    assert edit.facts["measured"]["test"][0]["after"] == pytest.approx((after[own] == 0).mean())
+    assert f"{(after[own] == 0).mean():.1%}" in p.kept["ACC_f, test"][0]
+    p.add(EditTerm("switch", "c1", to="c2", gate="cosine"))
+    paths = p.keep()
+    assert len({path, *paths}) == 3
+    both = [Edit.load(x, WORLD.classifier) for x in paths]
+    assert agrees(p, both)
+    assert both[0].facts["together_with"] == [e.expression for e in both]
+    assert len(p.kept) == 2
+    assert "Kept" in p.view.kept.value
+    assert {f.name for f in tmp_path.iterdir()} == {x.name for x in (path, *paths)}
+    (again,) = panel(tmp_path).keep()
+    assert again != path
+
+
+def test_the_code_reproduces_the_edits():
+    p = panel(edits=[EditTerm("forget", "c0", 1.25, gamma=0.125), EditTerm("switch", "c1", 0.9, to="c3", gate="cosine"),
+                     EditTerm("strengthen", "c2", 0.3, gate="none"), EditTerm("forget", "c4", gate="predicted"),
+                     EditTerm("forget", "c3", on=False)])  # fmt: skip
+    names = {"vectors": WORLD.vectors, "val_features": WORLD.ft["val"], "ft": WORLD.classifier}
+    exec(p.code.replace("edited = inject(ft, edits)", ""), names)
+    mine = [p.algebra.edit(term) for term in p.working()]
+    assert len(names["edits"]) == 4
+    for a, b in zip(names["edits"], mine, strict=True):
+        assert np.array_equal(a.vector, b.vector)
+        assert a.target == b.target
+        assert str(a.gate) == str(b.gate)
+    assert agrees(p, names["edits"])
+    assert {"calibrate_gate", "inject"} <= names.keys()
+    assert names["inject"] is inject
+    assert names["calibrate_gate"] is calibrate_gate
+
+
+@pytest.mark.usefixtures("look")
+def test_figures_are_saved_and_never_written_over(tmp_path):
+    p = panel(tmp_path)
+    first, second = p.figure(), p.figure()
+    assert [x.suffix for x in first] == [".png", ".pdf"]
+    assert len({*first, *second}) == 4
+    assert all(x.stat().st_size > 1000 for x in (*first, *second))
+    p.remove()
+    assert p.figure()[0].exists()
+
+
+def test_the_discriminant_gate_needs_moments():
+    moments = WORLD.ft["test"].moments(pooled_scatter=True)
+    p = panel(moments=moments)
+    p.change(gate="discriminant")
+    assert "moments=train_moments" in p.code
+
+
+def test_images_that_do_not_belong_are_refused():
+    with pytest.raises(MismatchError, match="not those of the features"):
+        panel(dataset=World(n=200).images())
+    other = World(n_classes=4)
+    with pytest.raises(MismatchError, match="classes"):
+        EditPanel(WORLD.classifier, other.vectors, WORLD.ft["val"])
+
+
+def test_thumbnails_are_sent_when_asked_for_and_only_those_there_are():
+    p = panel()
+    sent = []
+    p.view.gallery.send = lambda message, buffers: sent.append((message, buffers))
+    p.view.gallery._asked(None, {"type": "images", "keys": [3, 299, 300, -1]}, None)
+    ((message, buffers),) = sent
+    assert message["keys"] == [3, 299]
+    assert all(b.startswith(b"\x89PNG") for b in buffers)
+
+
+def test_many_classes_are_typed_and_the_bars_show_those_that_changed():
+    world = World(n_classes=240, dim=24, n=960, spread=0.4)
+    p = panel(world=world)
+    assert len(p.view.bars.names) == 60
+    assert "c0" in p.view.bars.names
+    p.view.name.value = "c239"
+    assert p.term.class_name == "c239"
+    p.view.name.value = "c240"
+    assert p.frame.problem
+    assert p.view.name.value == "c239"
+    assert "c239" in p.view.bars.names
+
+
+class Actions(RuleBasedStateMachine):
+    """Whatever a user does, in any order: the panel shows what its terms say, and refuses what can't be without a trace."""
+
+    @initialize()
+    def begin(self):
+        self.panel = panel()
+
+    def attempt(self, action):
+        before = self.panel.edits, self.panel.active, self.panel.false_fire
+        try:
+            action()
+        except ClassvecError:
+            assert (self.panel.edits, self.panel.active, self.panel.false_fire) == before
+
+    @rule(strength=st.floats(-1, 7))
+    def slide(self, strength):
+        self.attempt(lambda: self.panel.change(strength=strength))
+
+    @rule(gamma=st.none() | st.floats(-3, 3))
+    def move_gamma(self, gamma):
+        self.attempt(lambda: self.panel.change(gamma=gamma))
+
+    @rule(action=st.sampled_from(["forget", "strengthen", "switch", "paint"]), to=st.sampled_from(["", *WORLD.classes, "zebra"]))
+    def act(self, action, to):
+        self.attempt(lambda: self.panel.change(action=action, **({"to": to} if to else {})))
+
+    @rule(name=st.sampled_from([*WORLD.classes, "zebra"]), gate=st.sampled_from(["none", "margin", "cosine", "predicted", "odd"]))
+    def choose(self, name, gate):
+        self.attempt(lambda: self.panel.change(class_name=name, gate=gate))
+
+    @rule(on=st.booleans())
+    def switch_on(self, on):
+        self.attempt(lambda: self.panel.change(on=on))
+
+    @rule()
+    def add(self):
+        self.attempt(self.panel.add)
+
+    @rule(which=st.none() | st.integers(-1, 3))
+    def remove(self, which):
+        self.attempt(lambda: self.panel.remove(which))
+
+    @rule(which=st.integers(-1, 3))
+    def activate(self, which):
+        self.attempt(lambda: setattr(self.panel, "active", which))
+
+    @rule(rate=st.sampled_from([0.0, 0.001, 0.01, 0.2, 1.0]))
+    def recalibrate(self, rate):
+        self.attempt(lambda: setattr(self.panel, "false_fire", rate))
+
+    @precondition(lambda self: self.panel.edits)
+    @rule(value=st.floats(0, 5))
+    def drag_the_slider(self, value):
+        self.panel.view.strength.value = value
+        assert self.panel.term.strength == pytest.approx(value)
+
+    @invariant()
+    def shows_what_it_holds(self):
+        p = self.panel
+        assert 0 <= p.active < max(len(p.edits), 1)
+        edits = [p.algebra.edit(term) for term in p.working()]
+        assert agrees(p, edits) if edits else not len(p.readout.changed)
+        assert p.readout.targets == tuple(term.class_name for term in p.working())
+        per_class = p.readout.per_class()
+        assert np.frombuffer(p.view.bars.after, "<f4") == pytest.approx(per_class["after"].to_numpy(), abs=1e-6)
+        assert len(p.view.charts.charts) == len(p.view.charts.markers)
+        if p.term is not None:
+            assert p.view.strength.value == pytest.approx(p.term.strength)
+            assert p.view.name.value == p.term.class_name
+            if p.term.gate != "none":
+                assert p.view.gamma.value == pytest.approx(p.algebra.gate(p.term).threshold, abs=0.01)
+                assert p.view.charts.markers[0] == p.algebra.gate(p.term).threshold
+        assert isinstance(p.kept, pd.DataFrame)
+        compile(p.code, "code", "exec")
+
+
+TestActions = Actions.TestCase
+TestActions.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)

@@ -1,0 +1,356 @@
+"""The linearity panel without a browser: what is shown is what the diagnostics say, at any alpha and for any pair."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from small_world import World
+
+from classvec_lab import (
+    ClassvecError,
+    Features,
+    LatentPaths,
+    MismatchError,
+    class_interpolation,
+    class_interpolations,
+    latent_paths,
+)
+from classvec_lab.diagnostics import ClassInterpolations
+from classvec_lab.diagnostics.latent import Latent
+from classvec_lab.errors import PanelError
+from classvec_lab.panels import LinearityPanel
+from classvec_lab.panels.linearity import VIEWS
+from classvec_lab.panels.shift_view import MOST_KEPT, MOST_ROWS, MOST_THUMBS
+
+WORLD = World(n_classes=6, n=150, spread=2.5)
+GIVEN = WORLD.classifier, WORLD.ft["test"], WORLD.vectors
+PATHS = latent_paths(WORLD.pre["test"], WORLD.vectors, WORLD.classifier, alphas=(0, 0.25, 0.5, 1))
+PAIRS = class_interpolations(*GIVEN, n_boot=20)
+STATE = ("alpha", "source", "target", "view", "curves")
+
+
+def panel(**more):
+    return LinearityPanel(*GIVEN, **{"paths": PATHS, "pairs": PAIRS, "dataset": WORLD.images("test"), **more})
+
+
+def without(*absent):
+    """Test features without the samples of some classes."""
+    features = WORLD.ft["test"]
+    rows = ~np.isin(features.y, [WORLD.classes.index(c) for c in absent])
+    return Features(features.z[rows], features.y[rows], WORLD.classes)
+
+
+def predicted(source, target, alpha):
+    features, vectors = WORLD.ft["test"], WORLD.vectors
+    s, k = (WORLD.classes.index(c) for c in (source, target))
+    rows = np.flatnonzero(features.y == s)
+    return rows, Latent(WORLD.classifier, features.z[rows]).predict(vectors.kappa[k] - vectors.kappa[s], [alpha])[0]
+
+
+def control(p, description):
+    def walk(widget):
+        yield widget
+        for child in getattr(widget, "children", ()):
+            yield from walk(child)
+
+    return next(x for x in walk(p) if getattr(x, "description", None) == description)
+
+
+def state(p):
+    return {name: getattr(p, name) for name in STATE}
+
+
+def test_it_begins_with_the_pair_that_passes_a_third_class_most_often():
+    p = panel()
+    assert PAIRS.detour.loc[p.source, p.target] == PAIRS.detour.max().max()
+    assert p.map.selected == [WORLD.classes.index(p.source), WORLD.classes.index(p.target)]
+    assert p.curves == ("true class", "nearest class", "wrong class", "random direction")
+    assert "linearity panel of 6 classes, 150 samples" in repr(p)
+    alone = LinearityPanel(*GIVEN)
+    assert (alone.source, alone.target, alone.known) == ("c0", "c1", ())
+    alone.alpha = 0.2
+    assert alone.shift.chart.markers == [0.2]
+
+
+@pytest.mark.parametrize("alpha", [0, 0.31, 0.5, 1])
+def test_what_is_shown_at_an_alpha_is_what_the_head_says(alpha):
+    p = panel()
+    p.alpha = alpha
+    rows, classes = predicted(p.source, p.target, alpha)
+    table = p.distribution()
+    for row in table.itertuples():
+        assert row.hits == (classes == WORLD.classes.index(row[1])).sum()
+        assert f"<th scope='row'>{row[1]}</th><td>{row.hits}</td><td>{row.share:.1%}</td>" in p.shift.table.value
+    assert table["hits"].sum() == len(rows)
+    third = ~np.isin(classes, [WORLD.classes.index(p.source), WORLD.classes.index(p.target)])
+    (group,) = p.shift.gallery.groups
+    assert [item["key"] for item in group["items"]] == rows[third].tolist()[:MOST_THUMBS]
+    assert [item["caption"] for item in group["items"]] == [WORLD.classes[i] for i in classes[third]][:MOST_THUMBS]
+    assert f"{third.sum()} of {len(rows)}" in group["title"]
+    assert p.shift.chart.markers == p.way.chart.markers == [alpha]
+
+
+def test_curves_of_the_pair_are_the_report():
+    p = panel()
+    p.go("c2", "c4")
+    report = class_interpolation(*GIVEN, "c2", "c4")
+    (made,) = p.shift.chart.charts
+    for line, name in zip(made["series"], ("source", "target", "other"), strict=True):
+        for key, column in (("x", "alpha"), ("y", f"{name}_share"), ("low", f"{name}_low"), ("high", f"{name}_high")):
+            assert line[key] == pytest.approx(report.table[column])
+    assert [m["x"] for m in made["marks"]] == pytest.approx(report.crossing["alpha"].dropna())
+    spans = {(s["from"], s["to"]) for s in made["spans"]}
+    assert spans == set(zip(p.shift.detours["first"], p.shift.detours["last"], strict=True))
+    assert all(words.replace("'", "&#x27;") in p.shift.words.value for words in report.says())
+
+
+def test_curves_of_the_paths_and_the_measured_alpha_that_is_nearest():
+    p = panel()
+    p.alpha = 0.3
+    rows = p.measured()
+    assert rows["alpha"].unique().tolist() == [0.25]
+    assert "the measured α nearest to 0.3" in p.way.table.value
+    for row in rows.itertuples():
+        assert f"<td>{row.accuracy:.1%}</td><td>[{row.low:.1%}, {row.high:.1%}]</td><td>{row.n}</td>" in p.way.table.value
+    p.alpha = 0.25
+    assert "nearest to" not in p.way.table.value
+    p.curves = ("wrong class", "true class")
+    assert p.curves == ("true class", "wrong class")
+    (made,) = p.way.chart.charts
+    known = PATHS.table[PATHS.table["path"] == "wrong class"]
+    assert made["series"][1]["y"] == pytest.approx(known["accuracy"])
+    assert made["series"][1]["colour"] == "contrast"
+    assert len(made["series"]) == 2
+
+
+def test_the_map_follows_the_view_and_a_click_picks_the_pair():
+    p = panel()
+    for view in VIEWS:
+        p.view = view
+        shown = np.frombuffer(p.map.values, "<f4").reshape(6, 6)
+        assert shown == pytest.approx(getattr(PAIRS, view).to_numpy(), abs=1e-6, nan_ok=True)
+        low = np.frombuffer(p.map.low, "<f4").reshape(6, 6)
+        one = PAIRS.table.set_index(["source", "target"]).loc[("c1", "c3"), f"{view}_low"]
+        assert low[1, 3] == pytest.approx(one, nan_ok=True)
+    assert not p.map.centred
+    p.map.selected = [1, 3]
+    assert (p.source, p.target) == ("c1", "c3")
+    assert p.shift.path.source == "c1"
+    p.map.selected = [2, 2]
+    assert p.frame.problem
+    assert "name two classes" in p.frame.message
+    assert (p.source, p.target, p.map.selected) == ("c1", "c3", [1, 3])
+    p.map.selected = [4, 3]
+    assert (p.frame.problem, p.source) == (False, "c4")
+
+
+def test_controls_set_the_state_and_show_it():
+    p = panel()
+    p.go("c0", "c1")
+    control(p, "α").value = 0.8
+    control(p, "source").value = "c3"
+    control(p, "target").value = "c0"
+    control(p, "map").value = "success"
+    assert (p.alpha, p.source, p.target, p.view) == (0.8, "c3", "c0", "success")
+    control(p, "Swap").click()
+    assert (p.source, p.target) == ("c0", "c3")
+    assert (control(p, "source").value, control(p, "target").value) == ("c0", "c3")
+    control(p, "target").value = "c0"  # refused, said, put back
+    assert control(p, "target").value == p.target == "c3"
+    assert p.frame.problem
+    p.shift.chart.picked = [0, 0.4321]
+    assert p.alpha == control(p, "α").value == 0.43
+    p.way.chart.picked = [0, 1.7]
+    assert p.alpha == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("alpha", 1.01, "between 0, the start, and 1, the end; got 1.01"),
+        ("alpha", -0.1, "got -0.1"),
+        ("alpha", float("nan"), "got nan"),
+        ("source", "c9", "'c9'; there are c0, c1"),
+        ("target", "c9", "target can't be 'c9'"),
+        ("source", "c1", "both 'c1'"),
+        ("target", "c0", "both 'c0'"),
+        ("view", "speed", "there are crossing, detour, success"),
+        ("curves", (), "draw at least one of true class"),
+        ("curves", ("true class", "weights"), "a curve can't be 'weights'"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_changes_nothing(name, value, words):
+    p = panel()
+    p.go("c0", "c1")
+    before, code = state(p), p.code
+    with pytest.raises(PanelError, match=words.replace("(", r"\(")):
+        setattr(p, name, value)
+    assert (state(p), p.code) == (before, code)
+
+
+def test_classes_without_samples_are_targets_only():
+    given = WORLD.classifier, without("c0", "c3"), WORLD.vectors
+    p = LinearityPanel(*given, pairs=PAIRS)
+    assert p.source not in ("c0", "c3")
+    p.go("c1", "c2")
+    with pytest.raises(PanelError, match="class 'c3' has no sample to move"):
+        p.source = "c3"
+    p.target = "c3"
+    with pytest.raises(PanelError, match="no sample to move"):
+        p.swap()
+    control(p, "Swap").click()
+    assert p.frame.problem
+    assert p.target == "c3"
+    assert control(p, "source").options == ("c1", "c2", "c4", "c5")
+
+
+def test_things_that_do_not_belong_together_are_refused():
+    other = World(n_classes=4)
+    with pytest.raises(MismatchError):
+        LinearityPanel(WORLD.classifier, other.ft["test"], WORLD.vectors)
+    frames = {name: getattr(PAIRS, name).iloc[::-1] for name in VIEWS}
+    with pytest.raises(MismatchError, match="different classes"):
+        panel(pairs=ClassInterpolations(**frames, table=PAIRS.table))
+    with pytest.raises(MismatchError, match="150 features"):
+        panel(dataset=other.images("test"))
+    with pytest.raises(MismatchError, match="no paths of latent_paths: home"):
+        panel(paths=LatentPaths(PATHS.table.assign(path="home")))
+    bare = LinearityPanel(*GIVEN)
+    for name, value in (("view", "success"), ("curves", ("true class",))):
+        with pytest.raises(PanelError, match="give the panel"):
+            setattr(bare, name, value)
+
+
+def test_a_move_of_alpha_computes_nothing_but_predictions(monkeypatch):
+    p = panel()
+    monkeypatch.setattr("classvec_lab.panels.shift_view.class_interpolation", None)
+    monkeypatch.setattr("classvec_lab.panels.shift_view.class_path", None)
+    groups = p.shift.gallery.groups
+    for alpha in np.linspace(0, 1, 21):
+        p.alpha = float(alpha)
+    assert p.shift.gallery.groups != groups or p.shift.detours.empty
+
+
+def test_results_of_pairs_are_kept_and_not_for_ever():
+    p = panel()
+    for s in WORLD.classes:
+        for k in WORLD.classes:
+            if s != k:
+                p.go(s, k)
+    assert len(p.shift._kept) == MOST_KEPT
+    report = p.report
+    p.swap()
+    p.swap()
+    assert p.report is report
+
+
+def test_code_reproduces_what_is_shown():
+    p = panel()
+    p.go("c4", "c1")
+    p.alpha, p.curves = 0.3, ("true class", "random direction")
+    space = {"ft": WORLD.classifier, "features": WORLD.ft["test"], "vectors": WORLD.vectors, "paths": PATHS}
+    exec(p.code, space)
+    assert space["report"].table.equals(p.report.table)
+    assert space["report"].says() == p.report.says()
+    assert space["distribution"].equals(p.distribution())
+    assert space["drawn"].table.equals(p.way.drawn(p.curves).table)
+    bare = LinearityPanel(*GIVEN)
+    exec(bare.code, {name: space[name] for name in ("ft", "features", "vectors")})
+    plt.close("all")
+
+
+def test_figures_are_left_under_new_names(tmp_path):
+    p = panel(folder=tmp_path)
+    p.go("c4", "c1")
+    first, second = p.figure(), p.figure()
+    assert [path.name for path in (*first, *second)] == [
+        f"linearity_c4_to_c1_alpha_0.5{k}{suffix}" for k in ("", "-2") for suffix in (".png", ".pdf")
+    ]
+    assert all(path.stat().st_size > 1000 for path in (*first, *second))
+    assert first[0].read_bytes() == second[0].read_bytes()
+    fig = p.draw()
+    for ax in fig.axes:
+        assert [0.5, 0.5] in [list(line.get_xdata()) for line in ax.lines if line.get_label() == "α = 0.5"]
+    shaded = [patch for patch in fig.axes[1].patches if str(patch.get_label()).startswith("passing")]
+    assert len(shaded) == p.shift.detours.groupby(["first", "last"]).ngroups
+    assert len(LinearityPanel(*GIVEN).draw().axes) == 1
+    plt.close("all")
+
+
+def test_very_many_third_classes_are_summed_up():
+    world = World(n_classes=40, n=2000, spread=9.0)
+    p = LinearityPanel(world.classifier, world.ft["test"], world.vectors)
+    rows = p.distribution()
+    assert len(rows) > 2 + MOST_ROWS
+    assert f"{len(rows) - 2 - MOST_ROWS} more classes" in p.shift.table.value
+    assert " more" in p.shift.words.value
+    assert len(p.shift.gallery.groups[0]["items"]) == MOST_THUMBS
+
+
+class Actions(RuleBasedStateMachine):
+    """Whatever a user does, in any order: what is shown follows the state, and what is refused leaves no trace."""
+
+    @initialize()
+    def begin(self):
+        self.panel = panel()
+
+    def attempt(self, action, *arguments):
+        before = state(self.panel)
+        try:
+            action(*arguments)
+        except ClassvecError:
+            assert state(self.panel) == before
+
+    @rule(alpha=st.one_of(st.floats(-0.2, 1.2), st.sampled_from([0.0, 0.5, 1.0])))
+    def move(self, alpha):
+        self.attempt(setattr, self.panel, "alpha", alpha)
+
+    @rule(name=st.sampled_from(["source", "target"]), value=st.sampled_from([*WORLD.classes, "", "c9"]))
+    def choose(self, name, value):
+        self.attempt(setattr, self.panel, name, value)
+
+    @rule(value=st.sampled_from(WORLD.classes), name=st.sampled_from(["source", "target"]))
+    def choose_by_hand(self, name, value):
+        control(self.panel, name).value = value
+
+    @rule()
+    def swap(self):
+        self.attempt(self.panel.swap)
+
+    @rule(row=st.integers(0, 7), column=st.integers(0, 7))
+    def click(self, row, column):
+        self.panel.map.selected = [row, column]
+
+    @rule(x=st.floats(-1, 2))
+    def pick(self, x):
+        self.panel.shift.chart.picked = [0, x]
+
+    @rule(view=st.sampled_from([*VIEWS, "other"]))
+    def look(self, view):
+        self.attempt(setattr, self.panel, "view", view)
+
+    @rule(curves=st.lists(st.sampled_from(["true class", "wrong class", "nearest class", "weights"]), max_size=3))
+    def draw_curves(self, curves):
+        self.attempt(setattr, self.panel, "curves", tuple(curves))
+
+    @invariant()
+    def shows_its_state(self):
+        p = self.panel
+        assert 0 <= p.alpha <= 1
+        assert p.source in WORLD.classes
+        assert p.source != p.target in WORLD.classes
+        assert p.shift.chart.markers == p.way.chart.markers == [p.alpha]
+        assert p.map.selected == [WORLD.classes.index(p.source), WORLD.classes.index(p.target)]
+        assert (p.report.source, p.report.target) == (p.source, p.target)
+        assert len(p.way.chart.charts[0]["series"]) == len(p.curves) > 0
+        assert [control(p, n).value for n in ("α", "source", "target", "map")] == [p.alpha, p.source, p.target, p.view]
+        _, classes = predicted(p.source, p.target, p.alpha)
+        assert p.distribution()["hits"].iloc[0] == (classes == WORLD.classes.index(p.source)).sum()
+        assert f"({p.alpha!r})" in p.code
+        assert f"{p.source!r}, {p.target!r}" in p.code
+
+
+TestActions = Actions.TestCase
+TestActions.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
