@@ -9,7 +9,7 @@ PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help setup figures figures-full test test-slow lint lab pretrain clean
+.PHONY: help setup setup-browser figures figures-full test test-slow lint lab app pretrain clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,7 +19,9 @@ help:
 	@echo "make test          tests, and the notebooks under nbval"
 	@echo "make test-slow     full-length statistical checks"
 	@echo "make lint          ruff, and notebooks without outputs"
-	@echo "make lab           JupyterLab in notebooks/"
+	@echo "make lab           JupyterLab at the live panels (notebooks/12_explore.ipynb)"
+	@echo "make app           the panels alone, served by Voila"
+	@echo "make setup-browser a Chromium for the tests that drive the panels"
 	@echo "make pretrain      train the built-in model again (about half an hour)"
 	@echo "make clean         remove $(VENV), caches and quick figures"
 
@@ -53,8 +55,23 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/nbstripout --verify --keep-id notebooks/*.ipynb
 
+# Debian's and Ubuntu's package where there is apt, else the build that Playwright offers.
+setup-browser: setup
+	@for name in chromium chromium-browser google-chrome; do command -v $$name && exit 0; done; \
+	sudo=$$([ "$$(id -u)" = 0 ] || command -v sudo); \
+	if command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || [ -n "$$sudo" ]; }; then \
+		echo "[browser] installing chromium with apt-get"; \
+		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+	else \
+		echo "[browser] no apt-get here: asking Playwright for its Chromium"; \
+		$(BIN)/playwright install chromium; \
+	fi
+
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir notebooks
+	$(BIN)/jupyter lab --notebook-dir notebooks notebooks/12_explore.ipynb
+
+app: setup
+	cd notebooks && ../$(BIN)/voila 12_explore.ipynb --strip_sources=True
 
 pretrain: setup
 	$(BIN)/classvec pretrain
