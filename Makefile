@@ -1,10 +1,12 @@
 # make figures    set up, run every notebook at its quick default, file figures and tables under figures/quick/
 # make test       set up, run the tests and the notebooks under nbval
-# PIP_ARGS        extra arguments for pip, PYTHON the interpreter that makes .venv, JOBS notebooks at a time
+# PIP_ARGS        extra arguments for pip, PYTHON the interpreter that makes .venv, JOBS notebooks at a time,
+# TEST_JOBS test processes at a time, each with one thread
 
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 1
+TEST_JOBS ?= 2
 PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -45,7 +47,7 @@ figures-full: setup
 	$(BIN)/classvec gallery
 
 test: setup
-	CLASSVEC_FIGURES=$$(mktemp -d) $(BIN)/python -m pytest --nbval-lax tests notebooks
+	CLASSVEC_FIGURES=$$(mktemp -d) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadscope --nbval-lax tests notebooks
 
 test-slow: setup
 	$(BIN)/python -m pytest -m slow tests

@@ -1,7 +1,6 @@
 """The edit panel: class-vector arithmetic with sliders, read live through the head, kept as edit cards."""
 
 from dataclasses import replace
-from html import escape
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from .terms import NO_GATE, STRONGEST, Algebra, EditTerm
 FACTORS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, STRONGEST)  # where the strength curve is read
 MOST_EDITS = 20
 MOST_IMAGES = 24
+MOST_LOGITS = 300_000_000  # 2.4 GB
 
 
 class EditPanel(Panel):
@@ -44,6 +44,11 @@ class EditPanel(Panel):
         vectors.require(classes=classifier.classes)
         if dataset is not None and (len(dataset) != len(features) or not np.array_equal(dataset.targets, features.y)):
             raise MismatchError(f"the images are not those of the features: {len(dataset)} images, {len(features)} features")
+        if len(features) * len(vectors) > MOST_LOGITS:
+            raise PanelError(
+                f"the edit panel holds a logit for each image and class, here {len(features):,} × {len(vectors):,}: "
+                f"give it fewer images, at most {MOST_LOGITS // len(vectors):,}"
+            )
         self.classifier, self.vectors, self.features = classifier, vectors, features
         self.held_out, self.split, self.held_out_split = held_out, split, held_out_split
         self.live = LiveEdits(classifier, features, split=split)
@@ -241,12 +246,3 @@ class EditPanel(Panel):
     def describe(self) -> str:
         """Classes and images."""
         return f"edit panel of {len(self.vectors):,} classes on {len(self.features):,} images ({self.split})"
-
-
-def kept_table(frame: pd.DataFrame) -> str:
-    """What was kept, as an HTML table; "" for nothing."""
-    if frame.empty:
-        return ""
-    head = "".join(f"<th scope='col'>{escape(str(c))}</th>" for c in frame.columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(str(v))}</td>' for v in row)}</tr>" for row in frame.to_numpy())
-    return f"<b>Kept</b><table class='cv-table'><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -7,6 +7,7 @@ import numpy as np
 import traitlets as t
 
 from .canvas import Bars, Charts, Gallery, chart, packed, series
+from .tables import table
 from .terms import ACTIONS, NO_GATE, STRONGEST
 
 _STYLE = {"description_width": "initial"}
@@ -36,7 +37,7 @@ class EditView:
         self.action = w.Dropdown(options=ACTIONS, layout=w.Layout(width="115px"))
         self.name = self._class_choice("class", classes)
         self.to = self._class_choice("→", classes)
-        self.strength = w.FloatSlider(min=0, max=STRONGEST, step=0.05, description="strength λ", style=_STYLE,
+        self.strength = w.FloatSlider(min=0, max=STRONGEST, step=0.05, description="strength |λ|", style=_STYLE,
                                       readout_format=".2f", layout=w.Layout(width="340px"))  # fmt: skip
         scores = self.panel.algebra.gate_scores
         self.gate = w.Dropdown(options=scores, description="gate", style=_STYLE, layout=w.Layout(width="160px"))
@@ -182,7 +183,7 @@ class EditView:
         ]
         marks = [{"x": 1.0, "label": "λ = 1"}]
         return chart(
-            lines, title=f"{self.panel.term.action} {name}", xlabel="strength λ", ylim=[-0.03, 1.03], percent=True, marks=marks
+            lines, title=f"{self.panel.term.action} {name}", xlabel="strength |λ|", ylim=[-0.03, 1.03], percent=True, marks=marks
         )
 
     def _show_table(self) -> None:
@@ -207,8 +208,8 @@ class EditView:
             note += f"; {self.panel.held_out_split} is measured when you keep an edit"
         titles = "".join(f"<th scope='col'>{h}</th>" for h in head)
         said = "".join(f"<div>{escape(n)}</div>" for n in [*notes, note])
-        table = f"<table class='cv-table'><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
-        self.table.value = f"{table}<div class='cv-notes'>{said}</div>"
+        shown = f"<table class='cv-table'><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+        self.table.value = f"{shown}<div class='cv-notes'>{said}</div>"
 
     def _show_bars(self) -> None:
         frame = self.panel.readout.per_class()
@@ -246,6 +247,5 @@ def _button(text: str, tooltip: str) -> w.Button:
 
 
 def _kept(frame) -> str:
-    from .edit import kept_table
-
-    return kept_table(frame)
+    """What was kept, as an HTML table; "" for nothing."""
+    return "" if frame.empty else table([str(c) for c in frame.columns], frame.to_numpy().tolist(), caption="Kept")

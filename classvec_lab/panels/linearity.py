@@ -111,11 +111,13 @@ class LinearityPanel(Panel):
 
     def _first_pair(self) -> tuple[str, str]:
         """The pair that passes a third class most often, where pairs are known; else the first that can be moved."""
-        movable = np.where(self.count[:, None] > 0, 0.0, -1.0) - np.eye(len(self.vectors))
+        source = int(np.flatnonzero(self.count)[0])
+        target = int(source == 0)
         if self.pairs is not None:
-            movable += np.nan_to_num(self.pairs.detour.to_numpy())
-        s, k = np.unravel_index(movable.argmax(), movable.shape)
-        return self.vectors.classes[s], self.vectors.classes[k]
+            detour = np.where(self.count[:, None] > 0, np.nan_to_num(self.pairs.detour.to_numpy()), 0.0)
+            if detour.any():
+                source, target = np.unravel_index(detour.argmax(), detour.shape)
+        return self.vectors.classes[source], self.vectors.classes[target]
 
     # what is shown
 

@@ -62,6 +62,8 @@ class OrthogonalityPanel(Panel, ClassMap):
         self.observe(self._show_selected, "selected")
         self.observe(self._search, "search")
         self.observe(lambda _: self._write_code(), "limit")
+        if self.blocks:  # means of blocks are small
+            self.limit = float(np.clip(np.ceil(20 * np.nanmax(np.abs(self.shown()))) / 20, 0.05, 1))
         self._refresh()
         if not self.blocks:
             self.selected = self.largest(*self.axes())
@@ -177,6 +179,7 @@ class OrthogonalityPanel(Panel, ClassMap):
     def _search(self, _=None) -> None:
         found = self.matches()
         self.found.options = found
+        self.found.value = found[0] if found else None
         self.found.layout.display = "flex" if found else "none"
         if self.search.strip() and not found:
             self.say(f"no class {self.search!r} among {len(self.vectors):,}", problem=True)
@@ -205,27 +208,61 @@ class OrthogonalityPanel(Panel, ClassMap):
         return f"orthogonality_{self.kind}_{version}"
 
     def _write_code(self) -> None:
-        order = list(self.map.row_names)
-        names = "" if order == list(self.vectors.classes) else f", order={order!r}"
-        lines = ["from classvec_lab import ClassVectors, diagnostics, orthogonality, plots", ""]
-        lines.append("vectors = ClassVectors.from_features(pre_features, ft_features)")
+        lines = ["vectors = ClassVectors.from_features(pre_features, ft_features)"]
         if self.blocks:
-            lines.append(
-                f"blocks = diagnostics.cosine_blocks(vectors, n_blocks={len(self.starts)}, centred={self.centring == 1})"
-            )
-            lines.append("plots.block_heatmap(blocks)")
+            needs, more = "ClassVectors, diagnostics, plots", self._code_of_blocks()
         elif self.family is None:
-            lines.append(f"frame = diagnostics.ClassCosines(vectors).frame({self.kind!r}, share={self.centring!r})")
-            lines.append(f"plots.heatmap(frame, limit={self.limit:g}{names})")
+            needs, more = "ClassVectors, diagnostics, plots", self._code_between()
         else:
-            lines.append("report = orthogonality(vectors, features=(pre_features, ft_features))")
-            mark = "" if self.expected is None else f", mark={self.expected!r}"
-            value = "" if self.highlight != "differs from theory" else f", value={self.expected!r}"
-            marked = "" if self.marked() is None else f", marked=report.significant({self.family!r}{value})"
-            lines.append(f"plots.heatmap(report.{self.family}, limit={self.limit:g}{mark}{marked}{names})")
+            needs, more = "ClassVectors, diagnostics, orthogonality, plots", self._code_of_report()
         if len(set(self.selected)) == 2 and self.pair.able:
-            lines.append(f"pair = diagnostics.class_pair(ft, ft_features, vectors, {self.selected[0]!r}, {self.selected[1]!r})")
-        self.code = "\n".join(lines)
+            more.append(f"pair = diagnostics.class_pair(ft, ft_features, vectors, {self.selected[0]!r}, {self.selected[1]!r})")
+        self.code = "\n".join([f"from classvec_lab import {needs}", "", *lines, *more])
+
+    def _named(self) -> str:
+        """The order of the classes shown as an argument, where it isn't the given one."""
+        order = list(self.map.row_names)
+        return "" if order == list(self.vectors.classes) else f", order={order!r}"
+
+    def _code_of_report(self) -> list[str]:
+        mark = "" if self.expected is None else f", mark={self.expected!r}"
+        value = "" if self.highlight != "differs from theory" else f", value={self.expected!r}"
+        marked = "" if self.marked() is None else f", marked=report.significant({self.family!r}{value})"
+        return [
+            "report = orthogonality(vectors, features=(pre_features, ft_features))",
+            f"frame = report.{self.family}",
+            f"plots.heatmap(frame, limit={self.limit:g}{mark}{marked}{self._named()})",
+        ]
+
+    def _code_between(self) -> list[str]:
+        return [
+            f"frame = diagnostics.ClassCosines(vectors).frame({self.kind!r}, share={self.centring!r})",
+            f"plots.heatmap(frame, limit={self.limit:g}{self._named()})",
+        ]
+
+    def _code_of_blocks(self) -> list[str]:
+        more = ", classifier=ft, features=ft_features" if self.order == "accuracy" else ""
+        lines = [
+            "import pandas as pd",
+            "from classvec_lab.panels.ordering import block_starts, class_order",
+            "",
+            "cosines, names = diagnostics.ClassCosines(vectors), list(vectors.classes)",
+            f"order, starts = class_order({self.order!r}, vectors, cosines{more}), block_starts(len(vectors))",
+        ]
+        share = f"share={self.centring!r}"
+        if self.window:
+            lines += [
+                "blocks = [[*order[a:b]] for a, b in zip(starts, [*starts[1:], len(order)])]",
+                f"rows, columns = blocks[{self.window[0]}], blocks[{self.window[1]}]",
+                f"values = cosines.entries({self.kind!r}, rows, columns, {share})",
+                "frame = pd.DataFrame(values, index=[names[i] for i in rows], columns=[names[i] for i in columns])",
+            ]
+        else:
+            lines += [
+                f"values, first = cosines.block_means({self.kind!r}, order, starts, {share}), [names[i] for i in order[starts]]",
+                "frame = pd.DataFrame(values, index=first, columns=first)",
+            ]
+        return [*lines, f"plots.heatmap(frame, limit={self.limit:g})"]
 
     def describe(self) -> str:
         """Classes and dimensions."""

@@ -26,7 +26,7 @@ class PairView:
 
     def say(self, headline: str) -> None:
         """The selected value, in words."""
-        self.headline.value = f"<div style='font-weight:600;line-height:1.35'>{escape(headline)}</div>"
+        self.headline.value = f"<div role='status' style='font-weight:600;line-height:1.35'>{escape(headline)}</div>"
 
     def show(self, names: tuple) -> None:
         """The pair `names`, or nothing for ()."""

@@ -267,6 +267,14 @@ def test_many_classes_are_typed_and_the_bars_show_those_that_changed():
     assert "c239" in p.view.bars.names
 
 
+def test_more_logits_than_memory_holds_are_refused(monkeypatch):
+    from classvec_lab.panels import edit
+
+    monkeypatch.setattr(edit, "MOST_LOGITS", 1000)
+    with pytest.raises(PanelError, match="here 300 × 5: give it fewer images, at most 200"):
+        panel()
+
+
 class Actions(RuleBasedStateMachine):
     """Whatever a user does, in any order: the panel shows what its terms say, and refuses what can't be without a trace."""
 

@@ -183,21 +183,34 @@ def test_without_features_only_the_map():
     assert p.pair.gallery.groups == []
 
 
+@pytest.mark.usefixtures("look")
 def test_the_code_reproduces_the_frame():
     p = panel(order="cluster")
-    names = {"pre_features": FEATURES[0], "ft_features": FEATURES[1], "ft": WORLD.classifier}
+    given = {"pre_features": FEATURES[0], "ft_features": FEATURES[1], "ft": WORLD.classifier}
     for change in ({}, {"kind": "kappa_cosine"}, {"centring": 0.25}, {"centring": 1.0, "kind": "cosine"}, {"hidden": ("c1",)}):
         for name, value in change.items():
             setattr(p, name, value)
-        drawn = {}
-        code = p.code.replace("plots.heatmap(", "drawn.update(frame=(")
-        code = "\n".join(line[:-1] + ",))" if "drawn.update" in line else line for line in code.splitlines())
-        code = "\n".join(line.split(", limit")[0] + ",))" if "drawn.update" in line else line for line in code.splitlines())
-        exec(code, names | {"drawn": drawn})
+        names = dict(given)
+        exec(p.code, names)
         shown = p.shown()
-        frame = drawn["frame"][0].loc[list(shown.index), list(shown.columns)]
-        assert np.allclose(frame, shown)
-        compile(p.code, "code", "exec")
+        assert np.allclose(names["frame"].loc[list(shown.index), list(shown.columns)], shown)
+        assert (names["pair"].first, names["pair"].second) == p.selected
+
+
+@pytest.mark.usefixtures("look")
+def test_the_code_of_blocks_reproduces_them(monkeypatch):
+    v = many(600)
+    monkeypatch.setattr(ClassVectors, "from_features", lambda *_: v)
+    p = OrthogonalityPanel(v)
+    for change in ({}, {"order": "name", "centring": 1.0}, {"window": (2, 5), "kind": "mean_cosine"}):
+        for name, value in change.items():
+            setattr(p, name, value)
+        names = {"pre_features": None, "ft_features": None}
+        exec(p.code, names)
+        shown = p.shown()
+        assert list(names["frame"].index) == list(shown.index)
+        assert list(names["frame"].columns) == list(shown.columns)
+        assert np.allclose(names["frame"], shown)
 
 
 @pytest.mark.usefixtures("look")

@@ -4,6 +4,8 @@ function render({ model, el }) {
   const host = document.createElement("div");
   host.className = "cv-host cv-matrix";
   host.tabIndex = 0;
+  host.setAttribute("role", "group");
+  host.setAttribute("aria-label", model.get("label"));
   ownKeys(host);
   el.append(host);
   const image = document.createElement("canvas");
@@ -34,7 +36,10 @@ function render({ model, el }) {
     marked = bytes(model.get("marked"));
     palette = bytes(model.get("palette"));
     fresh = "";
-    if (!known) widths = [widest(rows), widest(columns)];
+    if (!known) {
+      widths = [widest(rows), widest(columns)];
+      drawing.tell(0, 0, []); // what it told of is no longer there
+    }
     if (!view || view.of !== rows.length * 1e6 + columns.length) home();
   };
   const longest = () => Math.max(rows.length, columns.length, 1);
