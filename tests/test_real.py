@@ -11,9 +11,11 @@ from classvec_lab import (
     extract_features,
     finetune,
     forget_study,
+    inject,
     load_classifier,
     load_dataset,
     orthogonality,
+    panels,
     predict,
 )
 from classvec_lab.editing import methods
@@ -49,6 +51,24 @@ def check(pre, ft, dataset):
     return vectors
 
 
+def check_panels(pre, ft, dataset):
+    """Photographs or scans behind any head: a pair with its pictures, an edit that does what the injected classifier does."""
+    features = [extract_features(m, dataset, progress=False) for m in (pre, ft)]
+    vectors = class_vectors(pre, ft, dataset, progress=False)
+    cosines = panels.OrthogonalityPanel(vectors, features=features, classifier=ft, dataset=dataset)
+    assert len(set(cosines.selected)) == 2
+    keys = [item["key"] for group in cosines.pair.gallery.groups for item in group["items"]]
+    assert len(keys) == 16
+    sent = []
+    cosines.pair.gallery.send = lambda message, buffers: sent.extend(buffers)
+    cosines.pair.gallery._asked(None, {"type": "images", "keys": keys}, None)
+    assert len(sent) == 16
+    term = panels.EditTerm("forget", dataset.classes[3], 2.0, gate="predicted")
+    edits = panels.EditPanel(ft, vectors, features[1], dataset=dataset, edits=[term])
+    injected = predict(inject(ft, edits.algebra.edit(edits.term)), features[1])
+    assert (edits.readout.after == injected).mean() > 0.99
+
+
 def test_mnist_from_a_folder_with_the_built_in_model(shared):
     train, val, test = (
         load_dataset(shared / "data" / "mnist", split=s, limit=n) for s, n in (("train", 600), ("val", 100), ("test", 200))
@@ -58,6 +78,7 @@ def test_mnist_from_a_folder_with_the_built_in_model(shared):
     ft, history = finetune(pre, train, val=val, epochs=8, progress=False)
     assert history["val_accuracy"].max() > history["val_accuracy"][0] + 0.2
     check(pre, ft, test)
+    check_panels(pre, ft, test)
 
 
 def test_mobilenet_on_cifar(shared):
@@ -69,6 +90,7 @@ def test_mobilenet_on_cifar(shared):
     ft, history = finetune(pre, train, epochs=1, batch_size=16, progress=False)
     assert history["step"].iloc[-1] == 19
     check(pre, ft, test)
+    check_panels(pre, ft, test)
     right = [(predict(ft, extract_features(m, train, progress=False)) == train.targets).mean() for m in (pre, ft)]
     assert right[1] > right[0]
     tau = TaskVector.between(pre, ft)

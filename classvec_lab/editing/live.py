@@ -53,7 +53,8 @@ class LiveReadout:
         """ACC_f of each edited class and, last, ACC_r of all others ("all others").
 
         Columns class, n, before, after with its 95 % Wilson interval (low, high), change in share with its paired interval
-        (change_low, change_high), random: the same under random directions (mean of the draws).
+        (change_low, change_high), random: the same under random directions (mean of the draws), and where an edited class goes:
+        called, the class that most of its samples are taken for now, and called_share.
         """
         groups = [(name, self.y == self.classes.index(name)) for name in dict.fromkeys(self.targets)]
         groups.append(("all others", ~np.any([own for _, own in groups], axis=0) if groups else np.ones(len(self.y), bool)))
@@ -61,14 +62,18 @@ class LiveReadout:
         for name, own in groups:
             before, after = (p[own] == self.y[own] for p in (self.before, self.after))
             now, moved = share(after), paired_change(before, after)
-            random = (
-                np.mean([(p[own] == self.y[own]).mean() for p in self.control]) if own.any() and len(self.control) else np.nan
-            )
-            rows.append(
-                {"class": name, "n": now.n, "before": share(before).value, "after": now.value, "low": now.low, "high": now.high,
-                 "change": moved.value, "change_low": moved.low, "change_high": moved.high, "random": random}
-            )  # fmt: skip
+            row = {"class": name, "n": now.n, "before": share(before).value, "after": now.value, "low": now.low, "high": now.high}
+            row |= {"change": moved.value, "change_low": moved.low, "change_high": moved.high, "random": np.nan}
+            if own.any() and len(self.control):
+                row["random"] = np.mean([(p[own] == self.y[own]).mean() for p in self.control])
+            rows.append(row | (self._called(own) if name != "all others" else {"called": "", "called_share": np.nan}))
         return pd.DataFrame(rows).assign(split=self.split)
+
+    def _called(self, own: np.ndarray) -> dict:
+        count = np.bincount(self.after[own], minlength=len(self.classes))
+        if not own.any():
+            return {"called": "", "called_share": np.nan}
+        return {"called": self.classes[count.argmax()], "called_share": count.max() / own.sum()}
 
     def says(self) -> tuple[str, ...]:
         """What happens to each edited class and to all others, beside random directions of the same norms."""

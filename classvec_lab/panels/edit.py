@@ -144,7 +144,9 @@ class EditPanel(Panel):
         which = self.active if which is None else which
         if not 0 <= which < len(self.edits):
             raise PanelError(f"there is no edit number {which + 1} to remove: the panel holds {len(self.edits)}")
+        active = self.active - (which < self.active)  # the active term stays so, or the one after it becomes it
         self.edits = (*self.edits[:which], *self.edits[which + 1 :])
+        self.active = max(min(active, len(self.edits) - 1), 0)
 
     def working(self) -> list[EditTerm]:
         """The terms that are on and have a strength."""

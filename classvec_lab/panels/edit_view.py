@@ -188,7 +188,7 @@ class EditView:
 
     def _show_table(self) -> None:
         readout = self.panel.readout
-        head = ("class", "n", "before", "after [95 %]", "change [95 %]", "random direction")
+        head = ("class", "n", "before", "after [95 %]", "change [95 %]", "random direction", "mostly called now")
         rows = ""
         for row in readout.table().itertuples():
             label = f"{row[1]} (ACC_r)" if row[1] == "all others" else f"{row[1]} (ACC_f)"
@@ -196,6 +196,7 @@ class EditView:
                 f"{row.n}", f"{row.before:.1%}", f"<b>{row.after:.1%}</b> [{row.low:.1%}, {row.high:.1%}]",
                 f"{100 * row.change:+.1f} [{100 * row.change_low:+.1f}, {100 * row.change_high:+.1f}]",
                 "" if np.isnan(row.random) else f"{row.random:.1%}",
+                f"{escape(row.called)} ({row.called_share:.0%})" if row.called else "",
             )  # fmt: skip
             rows += f"<tr><th scope='row'>{escape(label)}</th>{''.join(f'<td>{c}</td>' for c in cells)}</tr>"
         notes = [

@@ -81,6 +81,9 @@ def test_the_table_counts_what_the_strength_curve_counts():
         assert table.loc[row, "before"] == pytest.approx(curve.loc[0.0, f"acc_{name}"])
         assert table.loc[row, "low"] == pytest.approx(curve.loc[-1.5, f"acc_{name}_low"])
     assert table.loc["c2", "after"] < 0.1 < 0.8 < table.loc["c2", "random"]
+    went = np.bincount(read.after[read.y == 2], minlength=4)
+    assert (table.loc["c2", "called"], table.loc["c2", "called_share"]) == (VECTORS.classes[went.argmax()], went.max() / 75)
+    assert table.loc["all others", "called"] == ""
     assert "Class 'c2'" in read.says()[0]
     assert ": less;" in read.says()[0]
 

@@ -174,6 +174,10 @@ def test_a_removed_class_takes_its_edit_along():
     p.remove(0)
     assert p.active == 0
     assert p.term.class_name == "c1"
+    p = panel(edits=[EditTerm("forget", f"c{k}") for k in range(4)])
+    p.active = 2
+    p.remove(1)
+    assert p.term.class_name == "c2"  # still the one that was active
 
 
 def test_keep_writes_cards_that_load_and_do_the_same(tmp_path):
