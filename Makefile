@@ -63,17 +63,17 @@ setup-browser: setup
 	sudo=$$([ "$$(id -u)" = 0 ] || command -v sudo); \
 	if command -v apt-get >/dev/null && { [ "$$(id -u)" = 0 ] || [ -n "$$sudo" ]; }; then \
 		echo "[browser] installing chromium with apt-get"; \
-		$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
+		$$sudo apt-get update -qq && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; \
 	else \
 		echo "[browser] no apt-get here: asking Playwright for its Chromium"; \
 		$(BIN)/playwright install chromium; \
 	fi
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir notebooks notebooks/12_explore.ipynb
+	$(BIN)/jupyter lab --notebook-dir notebooks --LabApp.default_url=/lab/tree/12_explore.ipynb
 
 app: setup
-	cd notebooks && ../$(BIN)/voila 12_explore.ipynb --strip_sources=True
+	$(BIN)/voila notebooks/12_explore.ipynb --strip_sources=True
 
 pretrain: setup
 	$(BIN)/classvec pretrain

@@ -9,6 +9,8 @@ import anywidget
 import numpy as np
 import traitlets as t
 
+from ..errors import ClassvecError
+
 STATIC = Path(__file__).with_name("static")
 
 
@@ -158,7 +160,14 @@ class Gallery(Canvas):
         if content.get("type") != "images" or self._dataset is None:
             return
         keys = [int(k) for k in content["keys"] if 0 <= int(k) < len(self._dataset)]
-        self.send({"type": "images", "keys": keys}, [thumbnail(self._dataset[k][0]) for k in keys])
+        self.send({"type": "images", "keys": keys}, [self._picture(k) for k in keys])
+
+    def _picture(self, position: int) -> bytes:
+        """The thumbnail of an image; empty for one that can't be read any more."""
+        try:
+            return thumbnail(self._dataset[position][0])
+        except (ClassvecError, OSError):
+            return b""
 
 
 class Frame(Canvas):

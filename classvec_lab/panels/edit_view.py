@@ -22,10 +22,10 @@ class EditView:
         self._controls()
         self.charts = Charts(label="gate and strength curves; click to set γ or the strength", columns=2, height=250, picks=True)
         self.charts.observe(self._picked, "picked")
-        self.table = w.HTML()
+        self.table = w.HTML(layout=w.Layout(overflow="auto"))
         self.bars = Bars(label="accuracy of each class before and after")
         self.gallery = Gallery(dataset, label="images whose prediction changed")
-        self.kept = w.HTML()
+        self.kept = w.HTML(layout=w.Layout(overflow="auto"))
         self._made, self._curves_of = {}, ()  # charts, and what they are of
         self._lay_out()
 

@@ -268,7 +268,7 @@ class LinearityPanel(Panel):
             left.append(self.map)
         for canvas in (self.way.chart, self.shift.chart):
             canvas.observe(self._picked, "picked")
-        side = [w.VBox(left, layout=w.Layout(flex="1 1 420px", min_width="320px"))] if left else []
+        side = [w.VBox(left, layout=w.Layout(flex="1 1 490px", min_width="320px"))] if left else []
         body = w.HBox([*side, self.shift.view], layout=w.Layout(flex_flow="row wrap", align_items="flex-start"))
         self.lay_out(w.HBox(self._controls(), layout=w.Layout(flex_flow="row wrap", align_items="center")), body)
 

@@ -20,7 +20,7 @@ class PairView:
         self.headline = w.HTML()
         self.gallery = Gallery(dataset if self.features is not None else None, label="nearest images of both classes")
         self.charts = Charts(label="mean logits along the class vector", columns=2, height=205)
-        self.table = w.HTML()
+        self.table = w.HTML(layout=w.Layout(overflow="auto"))
         parts = [self.headline, *([self.gallery, self.charts, self.table] if self.able else [])]
         self.view = w.VBox(parts, layout=w.Layout(flex="1 1 400px", min_width="300px"))
 
@@ -69,7 +69,7 @@ class PairView:
                 )
                 for k, rows in part.groupby("logit", sort=False)
             ]
-            title = f"images of {own} along κ[{pair.first}], n = {part['n'].iloc[0]}"
+            title = f"images of {own}, n = {part['n'].iloc[0]}"
             made.append(chart(lines, title=title, xlabel=f"λ of z + λ κ[{pair.first}]", marks=[{"x": 0, "label": ""}]))
         return made
 
@@ -84,4 +84,4 @@ def confusion_table(pair: ClassPair) -> str:
             for row in rows.itertuples()
         )
         body += f"<tr><th scope='row'>{escape(true)} (n = {rows['n'].iloc[0]})</th>{cells}</tr>"
-    return f"<table class='cv-table'><thead><tr><th>true class, taken for</th>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<table class='cv-table'><thead><tr><th>true</th>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -307,6 +307,9 @@ def test_text_can_be_read_in_both_themes(page, dark):
         assert box.bounding_box()["width"] <= 1280
         box.screenshot(path=SCREENSHOTS / f"{name.split()[0].lower()}_{'dark' if dark else 'light'}.png")
         assert box.evaluate(TOO_WIDE) == [], f"cut off at the right in {name}"
+    page.set_viewport_size({"width": 1030, "height": 1700})  # as wide as 1280 px leave beside JupyterLab's file browser
+    for name in PANELS:
+        assert panel(page, name).evaluate(TOO_WIDE) == [], f"cut off at the right in {name}, beside the file browser"
     page.set_viewport_size({"width": 1280, "height": 900})
 
 

@@ -258,6 +258,19 @@ def test_thumbnails_are_sent_when_asked_for_and_only_those_there_are():
     assert all(b.startswith(b"\x89PNG") for b in buffers)
 
 
+def test_an_image_that_cannot_be_read_any_more_is_an_empty_answer():
+    images = WORLD.images("val")
+
+    def gone(i):
+        raise OSError("no such file")
+
+    images._load = gone
+    p, sent = panel(dataset=images), []
+    p.view.gallery.send = lambda message, buffers: sent.append((message["keys"], buffers))
+    p.view.gallery._asked(None, {"type": "images", "keys": [3]}, None)
+    assert sent == [([3], [b""])]
+
+
 def test_many_classes_are_typed_and_the_bars_show_those_that_changed():
     world = World(n_classes=240, dim=24, n=960, spread=0.4)
     p = panel(world=world)

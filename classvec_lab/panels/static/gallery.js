@@ -1,5 +1,7 @@
 // Thumbnails with captions. Pictures that the browser has not seen yet are asked for, one request at a time.
 
+const MOST = 2000; // pictures that are held
+
 function render({ model, el }) {
   const host = document.createElement("div");
   host.className = "cv-gallery";
@@ -21,7 +23,7 @@ function render({ model, el }) {
           picture.alt = item.caption;
           picture.title = item.title || item.caption;
           picture.width = picture.height = 48;
-          if (known.has(item.key)) picture.src = known.get(item.key);
+          if (known.get(item.key)) picture.src = known.get(item.key);
           if (model.get("has_images")) cell.append(picture);
           cell.append(Object.assign(document.createElement("figcaption"), { textContent: item.caption, title: picture.title }));
           if (item.tone) cell.className = `cv-${item.tone}`;
@@ -39,13 +41,19 @@ function render({ model, el }) {
     const missing = [...new Set(model.get("groups").flatMap((g) => g.items.map((i) => i.key)))].filter((key) => !known.has(key));
     if (!missing.length) return;
     asked = true;
+    missing.forEach((key) => known.set(key, "")); // what can't be had is not asked for again
     model.send({ type: "images", keys: missing });
   };
   const answer = (message, buffers) => {
     if (message.type !== "images") return;
     message.keys.forEach((key, i) => {
-      known.set(key, URL.createObjectURL(new Blob([buffers[i]], { type: "image/png" })));
+      if (buffers[i].byteLength) known.set(key, URL.createObjectURL(new Blob([buffers[i]], { type: "image/png" })));
     });
+    for (const [key, address] of known) {
+      if (known.size <= MOST) break; // the oldest go first
+      URL.revokeObjectURL(address);
+      known.delete(key);
+    }
     asked = false;
     show();
   };

@@ -56,6 +56,11 @@ function render({ model, el }) {
   const entry = (v, limit, centred, last) =>
     v !== v ? -1 : Math.min(Math.max(Math.round((centred ? (v / limit + 1) / 2 : v / limit) * last), 0), last);
   const settings = () => [model.get("limit") || 1, model.get("centred"), palette.length / 3 - 1];
+  // Relative luminance (WCAG): above .179 black can be read on a colour, below it white, at 4.5 to 1 or more.
+  const luminance = (rgb) => {
+    const [r, g, b] = [...rgb].map((c) => (c /= 255) <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
   const grey = (ink) => ink.void.match(/\w\w/g).map((h) => parseInt(h, 16));
 
   const paintImage = (ink) => {
@@ -102,8 +107,7 @@ function render({ model, el }) {
     };
     const over = (v) => {
       const k = entry(v, limit, centred, last);
-      const [r, g, b] = k < 0 ? grey(ink) : palette.subarray(3 * k, 3 * k + 3);
-      return 0.299 * r + 0.587 * g + 0.114 * b < 130 ? "#ffffff" : "#1f2328";
+      return luminance(k < 0 ? grey(ink) : palette.subarray(3 * k, 3 * k + 3)) > 0.179 ? "#000000" : "#ffffff";
     };
     if (cell >= 34) {
       ctx.textAlign = "center";
