@@ -144,7 +144,8 @@ class ClassMap(t.HasTraits):
         """The theoretical off-diagonal value of what is shown, None where theory gives none."""
         if self.centring == 1:
             return -1 / (len(self.vectors) - 1)
-        return self._expected_raw if self.kind == "cosine" and self.centring == 0 else None
+        known = self.kind == "cosine" and self.centring == 0 and np.isfinite(self._expected_raw)
+        return self._expected_raw if known else None
 
     @cached_property
     def _expected_raw(self) -> float:

@@ -1,0 +1,114 @@
+"""What goes to the browser: JSON without NaN, raw bytes, thumbnails, and a readable line where no widget can be shown."""
+
+import json
+
+import ipywidgets as w
+import numpy as np
+import pytest
+from PIL import Image
+from small_world import World
+from worlds_of_panels import collapse_history
+
+from classvec_lab import ClassVectors, Features, diagnostics
+from classvec_lab.panels import CollapsePanel, EditPanel, LinearityPanel, OrthogonalityPanel, Panel
+from classvec_lab.panels.base import new_paths
+from classvec_lab.panels.canvas import Matrix, chart, colour_table, packed, plain, series, thumbnail
+
+WORLD = World()
+
+
+def widgets(box):
+    """A widget and all widgets inside it."""
+    yield box
+    for child in getattr(box, "children", ()):
+        yield from widgets(child)
+
+
+def panels():
+    """One of each, on data with gaps: a class without samples, a class that didn't move."""
+    ft, pre = WORLD.ft["test"], WORLD.pre["test"]
+    z_ft = WORLD.vectors.z_ft.copy()
+    z_ft[4] = WORLD.vectors.z_pre[4]
+    still = ClassVectors(WORLD.vectors.z_pre, z_ft, WORLD.vectors.count, WORLD.classes)
+    few = Features(ft.z[ft.y != 2], ft.y[ft.y != 2], WORLD.classes)
+    with pytest.warns(UserWarning, match="kappa is zero for 1 of 5 classes"):
+        yield OrthogonalityPanel(still, features=None, classifier=WORLD.classifier)
+    yield EditPanel(WORLD.classifier, WORLD.vectors, few, held_out=ft)
+    paths = diagnostics.latent_paths(pre, WORLD.vectors, WORLD.classifier)
+    pairs = diagnostics.class_interpolations(WORLD.classifier, few, WORLD.vectors, max_pairs=5)
+    yield LinearityPanel(WORLD.classifier, few, WORLD.vectors, paths=paths, pairs=pairs)
+    yield CollapsePanel(collapse_history())
+
+
+def test_every_message_is_json_without_nan():
+    seen = 0
+    z = WORLD.vectors.z_ft
+    with pytest.warns(UserWarning, match="kappa is zero for 5 of 5 classes"):
+        unmoved = OrthogonalityPanel(ClassVectors(z, z, WORLD.vectors.count, WORLD.classes))
+    assert unmoved.selected == ()
+    for panel in (*panels(), unmoved):
+        assert isinstance(panel, Panel)
+        for widget in widgets(panel):
+            state = {k: v for k, v in widget.get_state().items() if not isinstance(v, bytes)}
+            json.dumps(state, allow_nan=False, default=lambda v: v if v is None else str(v))
+            seen += 1
+    assert seen > 60
+
+
+def test_plain_is_json():
+    value = {"a": np.float64("nan"), "b": [np.int64(3), float("inf")], "c": np.array([[1.0, np.nan]]), "d": ("x", None, True)}
+    assert plain(value) == {"a": None, "b": [3, None], "c": [[1.0, None]], "d": ["x", None, True]}
+    made = chart([series("s", np.arange(2.0), [np.nan, 1.0], "accent", low=[0, 0], high=[1, 1])], xlim=[0, 1])
+    assert made["series"][0]["y"] == [None, 1.0]
+    json.dumps(made, allow_nan=False)
+
+
+def test_packed_is_little_endian_rows_first():
+    values = np.arange(6.0).reshape(2, 3)
+    assert np.frombuffer(packed(values.T), "<f4").tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_colours_are_those_of_the_static_figures():
+    import matplotlib as mpl
+
+    table = np.frombuffer(colour_table("RdBu_r"), np.uint8).reshape(256, 3)
+    for k in (0, 100, 255):
+        assert table[k].tolist() == [round(255 * c) for c in mpl.colormaps["RdBu_r"](k / 255)[:3]]
+
+
+def test_keys_that_open_and_close():
+    heard, matrix = [], Matrix()
+    matrix.opened, matrix.backed = lambda r, c: heard.append((r, c)), lambda: heard.append("back")
+    for content in ({"type": "open", "cell": [2, 3]}, {"type": "back"}, {"type": "other"}):
+        matrix._heard(matrix, content, [])
+    assert heard == [(2, 3), "back"]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (300, 200), (1, 500)])
+def test_thumbnails_are_small_and_keep_small_images_as_they_are(size):
+    import io
+
+    picture = Image.open(io.BytesIO(thumbnail(Image.new("L", size, 7))))
+    assert max(picture.size) <= 96
+    assert picture.mode == "RGB"
+    if max(size) <= 96:
+        assert picture.size == size
+        assert picture.getpixel((0, 0)) == (7, 7, 7)
+
+
+def test_without_a_front_end_a_line_tells_what_stands_here():
+    panel = CollapsePanel(collapse_history())
+    bundle = panel._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in bundle
+    assert bundle["text/plain"] == repr(panel)
+    assert repr(panel).startswith("<neural-collapse panel of")
+    assert "live in JupyterLab once its cell is run" in repr(panel)
+    assert isinstance(panel, w.VBox)
+
+
+def test_new_names_are_new_and_safe(tmp_path):
+    first = new_paths(tmp_path, "a/b c?", (".png", ".pdf"))
+    assert [p.name for p in first] == ["a_b_c.png", "a_b_c.pdf"]
+    first[1].touch()
+    assert [p.name for p in new_paths(tmp_path, "a/b c?", (".png", ".pdf"))] == ["a_b_c-2.png", "a_b_c-2.pdf"]
+    assert new_paths(tmp_path, "../..", (".png",))[0].parent == tmp_path
