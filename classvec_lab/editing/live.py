@@ -54,7 +54,7 @@ class LiveReadout:
 
         Columns class, n, before, after with its 95 % Wilson interval (low, high), change in share with its paired interval
         (change_low, change_high), random: the same under random directions (mean of the draws), and where an edited class goes:
-        called, the class that most of its samples are taken for now, and called_share.
+        called, the class that most of its samples are now taken for, and called_share.
         """
         groups = [(name, self.y == self.classes.index(name)) for name in dict.fromkeys(self.targets)]
         groups.append(("all others", ~np.any([own for _, own in groups], axis=0) if groups else np.ones(len(self.y), bool)))
