@@ -13,6 +13,8 @@ from ..outputs import FIGURES, save_figure
 from ..paths import figures_dir
 from .canvas import Frame
 
+MOST_LISTED = 200  # names in a dropdown
+
 
 def kept_dir() -> Path:
     """Where panels leave figures and edit cards unless told otherwise: `kept` in the figures folder."""
@@ -149,3 +151,11 @@ def require_choice(name: str, value, choices) -> None:
         shown = [str(c) for c in choices][:20]
         more = f" … ({len(choices)})" if len(choices) > 20 else ""
         raise PanelError(f"{name} can't be {value!r}; there are {', '.join(shown)}{more}")
+
+
+def class_choice(names: Sequence, description: str, *, width: str = "170px") -> w.Widget:
+    """A control whose value is a class: a dropdown up to 200 names (or (label, name) pairs), a text field for more."""
+    style = {"description_width": "initial"}
+    if len(names) <= MOST_LISTED:
+        return w.Dropdown(options=list(names), description=description, style=style, layout=w.Layout(width=width))
+    return w.Text(description=description, style=style, continuous_update=False, layout=w.Layout(width=width))

@@ -11,7 +11,7 @@ import traitlets as t
 from ..diagnostics.collapse import ideal
 from ..errors import MismatchError, PanelError
 from ..plots.collapse import PANELS
-from .base import Panel, require_choice
+from .base import Panel, class_choice, require_choice
 from .canvas import Charts, Scatter
 from .collapse_view import class_bytes, film, key, metric_chart
 from .tables import interval, table
@@ -253,7 +253,7 @@ plots.collapse_map(histories[{self.run!r}], epochs=({self.epoch},){focus}, figur
             runs = w.Dropdown(options=list(self.histories), description="run", layout=w.Layout(width="200px"), style=style)
             made.append(self.bind(runs, "run"))
         every = [("every class", ""), *((name, name) for name in self.classes)]
-        focus = w.Dropdown(options=every, description="focus", layout=w.Layout(width="190px"), style=style)
+        focus = class_choice(every, "focus", width="190px")
         return [*made, self.bind(focus, "focus")]
 
     def _lay_out(self) -> None:

@@ -6,6 +6,7 @@ import ipywidgets as w
 import numpy as np
 import traitlets as t
 
+from .base import class_choice
 from .canvas import Bars, Charts, Gallery, chart, packed, series
 from .tables import table
 from .terms import ACTIONS, NO_GATE, STRONGEST
@@ -35,8 +36,8 @@ class EditView:
         self.list.observe(lambda c: self._change(lambda: setattr(self.panel, "active", c["new"] or 0)), "value")
         self.on = w.Checkbox(description="on", indent=False, layout=w.Layout(width="48px"))
         self.action = w.Dropdown(options=ACTIONS, layout=w.Layout(width="115px"))
-        self.name = self._class_choice("class", classes)
-        self.to = self._class_choice("→", classes)
+        self.name = class_choice(classes, "class")
+        self.to = class_choice(classes, "→")
         self.strength = w.FloatSlider(min=0, max=STRONGEST, step=0.05, description="strength |λ|", style=_STYLE,
                                       readout_format=".2f", layout=w.Layout(width="340px"))  # fmt: skip
         scores = self.panel.algebra.gate_scores
@@ -60,12 +61,6 @@ class EditView:
         self.keep = w.Button(description="Keep", icon="save", button_style="primary", layout=w.Layout(width="auto"),
                              tooltip="write an edit card, and measure it on the held-out split")  # fmt: skip
         self.keep.on_click(lambda _: self.panel.guarded(self.panel.keep))
-
-    @staticmethod
-    def _class_choice(description: str, classes: list[str]):
-        if len(classes) <= 200:
-            return w.Dropdown(options=classes, description=description, style=_STYLE, layout=w.Layout(width="170px"))
-        return w.Text(description=description, style=_STYLE, continuous_update=False, layout=w.Layout(width="200px"))
 
     def _lay_out(self) -> None:
         row = w.Layout(flex_flow="row wrap", align_items="center")

@@ -9,7 +9,7 @@ from ..diagnostics import ClassInterpolation
 from ..diagnostics.latent import check_labelled
 from ..errors import MismatchError, PanelError
 from ..style import SEQUENTIAL
-from .base import Panel, require_choice
+from .base import Panel, class_choice, require_choice
 from .canvas import Matrix, colour_table, packed
 from .path_view import PathView
 from .shift_view import ShiftView
@@ -159,7 +159,7 @@ class LinearityPanel(Panel):
     # the map of pairs
 
     def _make_map(self) -> Matrix:
-        names = list(self.vectors.classes)
+        names = [] if self.pairs is None else list(self.vectors.classes)  # an empty map isn't shown
         made = Matrix(
             label="map of all pairs; arrow keys move the selected pair, + and - zoom, Shift with arrows pans, 0 shows all",
             palette=colour_table(SEQUENTIAL), centred=False, row_label="source", column_label="target",
@@ -240,13 +240,12 @@ class LinearityPanel(Panel):
         self.code = "\n".join(lines)
 
     def _controls(self) -> list[w.Widget]:
-        style, thin = {"description_width": "initial"}, w.Layout(width="170px")
+        style = {"description_width": "initial"}
         movable = [name for name, n in zip(self.vectors.classes, self.count, strict=True) if n]
         alpha = w.FloatSlider(
             max=1, step=0.01, description="α", readout_format=".2f", layout=w.Layout(width="330px"), style=style
         )
-        source = w.Dropdown(options=movable, description="source", layout=thin, style=style)
-        target = w.Dropdown(options=self.vectors.classes, description="target", layout=thin, style=style)
+        source, target = class_choice(movable, "source"), class_choice(self.vectors.classes, "target")
         swap = w.Button(description="Swap", icon="exchange", tooltip="exchange source and target", layout=w.Layout(width="auto"))
         swap.on_click(lambda _: self.guarded(self.swap))
         made = [self.bind(alpha, "alpha"), self.bind(source, "source"), self.bind(target, "target"), swap]

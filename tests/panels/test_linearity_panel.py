@@ -6,10 +6,13 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from small_world import World
+from small_world import PREPROCESS, World
+from torch import nn
 
 from classvec_lab import (
+    Classifier,
     ClassvecError,
+    ClassVectors,
     Features,
     LatentPaths,
     MismatchError,
@@ -287,6 +290,25 @@ def test_very_many_third_classes_are_summed_up():
     assert f"{len(rows) - 2 - MOST_ROWS} more classes" in p.shift.table.value
     assert " more" in p.shift.words.value
     assert len(p.shift.gallery.groups[0]["items"]) == MOST_THUMBS
+
+
+def test_thousands_of_classes_are_typed():
+    rng = np.random.default_rng(0)
+    classes = tuple(f"synset {i}" for i in range(3000))
+    z = rng.normal(size=(2, 3000, 8))
+    vectors = ClassVectors(*z, np.full(3000, 2), classes)
+    y = np.array([0, 1, 2999, 2999])
+    head = nn.Linear(8, 3000)
+    classifier = Classifier(nn.Identity(), head, classes=classes, preprocess=PREPROCESS)
+    panel = LinearityPanel(classifier, Features(rng.normal(size=(4, 8)), y, classes), vectors)
+    assert (panel.source, panel.target) == ("synset 0", "synset 1")
+    assert panel.map.row_names == []
+    target = next(c for c in panel.children[1].children if getattr(c, "description", "") == "target")
+    target.value = "synset 2999"
+    assert panel.target == "synset 2999"
+    target.value = "synset"
+    assert panel.frame.problem
+    assert target.value == panel.target == "synset 2999"
 
 
 class Actions(RuleBasedStateMachine):
