@@ -1,6 +1,6 @@
 """The algebra of the edit panel: terms that forget, strengthen or switch a class, and the edits and code they stand for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -103,10 +103,7 @@ class Algebra:
             edit = term.strength * (self.vectors[term.to] - kappa)
         else:
             edit = (-term.strength if term.action == "forget" else term.strength) * kappa
-        gate = self.gate(term)
-        return Edit(
-            edit.directions, edit.coefficients, term.class_name, edit.classes, gate, edit.ft, edit.pre, edit.data, edit.facts
-        )
+        return replace(edit, gate=self.gate(term), target=term.class_name)
 
     def code(self, terms) -> str:
         """Python that makes the same edits and a classifier that carries them."""
@@ -119,8 +116,8 @@ class Algebra:
                 edit = f"{-term.strength if term.action == 'forget' else term.strength!r} * {k}"
             lines.append(f"    ({edit}){self._gate_code(term)},")
         lines += ["]", "edited = inject(ft, edits)"]
-        if any(term.action == "switch" and term.gate == NO_GATE for term in terms):
-            lines.insert(1, "# without a gate every image is moved")
+        if any(term.gate == NO_GATE for term in terms):
+            lines.insert(1, "# an edit without a gate moves every image")
         return "\n".join(lines)
 
     def _gate_code(self, term: EditTerm) -> str:

@@ -12,6 +12,8 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 FLAGS = [
     f"--{flag}"
     for flag in (
@@ -125,8 +127,14 @@ def new_page(browser, size=(1280, 900)):
 
 @contextmanager
 def time_limit(seconds: float):
-    """End this whole process group's Chromium when the time is up, so that nothing can hang."""
-    timer = threading.Timer(seconds, lambda: subprocess.run(["pkill", "-KILL", "-P", str(os.getpid())], check=False))
+    """Kill all that this process has started, browser and servers included, when the time is up, so that nothing can hang."""
+
+    def end():
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    timer = threading.Timer(seconds, end)
     timer.daemon = True
     timer.start()
     try:

@@ -238,12 +238,13 @@ def test_alpha_and_the_epoch_move_their_markers(page):
     for name, description, key in (("Linearity", "α", "ArrowRight"), ("Neural collapse", "epoch", "ArrowLeft")):
         box = panel(page, name)
         charts = [box.locator(".cv-host canvas").nth(k) for k in range(box.locator(".cv-host canvas").count())]
-        before = [settled(page, c) for c in charts]
+        before, said = [settled(page, c) for c in charts], box.locator(".cv-table").last.inner_text()
         slider(box, description).focus()
         for _ in range(3):
             page.keyboard.press(key)
         page.wait_for_timeout(600)
         assert sum(settled(page, c) != b for c, b in zip(charts, before, strict=True)) >= 2
+        assert box.locator(".cv-table").last.inner_text() != said
 
 
 def test_five_hundred_rapid_moves_leave_no_backlog(page):

@@ -1,6 +1,7 @@
 """What goes to the browser: JSON without NaN, raw bytes, thumbnails, and a readable line where no widget can be shown."""
 
 import json
+import re
 
 import ipywidgets as w
 import numpy as np
@@ -12,7 +13,7 @@ from worlds_of_panels import collapse_history
 from classvec_lab import ClassVectors, Features, diagnostics
 from classvec_lab.panels import CollapsePanel, EditPanel, LinearityPanel, OrthogonalityPanel, Panel
 from classvec_lab.panels.base import new_paths
-from classvec_lab.panels.canvas import Matrix, chart, colour_table, packed, plain, series, thumbnail
+from classvec_lab.panels.canvas import STATIC, Matrix, chart, colour_table, packed, plain, series, thumbnail
 
 WORLD = World()
 
@@ -74,6 +75,42 @@ def test_colours_are_those_of_the_static_figures():
     table = np.frombuffer(colour_table("RdBu_r"), np.uint8).reshape(256, 3)
     for k in (0, 100, 255):
         assert table[k].tolist() == [round(255 * c) for c in mpl.colormaps["RdBu_r"](k / 255)[:3]]
+
+
+def luminance(rgb):
+    """Relative luminance (WCAG) of a colour in 0..255."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in np.asarray(rgb) / 255]
+    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
+
+
+def contrast(a, b):
+    """Contrast of two colours, 1 to 21."""
+    low, high = sorted((luminance(a), luminance(b)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def inks():
+    """The colours of both themes, as the canvases have them."""
+    script = (STATIC / "shared.js").read_text()
+    for theme in ("light", "dark"):
+        line = re.search(rf"^  {theme}: {{(.*)}},$", script, re.M)[1]
+        yield theme, {name: tuple(bytes.fromhex(value)) for name, value in re.findall(r'(\w+): "#(\w{6})"', line)}
+
+
+def test_what_canvases_write_and_draw_can_be_seen_in_both_themes():
+    """Text at 4.5 to 1, lines and bars at 3 to 1, against the paper of JupyterLab's themes."""
+    for _, ink in inks():
+        assert contrast(ink["ink"], ink["paper"]) >= 4.5
+        for name in ("accent", "contrast", "muted", "green", "violet"):
+            assert contrast(ink[name], ink["paper"]) >= 3, name
+
+
+def test_numbers_in_cells_can_be_read_on_every_colour():
+    """By the rule of matrix.js: black where the luminance is above .179, else white."""
+    assert "> 0.179" in (STATIC / "matrix.js").read_text()
+    colours = [c for name in ("RdBu_r", "viridis") for c in np.frombuffer(colour_table(name), np.uint8).reshape(-1, 3)]
+    for colour in (*colours, *(ink["void"] for _, ink in inks())):
+        assert contrast(colour, (0, 0, 0) if luminance(colour) > 0.179 else (255, 255, 255)) >= 4.5
 
 
 def test_keys_that_open_and_close():

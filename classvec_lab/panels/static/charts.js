@@ -5,7 +5,6 @@ function render({ model, el }) {
   host.className = "cv-host";
   el.append(host);
   let boxes = [];
-  let hover = null;
   const columnsFor = (width) => Math.max(1, Math.min(model.get("columns"), Math.floor(width / 190)));
   const rowsFor = (width) => Math.ceil(model.get("charts").length / columnsFor(width));
 
