@@ -10,6 +10,7 @@ from .errors import FileFormatError, MismatchError
 from .files import hash_json, read_tensors, write_tensors
 from .moments import ClassMoments
 from .paths import cache_dir
+from .progress import progress_bar
 from .vectors import ClassVectors
 
 _VERSION = 1  # of what is cached: part of the key
@@ -132,7 +133,6 @@ def _cache_entry(classifier, dataset, precision: str):
 
 def _extract(classifier, dataset, batch_size, precision, device, workers, progress, model, data) -> Features:
     import torch
-    from tqdm.auto import tqdm
 
     from .models.device import autocast, parts
     from .models.loading import PreprocessedImages, loader
@@ -147,7 +147,7 @@ def _extract(classifier, dataset, batch_size, precision, device, workers, progre
         with (
             torch.inference_mode(),
             autocast(precision, device),
-            tqdm(total=len(images), desc="extract", disable=not progress, leave=False) as bar,
+            progress_bar(total=len(images), desc="extract", disable=not progress) as bar,
         ):
             for x, labels in loader(images, batch_size=batch_size, workers=workers):
                 z[done : done + len(labels)] = torch.cat([classifier.encode(part.to(device)) for part in parts(x, device)]).cpu()

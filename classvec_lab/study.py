@@ -12,6 +12,7 @@ from .diagnostics.intervals import mean_interval
 from .errors import MismatchError
 from .experiment import prepare
 from .features import extract_features
+from .progress import progress_bar
 from .vectors import ClassVectors
 
 MEASURES = (
@@ -92,8 +93,6 @@ def class_count_study(
     training seed changes with the draw. Means and accuracy come from `split`. Raises MismatchError where a data set has
     too few classes, before anything is trained.
     """
-    from tqdm.auto import tqdm
-
     if not counts or not epochs or n_draws < 1 or min(counts) < 2 or min(epochs) < 1:
         raise MismatchError(f"a study needs counts >= 2, epochs >= 1 and n_draws >= 1; got {counts}, {epochs} and {n_draws}")
     names = {}
@@ -105,7 +104,7 @@ def class_count_study(
     cells = dict.fromkeys([*((c, epochs[-1]) for c in counts), *((counts[-1], e) for e in epochs)])
     plan = [(name, *cell, draw) for name in setups for cell in cells for draw in range(n_draws)]
     rows = []
-    for name, count, length, draw in tqdm(plan, desc="runs", disable=not progress, leave=False):
+    for name, count, length, draw in progress_bar(plan, desc="runs", disable=not progress):
         chosen = np.sort(np.random.default_rng([seed, count, draw]).permutation(len(names[name]))[:count])
         classes = [names[name][i] for i in chosen]
         exp = prepare(**{**setups[name], "epochs": length}, classes=classes, seed=seed + draw)

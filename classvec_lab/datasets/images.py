@@ -14,6 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from ..errors import DatasetError, FileFormatError
 from ..files import hash_bytes, read_json, write_json
 from ..paths import cache_dir
+from ..progress import progress_bar
 
 EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 _SETTLED = 2.0  # seconds: a file younger than a clock tick may change again without a new time stamp
@@ -97,8 +98,6 @@ def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
     Remembered on disk per (path, size, modification time), so that only changed files are read again.
     Raises DatasetError naming the first file that is missing or not an image.
     """
-    from tqdm.auto import tqdm
-
     root = root.resolve()
     memo_path = cache_dir("hashes") / f"{hash_bytes(str(root).encode())}.json"
     try:
@@ -106,7 +105,7 @@ def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
     except (FileFormatError, OSError):
         memo = {}  # absent or damaged: made anew
     fresh, hashes = {}, []
-    for name in tqdm(files, desc="hashing images", unit="file", delay=2, leave=False):
+    for name in progress_bar(files, desc="hashing images", unit="file", delay=2):
         path = root / name
         try:
             stat = path.stat()

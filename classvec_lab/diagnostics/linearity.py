@@ -18,6 +18,7 @@ from ..models.device import default_device, parts
 from ..models.interpolation import blend, calibration_batches, check_alphas, recalibrate_encoder, statistics_moved
 from ..models.loading import PreprocessedImages, loader
 from ..models.weights import load_into
+from ..progress import progress_bar
 from .intervals import mean_interval, per_class, ratio_interval
 
 REPRESENTATION, UNIT, LOGITS = "representation", "unit representation", "logits"
@@ -149,14 +150,12 @@ def compare_features(
     kept: dict[tuple[float, str], list[dict]] = {}
     labels = []
     with ExitStack() as stack:
-        from tqdm.auto import tqdm
-
         stack.enter_context(torch.no_grad())
         traces = [stack.enter_context(recorded(e, inner)) for e in (*ends, work)]
         probe = _features(ends[1], traces[1], images[0][0][None], head, device)
         order = _order(probe, layers, optional)
         fits = _IN_MEMORY // (2 * sum(probe[layer].numel() for layer in order))
-        bar = stack.enter_context(tqdm(total=len(images), desc="linearity", disable=not progress, leave=False))
+        bar = stack.enter_context(progress_bar(total=len(images), desc="linearity", disable=not progress))
         for x, y in loader(images, batch_size=max(1, min(batch_size, fits))):
             labels.append(y.numpy())
             pieces = parts(x, device)

@@ -10,6 +10,7 @@ from ..errors import MismatchError
 from ..features import Features, extract_features
 from ..models import Classifier
 from ..models.interpolation import check_alphas, interpolate, recalibrate, statistics_moved
+from ..progress import progress_bar
 from ..vectors import ClassVectors
 from .intervals import mean_interval, ratio_interval, wilson
 from .latent import Latent, check_labelled, random_like
@@ -84,10 +85,8 @@ def weight_path(
     alpha, on `calibration` (default: the data set itself). `extraction` goes to `extract_features`.
     Raises as `interpolate` and `extract_features` do.
     """
-    from tqdm.auto import tqdm
-
     path, moved = {}, statistics_moved(pre.encoder, ft.encoder)
-    for alpha in tqdm(check_alphas(alphas), desc="weight path", disable=not progress, leave=False):
+    for alpha in progress_bar(check_alphas(alphas), desc="weight path", disable=not progress):
         between = interpolate(pre, ft, alpha)
         if moved and alpha not in (0.0, 1.0):  # the ends are the two models as they are
             between = recalibrate(between, dataset if calibration is None else calibration)

@@ -12,6 +12,7 @@ from ..errors import MismatchError
 from ..models import Classifier
 from ..models.interpolation import blend, check_alphas
 from ..models.loading import PreprocessedImages
+from ..progress import progress_bar
 from ..weightspace import TaskVector
 from .intervals import mean_interval, ratio_interval, wilson
 from .linearity import REPRESENTATION, compare_features
@@ -104,8 +105,6 @@ def path_order(
     two models with the same weights.
     Source: Kim and Do, NeurIPS 2025, Theorem 3.1.
     """
-    from tqdm.auto import tqdm
-
     (alpha,) = check_alphas(alpha)
     if not 0 < alpha < 1:
         raise MismatchError(f"the deviation is measured between the ends, at 0 < alpha < 1; got {alpha:g}")
@@ -132,7 +131,7 @@ def path_order(
         return found[alpha, REPRESENTATION]
 
     rows = []
-    with tqdm(total=len(models) + 2 * len(pairs), desc="paths", disable=not progress, leave=False) as bar:
+    with progress_bar(total=len(models) + 2 * len(pairs), desc="paths", disable=not progress) as bar:
         own = {}
         for name, model in models.items():
             own[name] = measure(pre.encoder, model.encoder, name)

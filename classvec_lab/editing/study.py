@@ -9,6 +9,7 @@ import pandas as pd
 from ..diagnostics.intervals import mean_interval
 from ..diagnostics.performance import predict
 from ..errors import EditError
+from ..progress import progress_bar
 from . import methods
 from .audit import Audit, audit
 from .context import EditingContext
@@ -122,13 +123,12 @@ def forget_study(
         raise EditError("baselines by training are run on the targets with a retrained reference: name some in retrained=")
     if main_gate not in gates:
         raise EditError(f"the main gate {main_gate!r} must be one of the gates tried, {', '.join(gates)}")
-    from tqdm.auto import tqdm
 
     for target in targets:  # too few samples for a gate must not cost a training
         for gate in gates:
             context.gate(target, gate)
     outcomes, rows = {}, []
-    for target in tqdm(targets, desc="forget", disable=not progress, leave=False):
+    for target in progress_bar(targets, desc="forget", disable=not progress):
         reference = target in references
         found = list(_run(context, target, gates, trained if reference else (), reference, n_random, main_gate, erasers))
         base = found[0].readouts["test"]

@@ -19,6 +19,7 @@ from ..models.finetune import FineTuned, default_lr, finetune
 from ..models.loading import PreprocessedImages, loader
 from ..models.schedule import cosine_with_warmup
 from ..models.training import accumulate, cached, evaluate, model_key, train_mode
+from ..progress import progress_bar
 
 _VERSION = 1  # of the recipes: part of the cache key
 COLUMNS = (
@@ -177,8 +178,6 @@ def _split(classifier: Classifier, dataset, target: str, owner: str):
 
 def _train(ft, data, held_out, recipe: Recipe, settings: dict, device, on_step, workers: int, progress: bool):
     """(classifier, rows of the history, settings with the learning rate used)."""
-    from tqdm.auto import tqdm
-
     model = copy.deepcopy(ft).to(device).eval()
     forgotten, retained = (PreprocessedImages(d, ft.preprocess) for d in data)
     own, others = (PreprocessedImages(d, ft.preprocess) for d in held_out)
@@ -210,7 +209,7 @@ def _train(ft, data, held_out, recipe: Recipe, settings: dict, device, on_step, 
     if on_step is not None:
         on_step(0, model, dict(rows[0]))
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), tqdm(total=steps, desc="unlearn", disable=not progress, leave=False) as bar:
+    with torch.random.fork_rng(devices=devices), progress_bar(total=steps, desc="unlearn", disable=not progress) as bar:
         torch.manual_seed(settings["seed"])
         for step in range(1, steps + 1):
             train_mode(model, freeze_batchnorm=True)

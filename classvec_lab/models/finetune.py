@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
+from ..progress import progress_bar
 from .classifier import Classifier
 from .device import PRECISIONS, default_device, resolve_precision
 from .loading import PreprocessedImages, loader
@@ -132,8 +133,6 @@ def _frame(rows: list[dict]) -> pd.DataFrame:
 
 def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: int, progress: bool):
     """(classifier, rows of its history, settings with the learning rate used)."""
-    from tqdm.auto import tqdm
-
     model = copy.deepcopy(classifier).to(device).eval()
     parameters = [p for p in (*model.encoder.parameters(), *model.head.parameters()) if p.requires_grad]
     images = PreprocessedImages(dataset, classifier.preprocess)
@@ -149,7 +148,7 @@ def _train(classifier, dataset, val, settings: dict, device, on_epoch, workers: 
 
     rows, best, best_state = [], None, None
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), tqdm(total=total, desc="fine-tune", disable=not progress, leave=False) as bar:
+    with torch.random.fork_rng(devices=devices), progress_bar(total=total, desc="fine-tune", disable=not progress) as bar:
         torch.manual_seed(settings["seed"])
         for epoch in range(settings["epochs"] + 1):
             row = {"epoch": epoch, "step": epoch * len(batches), "lr": optimizer.param_groups[0]["lr"] if epoch else 0.0}

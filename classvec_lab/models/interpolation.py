@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
+from ..progress import progress_bar
 from .classifier import Classifier
 from .device import default_device
 from .loading import PreprocessedImages, loader
@@ -104,8 +105,6 @@ def calibration_batches(dataset, preprocess, *, limit: int = CALIBRATION, batch_
 
 def recalibrate_encoder(encoder: nn.Module, batches, *, progress: bool = False) -> None:
     """Re-estimate the batch-norm statistics of an encoder in place from a loader of (images, labels)."""
-    from tqdm.auto import tqdm
-
     norms, training = _tracking(encoder), {m: m.training for m in encoder.modules()}
     momentum = [norm.momentum for norm in norms]
     like = next(encoder.parameters())
@@ -116,7 +115,7 @@ def recalibrate_encoder(encoder: nn.Module, batches, *, progress: bool = False) 
             norm.momentum = None  # the plain average over batches
             norm.train()
         with torch.no_grad():
-            for x, _ in tqdm(batches, desc="recalibrate", disable=not progress, leave=False):
+            for x, _ in progress_bar(batches, desc="recalibrate", disable=not progress):
                 if len(x) > 1:  # one image alone has no variance
                     encoder(x.to(like.device, like.dtype))
     finally:

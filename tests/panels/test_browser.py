@@ -373,6 +373,8 @@ def test_voila_serves_the_same_panels(root, environment, browser):
         page.wait_for_timeout(800)
         assert box.locator(".cv-table").first.inner_text() != table
         page.screenshot(path=SCREENSHOTS / "voila.png")
+        page.wait_for_function("!document.body.innerText.includes('Loading widget')", timeout=20_000)
+        assert "model not found" not in page.locator("body").inner_text()
         assert page.problems == []
 
 
