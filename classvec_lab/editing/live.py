@@ -90,11 +90,15 @@ class LiveReadout:
 
     def fires(self) -> pd.DataFrame:
         """One row an edit: its target, shares of the target's samples and of the others on which it acts, the worst class."""
-        rows = []
+        rows, n = [], np.bincount(self.y, minlength=len(self.classes))
         for target, weight in zip(self.targets, self.weights, strict=True):
-            acts, own = weight > 0.5, self.y == self.classes.index(target)
-            others = pd.Series(acts[~own]).groupby(self.y[~own]).mean()
-            worst = ("", np.nan) if others.empty else (self.classes[others.idxmax()], others.max())
+            acts, number = weight > 0.5, self.classes.index(target)
+            own = self.y == number
+            with np.errstate(invalid="ignore"):
+                by_class = np.bincount(self.y[acts], minlength=len(n)) / n
+            by_class[number] = np.nan
+            k = None if np.isnan(by_class).all() else int(np.nanargmax(by_class))
+            worst = ("", np.nan) if k is None else (self.classes[k], by_class[k])
             rows.append((target, share(acts[own]).value, share(acts[~own]).value, *worst))
         return pd.DataFrame(rows, columns=["target", "fires", "false_fires", "worst_class", "worst_fires"])
 
@@ -142,14 +146,15 @@ class LiveEdits:
             if edit.dim != self.classifier.dim or edit.classes != tuple(self.classifier.classes):
                 raise MismatchError(f"the edit {edit.expression} was made for another model")
         weights = np.stack([self._weights(e.gate) for e in edits]) if edits else np.zeros((0, len(self.features)))
-        touched = np.flatnonzero(weights.any(axis=0))
+        touched = _touched(weights)
         start, acting = self._start[touched], weights[:, touched]
-        after = self.before.copy()
-        after[touched] = (start + acting.T @ np.stack([self._head @ e.vector for e in edits])).argmax(axis=1) if edits else 0
-        control = np.repeat(self.before[None], self.n_random if edits else 0, axis=0)
-        steps = [e.norm * self._drawn(e.target) for e in edits]  # each (draws, C)
-        for d in range(len(control)):
-            control[d, touched] = (start + acting.T @ np.stack([step[d] for step in steps])).argmax(axis=1)
+        after, control = self.before.copy(), np.repeat(self.before[None], self.n_random if edits else 0, axis=0)
+        if edits:
+            scratch = np.empty_like(start)  # one for all: fresh memory costs more than the arithmetic
+            drawn = [e.norm * self._drawn(e.target) for e in edits]  # each (draws, C)
+            moves = [[self._head @ e.vector for e in edits], *([step[d] for step in drawn] for d in range(len(control)))]
+            for predicted, steps in zip((after, *control), moves, strict=True):
+                predicted[touched] = _moved(start, acting, steps, scratch).argmax(axis=1)
         targets = tuple(e.target for e in edits)
         return LiveReadout(
             self.before, after, weights, control, self.features.y, tuple(self.features.classes), targets, self.split
@@ -165,14 +170,16 @@ class LiveEdits:
         own = self.features.y == self.classifier.classes.index(edits[which].target)
         targeted = np.isin(self.features.y, [self.classifier.classes.index(e.target) for e in edits])
         weights = np.stack([self._weights(e.gate) for e in edits])
-        touched = np.flatnonzero(weights.any(axis=0))
+        touched = _touched(weights)
         steps = np.stack([self._head @ e.vector for e in edits])
         others = np.delete(np.arange(len(edits)), which)
-        start = self._start[touched] + weights[np.ix_(others, touched)].T @ steps[others]
+        start = self._start[touched]
+        start = _moved(start, weights[others][:, touched], steps[others], np.empty_like(start))
         along = weights[which, touched][:, None] * steps[which]
-        hit, rows = self.before == self.features.y, []
+        hit, y, scratch, rows = self.before == self.features.y, self.features.y[touched], np.empty_like(start), []
         for factor in factors:
-            hit[touched] = (start + factor * along).argmax(axis=1) == self.features.y[touched]
+            np.multiply(along, factor, out=scratch)
+            hit[touched] = np.add(scratch, start, out=scratch).argmax(axis=1) == y
             row = {"factor": float(factor)}
             for name, chosen in (("f", own), ("r", ~targeted)):
                 found = share(hit[chosen])
@@ -195,3 +202,24 @@ class LiveEdits:
             drawn = rng.standard_normal((self.n_random, self.classifier.dim))
             self._random[target] = drawn / np.linalg.norm(drawn, axis=1, keepdims=True) @ self._head.T
         return self._random[target]
+
+
+def _moved(start: np.ndarray, acting: np.ndarray, steps: Sequence[np.ndarray], out: np.ndarray) -> np.ndarray:
+    """start (N, C) + acting.T (N, E) @ steps (E, C), written into `out`.
+
+    Each edit visits its own rows, once an ungated one has moved all of them alike. A product of such thin matrices would be
+    split among BLAS threads, which wait for one another where a browser repaints on the same cores.
+    """
+    everywhere = (acting == 1).all(axis=1)
+    np.add(start, sum((step for step, always in zip(steps, everywhere, strict=True) if always), 0.0), out=out)
+    for weight, step, always in zip(acting, steps, everywhere, strict=True):
+        if not always:
+            rows = np.flatnonzero(weight)
+            out[rows] += weight[rows, None] * step
+    return out
+
+
+def _touched(weights: np.ndarray) -> np.ndarray | slice:
+    """Rows on which any edit acts; a slice, which copies nothing, where it is all of them."""
+    acting = weights.any(axis=0)
+    return slice(None) if acting.all() else np.flatnonzero(acting)
