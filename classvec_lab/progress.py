@@ -11,14 +11,10 @@ def progress_bar(items=None, **options):
     A bar that ends early, by an error, stays, in red.
     """
     from tqdm.auto import tqdm
-
-    return (_emptied() if _is_widget(tqdm) else tqdm)(items, leave=False, **options)
-
-
-def _is_widget(kind) -> bool:
     from tqdm.notebook import tqdm_notebook
 
-    return issubclass(kind, tqdm_notebook)
+    kind = _emptied() if issubclass(tqdm, tqdm_notebook) else tqdm
+    return kind(items, leave=False, **options)
 
 
 @cache

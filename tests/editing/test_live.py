@@ -9,7 +9,7 @@ from torch import nn
 from worlds import class_vectors_of, logits, reader, samples
 
 from classvec_lab import Classifier, EditError, MismatchError, calibrate_gate, gate_curve, inject, strength_curve
-from classvec_lab.editing import LiveEdits, gate_report
+from classvec_lab.editing import LiveEdits, LiveReadout, gate_report
 from classvec_lab.editing.metrics import split_accuracy
 
 VECTORS = class_vectors_of()
@@ -114,6 +114,25 @@ def test_fires_and_curves_agree_with_the_gates_report():
     plain, given = gate_curve(g, OTHER), gate_curve(g, OTHER, scores=live.scores(g))
     assert plain.equals(given)
     assert live.scores(g) is live.scores(g.at(0.3))
+
+
+def test_the_worst_class_is_one_that_has_samples():
+    y, acts = np.array([0, 0, 2, 2, 3, 3, 3]), np.array([[1, 1, 0, 1, 1, 0, 0.4]])
+
+    def fires(chosen):
+        size = len(y[chosen])
+        nothing = np.zeros(size, int)
+        read = LiveReadout(nothing, nothing, acts[:, chosen], np.zeros((0, size)), y[chosen], tuple("abcd"), ("a",))
+        return read.fires().iloc[0]
+
+    every = fires(np.arange(7))
+    assert (every["fires"], every["false_fires"], every["worst_class"], every["worst_fires"]) == (1.0, 0.4, "c", 0.5)
+    alone, without = fires(y == 0), fires(y == 3)
+    assert alone["worst_class"] == ""
+    assert np.isnan(alone["worst_fires"])
+    assert np.isnan(alone["false_fires"])
+    assert np.isnan(without["fires"])
+    assert (without["worst_class"], without["worst_fires"]) == ("d", pytest.approx(1 / 3))
 
 
 def test_random_directions_have_the_edits_norm_and_repeat():
