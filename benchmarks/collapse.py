@@ -42,9 +42,17 @@ def plain(f: Features, head: nn.Linear) -> dict[str, float]:
     squared = np.stack([np.square(means - mean).sum(axis=1) for mean in means])
     apart = np.stack([np.linalg.norm(unit - u, axis=1) for u in unit])
     gram, product = m @ m.T, weight @ m.T
-    nearest = np.concatenate([np.square(x[:, None] - means).sum(-1).argmin(1) for x in np.array_split(z, len(z) // 16 + 1)])
+    nearest = np.concatenate(
+        [
+            np.square(x[:, None] - means).sum(-1).argmin(1)
+            for x in np.array_split(z, len(z) // 16 + 1)
+        ]
+    )
     return {
-        "nc1": np.trace(within.T @ within / len(z) @ np.linalg.pinv(m.T @ m / k, rcond=1e-10, hermitian=True)) / k,
+        "nc1": np.trace(
+            within.T @ within / len(z) @ np.linalg.pinv(m.T @ m / k, rcond=1e-10, hermitian=True)
+        )
+        / k,
         "cdnv": ((variance[:, None] + variance)[off] / (2 * squared[off])).mean(),
         "nc2_equiangular": np.abs(cosine + 1 / (k - 1))[off].mean(),
         "nc2_etf": np.linalg.norm(gram / np.linalg.norm(gram) - etf),
@@ -75,14 +83,19 @@ if __name__ == "__main__":
     k, d, n = 1000, 768, 51_200
     f = features(k, d, n)
     _, seconds, memory = timed(neural_collapse, f, head(k, d))
-    print(f"K={k:,} D={d:,} N={n:,} float32 samples: {seconds:.2f} s, {memory:.2f} GB over the data")
+    print(
+        f"K={k:,} D={d:,} N={n:,} float32 samples: {seconds:.2f} s, {memory:.2f} GB over the data"
+    )
 
     k, d, n = 200, 384, 8000
     f = features(k, d, n)
     report, quick, _ = timed(neural_collapse, f, head(k, d))
     expected, slow, _ = timed(plain, f, head(k, d))
     worst = max(abs(getattr(report, name) - value) / abs(value) for name, value in expected.items())
-    print(f"K={k:,} D={d:,} N={n:,}: {quick:.3f} s against {slow:.2f} s in plain NumPy ({slow / quick:.0f} times), ", end="")
+    print(
+        f"K={k:,} D={d:,} N={n:,}: {quick:.3f} s against {slow:.2f} s in plain NumPy ({slow / quick:.0f} times), ",
+        end="",
+    )
     print(f"largest relative difference {worst:.1g}")
 
     k, d = 21_843, 1024
@@ -93,4 +106,6 @@ if __name__ == "__main__":
             y = np.arange(start, min(start + 4096, k))
             moments.update(rng.normal(size=(len(y), d)), y)
     _, seconds, _ = timed(neural_collapse, moments, head(k, d))
-    print(f"K={k:,} D={d:,} from moments: {seconds:.1f} s, {peak():.2f} GB in total for the process")
+    print(
+        f"K={k:,} D={d:,} from moments: {seconds:.1f} s, {peak():.2f} GB in total for the process"
+    )

@@ -12,7 +12,7 @@ import torch
 from classvec_lab import Classifier, ClassVectors, CosineHead, Features, load_classifier
 from classvec_lab.editing.calibration import calibrate_gate
 from classvec_lab.editing.injection import inject
-from classvec_lab.editing.mapping import map_edit
+from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.models import Preprocess
 
 CLASSES = ("airplane", "bird", "cat", "dog", "frog", "horse", "ship", "truck", "deer", "car")
@@ -71,7 +71,12 @@ def mapping(dim: int) -> None:
     vectors, features = world(dim, 5000)
     encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, dim))
     preprocess = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
-    classifier = Classifier(encoder, CosineHead(torch.randn(len(CLASSES), dim), 10.0), classes=CLASSES, preprocess=preprocess)
+    classifier = Classifier(
+        encoder,
+        CosineHead(torch.randn(len(CLASSES), dim), 10.0),
+        classes=CLASSES,
+        preprocess=preprocess,
+    )
     edits = [-1.5 * vectors[c] for c in CLASSES]
     moments = features.moments(pooled_scatter=True)
     from_features = [map_edit(classifier, edits, features).seconds for _ in range(3)]

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from classvec_lab import load_classifier
-from classvec_lab.editing.layernorm import map_layernorms
+from classvec_lab.editing.weights.layernorm import map_layernorms
 
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 CASES = (("ln_post", "ridge"), ("ln_2", "trained"), ("last_block", "trained"))
@@ -24,7 +24,9 @@ if __name__ == "__main__":
     shift = np.random.default_rng(0).normal(size=classifier.dim)
     shift *= 0.5 * float(z.norm()) / np.linalg.norm(shift)
     print(f"ViT-B/16, 1 reference and 10 anchors of 224 × 224, {torch.get_num_threads()} threads")
-    map_layernorms(classifier, shift, "zero", pixels[:1], pixels[1:2], parameters="ln_post", method="ridge")  # imports
+    map_layernorms(
+        classifier, shift, "zero", pixels[:1], pixels[1:2], parameters="ln_post", method="ridge"
+    )  # imports
     for parameters, method in CASES:
         # tol=0: so many steps, however early the loss comes to rest
         options = {"parameters": parameters, "method": method, "steps": STEPS, "tol": 0.0}
@@ -39,5 +41,12 @@ if __name__ == "__main__":
     on = time.perf_counter()
     restored = m.delta.remove_from(edited)
     off = time.perf_counter()
-    same = all(torch.equal(a, b) for a, b in zip(classifier.state_dict().values(), restored.state_dict().values(), strict=True))
-    print(f"copy with the change {on - start:.2f} s, copy without it {off - on:.2f} s, bit-identical: {same}")
+    same = all(
+        torch.equal(a, b)
+        for a, b in zip(
+            classifier.state_dict().values(), restored.state_dict().values(), strict=True
+        )
+    )
+    print(
+        f"copy with the change {on - start:.2f} s, copy without it {off - on:.2f} s, bit-identical: {same}"
+    )

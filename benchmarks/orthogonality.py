@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from classvec_lab import ClassVectors, Features, cosine_blocks, orthogonality
+from classvec_lab import ClassVectors, Features, orthogonality
+from classvec_lab.diagnostics.orthogonality import cosine_blocks
 
 
 def timed(function) -> tuple[float, object]:
@@ -36,11 +37,16 @@ def plain(pre, ft, n_boot: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    n_classes, dim, n, n_boot = map(int, sys.argv[1:5]) if len(sys.argv) > 4 else (43, 512, 10_000, 1_000)
+    n_classes, dim, n, n_boot = (
+        map(int, sys.argv[1:5]) if len(sys.argv) > 4 else (43, 512, 10_000, 1_000)
+    )
     rng = np.random.default_rng(0)
     y, means = rng.integers(n_classes, size=n), rng.normal(size=(n_classes, dim))
     names = [f"c{i}" for i in range(n_classes)]
-    pre, ft = (Features((rng.normal(size=(n, dim)) + s * means[y]).astype(np.float32), y, names) for s in (0.3, 1.0))
+    pre, ft = (
+        Features((rng.normal(size=(n, dim)) + s * means[y]).astype(np.float32), y, names)
+        for s in (0.3, 1.0)
+    )
     vectors = ClassVectors.from_features(pre, ft)
     orthogonality(vectors, features=(pre, ft), n_boot=10)  # libraries are loaded once
     print(f"C = {n_classes}, m = {dim}, N = {n:,}, {n_boot:,} resamples")
@@ -48,7 +54,9 @@ if __name__ == "__main__":
     few = max(n_boot // 50, 2)
     slow = timed(lambda: plain(pre, ft, few))[0] * n_boot / few
     print(f"orthogonality, all families, scalars and nulls   {fast:8.2f} s")
-    print(f"plain loop, one family, percentile               {slow:8.2f} s (from {few} resamples)   ratio {slow / fast:.1f}")
+    print(
+        f"plain loop, one family, percentile               {slow:8.2f} s (from {few} resamples)   ratio {slow / fast:.1f}"
+    )
     del pre, ft, report
     n_classes, dim = 21_843, 1_024
     z_pre, z_ft = rng.normal(size=(2, n_classes, dim))

@@ -8,11 +8,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from classvec_lab import Classifier, ClassVectors, Features, Preprocess
+from classvec_lab import Classifier, ClassVectors, Features
+from classvec_lab.models import Preprocess
 from classvec_lab.panels import EditPanel, EditTerm, OrthogonalityPanel
 
 
-def world(n_classes: int, dim: int, n: int, spread: float = 1.0) -> tuple[Classifier, ClassVectors, Features]:
+def world(
+    n_classes: int, dim: int, n: int, spread: float = 1.0
+) -> tuple[Classifier, ClassVectors, Features]:
     """A linear head, class vectors, and n samples around the fine-tuned means."""
     rng = np.random.default_rng(0)
     z_ft = rng.normal(size=(n_classes, dim))
@@ -25,7 +28,11 @@ def world(n_classes: int, dim: int, n: int, spread: float = 1.0) -> tuple[Classi
         head.bias.copy_(torch.tensor(-0.5 * (z_ft**2).sum(1)))
     preprocess = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
     classifier = Classifier(nn.Identity(), head, classes=names, preprocess=preprocess)
-    return classifier, ClassVectors(z_ft - kappa, z_ft, np.full(n_classes, n // n_classes), names), features
+    return (
+        classifier,
+        ClassVectors(z_ft - kappa, z_ft, np.full(n_classes, n // n_classes), names),
+        features,
+    )
 
 
 def panel(n_classes: int) -> OrthogonalityPanel:
@@ -40,11 +47,18 @@ def plain_way(n_classes: int):
     import matplotlib.pyplot as plt
     import seaborn as sns
 
-    from classvec_lab.diagnostics import ClassCosines
+    from classvec_lab.diagnostics.orthogonality import ClassCosines
 
     cosines, out = ClassCosines(world(n_classes, 512, 10 * n_classes)[1]), w.Output()
     slider = w.FloatSlider(min=0, max=1, step=0.02, description="centring")
-    look = {"center": 0, "vmin": -0.5, "vmax": 0.5, "cmap": "RdBu_r", "square": True, "rasterized": True}
+    look = {
+        "center": 0,
+        "vmin": -0.5,
+        "vmax": 0.5,
+        "cmap": "RdBu_r",
+        "square": True,
+        "rasterized": True,
+    }
 
     def draw(_=None):
         with out:
@@ -76,14 +90,19 @@ def kernel_times(path: str) -> EditPanel:
 
     classifier, vectors, features = world(43, 512, 10_000, spread=3.0)
     p = EditPanel(
-        classifier, vectors, features, edits=[EditTerm("forget", "class 0"), EditTerm("switch", "class 1", to="class 2")]
+        classifier,
+        vectors,
+        features,
+        edits=[EditTerm("forget", "class 0"), EditTerm("switch", "class 1", to="class 2")],
     )
     display(p)
     low, high = p.span(p.term)
     strengths = [lambda s=float(s): p.change(strength=s) for s in np.linspace(0.1, 3, 40)]
     timed(strengths[:3])
     found = {"strength": timed(strengths)}
-    found["gamma"] = timed([lambda g=float(g): p.change(gamma=g) for g in np.linspace(low, high, 42)[1:-1]])
+    found["gamma"] = timed(
+        [lambda g=float(g): p.change(gamma=g) for g in np.linspace(low, high, 42)[1:-1]]
+    )
     p.add(EditTerm("forget", "class 3", gate="none"))
     found["strength, one edit without a gate"] = timed(strengths)
     z = np.random.default_rng(0).normal(size=(2, 21_843, 1_024))

@@ -12,7 +12,16 @@ import nbformat
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "panels"))
-from lab import appears, browser_path, chromium, jupyterlab, new_page, open_notebook, run_all, time_limit
+from lab import (
+    appears,
+    browser_path,
+    chromium,
+    jupyterlab,
+    new_page,
+    open_notebook,
+    run_all,
+    time_limit,
+)
 
 MOVES = 20
 BEGIN = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import panel_cells"
@@ -70,7 +79,9 @@ def notebook(root: Path, name: str, *cells: str) -> None:
     nbformat.write(made, root / name)
 
 
-def measured(page, address: str, root: Path, name: str, selector: str, kind: str, cell: str) -> list[float]:
+def measured(
+    page, address: str, root: Path, name: str, selector: str, kind: str, cell: str
+) -> list[float]:
     """Milliseconds of each move of the centring slider; also says what 500 rapid ones do."""
     notebook(root, name, BEGIN, cell)
     open_notebook(page, address, name)
@@ -80,7 +91,10 @@ def measured(page, address: str, root: Path, name: str, selector: str, kind: str
     times = page.evaluate(MEASURE.replace("HANDLE", HANDLE), [selector, kind, MOVES])
     if kind == "canvas":
         after, painted = page.evaluate(RUSH.replace("HANDLE", HANDLE), [selector, 500])
-        print(f"  {name}: 500 rapid moves: still {after:.0f} ms after the last, {painted} repaints", flush=True)
+        print(
+            f"  {name}: 500 rapid moves: still {after:.0f} ms after the last, {painted} repaints",
+            flush=True,
+        )
     return times
 
 
@@ -95,11 +109,23 @@ def main() -> None:
             page = new_page(browser)
             for n_classes in (43, 397):
                 for name, selector, kind, cell in (
-                    (f"panel_{n_classes}.ipynb", ".cv-panel", "canvas", f"panel_cells.panel({n_classes})"),
-                    (f"plain_{n_classes}.ipynb", ".plain-way", "img", f"panel_cells.plain_way({n_classes})"),
+                    (
+                        f"panel_{n_classes}.ipynb",
+                        ".cv-panel",
+                        "canvas",
+                        f"panel_cells.panel({n_classes})",
+                    ),
+                    (
+                        f"plain_{n_classes}.ipynb",
+                        ".plain-way",
+                        "img",
+                        f"panel_cells.plain_way({n_classes})",
+                    ),
                 ):
                     times = measured(page, address, root, name, selector, kind, cell)
-                    rows.append((n_classes, "panel" if kind == "canvas" else "seaborn in Output", times))
+                    rows.append(
+                        (n_classes, "panel" if kind == "canvas" else "seaborn in Output", times)
+                    )
             path = root / "kernel.json"
             notebook(root, "kernel.ipynb", BEGIN, f"panel_cells.kernel_times({str(path)!r})")
             open_notebook(page, address, "kernel.ipynb")
@@ -112,15 +138,20 @@ def main() -> None:
         print(f"\nslider to repaint in Chromium, ms, {MOVES} moves")
         for n_classes, what, times in rows:
             ends = f"90 % {np.quantile(times, 0.9):6.1f}   max {max(times):6.1f}"
-            print(f"  {n_classes:>3} × {n_classes:<3}  {what:<18} median {np.median(times):6.1f}   {ends}")
+            print(
+                f"  {n_classes:>3} × {n_classes:<3}  {what:<18} median {np.median(times):6.1f}   {ends}"
+            )
         for n_classes in (43, 397):
             a, b = (
-                np.median(next(t for n, w, t in rows if n == n_classes and w == what)) for what in ("panel", "seaborn in Output")
+                np.median(next(t for n, w, t in rows if n == n_classes and w == what))
+                for what in ("panel", "seaborn in Output")
             )
             print(f"  {n_classes:>3} × {n_classes:<3}  ratio {b / a:.1f}")
         print("\nkernel time of a change, ms; edit panel with N = 10,000, C = 43, m = 512")
         for name, taken in json.loads(path.read_text()).items():
-            print(f"  {name:<36} median {np.median(taken):7.1f}   max {max(taken):7.1f}   n = {len(taken)}")
+            print(
+                f"  {name:<36} median {np.median(taken):7.1f}   max {max(taken):7.1f}   n = {len(taken)}"
+            )
         print(f"\nerrors in the browser's console: {problems or 'none'}")
 
 

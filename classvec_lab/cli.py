@@ -28,31 +28,79 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser("classvec", description="Class vectors of image classifiers: run the notebooks.")
-    parser.add_argument("--version", action="version", version=f"classvec_lab {metadata.version('classvec_lab')}")
+    parser = argparse.ArgumentParser(
+        "classvec", description="Class vectors of image classifiers: run the notebooks."
+    )
+    parser.add_argument(
+        "--version", action="version", version=f"classvec_lab {metadata.version('classvec_lab')}"
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     folder = argparse.ArgumentParser(add_help=False)
-    folder.add_argument("--notebooks", type=Path, metavar="DIR", help="folder of the notebooks (default: the repository's)")
+    folder.add_argument(
+        "--notebooks",
+        type=Path,
+        metavar="DIR",
+        help="folder of the notebooks (default: the repository's)",
+    )
 
     run = commands.add_parser("run", parents=[folder], help="run notebooks and file what they make")
-    run.add_argument("names", nargs="*", metavar="NOTEBOOK", help="a path, a name (02_orthogonality) or a number; default: all")
-    run.add_argument("-p", action="append", default=[], metavar="NAME=VALUE", dest="parameters", help="set a parameter")
-    run.add_argument("--jobs", type=int, default=1, metavar="N", help="how many notebooks run at a time (default: 1)")
-    run.add_argument("--out", metavar="DIR", help="where the results go (default: figures/quick, or figures with --full)")
-    run.add_argument("--full", action="store_true", help="use the published settings of settings.yaml")
-    run.add_argument("--force", action="store_true", help="run the notebooks even where their results are up to date")
+    run.add_argument(
+        "names",
+        nargs="*",
+        metavar="NOTEBOOK",
+        help="a path, a name (02_orthogonality) or a number; default: all",
+    )
+    run.add_argument(
+        "-p",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        dest="parameters",
+        help="set a parameter",
+    )
+    run.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many notebooks run at a time (default: 1)",
+    )
+    run.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where the results go (default: figures/quick, or figures with --full)",
+    )
+    run.add_argument(
+        "--full", action="store_true", help="use the published settings of settings.yaml"
+    )
+    run.add_argument(
+        "--force",
+        action="store_true",
+        help="run the notebooks even where their results are up to date",
+    )
     run.add_argument("--quiet", action="store_true", help="show only the table at the end")
     run.set_defaults(command=_run)
 
-    listing = commands.add_parser("list", parents=[folder], help="show the notebooks and their parameters")
+    listing = commands.add_parser(
+        "list", parents=[folder], help="show the notebooks and their parameters"
+    )
     listing.set_defaults(command=_list)
 
-    gallery = commands.add_parser("gallery", help="write the page that shows the figures of finished runs")
-    gallery.add_argument("folder", nargs="?", type=Path, metavar="DIR", help="where they are (default: figures)")
+    gallery = commands.add_parser(
+        "gallery", help="write the page that shows the figures of finished runs"
+    )
+    gallery.add_argument(
+        "folder", nargs="?", type=Path, metavar="DIR", help="where they are (default: figures)"
+    )
     gallery.set_defaults(command=_gallery)
 
     pretrain = commands.add_parser("pretrain", help="train the built-in model again, from scratch")
-    pretrain.add_argument("--out", type=Path, metavar="DIR", help="where it is written (default: in place of the built-in one)")
+    pretrain.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="where it is written (default: in place of the built-in one)",
+    )
     pretrain.add_argument("--seed", type=int, default=0, metavar="N")
     pretrain.add_argument("--steps", type=int, metavar="N", help="a shorter training, for a try")
     pretrain.set_defaults(command=_pretrain)
@@ -95,17 +143,22 @@ def _list(arguments: argparse.Namespace) -> int:
             print(f"{path.stem}: can't be run: {error}\n")
             continue
         print(f"{path.stem}: {heading}" if heading else path.stem)
-        rows = [(p.name, p.type, repr(p.default), p.help) for p in parameters if p.name not in RESERVED]
+        rows = [
+            (p.name, p.type, repr(p.default), p.help) for p in parameters if p.name not in RESERVED
+        ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
-            print("   ", "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+            print(
+                "   ",
+                "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip(),
+            )
         print()
     return 0
 
 
 def _gallery(arguments: argparse.Namespace) -> int:
-    from .gallery import finished, write_gallery
-    from .paths import figures_dir
+    from .batch.gallery import finished, write_gallery
+    from .files import figures_dir
 
     folder = arguments.folder or figures_dir()
     if not finished(folder):
@@ -115,12 +168,15 @@ def _gallery(arguments: argparse.Namespace) -> int:
 
 
 def _pretrain(arguments: argparse.Namespace) -> int:
+    from .files import tiny_clip_dir
     from .models.pretrain import pretrain
-    from .paths import tiny_clip_dir
 
     folder = arguments.out or tiny_clip_dir()
     card = pretrain(folder, seed=arguments.seed, steps=arguments.steps, progress=True)
-    print(f"{os.path.relpath(folder)}: " + ", ".join(f"{name} {value:.4g}" for name, value in card["zero_shot"].items()))
+    print(
+        f"{os.path.relpath(folder)}: "
+        + ", ".join(f"{name} {value:.4g}" for name, value in card["zero_shot"].items())
+    )
     return 0
 
 

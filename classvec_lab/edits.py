@@ -48,12 +48,21 @@ class Edit:
         coefficients = {str(k): float(v) for k, v in self.coefficients.items()}
         classes = tuple(str(c) for c in self.classes)
         shapes = {v.shape for v in directions.values()}
-        if not directions or len(shapes) != 1 or len(next(iter(shapes))) != 1 or set(directions) != set(coefficients):
+        if (
+            not directions
+            or len(shapes) != 1
+            or len(next(iter(shapes))) != 1
+            or set(directions) != set(coefficients)
+        ):
             raise MismatchError(
                 f"an edit needs directions of one shape (m,) and a coefficient for each; "
                 f"got {sorted(map(str, shapes))}, {list(directions)} and {list(coefficients)}"
             )
-        bad = [k for k in directions if not (np.isfinite(directions[k]).all() and np.isfinite(coefficients[k]))]
+        bad = [
+            k
+            for k in directions
+            if not (np.isfinite(directions[k]).all() and np.isfinite(coefficients[k]))
+        ]
         if bad:
             raise MismatchError(f"not finite in an edit: {', '.join(bad)}")
         if self.target not in classes:
@@ -119,7 +128,9 @@ class Edit:
     def require_effect(self) -> "Edit":
         """Raise EditError where the edit would change nothing: every coefficient 0, or a sum of norm 0. Returns self."""
         if not any(self.coefficients.values()):
-            raise EditError(f"the edit {self.expression} has strength 0 and would change nothing; choose lambda other than 0")
+            raise EditError(
+                f"the edit {self.expression} has strength 0 and would change nothing; choose lambda other than 0"
+            )
         if self.norm == 0:
             raise EditError(
                 f"the edit {self.expression} has norm 0 and would change nothing: its directions cancel, or fine-tuning moved "
@@ -135,11 +146,15 @@ class Edit:
         """
         problems = []
         if tuple(classifier.classes) != self.classes:
-            problems.append(f"classes (edit: {', '.join(self.classes[:10])}; model: {', '.join(classifier.classes[:10])})")
+            problems.append(
+                f"classes (edit: {', '.join(self.classes[:10])}; model: {', '.join(classifier.classes[:10])})"
+            )
         if classifier.dim != self.dim:
             problems.append(f"dimension (edit: {self.dim}; model: {classifier.dim})")
         if not problems and self.ft is not None and classifier.fingerprint not in (None, self.ft):
-            problems.append(f"weights or preprocessing (edit: {self.ft}; model: {classifier.fingerprint})")
+            problems.append(
+                f"weights or preprocessing (edit: {self.ft}; model: {classifier.fingerprint})"
+            )
         if problems:
             raise MismatchError(
                 f"the edit {self.expression} was made for another model than {classifier.name!r}: they differ in "
@@ -151,7 +166,9 @@ class Edit:
         if not isinstance(other, Edit):
             return NotImplemented
         if self.gate is not None or other.gate is not None:
-            raise EditError("compose edits first and gate the sum, (a + b).gated(gate); to apply several gates, inject a list")
+            raise EditError(
+                "compose edits first and gate the sum, (a + b).gated(gate); to apply several gates, inject a list"
+            )
         if self.classes != other.classes or self.dim != other.dim:
             raise MismatchError(
                 f"edits of different models can't be added: {self.dim} dimensions and {len(self.classes)} classes, "
@@ -160,14 +177,21 @@ class Edit:
         for name in ("ft", "pre", "data"):
             a, b = getattr(self, name), getattr(other, name)
             if None not in (a, b) and a != b and name == "ft":
-                raise MismatchError(f"edits of different models can't be added: made for {a} and for {b}")
+                raise MismatchError(
+                    f"edits of different models can't be added: made for {a} and for {b}"
+                )
         for name in self.directions.keys() & other.directions.keys():
             if not np.array_equal(self.directions[name], other.directions[name]):
-                raise MismatchError(f"two different directions are both called {name}: make one of them under another name")
+                raise MismatchError(
+                    f"two different directions are both called {name}: make one of them under another name"
+                )
         coefficients = dict(self.coefficients)
         for name, c in other.coefficients.items():
             coefficients[name] = coefficients.get(name, 0.0) + c
-        origin = {k: getattr(self, k) if getattr(self, k) == getattr(other, k) else None for k in ("pre", "data")}
+        origin = {
+            k: getattr(self, k) if getattr(self, k) == getattr(other, k) else None
+            for k in ("pre", "data")
+        }
         return replace(
             self,
             directions={**self.directions, **other.directions},
@@ -180,7 +204,9 @@ class Edit:
     def __mul__(self, factor: float) -> "Edit":
         if not isinstance(factor, Real):
             return NotImplemented
-        return replace(self, coefficients={k: float(factor) * c for k, c in self.coefficients.items()})
+        return replace(
+            self, coefficients={k: float(factor) * c for k, c in self.coefficients.items()}
+        )
 
     __rmul__ = __mul__
 
@@ -195,7 +221,16 @@ class Edit:
 
     def __reduce__(self):
         plain = dict(self.directions), dict(self.coefficients)
-        return Edit, (*plain, self.target, self.classes, self.gate, self.ft, self.pre, self.data, dict(self.facts))
+        return Edit, (
+            *plain,
+            self.target,
+            self.classes,
+            self.gate,
+            self.ft,
+            self.pre,
+            self.data,
+            dict(self.facts),
+        )
 
     def __repr__(self) -> str:
         gate = "no gate" if self.gate is None else str(self.gate)
@@ -233,7 +268,9 @@ class Edit:
             gate_arrays, card["gate"] = self.gate.packed()
             arrays |= {f"gate.{k}": v for k, v in gate_arrays.items()}
         card = json.loads(json.dumps(card))
-        write_tensors(path, arrays, {**card, "checksum": hash_json(card)})  # the coefficients stand in the card
+        write_tensors(
+            path, arrays, {**card, "checksum": hash_json(card)}
+        )  # the coefficients stand in the card
         return Path(path)
 
     @classmethod
@@ -244,7 +281,9 @@ class Edit:
             raise FileFormatError(f"{path} is damaged: its card doesn't match its checksum")
         gate = None
         if card["gate"] is not None:
-            gate_arrays = {k.removeprefix("gate."): v for k, v in arrays.items() if k.startswith("gate.")}
+            gate_arrays = {
+                k.removeprefix("gate."): v for k, v in arrays.items() if k.startswith("gate.")
+            }
             gate = Gate.unpacked(gate_arrays, card["gate"])
         edit = cls(
             {name: arrays[f"direction.{i}"] for i, name in enumerate(card["names"])},

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import FileFormatError, MismatchError
-from .files import hash_json, read_tensors, write_tensors
+from .files import cache_dir, hash_json, read_tensors, write_tensors
 from .moments import ClassMoments
-from .paths import cache_dir
 from .progress import progress_bar
 from .vectors import ClassVectors
 
@@ -35,7 +34,9 @@ class Features:
         z, y = np.asarray(self.z), np.asarray(self.y)
         classes = tuple(str(c) for c in self.classes)
         if z.ndim != 2 or y.shape != z.shape[:1] or len(y) == 0:
-            raise MismatchError(f"Features needs z of shape (N, m) and y of shape (N,) with N >= 1; got {z.shape} and {y.shape}")
+            raise MismatchError(
+                f"Features needs z of shape (N, m) and y of shape (N,) with N >= 1; got {z.shape} and {y.shape}"
+            )
         if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(classes):
             raise MismatchError(
                 f"labels must be integers in 0..{len(classes) - 1} for {len(classes)} classes; "
@@ -87,21 +88,33 @@ def extract_features(
         else (None, classifier.fingerprint, getattr(dataset, "fingerprint", None))
     )
     if path is None:
-        return _extract(classifier, dataset, batch_size, precision, device, workers, progress, model, data)
+        return _extract(
+            classifier, dataset, batch_size, precision, device, workers, progress, model, data
+        )
 
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):  # a second process waits for the first instead of extracting too
+    with FileLock(
+        path.with_suffix(".lock")
+    ):  # a second process waits for the first instead of extracting too
         try:
             arrays, _ = read_tensors(path, kind="features")
             return Features(arrays["z"], arrays["y"], dataset.classes, model, data)
         except FileNotFoundError:
             pass
         except FileFormatError as error:
-            warnings.warn(f"cached features are damaged and will be extracted again ({error})", stacklevel=2)
-        features = _extract(classifier, dataset, batch_size, precision, device, workers, progress, model, data)
-        write_tensors(path, {"z": features.z, "y": features.y}, {"kind": "features", "model": model, "data": data})
+            warnings.warn(
+                f"cached features are damaged and will be extracted again ({error})", stacklevel=2
+            )
+        features = _extract(
+            classifier, dataset, batch_size, precision, device, workers, progress, model, data
+        )
+        write_tensors(
+            path,
+            {"z": features.z, "y": features.y},
+            {"kind": "features", "model": model, "data": data},
+        )
     return features
 
 
@@ -115,8 +128,12 @@ def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:
     for owner, classifier in (("pre-trained", pre), ("fine-tuned", ft)):
         classifier.require_classes(dataset.classes, f"the data set for the {owner} model")
     if pre.dim != ft.dim:
-        raise MismatchError(f"the pre-trained representation has {pre.dim} dimensions and the fine-tuned one {ft.dim}")
-    return ClassVectors.from_features(extract_features(pre, dataset, **extraction), extract_features(ft, dataset, **extraction))
+        raise MismatchError(
+            f"the pre-trained representation has {pre.dim} dimensions and the fine-tuned one {ft.dim}"
+        )
+    return ClassVectors.from_features(
+        extract_features(pre, dataset, **extraction), extract_features(ft, dataset, **extraction)
+    )
 
 
 def _cache_entry(classifier, dataset, precision: str):
@@ -128,19 +145,28 @@ def _cache_entry(classifier, dataset, precision: str):
         return None, model, data
     if any(m._forward_hooks or m._forward_pre_hooks for m in classifier.encoder.modules()):
         return None, None, data  # hooks may change what the encoder gives, unseen by any hash
-    return cache_dir("features") / f"{hash_json([_VERSION, model, data, precision])}.safetensors", model, data
+    return (
+        cache_dir("features") / f"{hash_json([_VERSION, model, data, precision])}.safetensors",
+        model,
+        data,
+    )
 
 
-def _extract(classifier, dataset, batch_size, precision, device, workers, progress, model, data) -> Features:
+def _extract(
+    classifier, dataset, batch_size, precision, device, workers, progress, model, data
+) -> Features:
     import torch
 
     from .models.device import autocast, parts
-    from .models.loading import PreprocessedImages, loader
+    from .models.preprocess import PreprocessedImages, loader
 
     images = PreprocessedImages(dataset, classifier.preprocess, memory=0)
     training = {name: module.training for name, module in classifier.named_modules()}
     home = next((p.device for p in classifier.parameters()), torch.device("cpu"))
-    z, y = np.empty((len(images), classifier.dim), dtype=np.float32), np.empty(len(images), dtype=np.int64)
+    z, y = (
+        np.empty((len(images), classifier.dim), dtype=np.float32),
+        np.empty(len(images), dtype=np.int64),
+    )
     done = 0
     try:
         classifier.eval().to(device)
@@ -150,7 +176,9 @@ def _extract(classifier, dataset, batch_size, precision, device, workers, progre
             progress_bar(total=len(images), desc="extract", disable=not progress) as bar,
         ):
             for x, labels in loader(images, batch_size=batch_size, workers=workers):
-                z[done : done + len(labels)] = torch.cat([classifier.encode(part.to(device)) for part in parts(x, device)]).cpu()
+                z[done : done + len(labels)] = torch.cat(
+                    [classifier.encode(part.to(device)) for part in parts(x, device)]
+                ).cpu()
                 y[done : done + len(labels)] = labels.numpy()
                 done += len(labels)
                 bar.update(len(labels))

@@ -1,11 +1,15 @@
-"""Files that are whole or absent: atomic writing, checked safetensors with a JSON card, hashes."""
+"""Files that are whole or absent, hashes, and where things live.
+
+CLASSVEC_DATA moves `data/` (cache and downloads), CLASSVEC_FIGURES moves `figures/`. Installed
+without its repository, the package keeps both under the current folder.
+"""
 
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,6 +18,39 @@ import numpy as np
 from .errors import FileFormatError
 
 _HEADER = "classvec_lab"
+DPI, FIGURES = 120, (".png", ".pdf")
+PACKAGE = Path(__file__).resolve().parent
+REPOSITORY = PACKAGE.parent
+
+
+def _root() -> Path:
+    return REPOSITORY if (REPOSITORY / "pyproject.toml").is_file() else Path.cwd()
+
+
+def data_dir() -> Path:
+    """The folder for caches and downloads."""
+    return Path(os.environ.get("CLASSVEC_DATA") or _root() / "data")
+
+
+def cache_dir(kind: str) -> Path:
+    """The cache folder for one kind of thing ("features", "models")."""
+    return data_dir() / "cache" / kind
+
+
+def figures_dir() -> Path:
+    """The folder under which figures and tables are filed."""
+    return Path(os.environ.get("CLASSVEC_FIGURES") or _root() / "figures")
+
+
+def notebooks_dir() -> Path:
+    """The folder of the notebooks."""
+    return _root() / "notebooks"
+
+
+def tiny_clip_dir() -> Path:
+    """The built-in model: `data/tiny-clip` of the repository, or the copy inside an installed package."""
+    inside = PACKAGE / "_builtin" / "tiny-clip"
+    return inside if inside.is_dir() else REPOSITORY / "data" / "tiny-clip"
 
 
 def hash_bytes(*parts: bytes) -> str:
@@ -56,7 +93,9 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 def write_json(path: str | os.PathLike, value: object) -> None:
     """Write indented JSON atomically."""
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(
+            json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_json(path: str | os.PathLike) -> dict:
@@ -84,7 +123,9 @@ def write_tensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], car
         temporary.chmod(mode)  # safetensors makes files that only their owner can read
 
 
-def read_tensors(path: str | os.PathLike, *, kind: str | None = None) -> tuple[dict[str, np.ndarray], dict]:
+def read_tensors(
+    path: str | os.PathLike, *, kind: str | None = None
+) -> tuple[dict[str, np.ndarray], dict]:
     """Read what `write_tensors` wrote: (arrays, card).
 
     Raises FileNotFoundError, or FileFormatError when the file is truncated, altered, or its card's
@@ -105,10 +146,30 @@ def read_tensors(path: str | os.PathLike, *, kind: str | None = None) -> tuple[d
         raise FileFormatError(f"{path} was not written by classvec_lab: it has no card")
     card = header["card"]
     if hash_arrays(arrays) != header["sha256"]:
-        raise FileFormatError(f"{path} is damaged: its contents don't match the checksum in its card")
+        raise FileFormatError(
+            f"{path} is damaged: its contents don't match the checksum in its card"
+        )
     if kind is not None and card.get("kind") != kind:
         raise FileFormatError(f"{path} holds {card.get('kind')!r}, not {kind!r}")
     return arrays, card
+
+
+def save_figure(fig, paths: Iterable[Path]) -> None:
+    """Write a figure to each of `paths` (.png, .pdf), atomically, the same bytes for the same figure; it stays open."""
+    # matplotlib stamps the time and its own version unless each key is set to None.
+    blank = {
+        ".png": {"Software": None},
+        ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    }
+    for path in paths:
+        with atomic(path) as temporary:
+            fig.savefig(
+                temporary,
+                format=path.suffix[1:],
+                dpi=DPI,
+                bbox_inches="tight",
+                metadata=blank[path.suffix],
+            )
 
 
 @contextmanager

@@ -8,7 +8,18 @@ import numpy as np
 from .errors import MismatchError
 
 SCORES = ("margin", "cosine", "discriminant", "predicted")
-_PLAIN = ("target", "score", "threshold", "own", "rivals", "normalise", "temperature", "guarantee", "false_fire", "n_negatives")
+_PLAIN = (
+    "target",
+    "score",
+    "threshold",
+    "own",
+    "rivals",
+    "normalise",
+    "temperature",
+    "guarantee",
+    "false_fire",
+    "n_negatives",
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +50,10 @@ class Gate:
     n_negatives: int = 0
 
     def __post_init__(self):
-        weight, bias = np.array(self.weight, dtype=np.float64), np.array(self.bias, dtype=np.float64)
+        weight, bias = (
+            np.array(self.weight, dtype=np.float64),
+            np.array(self.bias, dtype=np.float64),
+        )
         classes = tuple(str(c) for c in self.classes)
         if weight.ndim != 2 or bias.shape != weight.shape[:1] or not 0 <= self.own < len(weight):
             raise MismatchError(
@@ -50,11 +64,17 @@ class Gate:
         if not np.isfinite(weight).all() or not np.isfinite(bias).all() or np.isnan(self.threshold):
             raise MismatchError("a gate's weights and threshold must be finite numbers")
         if not self.temperature >= 0:
-            raise MismatchError(f"a gate's temperature is 0 (hard) or above; got {self.temperature}")
+            raise MismatchError(
+                f"a gate's temperature is 0 (hard) or above; got {self.temperature}"
+            )
         if self.target not in classes:
             raise MismatchError(f"no class {self.target!r}; there are {', '.join(classes[:20])}")
         weight.flags.writeable = bias.flags.writeable = False
-        plain = (("threshold", float(self.threshold)), ("own", int(self.own)), ("temperature", float(self.temperature)))
+        plain = (
+            ("threshold", float(self.threshold)),
+            ("own", int(self.own)),
+            ("temperature", float(self.temperature)),
+        )
         for name, value in (("weight", weight), ("bias", bias), ("classes", classes), *plain):
             object.__setattr__(self, name, value)
 
@@ -67,7 +87,9 @@ class Gate:
         """Scores (N,) float64 of representations z (N, m)."""
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.dim:
-            raise MismatchError(f"this gate reads representations of shape (N, {self.dim}); got {z.shape}")
+            raise MismatchError(
+                f"this gate reads representations of shape (N, {self.dim}); got {z.shape}"
+            )
         read = z @ self.weight.T
         if self.normalise:
             read /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
@@ -85,7 +107,9 @@ class Gate:
         from scipy.special import expit
 
         above = scores - self.threshold
-        return expit(above / self.temperature) if self.temperature else (above > 0).astype(np.float64)
+        return (
+            expit(above / self.temperature) if self.temperature else (above > 0).astype(np.float64)
+        )
 
     def fires(self, z: np.ndarray) -> np.ndarray:
         """Where the gate fires, (N,) bool."""
@@ -93,7 +117,9 @@ class Gate:
 
     def at(self, threshold: float, **changes) -> "Gate":
         """The same score with another threshold, or other fields; the guarantee goes with its threshold, unless given again."""
-        return replace(self, **{"threshold": threshold, "guarantee": "none", "false_fire": None} | changes)
+        return replace(
+            self, **{"threshold": threshold, "guarantee": "none", "false_fire": None} | changes
+        )
 
     def soft(self, temperature: float) -> "Gate":
         """The soft version, which acts by a sigmoid of this width (in units of the score); it carries no guarantee."""
@@ -121,4 +147,9 @@ class Gate:
     @classmethod
     def unpacked(cls, arrays: Mapping[str, np.ndarray], card: Mapping) -> "Gate":
         """The gate that `packed` described."""
-        return cls(weight=arrays["weight"], bias=arrays["bias"], classes=card["classes"], **{k: card[k] for k in _PLAIN})
+        return cls(
+            weight=arrays["weight"],
+            bias=arrays["bias"],
+            classes=card["classes"],
+            **{k: card[k] for k in _PLAIN},
+        )

@@ -16,7 +16,9 @@ class ClassMoments:
 
     def __init__(self, n_classes: int, dim: int, *, pooled_scatter: bool = False):
         if n_classes < 1 or dim < 1:
-            raise ValueError(f"ClassMoments needs n_classes >= 1 and dim >= 1; got {n_classes} and {dim}")
+            raise ValueError(
+                f"ClassMoments needs n_classes >= 1 and dim >= 1; got {n_classes} and {dim}"
+            )
         self.n_classes, self.dim = n_classes, dim
         self.count = np.zeros(n_classes, dtype=np.int64)
         self.scatter_trace = np.zeros(n_classes)
@@ -24,7 +26,9 @@ class ClassMoments:
         self._mean = np.zeros((n_classes, dim))
 
     @classmethod
-    def of(cls, z: np.ndarray, y: np.ndarray, n_classes: int, *, pooled_scatter: bool = False) -> "ClassMoments":
+    def of(
+        cls, z: np.ndarray, y: np.ndarray, n_classes: int, *, pooled_scatter: bool = False
+    ) -> "ClassMoments":
         """The moments of one array of representations z (N, m) with labels y (N,)."""
         return cls(n_classes, np.shape(z)[1], pooled_scatter=pooled_scatter).update(z, y)
 
@@ -36,23 +40,34 @@ class ClassMoments:
     @property
     def variance(self) -> np.ndarray:
         """Unbiased within-class variance summed over dimensions, (C,); NaN for fewer than two samples."""
-        return np.divide(self.scatter_trace, self.count - 1, out=np.full(self.n_classes, np.nan), where=self.count > 1)
+        return np.divide(
+            self.scatter_trace,
+            self.count - 1,
+            out=np.full(self.n_classes, np.nan),
+            where=self.count > 1,
+        )
 
     def update(self, z: np.ndarray, y: np.ndarray) -> "ClassMoments":
         """Take in a batch: z (N, m) of any float type, y (N,) integers in 0..C-1. Returns self."""
         z, y = np.asarray(z, dtype=np.float64), np.asarray(y)
         if z.ndim != 2 or z.shape[1] != self.dim or y.shape != z.shape[:1]:
-            raise MismatchError(f"expected z of shape (N, {self.dim}) and y of shape (N,); got {z.shape} and {y.shape}")
+            raise MismatchError(
+                f"expected z of shape (N, {self.dim}) and y of shape (N,); got {z.shape} and {y.shape}"
+            )
         if len(y) == 0:
             return self
         if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= self.n_classes:
-            raise MismatchError(f"labels must be integers in 0..{self.n_classes - 1}; got {y.dtype} in {y.min()}..{y.max()}")
+            raise MismatchError(
+                f"labels must be integers in 0..{self.n_classes - 1}; got {y.dtype} in {y.min()}..{y.max()}"
+            )
         order = np.argsort(y, kind="stable")
         z, y = z[order], y[order]
         present, start, count = np.unique(y, return_index=True, return_counts=True)
         mean = np.add.reduceat(z, start, axis=0) / count[:, None]
         z = z - np.repeat(mean, count, axis=0)
-        correction = np.add.reduceat(z, start, axis=0) / count[:, None]  # the rounding error of the first mean
+        correction = (
+            np.add.reduceat(z, start, axis=0) / count[:, None]
+        )  # the rounding error of the first mean
         mean += correction
         z -= np.repeat(correction, count, axis=0)
         trace = np.add.reduceat(np.einsum("nm,nm->n", z, z), start)
@@ -62,11 +77,19 @@ class ClassMoments:
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Take in another fitter's samples. Returns self; `other` is left as it is."""
         if (other.n_classes, other.dim) != (self.n_classes, self.dim):
-            raise MismatchError(f"can't merge moments of shape {(other.n_classes, other.dim)} into {(self.n_classes, self.dim)}")
+            raise MismatchError(
+                f"can't merge moments of shape {(other.n_classes, other.dim)} into {(self.n_classes, self.dim)}"
+            )
         if (self.scatter is None) != (other.scatter is None):
             raise MismatchError("can't merge moments with and without a pooled scatter")
         present = np.flatnonzero(other.count)
-        self._combine(present, other.count[present], other._mean[present], other.scatter_trace[present], other.scatter)
+        self._combine(
+            present,
+            other.count[present],
+            other._mean[present],
+            other.scatter_trace[present],
+            other.scatter,
+        )
         return self
 
     def _combine(self, classes, count, mean, trace, scatter) -> None:

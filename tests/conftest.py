@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from classvec_lab import Classifier, Preprocess
+from classvec_lab import Classifier
 from classvec_lab.datasets import ImageDataset
+from classvec_lab.models import Preprocess
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
@@ -31,7 +32,9 @@ def shared():
     return SHARED
 
 
-def coloured(n: int = 30, *, split: str = "train", classes=CLASSES, noise: float = 60.0) -> ImageDataset:
+def coloured(
+    n: int = 30, *, split: str = "train", classes=CLASSES, noise: float = 60.0
+) -> ImageDataset:
     """Images of 8 × 8 noisy pixels, class c brightest in channel c; index decides everything."""
 
     def load(i: int) -> Image.Image:
@@ -49,12 +52,16 @@ def coloured(n: int = 30, *, split: str = "train", classes=CLASSES, noise: float
     )
 
 
-def small_classifier(classes=CLASSES, *, seed: int = 0, dim: int = 6, batchnorm: bool = False, preprocess=None) -> Classifier:
+def small_classifier(
+    classes=CLASSES, *, seed: int = 0, dim: int = 6, batchnorm: bool = False, preprocess=None
+) -> Classifier:
     """A three-layer network on 8 × 8 images with a linear head."""
     torch.manual_seed(seed)
     norm = [nn.BatchNorm1d(16)] if batchnorm else []
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), *norm, nn.ReLU(), nn.Linear(16, dim))
-    preprocess = preprocess or Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
+    preprocess = preprocess or Preprocess(
+        "open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
+    )
     return Classifier(encoder, nn.Linear(dim, len(classes)), classes=classes, preprocess=preprocess)
 
 
@@ -76,7 +83,7 @@ def look():
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    from classvec_lab import style
+    from classvec_lab.plots import style
 
     with style.context():
         yield

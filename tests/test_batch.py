@@ -58,7 +58,9 @@ def settings(folder, text):
 
 
 def snapshot(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.csv")}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.csv")
+    }
 
 
 def leftovers(folder):
@@ -84,7 +86,17 @@ def test_parameters_are_read_with_type_default_and_help(folder):
 
 
 @pytest.mark.parametrize(
-    "line", ["x = 1 + n", "x = f()", "import os", "a = b = 1", "x = (1, 2)", "x = {1}", "%magic", "x = {1: 2}"]
+    "line",
+    [
+        "x = 1 + n",
+        "x = f()",
+        "import os",
+        "a = b = 1",
+        "x = (1, 2)",
+        "x = {1}",
+        "%magic",
+        "x = {1: 2}",
+    ],
 )
 def test_a_parameter_that_is_no_flat_literal_is_an_error_that_names_the_notebook(folder, line):
     with pytest.raises(NotebookError, match=r"'parameters' cell of 01_a\.ipynb"):
@@ -110,7 +122,10 @@ def test_all_problems_of_a_request_are_reported_at_once(folder):
         check_parameters(path, wrong)
     lines = str(caught.value).splitlines()
     assert len(lines) == 6
-    assert "no parameter 'sed'; did you mean 'seed'? It has: seed (int, default 0), lr (float, default 0.1)" in lines[0]
+    assert (
+        "no parameter 'sed'; did you mean 'seed'? It has: seed (int, default 0), lr (float, default 0.1)"
+        in lines[0]
+    )
     assert "'seed' must be an int, but '1.5' was given" in lines[1]
     assert "'lr' must be a float, but 'fast' was given" in lines[2]
     assert "'flag' must be a bool (true or false), but 'maybe' was given" in lines[3]
@@ -119,7 +134,11 @@ def test_all_problems_of_a_request_are_reported_at_once(folder):
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=6,
 )
@@ -128,9 +147,9 @@ typed = st.one_of(
     st.floats(allow_nan=False).map(lambda v: ("float", v, repr(v))),
     st.integers(-(2**53), 2**53).map(lambda v: ("float", float(v), str(v))),
     st.text().map(lambda v: ("str", v, v)),
-    st.sampled_from([(True, "true"), (True, "YES"), (True, "1"), (False, "False"), (False, "no"), (False, "0")]).map(
-        lambda pair: ("bool", *pair)
-    ),
+    st.sampled_from(
+        [(True, "true"), (True, "YES"), (True, "1"), (False, "False"), (False, "no"), (False, "0")]
+    ).map(lambda pair: ("bool", *pair)),
     st.lists(json_values).map(lambda v: ("list", v, json.dumps(v))),
     st.dictionaries(st.text(), json_values).map(lambda v: ("dict", v, json.dumps(v))),
     json_values.map(lambda v: ("any", v, json.dumps(v))),
@@ -189,7 +208,12 @@ def test_values_of_another_type_are_refused(value, kind):
 
 def test_needs_come_first_and_bring_their_own_with_the_parameters_that_they_have(folder):
     settings(folder, "01_a: {needs: [03_c]}\n03_c: {full: {seed: 7}}\n20_s: {full: {seed: 8}}\n")
-    for stem, lines in {"01_a": "seed = 0\nn = 1", "02_b": "", "03_c": "seed = 0", "20_s": 'seed = 0\nsource = ""'}.items():
+    for stem, lines in {
+        "01_a": "seed = 0\nn = 1",
+        "02_b": "",
+        "03_c": "seed = 0",
+        "20_s": 'seed = 0\nsource = ""',
+    }.items():
         write(folder, stem, parameters=lines)
     jobs = plan(["01"], {"seed": "5", "n": "2"}, folder=folder)
     assert [(job.stem, job.parameters, job.chosen) for job in jobs] == [
@@ -203,7 +227,10 @@ def test_needs_come_first_and_bring_their_own_with_the_parameters_that_they_have
     assert plan(["20"], {"seed": 1}, full=True, folder=folder)[0].parameters == {"seed": 1}
 
 
-@pytest.mark.parametrize("name", ["02_orthogonality", "02", "2", "02_orthogonality.ipynb", "notebooks/02_orthogonality.ipynb"])
+@pytest.mark.parametrize(
+    "name",
+    ["02_orthogonality", "02", "2", "02_orthogonality.ipynb", "notebooks/02_orthogonality.ipynb"],
+)
 def test_a_notebook_is_found_by_path_name_or_number(folder, name):
     path = write(folder, "02_orthogonality")
     write(folder, "03_linearity")
@@ -220,7 +247,9 @@ def test_every_problem_of_every_notebook_is_found_before_any_is_run(folder, noth
                  "01_a.ipynb has no parameter 'sead'; did you mean 'seed'?", "02_b.ipynb has no parameter 'sead'",
                  "02_b.ipynb: parameter 'sample' must be a float, but 'x' was given"):  # fmt: skip
         assert part in message
-    with pytest.raises(NotebookError, match="no notebook has a parameter 'sead'; did you mean 'seed'"):
+    with pytest.raises(
+        NotebookError, match="no notebook has a parameter 'sead'; did you mean 'seed'"
+    ):
         run([], {"sead": "1", "sample": "2"}, folder=folder)
     with pytest.raises(NotebookError, match="jobs must be at least 1"):
         run([], jobs=0, folder=folder)
@@ -232,7 +261,10 @@ def test_every_problem_of_every_notebook_is_found_before_any_is_run(folder, noth
     ("text", "problem"),
     [
         ("09_z: {needs: []}", "entry '09_z': there is no such notebook"),
-        ("01_a: {needs: [02_bb]}", "01_a needs '02_bb': there is no such notebook; did you mean '02_b'?"),
+        (
+            "01_a: {needs: [02_bb]}",
+            "01_a needs '02_bb': there is no such notebook; did you mean '02_b'?",
+        ),
         ("01_a: {full: {sead: 1}}", "no parameter 'sead'; did you mean 'seed'?"),
         ("01_a: {full: {seed: fast}}", "'seed' must be an int, but 'fast' was given"),
         ("01_a: {need: []}", "`needs` and `full` only"),
@@ -281,11 +313,19 @@ def test_files_that_no_notebook_made_are_not_replaced(folder, lab, nothing_runs)
 def test_the_key_follows_everything_that_results_depend_on(folder, lab):
     def key(parameters=(), needs=(), gathers=False, stem="01_a"):
         path = folder / f"{stem}.ipynb"
-        return results.key_of(Job(path, dict(parameters), gathers=gathers), dict(needs), lab / "out")
+        return results.key_of(
+            Job(path, dict(parameters), gathers=gathers), dict(needs), lab / "out"
+        )
 
     write(folder, "01_a")
     (lab / "data").mkdir()
-    keys = [key(), key({"seed": 1}), key({"data": "data"}), key(needs={"02_b": "1"}), key(needs={"02_b": "2"})]
+    keys = [
+        key(),
+        key({"seed": 1}),
+        key({"data": "data"}),
+        key(needs={"02_b": "1"}),
+        key(needs={"02_b": "2"}),
+    ]
     (lab / "data" / "x.txt").write_text("1")
     keys.append(key({"data": "data"}))
     (lab / "data" / "x.txt").write_text("12")
@@ -314,7 +354,10 @@ def test_a_folder_is_up_to_date_only_if_whole_and_unaltered(tmp_path):
     (folder / "sub").mkdir(parents=True)
     (folder / "t.csv").write_text("a\n")
     (folder / "sub" / "m.bin").write_text("b\n")
-    manifest = {"files": {name: results.sha256(folder / name) for name in ("t.csv", "sub/m.bin")}, "key": "k"}
+    manifest = {
+        "files": {name: results.sha256(folder / name) for name in ("t.csv", "sub/m.bin")},
+        "key": "k",
+    }
     write_json(folder / "manifest.json", manifest)
     assert results.is_up_to_date(folder, "k")
     assert not results.is_up_to_date(folder, "other")
@@ -337,7 +380,11 @@ def test_a_run_killed_between_the_renames_is_undone_and_other_notebooks_are_left
     for name in (".01_a.89abcdef.tmp", ".01_a_b.89abcdef.tmp", ".01_a.notes.tmp"):
         (tmp_path / name).mkdir()
     results.sweep(tmp_path / "01_a")
-    assert sorted(p.name for p in tmp_path.iterdir() if "01_a" in p.name) == [".01_a.notes.tmp", ".01_a_b.89abcdef.tmp", "01_a"]
+    assert sorted(p.name for p in tmp_path.iterdir() if "01_a" in p.name) == [
+        ".01_a.notes.tmp",
+        ".01_a_b.89abcdef.tmp",
+        "01_a",
+    ]
     assert (tmp_path / "01_a" / "t.csv").read_text() == "good"
 
 
@@ -364,7 +411,9 @@ def test_a_run_is_repeatable_resumable_and_leaves_no_trace_of_its_temporary_fold
     assert (lab / "out" / "01_a" / "t.csv").read_text() == "1,0\n"
     assert leftovers(lab / "out") == []
     for path in (lab / "out").rglob("*"):
-        assert path.is_dir() or not (TEMPORARY.search(text := path.read_text()) or str(lab) in text), path
+        assert path.is_dir() or not (
+            TEMPORARY.search(text := path.read_text()) or str(lab) in text
+        ), path
     executed = (lab / "out" / "01_a" / "01_a.ipynb").read_bytes()
     assert b'out = \\"out/01_a\\"' in executed
     manifest = json.loads((lab / "out" / "01_a" / "manifest.json").read_text())
@@ -406,13 +455,23 @@ def test_a_failing_cell_keeps_the_old_results_and_stops_only_those_that_need_it(
     out = lab / "figures" / "quick"
     before = snapshot(out)
     results = run(parameters={"bad": True}, folder=folder, quiet=True, jobs=2)
-    assert statuses(results) == {"01_a": "failed", "02_b": "failed", "03_c": "not run", "04_d": "not run"}
+    assert statuses(results) == {
+        "01_a": "failed",
+        "02_b": "failed",
+        "03_c": "not run",
+        "04_d": "not run",
+    }
     errors = [result.error for result in results]
     assert errors[0].startswith("01_a.ipynb ended without manifest.json")
     kept = "figures/quick/02_b.failed.ipynb"
-    assert errors[1].startswith("02_b.ipynb failed in code cell 4 (`x = 1`): AssertionError: no good in ")
+    assert errors[1].startswith(
+        "02_b.ipynb failed in code cell 4 (`x = 1`): AssertionError: no good in "
+    )
     assert errors[1].endswith(kept)
-    assert errors[2:] == ["03_c was not run, because it needs 02_b", "04_d was not run, because it needs 03_c"]
+    assert errors[2:] == [
+        "03_c was not run, because it needs 02_b",
+        "04_d was not run, because it needs 03_c",
+    ]
     assert snapshot(out) == before
     assert leftovers(out) == []
     text = (lab / kept).read_text()
@@ -437,7 +496,9 @@ def test_jobs_run_side_by_side_each_with_its_share_of_threads(folder, lab, capfd
             "assert Path.cwd() == Path(home)",
             parameters='home = ""',
         )
-    assert set(statuses(run(parameters={"home": str(lab)}, folder=folder, jobs=2)).values()) == {"made"}
+    assert set(statuses(run(parameters={"home": str(lab)}, folder=folder, jobs=2)).values()) == {
+        "made"
+    }
     lines = capfd.readouterr().err.splitlines()
     assert {"01_a: running", "02_b: running"} <= set(lines)
     assert any(re.fullmatch(r"01_a: cell \d of 7", line) for line in lines)
@@ -468,7 +529,9 @@ def alive(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_a_killed_run_leaves_finished_notebooks_no_kernel_and_nothing_half_done(folder, lab, number):
+def test_a_killed_run_leaves_finished_notebooks_no_kernel_and_nothing_half_done(
+    folder, lab, number
+):
     write(folder, "01_a", "Path(out, 'a.csv').write_text('a')")
     hang = (
         "import time\nPath(out, 'b.csv').write_text('b')\nPath('pids').write_text(f'{os.getpid()} {os.getppid()}')\n"
@@ -503,7 +566,10 @@ def test_two_runs_at_once_share_the_work(folder, lab):
     processes = [command(), command()]
     outputs = [process.communicate(timeout=60)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert sorted(re.search(r"01_a +(made|up to date)", output)[1] for output in outputs) == ["made", "up to date"]
+    assert sorted(re.search(r"01_a +(made|up to date)", output)[1] for output in outputs) == [
+        "made",
+        "up to date",
+    ]
     assert (lab / "count").read_text() == "x"
 
 
@@ -511,5 +577,8 @@ def test_a_dead_kernel_is_a_failed_notebook(folder, lab):
     write(folder, "01_a", "print('alive')", "os.kill(os.getpid(), 9)")
     (result,) = run(["01"], folder=folder, quiet=True)
     assert result.status == "failed"
-    assert "01_a.ipynb failed in code cell 4 (`os.kill(os.getpid(), 9)`): DeadKernelError" in result.error
+    assert (
+        "01_a.ipynb failed in code cell 4 (`os.kill(os.getpid(), 9)`): DeadKernelError"
+        in result.error
+    )
     assert "alive" in (lab / "figures" / "quick" / "01_a.failed.ipynb").read_text()

@@ -34,10 +34,10 @@ def refused(capsys, *arguments):
 
 def test_importing_is_cheap():
     heavy = {"torch", "pandas", "matplotlib", "papermill", "nbformat", "IPython", "tqdm"}
-    code = (
-        "import sys, classvec_lab.cli, classvec_lab.batch, classvec_lab.outputs; print(*{m.split('.')[0] for m in sys.modules})"
-    )
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    code = "import sys, classvec_lab.cli, classvec_lab.batch, classvec_lab.batch.outputs; print(*{m.split('.')[0] for m in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
     assert heavy.isdisjoint(loaded)
 
 
@@ -49,13 +49,22 @@ def test_version(capsys):
 
 
 def test_list_shows_titles_and_parameters_and_what_cannot_be_run(folder, capsys):
-    write(folder, "01_models", parameters='seed = 0  # which draw\nmodel = "tiny-clip"  # source of the model')
+    write(
+        folder,
+        "01_models",
+        parameters='seed = 0  # which draw\nmodel = "tiny-clip"  # source of the model',
+    )
     write(folder, "02_plain", parameters="")
     (folder / "03_broken.ipynb").write_text("{}")
     (folder / "Untitled.ipynb").write_text("{}")
     assert main(["list", "--notebooks", str(folder)]) == 0
     lines = [re.sub(" +", " ", line).strip() for line in capsys.readouterr().out.splitlines()]
-    assert lines[:4] == ["01_models: About 01_models", "seed int 0 which draw", "model str 'tiny-clip' source of the model", ""]
+    assert lines[:4] == [
+        "01_models: About 01_models",
+        "seed int 0 which draw",
+        "model str 'tiny-clip' source of the model",
+        "",
+    ]
     assert lines[4:6] == ["02_plain: About 02_plain", ""]
     assert lines[6].startswith("03_broken: can't be run: ")
 
@@ -113,7 +122,9 @@ def test_pretrain_prints_the_zero_shot_figures(monkeypatch, tmp_path, capsys):
         calls.append((folder, options))
         return {"zero_shot": {"clean": 0.98765, "n": 10}}
 
-    monkeypatch.setitem(sys.modules, "classvec_lab.models.pretrain", types.SimpleNamespace(pretrain=pretrain))
+    monkeypatch.setitem(
+        sys.modules, "classvec_lab.models.pretrain", types.SimpleNamespace(pretrain=pretrain)
+    )
     assert main(["pretrain", "--out", str(tmp_path), "--seed", "3", "--steps", "5"]) == 0
     assert calls == [(tmp_path, {"seed": 3, "steps": 5, "progress": True})]
     assert "clean 0.9877, n 10" in capsys.readouterr().out

@@ -9,9 +9,9 @@ from conftest import small_classifier
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classvec_lab import ClassVectors, FileFormatError, MismatchError
+from classvec_lab import ClassVectors
 from classvec_lab.edits import Edit
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, FileFormatError, MismatchError
 from classvec_lab.files import hash_json, read_tensors, write_tensors
 from classvec_lab.gates import Gate
 
@@ -22,12 +22,20 @@ numbers = st.floats(-8, 8).map(lambda x: round(x, 3))
 def vectors(dim=6, seed=0, classes=CLASSES, **origin):
     rng = np.random.default_rng(seed)
     shape = len(classes), dim
-    return ClassVectors(rng.normal(size=shape), rng.normal(size=shape), np.full(len(classes), 9), classes, **origin)
+    return ClassVectors(
+        rng.normal(size=shape), rng.normal(size=shape), np.full(len(classes), 9), classes, **origin
+    )
 
 
 def gate(dim=6, **changes):
     rng = np.random.default_rng(1)
-    of = {"target": "red", "classes": CLASSES, "score": "margin", "weight": rng.normal(size=(3, dim)), "bias": np.zeros(3)}
+    of = {
+        "target": "red",
+        "classes": CLASSES,
+        "score": "margin",
+        "weight": rng.normal(size=(3, dim)),
+        "bias": np.zeros(3),
+    }
     return Gate(**{**of, "threshold": 0.25, "rivals": True, "normalise": True, **changes})
 
 
@@ -67,7 +75,9 @@ def test_edits_form_a_vector_space(a, b, c, s, t):
 def test_the_vector_is_what_numpy_makes_of_the_coefficients(a, s):
     expected = sum(c * V.kappa[CLASSES.index(name[2:-1])] for name, c in a.coefficients.items())
     np.testing.assert_allclose(a.vector, expected, rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose((s * a).norm, abs(s) * np.linalg.norm(expected), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        (s * a).norm, abs(s) * np.linalg.norm(expected), rtol=1e-9, atol=1e-12
+    )
     assert a.dim == 6
     assert a.vector.dtype == np.float64
 
@@ -94,12 +104,17 @@ def test_the_expression_reads_as_it_was_written():
         (-1 / 3 * v["3"], "-0.333333·κ[3]"),
     ):
         assert edit.expression == text
-    assert repr(-1.5 * v["3"]) == f"<Edit -1.5·κ[3] on '3': norm {1.5 * np.linalg.norm(v.kappa[0]):.4g}, no gate>"
+    assert (
+        repr(-1.5 * v["3"])
+        == f"<Edit -1.5·κ[3] on '3': norm {1.5 * np.linalg.norm(v.kappa[0]):.4g}, no gate>"
+    )
 
 
 def test_names_are_escaped_in_html():
     v = vectors(classes=("<script>", "a&b", "c"), ft="<i>")
-    shown = (v["<script>"] - v["a&b"]).gated(gate(target="<script>", classes=v.classes))._repr_html_()
+    shown = (
+        (v["<script>"] - v["a&b"]).gated(gate(target="<script>", classes=v.classes))._repr_html_()
+    )
     assert "<script>" not in shown
     assert "<i>" not in shown
     assert "κ[&lt;script&gt;] - κ[a&amp;b]" in shown
@@ -123,7 +138,12 @@ def test_what_is_no_number_does_not_scale_an_edit(factor):
 
 
 def test_no_other_arithmetic_is_guessed():
-    for operation in (lambda: V["red"] * V["blue"], lambda: V["red"] + 1, lambda: 1 - V["red"], lambda: V["red"] - np.ones(6)):
+    for operation in (
+        lambda: V["red"] * V["blue"],
+        lambda: V["red"] + 1,
+        lambda: 1 - V["red"],
+        lambda: V["red"] - np.ones(6),
+    ):
         with pytest.raises(TypeError):
             operation()
     with pytest.raises(MismatchError, match="not finite in an edit: κ\\[red\\]"):
@@ -150,7 +170,11 @@ def test_copies_keep_everything():
     again = pickle.loads(pickle.dumps(edit))
     np.testing.assert_array_equal(again.vector, edit.vector)
     np.testing.assert_array_equal(again.gate.weight, edit.gate.weight)
-    assert (again.expression, again.target, again.gate.packed()[1]) == (edit.expression, edit.target, edit.gate.packed()[1])
+    assert (again.expression, again.target, again.gate.packed()[1]) == (
+        edit.expression,
+        edit.target,
+        edit.gate.packed()[1],
+    )
 
 
 def test_edits_that_do_not_belong_together():
@@ -162,7 +186,9 @@ def test_edits_that_do_not_belong_together():
             a - b
     with pytest.raises(MismatchError, match=r"two different directions are both called κ\[red\]"):
         V["red"] + vectors(seed=1)["red"]
-    with pytest.raises(MismatchError, match="different models can't be added: 6 dimensions and 3 classes, 4 and 3"):
+    with pytest.raises(
+        MismatchError, match="different models can't be added: 6 dimensions and 3 classes, 4 and 3"
+    ):
         V["red"] + vectors(dim=4)["red"]
     with pytest.raises(MismatchError, match="different models"):
         V["red"] + vectors(classes=("red", "green"))["red"]
@@ -182,7 +208,9 @@ def test_scaling_keeps_the_gate_and_sets_the_length():
     edit = V["red"].gated(gate())
     assert (-2 * edit).gate is edit.gate
     scaled = (-V["red"]).scaled_to(3.0)
-    np.testing.assert_allclose(scaled.vector, -3 * V.kappa[0] / np.linalg.norm(V.kappa[0]), rtol=1e-12)
+    np.testing.assert_allclose(
+        scaled.vector, -3 * V.kappa[0] / np.linalg.norm(V.kappa[0]), rtol=1e-12
+    )
     with pytest.raises(EditError, match="strength 0"):
         (0 * V["red"]).scaled_to(1.0)
 
@@ -196,7 +224,9 @@ def test_a_gate_sets_the_target_and_must_fit():
 
 def test_edits_without_effect_say_why():
     same = ClassVectors(V.z_ft, V.z_ft, V.count, CLASSES)
-    with pytest.raises(EditError, match=r"κ\[red\] has norm 0 .*fine-tuning moved class 'red' nowhere"):
+    with pytest.raises(
+        EditError, match=r"κ\[red\] has norm 0 .*fine-tuning moved class 'red' nowhere"
+    ):
         same["red"].require_effect()
     with pytest.raises(EditError, match=r"strength 0.*choose lambda other than 0"):
         (0 * V["red"]).require_effect()
@@ -211,7 +241,10 @@ def test_edits_without_effect_say_why():
     ("changes", "message"),
     [
         ({"directions": {}, "coefficients": {}}, "directions of one shape"),
-        ({"directions": {"a": np.ones(3), "b": np.ones(2)}, "coefficients": {"a": 1, "b": 1}}, "directions of one shape"),
+        (
+            {"directions": {"a": np.ones(3), "b": np.ones(2)}, "coefficients": {"a": 1, "b": 1}},
+            "directions of one shape",
+        ),
         ({"coefficients": {"b": 1}}, "a coefficient for each"),
         ({"directions": {"a": np.ones((2, 3))}}, "directions of one shape"),
         ({"directions": {"a": np.array([1, np.nan, 0])}}, "not finite in an edit: a"),
@@ -219,7 +252,12 @@ def test_edits_without_effect_say_why():
     ],
 )
 def test_malformed_edits(changes, message):
-    of = {"directions": {"a": np.ones(3)}, "coefficients": {"a": 1.0}, "target": "red", "classes": CLASSES}
+    of = {
+        "directions": {"a": np.ones(3)},
+        "coefficients": {"a": 1.0},
+        "target": "red",
+        "classes": CLASSES,
+    }
     Edit(**of)
     with pytest.raises(MismatchError, match=message):
         Edit(**{**of, **changes})
@@ -231,7 +269,9 @@ GATES = {
     "pac": gate(guarantee="pac", false_fire=0.05, n_negatives=60),
     "soft": gate().soft(0.125),
     "cosine": gate(score="cosine", weight=np.eye(6)[:1], bias=np.zeros(1), rivals=False),
-    "linear": gate(score="discriminant", normalise=False, bias=np.arange(3.0), own=2, threshold=-np.inf),
+    "linear": gate(
+        score="discriminant", normalise=False, bias=np.arange(3.0), own=2, threshold=-np.inf
+    ),
 }
 
 
@@ -256,7 +296,10 @@ def test_saved_and_loaded(tmp_path, kind):
     else:
         assert loaded.gate is None
     bytes_first = path.read_bytes()
-    assert edit.save(tmp_path / "b.safetensors", why="a test", shares=[0.1, 2]).read_bytes() == bytes_first
+    assert (
+        edit.save(tmp_path / "b.safetensors", why="a test", shares=[0.1, 2]).read_bytes()
+        == bytes_first
+    )
     assert loaded.save(tmp_path / "c.safetensors").read_bytes() == bytes_first
 
 
@@ -292,7 +335,11 @@ def test_a_card_that_is_something_else(tmp_path):
 def test_a_card_tells_how_it_was_made(tmp_path):
     edit = (-1.5 * vectors(pre="before", ft="after", data="data")["red"]).gated(GATES["marginal"])
     _, card = read_tensors(edit.save(tmp_path / "card.safetensors", note="x"))
-    assert (card["expression"], card["target"], card["facts"]) == ("-1.5·κ[red]", "red", {"note": "x"})
+    assert (card["expression"], card["target"], card["facts"]) == (
+        "-1.5·κ[red]",
+        "red",
+        {"note": "x"},
+    )
     assert (card["pre"], card["ft"], card["data"]) == ("before", "after", "data")
     assert card["gate"]["guarantee"] == "marginal"
     assert {"classvec_lab", "torch", "numpy"} <= card["versions"].keys()
@@ -315,9 +362,17 @@ def test_a_card_for_another_model_is_refused_by_name(tmp_path):
     assert Edit.load(path, classifier).expression == "κ[red]"
     for other, message in (
         (small_classifier(seed=1), f"weights or preprocessing .*edit: {classifier.fingerprint}"),
-        (small_classifier(classes=("green", "red", "blue")), "classes .*edit: red, green, blue; model: green, red, blue"),
+        (
+            small_classifier(classes=("green", "red", "blue")),
+            "classes .*edit: red, green, blue; model: green, red, blue",
+        ),
         (small_classifier(dim=5), "dimension .*edit: 6; model: 5"),
     ):
-        with pytest.raises(MismatchError, match=r"the edit κ\[red\] was made for another model than 'Sequential'.*" + message):
+        with pytest.raises(
+            MismatchError,
+            match=r"the edit κ\[red\] was made for another model than 'Sequential'.*" + message,
+        ):
             Edit.load(path, other)
-    assert vectors()["red"].require(small_classifier(seed=1))  # of unknown origin: only shapes and names can be compared
+    assert vectors()["red"].require(
+        small_classifier(seed=1)
+    )  # of unknown origin: only shapes and names can be compared

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classvec_lab import DatasetError, MismatchError, finetune, load_dataset, prepare
+from classvec_lab import finetune, load_dataset, prepare
+from classvec_lab.errors import DatasetError, MismatchError
 
-SETUP = {"model": "mlp", "model_args": {"size": 8, "hidden": [16], "dim": 8}, "epochs": 1, "batch_size": 16}
+SETUP = {
+    "model": "mlp",
+    "model_args": {"size": 8, "hidden": [16], "dim": 8},
+    "epochs": 1,
+    "batch_size": 16,
+}
 
 
 @pytest.fixture
@@ -21,7 +27,17 @@ def folder(tmp_path):
 
 
 def test_empty_parameters_stand_for_none(folder):
-    exp = prepare(dataset=folder, data_args={}, group="", limit=0, weights="", templates=[], finetuned="", lr=0.0, **SETUP)
+    exp = prepare(
+        dataset=folder,
+        data_args={},
+        group="",
+        limit=0,
+        weights="",
+        templates=[],
+        finetuned="",
+        lr=0.0,
+        **SETUP,
+    )
     assert (len(exp.train), len(exp.val), len(exp.test)) == (24, 8, 8)
     assert exp.pre.classes == exp.ft.classes == ("dark", "light")
     assert exp.pre.fingerprint != exp.ft.fingerprint
@@ -66,7 +82,12 @@ def test_the_recipe_of_a_given_model_is_what_was_asked_for(folder, tmp_path):
 
 def test_classes_can_be_chosen():
     exp = prepare(
-        dataset="digits", model="mlp", model_args={"size": 16, "hidden": [8], "dim": 4}, limit=60, classes=["7", "3"], epochs=1
+        dataset="digits",
+        model="mlp",
+        model_args={"size": 16, "hidden": [8], "dim": 4},
+        limit=60,
+        classes=["7", "3"],
+        epochs=1,
     )
     assert exp.pre.classes == exp.test.classes == ("7", "3")
     whole = load_dataset("digits", split="test", limit=60)

@@ -8,13 +8,16 @@ import torch
 from conftest import coloured, small_classifier
 from PIL import Image
 
-from classvec_lab import Features, FileFormatError, MismatchError, class_vectors, extract_features
-from classvec_lab.paths import cache_dir
+from classvec_lab import Features, class_vectors, extract_features
+from classvec_lab.errors import FileFormatError, MismatchError
+from classvec_lab.files import cache_dir
 
 
 def direct(classifier, dataset):
     with torch.inference_mode():
-        return torch.stack([classifier.encode(classifier.preprocess(image)[None])[0] for image, _ in dataset]).numpy()
+        return torch.stack(
+            [classifier.encode(classifier.preprocess(image)[None])[0] for image, _ in dataset]
+        ).numpy()
 
 
 def cached():
@@ -30,7 +33,10 @@ def test_features_are_the_encoder_s_own(classifier, data):
 
 
 def test_batch_size_does_not_matter(classifier, data):
-    a, b = (extract_features(classifier, data, batch_size=n, cache=False, progress=False).z for n in (1, 30))
+    a, b = (
+        extract_features(classifier, data, batch_size=n, cache=False, progress=False).z
+        for n in (1, 30)
+    )
     np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -55,14 +61,20 @@ def test_the_cache_is_read(classifier, data, monkeypatch):
 
 
 def test_the_cache_key_sees_weights_preprocessing_data_and_precision(classifier, data):
-    from classvec_lab import Preprocess
+    from classvec_lab.models import Preprocess
 
     variants = [
         (classifier, data, {}),
         (small_classifier(seed=1), data, {}),
         (classifier, coloured(30, noise=61), {}),
         (classifier, data.subset(np.arange(29)), {}),
-        (small_classifier(preprocess=Preprocess("open_clip", {"size": 8, "mean": [0.4] * 3, "std": [0.5] * 3})), data, {}),
+        (
+            small_classifier(
+                preprocess=Preprocess("open_clip", {"size": 8, "mean": [0.4] * 3, "std": [0.5] * 3})
+            ),
+            data,
+            {},
+        ),
         (classifier, data, {"precision": "bfloat16"}),
     ]
     for n, (model, images, options) in enumerate(variants, 1):
@@ -84,7 +96,11 @@ def test_a_damaged_cache_is_extracted_again(classifier, data, damage):
 
 
 def test_what_cannot_be_hashed_is_not_cached(data):
-    classifier = small_classifier(preprocess=lambda image: torch.from_numpy(np.array(image, np.float32).transpose(2, 0, 1) / 255))
+    classifier = small_classifier(
+        preprocess=lambda image: torch.from_numpy(
+            np.array(image, np.float32).transpose(2, 0, 1) / 255
+        )
+    )
     with pytest.warns(UserWarning, match="can't be hashed"):
         features = extract_features(classifier, data, progress=False)
     assert not cached()
@@ -105,7 +121,9 @@ def test_any_sequence_of_images_will_do(classifier, data):
         classes = data.classes
 
     with pytest.warns(UserWarning, match="data set can't be hashed"):
-        features = extract_features(classifier, Plain(data[i] for i in range(len(data))), progress=False)
+        features = extract_features(
+            classifier, Plain(data[i] for i in range(len(data))), progress=False
+        )
     np.testing.assert_allclose(features.z, direct(classifier, data), rtol=1e-5, atol=1e-6)
 
 
@@ -120,7 +138,10 @@ def _extract_in_a_process(folder, queue):
 def test_two_processes_at_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
-    jobs = [context.Process(target=_extract_in_a_process, args=(tmp_path / "both", queue)) for _ in range(2)]
+    jobs = [
+        context.Process(target=_extract_in_a_process, args=(tmp_path / "both", queue))
+        for _ in range(2)
+    ]
     for job in jobs:
         job.start()
     sums = [queue.get(timeout=120) for _ in jobs]
@@ -133,9 +154,16 @@ def test_two_processes_at_once(tmp_path):
 
 def test_bfloat16_moves_class_vectors_little(data):
     pre, ft = small_classifier(seed=0), small_classifier(seed=1)
-    exact, half = (class_vectors(pre, ft, data, precision=p, progress=False).kappa for p in ("float32", "bfloat16"))
+    exact, half = (
+        class_vectors(pre, ft, data, precision=p, progress=False).kappa
+        for p in ("float32", "bfloat16")
+    )
     assert np.linalg.norm(half - exact) < 0.02 * np.linalg.norm(exact)
-    cosine = np.einsum("cm,cm->c", half, exact) / np.linalg.norm(half, axis=1) / np.linalg.norm(exact, axis=1)
+    cosine = (
+        np.einsum("cm,cm->c", half, exact)
+        / np.linalg.norm(half, axis=1)
+        / np.linalg.norm(exact, axis=1)
+    )
     assert cosine.min() > 0.999
 
 

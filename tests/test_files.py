@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from classvec_lab.errors import FileFormatError
-from classvec_lab.files import atomic, atomic_folder, hash_arrays, hash_json, read_json, read_tensors, write_json, write_tensors
+from classvec_lab.files import (
+    atomic,
+    atomic_folder,
+    hash_arrays,
+    hash_json,
+    read_json,
+    read_tensors,
+    write_json,
+    write_tensors,
+)
 
 ARRAYS = {
     "a": np.arange(6.0).reshape(2, 3),
@@ -98,7 +107,13 @@ def test_bad_json_is_named(tmp_path, text):
         read_json(tmp_path / "x.json")
 
 
-@given(hnp.arrays(np.float64, hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4), elements=st.floats(-10, 10)))
+@given(
+    hnp.arrays(
+        np.float64,
+        hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4),
+        elements=st.floats(-10, 10),
+    )
+)
 def test_hashes_see_shape_type_value_and_name(array):
     base = hash_arrays({"a": array})
     assert base == hash_arrays({"a": array.copy()})
@@ -110,4 +125,8 @@ def test_hashes_see_shape_type_value_and_name(array):
 
 
 def test_json_hash_ignores_the_order_of_keys():
-    assert hash_json({"a": 1, "b": [2]}) == hash_json({"b": [2], "a": 1}) != hash_json({"a": 1, "b": [3]})
+    assert (
+        hash_json({"a": 1, "b": [2]})
+        == hash_json({"b": [2], "a": 1})
+        != hash_json({"a": 1, "b": [3]})
+    )

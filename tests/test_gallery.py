@@ -3,12 +3,16 @@
 import matplotlib.pyplot as plt
 import pandas as pd
 
-from classvec_lab import Outputs, collect
-from classvec_lab.gallery import write_gallery
+from classvec_lab import Outputs
+from classvec_lab.batch.gallery import collect, write_gallery
 
 
 def make(folder, name, *, close=True):
-    outputs = Outputs(name, {"dataset": "digits", "model": "tiny-clip", "seed": 0, "group": ""}, out=str(folder / name))
+    outputs = Outputs(
+        name,
+        {"dataset": "digits", "model": "tiny-clip", "seed": 0, "group": ""},
+        out=str(folder / name),
+    )
     outputs.table(pd.DataFrame({"a": [1, 2]}), "numbers")
     fig, ax = plt.subplots()
     ax.plot([1, 2])

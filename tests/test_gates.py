@@ -7,14 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classvec_lab import MismatchError
+from classvec_lab.errors import MismatchError
 from classvec_lab.gates import Gate
 
 CLASSES = ("a", "b", "c")
 
 
 def make(**changes):
-    of = {"target": "b", "classes": CLASSES, "score": "margin", "weight": np.eye(3)[:, :2] + 0.5, "bias": np.array([0.1, 0, -1])}
+    of = {
+        "target": "b",
+        "classes": CLASSES,
+        "score": "margin",
+        "weight": np.eye(3)[:, :2] + 0.5,
+        "bias": np.array([0.1, 0, -1]),
+    }
     return Gate(**{**of, "threshold": 0.2, "own": 1, "rivals": True, **changes})
 
 
@@ -46,7 +52,9 @@ def test_a_soft_gate_is_a_sigmoid_and_tends_to_the_hard_one(seed, temperature):
     assert (weights >= 0).all()
     assert (weights <= 1).all()
     with np.errstate(over="ignore"):
-        np.testing.assert_allclose(weights, 1 / (1 + np.exp(-above / temperature)), rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(
+            weights, 1 / (1 + np.exp(-above / temperature)), rtol=1e-9, atol=1e-12
+        )
     np.testing.assert_array_equal(weights > 0.5, gate.fires(z))
     away = np.abs(above) > 1e-3
     np.testing.assert_allclose(gate.soft(1e-6).weights(z)[away], gate.weights(z)[away], atol=1e-12)

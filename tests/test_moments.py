@@ -5,13 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classvec_lab import ClassMoments, MismatchError
+from classvec_lab import ClassMoments
+from classvec_lab.errors import MismatchError
 
 
 def reference(z, y, n_classes):
     """Two passes, class by class."""
     count = np.array([(y == c).sum() for c in range(n_classes)])
-    mean = np.array([z[y == c].mean(0) if n else np.full(z.shape[1], np.nan) for c, n in enumerate(count)])
+    mean = np.array(
+        [z[y == c].mean(0) if n else np.full(z.shape[1], np.nan) for c, n in enumerate(count)]
+    )
     residual = z - mean[y]
     trace = np.array([(residual[y == c] ** 2).sum() for c in range(n_classes)])
     return count, mean, trace, residual.T @ residual
@@ -28,7 +31,9 @@ def close(moments, z, y, *, far=0.0):
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(1, 60), st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6), st.booleans())
+@given(
+    st.integers(1, 60), st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6), st.booleans()
+)
 def test_streamed_merged_and_batch_agree(n, n_classes, dim, seed, pooled):
     rng = np.random.default_rng(seed)
     z, y = rng.normal(size=(n, dim)) * rng.uniform(0.1, 10), rng.integers(0, n_classes, n)

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from classvec_lab.batch.outputs import Outputs, sha256, versions
 from classvec_lab.errors import NotebookError
-from classvec_lab.outputs import Outputs, sha256, versions
 
 matplotlib.use("Agg")
 
@@ -47,7 +47,12 @@ def test_manifest_lists_each_file_with_its_hash_and_leaves_out_out(tmp_path, mon
     assert manifest["threads"] == 3
     assert manifest["seconds"] >= 0
     assert manifest["versions"]["numpy"] == np.__version__
-    assert sorted(path.name for path in out.iterdir()) == ["f.pdf", "f.png", "manifest.json", "t.csv"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "f.pdf",
+        "f.png",
+        "manifest.json",
+        "t.csv",
+    ]
 
 
 def test_tables_are_returned_and_have_a_fixed_format(tmp_path):
@@ -59,7 +64,13 @@ def test_tables_are_returned_and_have_a_fixed_format(tmp_path):
 
 @pytest.mark.parametrize(
     ("index", "written"),
-    [(None, False), (["p", "q"], True), (pd.RangeIndex(1, 3), True), (pd.RangeIndex(2, name="step"), True), ([0, 1], True)],
+    [
+        (None, False),
+        (["p", "q"], True),
+        (pd.RangeIndex(1, 3), True),
+        (pd.RangeIndex(2, name="step"), True),
+        ([0, 1], True),
+    ],
 )
 def test_an_index_is_written_unless_it_is_the_default(tmp_path, index, written):
     Outputs("02_x", {}, out=tmp_path).table(pd.DataFrame({"a": [1, 2]}, index=index), "t")
@@ -78,7 +89,9 @@ def test_the_same_figure_gives_the_same_bytes_in_another_process_at_another_time
         command = [sys.executable, "-c", code, os.path.dirname(__file__), str(tmp_path / seed)]
         subprocess.run(command, check=True, env=environment)
     for suffix in ("png", "pdf"):
-        contents = {(tmp_path / seed / f"{name}.{suffix}").read_bytes() for seed in "12" for name in "fg"}
+        contents = {
+            (tmp_path / seed / f"{name}.{suffix}").read_bytes() for seed in "12" for name in "fg"
+        }
         assert len(contents) == 1
         (content,) = contents
         assert not any(mark in content for mark in (b"CreationDate", b"Software", b"Matplotlib v"))
@@ -137,17 +150,28 @@ def test_facts_and_parameters_must_be_json(tmp_path, value):
 
 def test_adding_after_close_unfinishes_the_folder_until_it_is_closed_again(tmp_path):
     outputs = Outputs("02_x", {}, out=tmp_path)
-    for add in (lambda: outputs.table(pd.DataFrame(), "t"), lambda: outputs.figure(figure(), "f"), lambda: outputs.record(a=1)):
+    for add in (
+        lambda: outputs.table(pd.DataFrame(), "t"),
+        lambda: outputs.figure(figure(), "f"),
+        lambda: outputs.record(a=1),
+    ):
         outputs.close()
         add()
         assert not (tmp_path / "manifest.json").exists()
     outputs.close()
     outputs.close()
-    assert json.loads((tmp_path / "manifest.json").read_text())["files"].keys() == {"t.csv", "f.png", "f.pdf"}
+    assert json.loads((tmp_path / "manifest.json").read_text())["files"].keys() == {
+        "t.csv",
+        "f.png",
+        "f.pdf",
+    }
 
 
 def test_versions_of_absent_packages_are_none():
-    assert versions(["numpy", "no-such-package-here"]) == {"numpy": np.__version__, "no-such-package-here": None}
+    assert versions(["numpy", "no-such-package-here"]) == {
+        "numpy": np.__version__,
+        "no-such-package-here": None,
+    }
 
 
 def test_a_file_of_another_kind_is_listed_and_whole_or_absent(tmp_path):
@@ -164,6 +188,8 @@ def test_a_file_of_another_kind_is_listed_and_whole_or_absent(tmp_path):
     with pytest.raises(RuntimeError):
         fail()
     outputs.close()
-    assert list(json.loads((outputs.folder / "manifest.json").read_text())["files"]) == ["vectors.safetensors"]
+    assert list(json.loads((outputs.folder / "manifest.json").read_text())["files"]) == [
+        "vectors.safetensors"
+    ]
     with pytest.raises(NotebookError):
         outputs.file("../x.bin").__enter__()

@@ -26,10 +26,10 @@ def bounds(requirements):
 
 
 def test_importing_is_light():
-    code = (
-        "import sys, classvec_lab; print(*sorted(m for m in ('torch', 'pandas', 'matplotlib', 'open_clip') if m in sys.modules))"
+    code = "import sys, classvec_lab; print(*sorted(m for m in ('torch', 'pandas', 'matplotlib', 'open_clip') if m in sys.modules))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == ""
 
 
@@ -43,7 +43,10 @@ def test_every_public_name_loads():
 
 def test_versions_agree():
     assert PROJECT["version"] == classvec_lab.__version__
-    assert yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["version"] == classvec_lab.__version__
+    assert (
+        yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())["version"]
+        == classvec_lab.__version__
+    )
     assert f"## [{classvec_lab.__version__}]" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
@@ -76,18 +79,49 @@ def test_modules_stay_small_and_public_names_are_documented():
         tree = ast.parse(text)
         assert ast.get_docstring(tree) or path.stat().st_size == 0, f"{path} says nothing of itself"
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef | ast.FunctionDef) and node in tree.body and not node.name.startswith("_"):
+            if (
+                isinstance(node, ast.ClassDef | ast.FunctionDef)
+                and node in tree.body
+                and not node.name.startswith("_")
+            ):
                 assert ast.get_docstring(node), f"{path}: {node.name} has no docstring"
 
 
 MUST_NOT_KNOW = {
-    "datasets": ["models", "weightspace", "features", "vectors", "diagnostics", "editing", "plots", "panels"],
+    "datasets": [
+        "models",
+        "weightspace",
+        "features",
+        "vectors",
+        "diagnostics",
+        "editing",
+        "plots",
+        "panels",
+    ],
     "models": ["features", "vectors", "weightspace", "diagnostics", "editing", "plots", "panels"],
     "weightspace": ["features", "vectors", "diagnostics", "editing", "plots", "panels"],
     "features": ["diagnostics", "editing", "plots", "panels"],
     "vectors": ["models", "features", "datasets", "diagnostics", "editing", "plots", "panels"],
-    "edits": ["models", "features", "datasets", "vectors", "diagnostics", "editing", "plots", "panels"],
-    "gates": ["models", "features", "datasets", "vectors", "diagnostics", "editing", "plots", "panels"],
+    "edits": [
+        "models",
+        "features",
+        "datasets",
+        "vectors",
+        "diagnostics",
+        "editing",
+        "plots",
+        "panels",
+    ],
+    "gates": [
+        "models",
+        "features",
+        "datasets",
+        "vectors",
+        "diagnostics",
+        "editing",
+        "plots",
+        "panels",
+    ],
     "diagnostics": ["editing", "plots", "panels"],
     "editing": ["plots", "panels"],
     "plots": ["panels"],
@@ -98,19 +132,27 @@ MUST_NOT_KNOW = {
 @pytest.mark.parametrize(("room", "later"), MUST_NOT_KNOW.items())
 def test_data_flows_one_way(room, later):
     package = REPOSITORY / "classvec_lab"
-    files = [package / f"{room}.py"] if (package / f"{room}.py").exists() else list((package / room).glob("*.py"))
+    files = (
+        [package / f"{room}.py"]
+        if (package / f"{room}.py").exists()
+        else list((package / room).glob("*.py"))
+    )
     pattern = re.compile(rf"^\s*from (?:\.|\.\.|classvec_lab\.)({'|'.join(later)})\b", re.M)
     for path in files:
         dots = "." if path.parent == package else ".."
         text = path.read_text()
-        found = [m for m in pattern.findall(text) if f"from {dots}{m}" in text or f"from classvec_lab.{m}" in text]
+        found = [
+            m
+            for m in pattern.findall(text)
+            if f"from {dots}{m}" in text or f"from classvec_lab.{m}" in text
+        ]
         assert not found, f"{path} knows {found}"
 
 
 def test_torchvision_without_its_operators_is_mended():
     """In a fresh process: importing through the package works whichever build of torchvision is there."""
     code = (
-        "from classvec_lab._torchvision import ensure_torchvision as e; e(); e(); import torchvision, timm, open_clip;"
+        "from classvec_lab.datasets.torchvision_repair import ensure_torchvision as e; e(); e(); import torchvision, timm, open_clip;"
         "from torchvision.transforms import CenterCrop"
     )
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True)

@@ -15,7 +15,9 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 def outputs_of(*cells):
     """Outputs of each cell of a notebook run by nbclient, which follows updates of outputs as JupyterLab does."""
     sources = ["import time\nfrom classvec_lab.progress import progress_bar", *cells]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in sources]
+    )
     client = NotebookClient(notebook, timeout=60, kernel_name="python3")
     with suppress(CellExecutionError):
         client.execute()

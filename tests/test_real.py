@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from classvec_lab import (
-    EditingContext,
     class_vectors,
     editability,
     extract_features,
@@ -16,30 +15,45 @@ from classvec_lab import (
     load_dataset,
     orthogonality,
     panels,
-    predict,
 )
-from classvec_lab.editing import methods
+from classvec_lab.experiments import EditingContext, methods
 from classvec_lab.models.weights import read_state_dict
+from classvec_lab.readout import predict
 from classvec_lab.weightspace import TaskVector
 
 pytestmark = pytest.mark.real
 MOBILENET = {
     "pad_type": "same",
     "num_classes": 1000,
-    "pretrained_cfg_overlay": {"input_size": [3, 96, 96], "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "crop_pct": 1.0},
+    "pretrained_cfg_overlay": {
+        "input_size": [3, 96, 96],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "crop_pct": 1.0,
+    },
 }
 
 
 def plain_kappa(pre, ft, dataset):
     """The definition in two lines of numpy, over a forward pass of its own."""
-    z = [m.encode(torch.stack([m.preprocess(x) for x, _ in dataset])).double().numpy() for m in (pre, ft)]
-    return np.stack([(z[1] - z[0])[dataset.targets == c].mean(axis=0) for c in range(len(dataset.classes))])
+    z = [
+        m.encode(torch.stack([m.preprocess(x) for x, _ in dataset])).double().numpy()
+        for m in (pre, ft)
+    ]
+    return np.stack(
+        [(z[1] - z[0])[dataset.targets == c].mean(axis=0) for c in range(len(dataset.classes))]
+    )
 
 
 def check(pre, ft, dataset):
     vectors = class_vectors(pre, ft, dataset, progress=False)
     features = [extract_features(m, dataset, progress=False) for m in (pre, ft)]
-    from_features = np.stack([(features[1].z.astype(float) - features[0].z)[dataset.targets == c].mean(0) for c in range(10)])
+    from_features = np.stack(
+        [
+            (features[1].z.astype(float) - features[0].z)[dataset.targets == c].mean(0)
+            for c in range(10)
+        ]
+    )
     assert np.isfinite(vectors.kappa).all()
     assert np.linalg.norm(vectors.kappa - from_features) <= 1e-9 * np.linalg.norm(from_features)
     with torch.inference_mode():
@@ -71,7 +85,8 @@ def check_panels(pre, ft, dataset):
 
 def test_mnist_from_a_folder_with_the_built_in_model(shared):
     train, val, test = (
-        load_dataset(shared / "data" / "mnist", split=s, limit=n) for s, n in (("train", 600), ("val", 100), ("test", 200))
+        load_dataset(shared / "data" / "mnist", split=s, limit=n)
+        for s, n in (("train", 600), ("val", 100), ("test", 200))
     )
     assert test.classes == tuple("0123456789")
     pre = load_classifier("tiny-clip", classes=train.classes)
@@ -83,15 +98,23 @@ def test_mnist_from_a_folder_with_the_built_in_model(shared):
 
 def test_mobilenet_on_cifar(shared):
     """ImageNet weights through timm, a linear head, one short epoch."""
-    train, test = (load_dataset(shared / "data" / "cifar10", split=s, limit=n) for s, n in (("train", 300), ("test", 100)))
+    train, test = (
+        load_dataset(shared / "data" / "cifar10", split=s, limit=n)
+        for s, n in (("train", 300), ("test", 100))
+    )
     weights = shared / "weights" / "mobilenetv2_100_imagenet.safetensors"
-    pre = load_classifier("timm:mobilenetv2_100", classes=train.classes, weights=weights, model_args=MOBILENET)
+    pre = load_classifier(
+        "timm:mobilenetv2_100", classes=train.classes, weights=weights, model_args=MOBILENET
+    )
     assert pre.dim == 1280
     ft, history = finetune(pre, train, epochs=1, batch_size=16, progress=False)
     assert history["step"].iloc[-1] == 19
     check(pre, ft, test)
     check_panels(pre, ft, test)
-    right = [(predict(ft, extract_features(m, train, progress=False)) == train.targets).mean() for m in (pre, ft)]
+    right = [
+        (predict(ft, extract_features(m, train, progress=False)) == train.targets).mean()
+        for m in (pre, ft)
+    ]
     assert right[1] > right[0]
     tau = TaskVector.between(pre, ft)
     assert tau.norm() > 0
@@ -114,10 +137,15 @@ def edited(pre, data, **recipe):
 
 def test_mnist_digits_are_forgotten(shared):
     """The head-aware class vector removes a digit at no cost to the others; the fine-tuned model knew it."""
-    data = {s: load_dataset(shared / "data" / "mnist", split=s, limit=400) for s in ("train", "val", "test")}
+    data = {
+        s: load_dataset(shared / "data" / "mnist", split=s, limit=400)
+        for s in ("train", "val", "test")
+    }
     context = edited(load_classifier("tiny-clip", classes=data["train"].classes), data, epochs=4)
     targets = ["1", "3", "7"]
-    study = forget_study(context, targets, gates=["margin", "predicted"], n_random=1, erasers=False, progress=False)
+    study = forget_study(
+        context, targets, gates=["margin", "predicted"], n_random=1, erasers=False, progress=False
+    )
     assert (study.table["n_f"].min(), study.table["n_r"].min()) == (40, 360)
     table = study.table.set_index(["method", "target"])
     for target in targets:
@@ -132,7 +160,9 @@ def test_mnist_digits_are_forgotten(shared):
 def test_mobilenet_classes_are_forgotten(shared):
     """Behind a linear head of 1280 inputs, by latent injection and by weights, mean over all classes; 900 images, 64 pixels."""
     sizes = {"train": 900, "val": 300, "test": 300}
-    data = {s: load_dataset(shared / "data" / "cifar10", split=s, limit=n) for s, n in sizes.items()}
+    data = {
+        s: load_dataset(shared / "data" / "cifar10", split=s, limit=n) for s, n in sizes.items()
+    }
     overlay = MOBILENET["pretrained_cfg_overlay"] | {"input_size": [3, 64, 64]}
     options = {"weights": shared / "weights" / "mobilenetv2_100_imagenet.safetensors"}
     options["model_args"] = MOBILENET | {"pretrained_cfg_overlay": overlay}
@@ -140,23 +170,37 @@ def test_mobilenet_classes_are_forgotten(shared):
     context = edited(pre, data, epochs=2, batch_size=16)
     left = {}
     for target in context.ft.classes:
-        outcomes = [methods.unedited(context, target), methods.head_aware(context, target), methods.mapped(context, target)]
+        outcomes = [
+            methods.unedited(context, target),
+            methods.head_aware(context, target),
+            methods.mapped(context, target),
+        ]
         assert outcomes[2].facts["mapping"].site.kind == "head"
         for outcome in outcomes:
             r = outcome.readouts["test"]
             own, hit = r.y == r.index(target), r.predicted == r.y
             left.setdefault(outcome.method, []).append((hit[own].mean(), hit[~own].mean()))
-    acc_f, acc_r = ({method: np.mean([x[i] for x in found]) for method, found in left.items()} for i in (0, 1))
+    acc_f, acc_r = (
+        {method: np.mean([x[i] for x in found]) for method, found in left.items()} for i in (0, 1)
+    )
     assert acc_f["fine-tuned"] > 0.4
     for method in ("head-aware class vector", "mapping, class vector"):
         assert acc_f[method] <= 0.05
         assert acc_r[method] >= acc_r["fine-tuned"] - 0.02
 
     features = context.features
-    told = editability(context.ft, context.vectors, features["train"], features["val"], pre_val=context.pre_features["val"])
+    told = editability(
+        context.ft,
+        context.vectors,
+        features["train"],
+        features["val"],
+        pre_val=context.pre_features["val"],
+    )
     assert told.recommendation["class"].tolist() == list(context.ft.classes)
     assert told.table["n"].eq(30).all()
     start = told.curves[told.curves["lambda_"] == 0].groupby("class")["acc_f"].first()
     assert abs(start.mean() - acc_f["fine-tuned"]) < 0.1
-    chosen = told.curves[(told.curves["method"] == "class vector") & (told.curves["gate"] == "predicted")]
+    chosen = told.curves[
+        (told.curves["method"] == "class vector") & (told.curves["gate"] == "predicted")
+    ]
     assert chosen.groupby("lambda_")["acc_f"].mean()[-5.0] < 0.05

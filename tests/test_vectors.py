@@ -6,14 +6,18 @@ from conftest import coloured, small_classifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classvec_lab import ClassVectors, Features, FileFormatError, MismatchError, class_vectors, extract_features
+from classvec_lab import ClassVectors, Features, class_vectors, extract_features
+from classvec_lab.errors import FileFormatError, MismatchError
 
 
 def make(seed=0, n_classes=3, dim=4, n=30):
     rng = np.random.default_rng(seed)
     y = np.arange(n) % n_classes
     names = [f"c{i}" for i in range(n_classes)]
-    pre, ft = (Features(rng.normal(size=(n, dim)), y, names, model, "data") for model in ("before", "after"))
+    pre, ft = (
+        Features(rng.normal(size=(n, dim)), y, names, model, "data")
+        for model in ("before", "after")
+    )
     return pre, ft
 
 
@@ -24,7 +28,9 @@ def test_kappa_is_the_difference_of_means(n_classes, dim, seed):
     vectors = ClassVectors.from_features(pre, ft)
     expected = [(ft.z[pre.y == c] - pre.z[pre.y == c]).mean(axis=0) for c in range(n_classes)]
     np.testing.assert_allclose(vectors.kappa, expected, rtol=1e-12, atol=1e-13)
-    np.testing.assert_array_equal(vectors.z_pre + vectors.kappa, vectors.z_pre + (vectors.z_ft - vectors.z_pre))
+    np.testing.assert_array_equal(
+        vectors.z_pre + vectors.kappa, vectors.z_pre + (vectors.z_ft - vectors.z_pre)
+    )
     assert vectors.count.sum() == 30
     assert vectors.kappa.dtype == np.float64
 
@@ -33,7 +39,11 @@ def test_order_of_samples_does_not_matter():
     pre, ft = make()
     turn = np.random.default_rng(1).permutation(30)
     turned = (Features(f.z[turn], f.y[turn], f.classes, f.model, f.data) for f in (pre, ft))
-    np.testing.assert_allclose(ClassVectors.from_features(*turned).kappa, ClassVectors.from_features(pre, ft).kappa, atol=1e-14)
+    np.testing.assert_allclose(
+        ClassVectors.from_features(*turned).kappa,
+        ClassVectors.from_features(pre, ft).kappa,
+        atol=1e-14,
+    )
 
 
 def test_centred_sums_to_zero_and_is_idempotent():
@@ -41,7 +51,9 @@ def test_centred_sums_to_zero_and_is_idempotent():
     centred = vectors.centred()
     for array in (centred.z_pre, centred.z_ft, centred.kappa):
         np.testing.assert_allclose(array.sum(axis=0), 0, atol=1e-13)
-    np.testing.assert_allclose(centred.kappa, vectors.kappa - vectors.kappa.mean(axis=0), atol=1e-13)
+    np.testing.assert_allclose(
+        centred.kappa, vectors.kappa - vectors.kappa.mean(axis=0), atol=1e-13
+    )
     np.testing.assert_allclose(centred.centred().kappa, centred.kappa, atol=1e-13)
 
 
@@ -53,7 +65,10 @@ def test_identical_models_give_zero():
 def test_features_that_do_not_belong_together():
     pre, ft = make()
     for other, message in (
-        (Features(ft.z, ft.y, ft.classes, data="elsewhere"), "different data: pre-trained data, fine-tuned elsewhere"),
+        (
+            Features(ft.z, ft.y, ft.classes, data="elsewhere"),
+            "different data: pre-trained data, fine-tuned elsewhere",
+        ),
         (Features(ft.z, ft.y, ["x", "y", "z"]), "different classes"),
         (Features(ft.z, ft.y[::-1], ft.classes), "different labels"),
         (Features(ft.z[:, :2], ft.y, ft.classes), "different shapes"),
@@ -75,8 +90,16 @@ def test_saved_and_loaded(tmp_path):
     loaded = ClassVectors.load(vectors.save(tmp_path / "v.safetensors"))
     for name in ("z_pre", "z_ft", "kappa", "count"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(vectors, name))
-    assert (loaded.classes, loaded.pre, loaded.ft, loaded.data) == (vectors.classes, "before", "after", "data")
-    assert vectors.save(tmp_path / "w.safetensors").read_bytes() == (tmp_path / "v.safetensors").read_bytes()
+    assert (loaded.classes, loaded.pre, loaded.ft, loaded.data) == (
+        vectors.classes,
+        "before",
+        "after",
+        "data",
+    )
+    assert (
+        vectors.save(tmp_path / "w.safetensors").read_bytes()
+        == (tmp_path / "v.safetensors").read_bytes()
+    )
 
 
 def test_a_mismatch_is_refused_by_name(tmp_path):

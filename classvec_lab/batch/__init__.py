@@ -4,4 +4,14 @@ from .parameters import check_parameters, read_parameters
 from .planning import Job, plan
 from .runner import FAILED, NOT_RUN, Result, run, table
 
-__all__ = ["FAILED", "NOT_RUN", "Job", "Result", "check_parameters", "plan", "read_parameters", "run", "table"]
+__all__ = [
+    "FAILED",
+    "NOT_RUN",
+    "Job",
+    "Result",
+    "check_parameters",
+    "plan",
+    "read_parameters",
+    "run",
+    "table",
+]

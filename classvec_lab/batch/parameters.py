@@ -50,11 +50,20 @@ def load_cells(notebook: str | os.PathLike) -> list[tuple[str, str, tuple[str, .
     path = Path(notebook)
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        return [(cell["cell_type"], "".join(cell["source"]), tuple(cell.get("metadata", {}).get("tags", ()))) for cell in cells]
+        return [
+            (
+                cell["cell_type"],
+                "".join(cell["source"]),
+                tuple(cell.get("metadata", {}).get("tags", ())),
+            )
+            for cell in cells
+        ]
     except FileNotFoundError as error:
         raise NotebookError(f"no such notebook: {path}") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise NotebookError(f"{path} is not a notebook of format 4 ({type(error).__name__}: {error})") from error
+        raise NotebookError(
+            f"{path} is not a notebook of format 4 ({type(error).__name__}: {error})"
+        ) from error
 
 
 def title(notebook: str | os.PathLike) -> str:
@@ -72,29 +81,45 @@ def read_parameters(notebook: str | os.PathLike) -> dict[str, Parameter]:
     notebook and the line when there is no such cell or it holds anything else.
     """
     name = Path(notebook).name
-    cells = [source for kind, source, tags in load_cells(notebook) if kind == "code" and "parameters" in tags]
+    cells = [
+        source
+        for kind, source, tags in load_cells(notebook)
+        if kind == "code" and "parameters" in tags
+    ]
     if len(cells) != 1:
         found = "no cell" if not cells else f"{len(cells)} cells"
-        raise NotebookError(f"{name} has {found} tagged 'parameters'; tag the one cell that sets its parameters")
+        raise NotebookError(
+            f"{name} has {found} tagged 'parameters'; tag the one cell that sets its parameters"
+        )
     try:
         statements = ast.parse(cells[0]).body
         tokens = list(tokenize.generate_tokens(io.StringIO(cells[0]).readline))
     except (SyntaxError, tokenize.TokenError) as error:
-        raise NotebookError(f"the 'parameters' cell of {name} isn't plain Python: {error}") from error
-    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
+        raise NotebookError(
+            f"the 'parameters' cell of {name} isn't plain Python: {error}"
+        ) from error
+    comments = {
+        token.start[0]: token.string.lstrip("# ").strip()
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
     parameters = {}
     for statement in statements:
         target, value = _assignment(statement)
         line = ast.unparse(statement)
         if target is None:
-            raise NotebookError(f"the 'parameters' cell of {name} may only hold lines like `seed = 0`, not `{line}`")
+            raise NotebookError(
+                f"the 'parameters' cell of {name} may only hold lines like `seed = 0`, not `{line}`"
+            )
         kind = _kind(value)
         if kind is None:
             raise NotebookError(
                 f"the 'parameters' cell of {name} sets `{line}`: a default must be a literal int, float, bool, str, "
                 "list, dict or None (derive everything else in the next cell)"
             )
-        parameters[target] = Parameter(target, ast.literal_eval(value), kind, comments.get(statement.end_lineno, ""))
+        parameters[target] = Parameter(
+            target, ast.literal_eval(value), kind, comments.get(statement.end_lineno, "")
+        )
     return parameters
 
 
@@ -109,15 +134,21 @@ def check_parameters(notebook: str | os.PathLike, given: Mapping[str, object]) -
     values, problems = {}, []
     for key, value in given.items():
         if key in RESERVED:
-            problems.append(f"{name}: parameter {key!r} is set by the run itself; name a folder with --out instead")
+            problems.append(
+                f"{name}: parameter {key!r} is set by the run itself; name a folder with --out instead"
+            )
         elif key not in known:
-            problems.append(f"{name} has no parameter {key!r}{nearest(key, known)} It has: {valid(known.values())}")
+            problems.append(
+                f"{name} has no parameter {key!r}{nearest(key, known)} It has: {valid(known.values())}"
+            )
         else:
             try:
                 values[key] = convert(value, known[key].type)
             except ValueError:
                 wanted = _WANTED[known[key].type]
-                problems.append(f"{name}: parameter {key!r} must be {wanted}, but {value!r} was given")
+                problems.append(
+                    f"{name}: parameter {key!r} must be {wanted}, but {value!r} was given"
+                )
     if problems:
         raise NotebookError("\n".join(problems))
     return values
@@ -154,9 +185,17 @@ def valid(parameters: Iterable[Parameter]) -> str:
 
 
 def _assignment(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    if isinstance(statement, ast.Assign) and len(statement.targets) == 1 and isinstance(statement.targets[0], ast.Name):
+    if (
+        isinstance(statement, ast.Assign)
+        and len(statement.targets) == 1
+        and isinstance(statement.targets[0], ast.Name)
+    ):
         return statement.targets[0].id, statement.value
-    if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value is not None:
+    if (
+        isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and statement.value is not None
+    ):
         return statement.target.id, statement.value
     return None, None
 
@@ -206,7 +245,9 @@ def read_yaml(text: str) -> object:
         yaml_implicit_resolvers = {}  # noqa: RUF012 (this is how yaml's loaders are configured)
 
     for tag, pattern, first in _SCALARS:
-        Plain.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), list(first))
+        Plain.add_implicit_resolver(
+            f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), list(first)
+        )
     try:
         return yaml.load(text, Loader=Plain)
     except yaml.YAMLError as error:

@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ..errors import NotebookError
-from ..paths import notebooks_dir
+from ..files import notebooks_dir
 from .parameters import RESERVED, check_parameters, nearest, read_parameters, read_yaml, valid
 
 SETTINGS = "settings.yaml"
@@ -57,13 +57,21 @@ def find(name: str, folder: Path | None = None) -> Path:
     paths = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     if stem in paths:
         return paths[stem]
-    matches = [p for s, p in paths.items() if name.isdecimal() and re.match(r"(\d+)_", s) and int(s.split("_")[0]) == int(name)]
+    matches = [
+        p
+        for s, p in paths.items()
+        if name.isdecimal() and re.match(r"(\d+)_", s) and int(s.split("_")[0]) == int(name)
+    ]
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise NotebookError(f"{name!r} could mean any of {', '.join(p.stem for p in matches)}: give the whole name")
+        raise NotebookError(
+            f"{name!r} could mean any of {', '.join(p.stem for p in matches)}: give the whole name"
+        )
     there = ", ".join(paths) or "none"
-    raise NotebookError(f"no notebook {name!r}{nearest(stem, paths)} Give a path, or one of those in {folder}: {there}")
+    raise NotebookError(
+        f"no notebook {name!r}{nearest(stem, paths)} Give a path, or one of those in {folder}: {there}"
+    )
 
 
 def read_settings(folder: Path | None = None) -> dict[str, Setting]:
@@ -118,7 +126,9 @@ def plan(
             problems.append(str(error))
             continue
         if chosen.setdefault(path.stem, path).resolve() != path.resolve():
-            problems.append(f"{chosen[path.stem]} and {path} would share one output folder: run them apart")
+            problems.append(
+                f"{chosen[path.stem]} and {path} would share one output folder: run them apart"
+            )
     if not names:
         chosen = {path.stem: path for path in numbered(folder)}
         if not chosen:
@@ -139,15 +149,25 @@ def plan(
             own = read_parameters(path)
             known |= own
             _check_fit(path, own)
-            wanted = given if names and stem in chosen else {k: v for k, v in given.items() if k in own}
-            values = {k: p.default for k, p in own.items()} | (setting.full if full else {}) | check_parameters(path, wanted)
+            wanted = (
+                given if names and stem in chosen else {k: v for k, v in given.items() if k in own}
+            )
+            values = (
+                {k: p.default for k, p in own.items()}
+                | (setting.full if full else {})
+                | check_parameters(path, wanted)
+            )
             values = {k: v for k, v in values.items() if k not in RESERVED}
-            jobs[stem] = Job(path, values, setting.needs, gathers="source" in own, chosen=stem in chosen)
+            jobs[stem] = Job(
+                path, values, setting.needs, gathers="source" in own, chosen=stem in chosen
+            )
         except NotebookError as error:
             problems += str(error).splitlines()
     if not names:
         for key in given.keys() - known.keys():
-            problems.append(f"no notebook has a parameter {key!r}{nearest(key, known)} They have: {valid(known.values())}")
+            problems.append(
+                f"no notebook has a parameter {key!r}{nearest(key, known)} They have: {valid(known.values())}"
+            )
     if problems:
         raise NotebookError("\n".join(dict.fromkeys(problems)))
     return _ordered(jobs)
@@ -167,13 +187,19 @@ def _ordered(jobs: dict[str, Job]) -> list[Job]:
 
 def _check_fit(path: Path, own: Mapping[str, object]) -> None:
     if not _STEM.fullmatch(path.stem):
-        raise NotebookError(f"{path.name} can't name a folder of outputs: use letters, digits, _ and - only")
+        raise NotebookError(
+            f"{path.name} can't name a folder of outputs: use letters, digits, _ and - only"
+        )
     for name in RESERVED:
         if (parameter := own.get(name)) is None:
             if name == "out":
-                raise NotebookError(f'{path.name} needs a parameter `out = ""`, the folder that its Outputs writes to')
+                raise NotebookError(
+                    f'{path.name} needs a parameter `out = ""`, the folder that its Outputs writes to'
+                )
         elif parameter.default != "":
-            raise NotebookError(f'{path.name}: the default of parameter `{name}` must be "", not {parameter.default!r}')
+            raise NotebookError(
+                f'{path.name}: the default of parameter `{name}` must be "", not {parameter.default!r}'
+            )
 
 
 def _setting_of(path: Path, folder: Path, settings: Mapping[str, Setting]) -> Setting:
@@ -185,14 +211,18 @@ def _setting_of(path: Path, folder: Path, settings: Mapping[str, Setting]) -> Se
 def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Setting:
     def check(name: object, what: str) -> None:
         if name not in known:
-            raise NotebookError(f"{what} {name!r}: there is no such notebook{nearest(str(name), known)}")
+            raise NotebookError(
+                f"{what} {name!r}: there is no such notebook{nearest(str(name), known)}"
+            )
 
     check(stem, "entry")
     if not isinstance(entry, dict) or not entry.keys() <= {"needs", "full"}:
         raise NotebookError(f"{stem} may hold `needs` and `full` only, not {entry!r}")
     needs, full = entry.get("needs") or [], entry.get("full") or {}
     if not isinstance(needs, list) or not isinstance(full, dict):
-        raise NotebookError(f"`needs` of {stem} must be a list of notebook names, and `full` a mapping of parameters")
+        raise NotebookError(
+            f"`needs` of {stem} must be a list of notebook names, and `full` a mapping of parameters"
+        )
     for need in needs:
         check(need, f"{stem} needs")
     return Setting(tuple(needs), check_parameters(folder / f"{stem}.ipynb", full))

@@ -13,9 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import FileFormatError, NotebookError
-from ..files import atomic, hash_bytes, hash_json, read_json, write_json
-from ..outputs import MANIFEST, sha256, versions
-from ..paths import PACKAGE, tiny_clip_dir
+from ..files import PACKAGE, atomic, hash_bytes, hash_json, read_json, tiny_clip_dir, write_json
+from .outputs import MANIFEST, sha256, versions
 from .parameters import load_cells
 from .planning import Job
 
@@ -26,23 +25,34 @@ _KINDS = (".csv", ".png", ".pdf", ".json", ".ipynb")
 def key_of(job: Job, needs: Mapping[str, str], out: Path) -> str:
     """A hash of all that the results depend on: cells, parameters, files they name, code, built-in model, versions,
     the keys of `needs`, and for a notebook that gathers, the tables of all others under `out`."""
-    code = {path.relative_to(PACKAGE).as_posix(): hash_bytes(path.read_bytes()) for path in sorted(PACKAGE.rglob("*.py"))}
-    model = {path.name: sha256(path) for path in sorted(tiny_clip_dir().glob("*")) if path.is_file()}
-    files = {name: listing for name, value in job.parameters.items() if (listing := _listing(value))}
+    code = {
+        path.relative_to(PACKAGE).as_posix(): hash_bytes(path.read_bytes())
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+    model = {
+        path.name: sha256(path) for path in sorted(tiny_clip_dir().glob("*")) if path.is_file()
+    }
+    files = {
+        name: listing for name, value in job.parameters.items() if (listing := _listing(value))
+    }
     tables = {}
     if job.gathers:
         # Hidden folders are runs in progress.
         others = (path for path in sorted(out.glob("[!.]*/*.csv")) if path.parent.name != job.stem)
         tables = {path.relative_to(out).as_posix(): sha256(path) for path in others}
     cells = [(kind, source) for kind, source, _ in load_cells(job.notebook)]
-    return hash_json([cells, job.parameters, files, code, model, dict(needs), tables, versions(_PACKAGES)])
+    return hash_json(
+        [cells, job.parameters, files, code, model, dict(needs), tables, versions(_PACKAGES)]
+    )
 
 
 def is_up_to_date(folder: Path, key: str) -> bool:
     """Whether the manifest of `folder` has this key, and each file it lists is there, unaltered."""
     try:
         manifest = read_json(folder / MANIFEST)
-        return manifest.get("key") == key and all(sha256(folder / name) == digest for name, digest in manifest["files"].items())
+        return manifest.get("key") == key and all(
+            sha256(folder / name) == digest for name, digest in manifest["files"].items()
+        )
     except (FileFormatError, OSError, KeyError, AttributeError):
         return False
 
@@ -69,11 +79,15 @@ def check_out(out: Path, todo: Sequence[Job]) -> None:
         foreign = [
             path.as_posix()
             for path in found
-            if path.as_posix() not in listed and path.suffix not in _KINDS and not any(p.startswith(".") for p in path.parts)
+            if path.as_posix() not in listed
+            and path.suffix not in _KINDS
+            and not any(p.startswith(".") for p in path.parts)
         ]
         if foreign or (folder.exists() and not folder.is_dir()):
             what = f"it holds {', '.join(foreign[:3])}" if foreign else "it is a file"
-            problems.append(f"{folder} would be replaced, but {what}, not made by a notebook: move that, or choose another --out")
+            problems.append(
+                f"{folder} would be replaced, but {what}, not made by a notebook: move that, or choose another --out"
+            )
     if problems:
         raise NotebookError("\n".join(problems))
 
@@ -106,7 +120,10 @@ def finish(job: Job, temporary: Path, folder: Path, key: str) -> None:
     _clean(temporary / job.notebook.name, temporary, folder)
     content = _renamed(read_json(manifest), temporary, folder)
     made = (path for path in sorted(temporary.rglob("*")) if path.is_file() and path != manifest)
-    content |= {"files": {path.relative_to(temporary).as_posix(): sha256(path) for path in made}, "key": key}
+    content |= {
+        "files": {path.relative_to(temporary).as_posix(): sha256(path) for path in made},
+        "key": key,
+    }
     write_json(manifest, content)
 
     old = _beside(folder, "old.tmp")
@@ -150,7 +167,11 @@ def _listing(value: object) -> list:
         return []
     found = []
     with suppress(OSError, ValueError):  # not every text can be a path
-        paths = [Path(value)] if Path(value).is_file() else (Path(d, f) for d, _, files in os.walk(value) for f in files)
+        paths = (
+            [Path(value)]
+            if Path(value).is_file()
+            else (Path(d, f) for d, _, files in os.walk(value) for f in files)
+        )
         for path in paths:
             with suppress(FileNotFoundError):  # a dangling link, or removed meanwhile
                 stat = path.stat()

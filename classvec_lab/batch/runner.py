@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ClassvecError, NotebookError
-from ..paths import figures_dir
+from ..files import figures_dir
 from .planning import Job, plan
 from .results import (
     check_out,
@@ -81,10 +81,17 @@ def table(results: Sequence[Result]) -> str:
     rows = [("notebook", "status", "seconds", "files", "folder")]
     for r in results:
         seconds = f"{r.seconds:.1f}" if r.seconds else "-"
-        made = (str(r.files), os.path.relpath(r.folder)) if r.status in (MADE, UP_TO_DATE) else ("-", "-")
+        made = (
+            (str(r.files), os.path.relpath(r.folder))
+            if r.status in (MADE, UP_TO_DATE)
+            else ("-", "-")
+        )
         rows.append((r.notebook, r.status, seconds, *made))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 class _Run:
@@ -102,15 +109,25 @@ class _Run:
         pool = ThreadPoolExecutor(self.jobs)
         try:
             while waiting or running:
-                for job in list(waiting):  # in the order of the plan, so what a failure rules out is settled in one pass
+                for job in list(
+                    waiting
+                ):  # in the order of the plan, so what a failure rules out is settled in one pass
                     if not results.keys() >= set(job.after):
                         continue
                     waiting.remove(job)
-                    if missing := [need for need in job.after if results[need].status in (FAILED, NOT_RUN)]:
+                    if missing := [
+                        need for need in job.after if results[need].status in (FAILED, NOT_RUN)
+                    ]:
                         error = f"{job.stem} was not run, because it needs {', '.join(missing)}"
-                        results[job.stem] = Result(job.stem, NOT_RUN, self.out / job.stem, error=error)
+                        results[job.stem] = Result(
+                            job.stem, NOT_RUN, self.out / job.stem, error=error
+                        )
                     else:
-                        running[pool.submit(self.one, job, {need: results[need].key for need in job.needs})] = job
+                        running[
+                            pool.submit(
+                                self.one, job, {need: results[need].key for need in job.needs}
+                            )
+                        ] = job
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     results[running.pop(future).stem] = future.result()
         finally:
@@ -138,7 +155,9 @@ class _Run:
                     finish(job, temporary, final, key)
                 finally:
                     remove(temporary)
-                return result(status=MADE, seconds=time.monotonic() - started, files=n_files(final), key=key)
+                return result(
+                    status=MADE, seconds=time.monotonic() - started, files=n_files(final), key=key
+                )
         except (ClassvecError, OSError) as error:
             if not self.stopping.is_set():
                 self.say(f"{job.stem}: failed")
@@ -170,7 +189,11 @@ class _Run:
         parameters = job.parameters | {"out": str(temporary)}
         if job.gathers:
             parameters["source"] = os.path.relpath(self.out)
-        request = {"notebook": str(job.notebook.resolve()), "executed": str(executed), "parameters": parameters}
+        request = {
+            "notebook": str(job.notebook.resolve()),
+            "executed": str(executed),
+            "parameters": parameters,
+        }
         with tempfile.TemporaryFile() as noise, self.progress(job.stem) as tell:
             last, status = self.work(request, noise, tell)
             if "done" in last:
@@ -180,14 +203,23 @@ class _Run:
         if self.stopping.is_set():
             raise NotebookError(f"{job.stem} was stopped")
         ending = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        said = [line for line in said if not line.startswith("[IPKernelApp]")]  # the kernel's own notices
-        error = last.get("error", {**last, "ename": "its process ended", "evalue": "\n".join([ending, *said[-5:]])})
+        said = [
+            line for line in said if not line.startswith("[IPKernelApp]")
+        ]  # the kernel's own notices
+        error = last.get(
+            "error",
+            {**last, "ename": "its process ended", "evalue": "\n".join([ending, *said[-5:]])},
+        )
         cell = f" in code cell {error['cell']} (`{error['line']}`)" if "cell" in error else ""
         kept = keep_failed(executed, temporary, final)
         where = f"\nIts executed part is {os.path.relpath(kept)}" if kept else ""
-        raise NotebookError(f"{job.notebook.name} failed{cell}: {error['ename']}: {error['evalue'].strip()[:1000]}{where}")
+        raise NotebookError(
+            f"{job.notebook.name} failed{cell}: {error['ename']}: {error['evalue'].strip()[:1000]}{where}"
+        )
 
-    def work(self, request: dict, noise: object, tell: Callable[[int, int], None]) -> tuple[dict, int]:
+    def work(
+        self, request: dict, noise: object, tell: Callable[[int, int], None]
+    ) -> tuple[dict, int]:
         """Start a worker and follow it to its end: its last report and its exit status."""
         # In a session of its own, Ctrl-C in a terminal reaches this process only, which then ends its workers.
         worker = subprocess.Popen(
@@ -203,7 +235,9 @@ class _Run:
         try:
             if self.stopping.is_set():
                 _hang_up(worker)
-            with suppress(OSError, ValueError):  # it died at once, or was hung up on; its exit status will tell
+            with suppress(
+                OSError, ValueError
+            ):  # it died at once, or was hung up on; its exit status will tell
                 worker.stdin.write(json.dumps(request).encode() + b"\n")
                 worker.stdin.flush()
             for line in worker.stdout:
@@ -236,7 +270,11 @@ class _Run:
         else:
             from tqdm.auto import tqdm
 
-            with tqdm(desc=stem, bar_format="{desc} |{bar:20}| {n_fmt}/{total_fmt} cells, {elapsed}", leave=False) as bar:
+            with tqdm(
+                desc=stem,
+                bar_format="{desc} |{bar:20}| {n_fmt}/{total_fmt} cells, {elapsed}",
+                leave=False,
+            ) as bar:
 
                 def tell(cell: int, of: int) -> None:
                     bar.total = of
@@ -258,8 +296,16 @@ def _hang_up(worker: subprocess.Popen) -> None:
 
 
 def _environment(jobs: int) -> dict[str, str]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     threads = str(max(1, cores // jobs))
-    environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONHASHSEED": "0"}
-    environment.pop("MPLBACKEND", None)  # the kernel chooses the backend that shows figures in the notebook
+    environment = os.environ | {
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "PYTHONHASHSEED": "0",
+    }
+    environment.pop(
+        "MPLBACKEND", None
+    )  # the kernel chooses the backend that shows figures in the notebook
     return environment

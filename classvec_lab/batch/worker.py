@@ -39,9 +39,17 @@ def main() -> None:
     current: dict = {}
 
     def started(notebook: dict) -> None:
-        code = [i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and cell.source.strip()]
+        code = [
+            i
+            for i, cell in enumerate(notebook.cells)
+            if cell.cell_type == "code" and cell.source.strip()
+        ]
         # Cells are numbered as the user's own notebook has them, without the one that papermill adds.
-        code = [i for i in code if "injected-parameters" not in notebook.cells[i].metadata.get("tags", ())]
+        code = [
+            i
+            for i in code
+            if "injected-parameters" not in notebook.cells[i].metadata.get("tags", ())
+        ]
         for k, i in enumerate(code, 1):
             cells[i] = {"cell": k, "of": len(code), "line": _first_line(notebook.cells[i].source)}
 
@@ -69,10 +77,15 @@ def main() -> None:
         )
     except PapermillExecutionError as error:
         where = cells.get(error.cell_index, current)
-        report.write(json.dumps({"error": {**where, "ename": error.ename, "evalue": error.evalue}}) + "\n")
+        report.write(
+            json.dumps({"error": {**where, "ename": error.ename, "evalue": error.evalue}}) + "\n"
+        )
     except Exception as error:
         # Papermill has no common base for a dead kernel, a kernel that won't start and the like: all are reported.
-        report.write(json.dumps({"error": {**current, "ename": type(error).__name__, "evalue": str(error)}}) + "\n")
+        report.write(
+            json.dumps({"error": {**current, "ename": type(error).__name__, "evalue": str(error)}})
+            + "\n"
+        )
     else:
         report.write(json.dumps({"done": True}) + "\n")
     report.flush()

@@ -58,7 +58,9 @@ def load_dataset(
     if limit is None or limit >= len(dataset):
         return dataset
     if limit < (n_classes := len(np.unique(dataset.targets))):
-        raise DatasetError(f"limit={limit} leaves some of the {n_classes} classes of {name_or_path} without an image")
+        raise DatasetError(
+            f"limit={limit} leaves some of the {n_classes} classes of {name_or_path} without an image"
+        )
     return dataset.subset(stratified_sample(dataset.targets, limit, seed))
 
 
@@ -72,15 +74,21 @@ def _integer(name: str, value: object, *, lowest: int) -> int:
     return number
 
 
-def _load(source: str | os.PathLike, split: str, seed: int, group: str | None, options: dict) -> ImageDataset:
+def _load(
+    source: str | os.PathLike, split: str, seed: int, group: str | None, options: dict
+) -> ImageDataset:
     if isinstance(source, str) and source in _BUILT_IN:
         loader = _BUILT_IN[source]
-        _check_options(source, options, set(inspect.signature(loader).parameters) - {"split", "seed"})
+        _check_options(
+            source, options, set(inspect.signature(loader).parameters) - {"split", "seed"}
+        )
         if group is not None:
             raise DatasetError(f"{source} takes no group (got {group!r}): {_NO_GROUPS[source]}")
         return loader(split=split, seed=seed, **options)
     if isinstance(source, str) and source.startswith(_PREFIX):
-        return load_torchvision(source.removeprefix(_PREFIX), split=split, seed=seed, group=group, **options)
+        return load_torchvision(
+            source.removeprefix(_PREFIX), split=split, seed=seed, group=group, **options
+        )
     path = Path(os.path.expanduser(source))
     if isinstance(source, str) and not (source and path.exists()):  # "" would be the current folder
         near = difflib.get_close_matches(source, [*_BUILT_IN, _PREFIX], n=1)

@@ -35,7 +35,11 @@ class ImageDataset:
         self.classes = tuple(str(c) for c in classes)
         self._load, self._identity, self._metadata = load, identity, metadata
         self._all_targets = np.asarray(targets, dtype=np.int64)
-        self.indices = np.arange(len(self._all_targets)) if indices is None else np.asarray(indices, dtype=np.int64)
+        self.indices = (
+            np.arange(len(self._all_targets))
+            if indices is None
+            else np.asarray(indices, dtype=np.int64)
+        )
         if len(self.indices) == 0:
             raise DatasetError(f"{name}: split {split!r} holds no images")
 
@@ -68,7 +72,9 @@ class ImageDataset:
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self):,} images, {len(self.classes)} classes>"
 
-    def subset(self, positions: Sequence[int] | np.ndarray, *, split: str | None = None) -> "ImageDataset":
+    def subset(
+        self, positions: Sequence[int] | np.ndarray, *, split: str | None = None
+    ) -> "ImageDataset":
         """The images at `positions` (indices or a boolean mask over this data set), same class names."""
         positions = np.asarray(positions)
         return ImageDataset(
@@ -85,7 +91,9 @@ class ImageDataset:
     def relabelled(self, positions: Sequence[int] | np.ndarray, label: str) -> "ImageDataset":
         """The same images, those at `positions` (indices or a mask) under another class's label: to study label errors."""
         if label not in self.classes:
-            raise DatasetError(f"{self.name}: no class {label!r}; there are {', '.join(self.classes[:20])}")
+            raise DatasetError(
+                f"{self.name}: no class {label!r}; there are {', '.join(self.classes[:20])}"
+            )
         targets = self._all_targets.copy()
         targets[self.indices[np.asarray(positions)]] = self.classes.index(label)
         return ImageDataset(
@@ -105,9 +113,13 @@ class ImageDataset:
         unknown = [c for c in classes if c not in self.classes]
         if unknown or len(set(classes)) < len(classes) or not classes:
             problem = (
-                f"unknown: {', '.join(unknown)}" if unknown else f"each once, at least one; got {', '.join(classes) or 'none'}"
+                f"unknown: {', '.join(unknown)}"
+                if unknown
+                else f"each once, at least one; got {', '.join(classes) or 'none'}"
             )
-            raise DatasetError(f"{self.name}: choose among its classes {', '.join(self.classes)} ({problem})")
+            raise DatasetError(
+                f"{self.name}: choose among its classes {', '.join(self.classes)} ({problem})"
+            )
         new = np.full(len(self.classes), -1)
         new[[self.classes.index(c) for c in classes]] = np.arange(len(classes))
         return ImageDataset(

@@ -22,7 +22,10 @@ _LAYOUTS = (
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted((p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
+    return sorted(
+        (p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")),
+        key=lambda p: p.name,
+    )
 
 
 def _is_image(name: str) -> bool:
@@ -54,10 +57,14 @@ def _parts(root: Path) -> dict[str, Path]:
     for folder in named:
         part = _NAMES[folder.name.lower()]
         if part in parts:
-            raise DatasetError(f"{root} has two {part} folders, {parts[part].name}/ and {folder.name}/; rename or remove one")
+            raise DatasetError(
+                f"{root} has two {part} folders, {parts[part].name}/ and {folder.name}/; rename or remove one"
+            )
         parts[part] = folder
     if parts and "train" not in parts:
-        raise DatasetError(f"{root} has {', '.join(p.name + '/' for p in parts.values())} but no train/. {_LAYOUTS}")
+        raise DatasetError(
+            f"{root} has {', '.join(p.name + '/' for p in parts.values())} but no train/. {_LAYOUTS}"
+        )
     return parts or {"all": root}
 
 
@@ -74,7 +81,9 @@ def _scan(root: Path) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
         raise DatasetError(f"an image folder is needed, but {root} {what}. {_LAYOUTS}")
     parts = _parts(root)
     first = parts.get("train", root)
-    found = {part: {p.name: _images(p, root) for p in _folders(folder)} for part, folder in parts.items()}
+    found = {
+        part: {p.name: _images(p, root) for p in _folders(folder)} for part, folder in parts.items()
+    }
     of_train = found[next(part for part in found if parts[part] == first)]
     if not any(of_train.values()):
         loose = f" ({_loose(first)} lie outside of any)" if _loose(first) else ""
@@ -82,14 +91,20 @@ def _scan(root: Path) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
     classes = _class_order(list(of_train))
     only = first / classes[0]
     if len(classes) == 1 and len(inner := _folders(only)) > 1 and not _loose(only):
-        raise DatasetError(f"{first} holds one folder with {len(inner)} folders inside: if these are the classes, load {only}")
+        raise DatasetError(
+            f"{first} holds one folder with {len(inner)} folders inside: if these are the classes, load {only}"
+        )
     files, targets, labels = [], [], []
     for part, folders in found.items():
         for name, images in folders.items():
             if name not in of_train:
-                raise DatasetError(f"{parts[part] / name} is no class of {first}, which has {', '.join(classes)}")
+                raise DatasetError(
+                    f"{parts[part] / name} is no class of {first}, which has {', '.join(classes)}"
+                )
             if not images:
-                raise DatasetError(f"the class folder {parts[part] / name} holds no images; put some in it or remove it")
+                raise DatasetError(
+                    f"the class folder {parts[part] / name} holds no images; put some in it or remove it"
+                )
             files += images
             targets += [classes.index(name)] * len(images)
             labels += [part] * len(images)
@@ -102,12 +117,18 @@ def _read_metadata(root: Path, files: Sequence[str], group: str | None) -> pd.Da
     if not path.is_file():
         return frame
     try:
-        table = pd.read_csv(path, dtype={"file": str, group or "file": str})  # "007" must not become 7
+        table = pd.read_csv(
+            path, dtype={"file": str, group or "file": str}
+        )  # "007" must not become 7
     except (ValueError, OSError) as error:
         raise DatasetError(f"can't read {path}: {error}") from error
     if "file" not in table:
-        raise DatasetError(f"{path} needs a column 'file' (paths relative to its folder); it has {', '.join(table.columns)}")
-    table["file"] = [str(PurePosixPath(str(name).strip().replace("\\", "/"))) for name in table["file"]]
+        raise DatasetError(
+            f"{path} needs a column 'file' (paths relative to its folder); it has {', '.join(table.columns)}"
+        )
+    table["file"] = [
+        str(PurePosixPath(str(name).strip().replace("\\", "/"))) for name in table["file"]
+    ]
     if len(twice := table["file"][table["file"].duplicated()]):
         raise DatasetError(f"{path} lists {twice.iloc[0]} twice")
     return frame.merge(table, on="file", how="left")
@@ -127,7 +148,9 @@ def find_groups(group: str, files: Sequence[str], metadata: pd.DataFrame) -> pd.
         try:
             pattern = re.compile(group)
         except (re.error, TypeError) as error:
-            raise DatasetError(f"group={group!r} is neither a column {known} nor a regular expression ({error})") from error
+            raise DatasetError(
+                f"group={group!r} is neither a column {known} nor a regular expression ({error})"
+            ) from error
         if pattern.groups != 1:
             raise DatasetError(
                 f"group={group!r} is no column {known}, and as a regular expression it needs exactly one "
@@ -137,7 +160,9 @@ def find_groups(group: str, files: Sequence[str], metadata: pd.DataFrame) -> pd.
         found = pd.Series([match and match.group(1) for match in matches], dtype=object)
         how = f"the pattern group={group!r} finds nothing in"
     if (lost := found.isna()).any():
-        raise DatasetError(f"{how} {files[int(np.argmax(lost))]} ({int(lost.sum())} of {len(files)} files)")
+        raise DatasetError(
+            f"{how} {files[int(np.argmax(lost))]} ({int(lost.sum())} of {len(files)} files)"
+        )
     return found
 
 
@@ -154,7 +179,9 @@ def _warn_of_shared(root: Path, groups: pd.Series, parts: np.ndarray) -> None:
             )
 
 
-def load_folder(path: str | os.PathLike, *, split: str, seed: int, group: str | None = None) -> ImageDataset:
+def load_folder(
+    path: str | os.PathLike, *, split: str, seed: int, group: str | None = None
+) -> ImageDataset:
     """An image folder as a data set: class folders in the root (cut 60/20/20), or in train/, val/ and test/.
 
     A missing test takes 20 % of train, a missing val min(10 %, 5,000 images); "train" is what is left, by
@@ -180,7 +207,13 @@ def load_folder(path: str | os.PathLike, *, split: str, seed: int, group: str | 
     else:
         pool = np.flatnonzero(np.isin(parts, ["train", "all"]))
         try:
-            chosen = carve(targets[pool], split, seed, given=given, groups=None if groups is None else groups[pool])
+            chosen = carve(
+                targets[pool],
+                split,
+                seed,
+                given=given,
+                groups=None if groups is None else groups[pool],
+            )
         except DatasetError as error:
             raise DatasetError(f"{root}: can't carve out {split}: {error}") from error
         indices = pool[chosen]

@@ -12,12 +12,27 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DatasetError, FileFormatError
-from ..files import hash_bytes, read_json, write_json
-from ..paths import cache_dir
+from ..files import cache_dir, hash_bytes, read_json, write_json
 from ..progress import progress_bar
 
-EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".jp2", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-_SETTLED = 2.0  # seconds: a file younger than a clock tick may change again without a new time stamp
+EXTENSIONS = {
+    ".bmp",
+    ".gif",
+    ".jpeg",
+    ".jpg",
+    ".jp2",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+}
+_SETTLED = (
+    2.0  # seconds: a file younger than a clock tick may change again without a new time stamp
+)
 
 
 def to_rgb(image: Image.Image, name: object = "the image") -> Image.Image:
@@ -40,7 +55,9 @@ def _grey(image: Image.Image, name: object) -> Image.Image:
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= top):  # written so that NaN fails too
         kind = "floating-point" if image.mode == "F" else "deep"
-        raise DatasetError(f"{name}: a {kind} grey image must lie in 0..{top:g}, this one spans {low:g}..{high:g}")
+        raise DatasetError(
+            f"{name}: a {kind} grey image must lie in 0..{top:g}, this one spans {low:g}..{high:g}"
+        )
     grey = np.rint(values * (255 / top)).astype(np.uint8)
     transparent = image.info.get("transparency")  # Pillow composites no 16-bit image, hence here
     if isinstance(transparent, int):

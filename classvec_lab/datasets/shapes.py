@@ -38,7 +38,9 @@ def _circle(radius=1.0, x=0.0, y=0.0, start=0.0, stop=2 * math.pi, n=24):
 
 def _star():
     t = -math.pi / 2 + math.pi / 5 * np.arange(10)
-    return np.stack([np.cos(t), np.sin(t)], axis=1) * np.where(np.arange(10) % 2, 0.42, 1.0)[:, None]
+    return (
+        np.stack([np.cos(t), np.sin(t)], axis=1) * np.where(np.arange(10) % 2, 0.42, 1.0)[:, None]
+    )
 
 
 def _outlines():
@@ -55,8 +57,27 @@ def _outlines():
         "star": [(_star() * 1.1, True)],
         "plus": [(plus, True)],
         "moon": [(_circle(0.95), True), (_circle(0.8, 0.5, 0), False)],
-        "drop": [(np.concatenate([[(0, -1.1)], _circle(0.62, 0, 0.36, -0.15 * math.pi, 1.15 * math.pi)]), True)],
-        "bolt": [([(0.35, -1.1), (-0.6, 0.15), (-0.05, 0.15), (-0.35, 1.1), (0.6, -0.2), (0.05, -0.2)], True)],
+        "drop": [
+            (
+                np.concatenate(
+                    [[(0, -1.1)], _circle(0.62, 0, 0.36, -0.15 * math.pi, 1.15 * math.pi)]
+                ),
+                True,
+            )
+        ],
+        "bolt": [
+            (
+                [
+                    (0.35, -1.1),
+                    (-0.6, 0.15),
+                    (-0.05, 0.15),
+                    (-0.35, 1.1),
+                    (0.6, -0.2),
+                    (0.05, -0.2),
+                ],
+                True,
+            )
+        ],
         "arch": [(np.concatenate(arch), True)],
         "kite": [([(0, -0.75), (0.55, -0.3), (0, 1.15), (-0.55, -0.3)], True)],
     }
@@ -90,7 +111,9 @@ def _scene(seed: int, split: str, index: int) -> tuple[int, np.ndarray]:
 
 def _rng(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
     # the generator counts up in the lowest word, so that word stays free and no two images share numbers
-    return np.random.Generator(np.random.Philox(key=[seed, stream], counter=[0, index, _SPLIT_ID[split], 0]))
+    return np.random.Generator(
+        np.random.Philox(key=[seed, stream], counter=[0, index, _SPLIT_ID[split], 0])
+    )
 
 
 def _rgb(u: np.ndarray) -> np.ndarray:
@@ -109,7 +132,9 @@ def _radius(u: np.ndarray) -> float:
     return 6.0 + 4.5 * u[1]
 
 
-def draw(seed: int, split: str, index: int, *, snow: float = 0.0, word: str | None = None) -> Image.Image:
+def draw(
+    seed: int, split: str, index: int, *, snow: float = 0.0, word: str | None = None
+) -> Image.Image:
     """The image number `index` of a split, RGB, 32 × 32; `snow` and `word` as in `corruptions`."""
     shape, u = _scene(seed, split, index)
     colour = _rgb(u)
@@ -117,7 +142,9 @@ def draw(seed: int, split: str, index: int, *, snow: float = 0.0, word: str | No
     tint = (u[9:12] - 0.5) * 50
     back = 255 * tone + tint
     other = back + (u[5] - 0.5) * 90
-    ground, second, colour = (tuple(np.clip(c, 0, 255).astype(int).tolist()) for c in (back, other, colour))
+    ground, second, colour = (
+        tuple(np.clip(c, 0, 255).astype(int).tolist()) for c in (back, other, colour)
+    )
     image = Image.new("RGB", (SIDE, SIDE), ground)
     image.paste(second, (0, 0), _TEXTURES[int(u[12] * len(_TEXTURES))])
 
@@ -155,7 +182,9 @@ def written(word: str | None, seed: int, split: str, index: int) -> str | None:
     return "" if word == "blank" else word
 
 
-def describe_one(seed: int, split: str, index: int, *, snow: float = 0.0, word: str | None = None) -> dict:
+def describe_one(
+    seed: int, split: str, index: int, *, snow: float = 0.0, word: str | None = None
+) -> dict:
     """Shape, colour, size ("small" / "big"), radius in pixels, tone of the background, word, snow."""
     shape, u = _scene(seed, split, index)
     return {
@@ -169,12 +198,16 @@ def describe_one(seed: int, split: str, index: int, *, snow: float = 0.0, word: 
     }
 
 
-def describe(seed: int, split: str, indices, *, snow: float = 0.0, word: str | None = None) -> pd.DataFrame:
+def describe(
+    seed: int, split: str, indices, *, snow: float = 0.0, word: str | None = None
+) -> pd.DataFrame:
     """`describe_one` of each index, one row an image."""
     return pd.DataFrame([describe_one(seed, split, int(i), snow=snow, word=word) for i in indices])
 
 
-def load_shapes(*, split: str, seed: int, n: int | None = None, snow: float = 0.0, word: str | None = None) -> ImageDataset:
+def load_shapes(
+    *, split: str, seed: int, n: int | None = None, snow: float = 0.0, word: str | None = None
+) -> ImageDataset:
     """The drawn world as a data set; class balance is exact up to one image.
 
     `n` images (default train 4,000, val 1,000, test 2,000); `snow` a strength in 0..1.5 (True is 1);
@@ -190,14 +223,18 @@ def load_shapes(*, split: str, seed: int, n: int | None = None, snow: float = 0.
     if not (isinstance(snow, (bool, int, float)) and 0 <= snow <= 1.5):
         raise DatasetError(f"shapes: snow is a strength in 0..1.5 (or True), got snow={snow!r}")
     if not (word is None or (isinstance(word, str) and len(word) <= 12)):
-        raise DatasetError(f"shapes: word is 'true', 'conflict', 'random', 'blank' or a word of up to 12 letters, got {word!r}")
+        raise DatasetError(
+            f"shapes: word is 'true', 'conflict', 'random', 'blank' or a word of up to 12 letters, got {word!r}"
+        )
     seed, indices = int(seed), np.arange(n)
 
     def load(i: int) -> Image.Image:
         return draw(seed, split, i, snow=float(snow), word=written(word, seed, split, i))
 
     def identity(chosen: np.ndarray) -> object:
-        probe = [load(int(i)).tobytes().hex() for i in chosen[:4]]  # a changed renderer changes the identity
+        probe = [
+            load(int(i)).tobytes().hex() for i in chosen[:4]
+        ]  # a changed renderer changes the identity
         return ["shapes", _VERSION, seed, split, float(snow), word, chosen.tolist(), probe]
 
     return ImageDataset(

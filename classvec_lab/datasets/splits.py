@@ -18,7 +18,9 @@ def check_split(name: str, split: str) -> None:
         raise DatasetError(f"{name} has the splits {', '.join(SPLITS)}; got split={split!r}")
 
 
-def _apportion(counts: np.ndarray, total: int, lowest: np.ndarray, highest: np.ndarray) -> np.ndarray:
+def _apportion(
+    counts: np.ndarray, total: int, lowest: np.ndarray, highest: np.ndarray
+) -> np.ndarray:
     """Seats per class by largest remainder within lowest..highest; their sum is `total` where bounds allow."""
     quota = total * counts / counts.sum()
     seats = np.clip(np.floor(quota).astype(int), lowest, highest)
@@ -68,12 +70,18 @@ def hold_out(
         raise DatasetError(f"the held fraction must lie between 0 and 1, got {fraction!r}")
     _, labels, counts = np.unique(targets, return_inverse=True, return_counts=True)
     if groups is None:
-        seats = _apportion(counts, round(fraction * len(targets)), np.minimum(counts - 1, 1), counts - 1)
+        seats = _apportion(
+            counts, round(fraction * len(targets)), np.minimum(counts - 1, 1), counts - 1
+        )
         held = _draw(labels, seats, seed)
         if not held.any():
-            raise DatasetError(f"{len(targets)} images are too few to hold some out: a class needs at least 2")
+            raise DatasetError(
+                f"{len(targets)} images are too few to hold some out: a class needs at least 2"
+            )
     else:
-        held = _hold_groups(labels, max(1, round(fraction * len(targets))), seed, _codes(groups, len(targets)))
+        held = _hold_groups(
+            labels, max(1, round(fraction * len(targets))), seed, _codes(groups, len(targets))
+        )
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
@@ -92,10 +100,14 @@ def _hold_groups(labels: np.ndarray, n_held: int, seed: int, codes: np.ndarray) 
 
     n_groups, n_classes = codes.max() + 1, labels.max() + 1
     if n_groups < 2:
-        raise DatasetError(f"too few groups: there is {n_groups}, and at least 2 are needed to hold one out")
+        raise DatasetError(
+            f"too few groups: there is {n_groups}, and at least 2 are needed to hold one out"
+        )
     member = np.zeros((n_groups, n_classes), dtype=bool)
     member[codes, labels] = True
-    fixed = member[:, member.sum(axis=0) == 1].any(axis=1)  # the only group of some class: held, the class would be lost
+    fixed = member[:, member.sum(axis=0) == 1].any(
+        axis=1
+    )  # the only group of some class: held, the class would be lost
     free = np.flatnonzero(~fixed[codes])
     if len(free) == 0:
         raise DatasetError(
@@ -109,7 +121,9 @@ def _hold_groups(labels: np.ndarray, n_held: int, seed: int, codes: np.ndarray) 
     elif 2 <= folds < n_free and folds <= np.bincount(labels[free]).max():
         splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=state)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # a class smaller than the number of folds is dealt with below
+            warnings.simplefilter(
+                "ignore"
+            )  # a class smaller than the number of folds is dealt with below
             candidates = [free[test] for _, test in splitter.split(free, labels[free], codes[free])]
     else:  # too few groups or images for as many folds: whole groups at random
         n_groups_held = int(np.clip(round(n_free * n_held / len(free)), 1, n_free - 1))
@@ -120,11 +134,17 @@ def _hold_groups(labels: np.ndarray, n_held: int, seed: int, codes: np.ndarray) 
         missing = n_classes - len(np.unique(labels[held]))
         return missing / n_classes + abs(held.sum() - n_held) / n_held
 
-    masks = [_with_every_class_kept(codes, member, candidate) for candidate in candidates if len(candidate)]
+    masks = [
+        _with_every_class_kept(codes, member, candidate)
+        for candidate in candidates
+        if len(candidate)
+    ]
     return min(masks, key=badness)
 
 
-def _with_every_class_kept(codes: np.ndarray, member: np.ndarray, candidate: np.ndarray) -> np.ndarray:
+def _with_every_class_kept(
+    codes: np.ndarray, member: np.ndarray, candidate: np.ndarray
+) -> np.ndarray:
     """The candidate's mask after groups were given back until the kept side has every class."""
     held = np.zeros(len(member), dtype=bool)
     held[codes[candidate]] = True
@@ -153,13 +173,20 @@ def carve(
     groups = None if groups is None else pd.Series(list(groups), dtype=object)
     test = 0.0 if "test" in given else 0.2
     val = 0.0 if "val" in given else min(0.1, MAX_VAL / len(targets)) if given else 0.2
-    if groups is not None and (n_groups := groups.nunique()) < (needed := 1 + (test > 0) + (val > 0)):
-        raise DatasetError(f"too few groups: there are {n_groups}, and {needed} are needed to split without parting one")
+    if groups is not None and (n_groups := groups.nunique()) < (
+        needed := 1 + (test > 0) + (val > 0)
+    ):
+        raise DatasetError(
+            f"too few groups: there are {n_groups}, and {needed} are needed to split without parting one"
+        )
     rest = np.arange(len(targets))
     for name, fraction in (("test", test), ("val", val)):
         if fraction:
             kept, held = hold_out(
-                targets[rest], fraction * len(targets) / len(rest), seed, None if groups is None else groups.iloc[rest]
+                targets[rest],
+                fraction * len(targets) / len(rest),
+                seed,
+                None if groups is None else groups.iloc[rest],
             )
             if split == name:
                 return rest[held]

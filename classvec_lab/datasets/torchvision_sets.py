@@ -11,17 +11,29 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .._torchvision import ensure_torchvision
 from ..errors import DatasetError
-from ..files import hash_bytes
-from ..paths import data_dir
+from ..files import data_dir, hash_bytes
 from .base import ImageDataset
 from .folder import find_groups
 from .images import ImageFiles, to_rgb
 from .splits import SPLITS, carve, check_split
+from .torchvision_repair import ensure_torchvision
 
-_ALIASES = {"train": ("train", "trainval", "train-standard"), "val": ("val", "valid", "validation"), "test": ("test",)}
-_OURS = {"train", "split", "download", "transform", "target_transform", "transforms", "loader", "is_valid_file"}
+_ALIASES = {
+    "train": ("train", "trainval", "train-standard"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test",),
+}
+_OURS = {
+    "train",
+    "split",
+    "download",
+    "transform",
+    "target_transform",
+    "transforms",
+    "loader",
+    "is_valid_file",
+}
 _GENERIC = {"VisionDataset", "ImageFolder", "DatasetFolder"}
 
 
@@ -39,7 +51,10 @@ class _Items:
 
     def identity(self, indices: np.ndarray) -> object:
         images = (self.load(int(i)) for i in indices)
-        return ["items", [hash_bytes(str(image.size).encode(), image.tobytes()) for image in images]]
+        return [
+            "items",
+            [hash_bytes(str(image.size).encode(), image.tobytes()) for image in images],
+        ]
 
 
 def _find_class(name: str) -> type:
@@ -47,7 +62,11 @@ def _find_class(name: str) -> type:
     from torchvision import datasets
 
     found = {n: getattr(datasets, n) for n in datasets.__all__ if n not in _GENERIC}
-    known = {n: c for n, c in found.items() if inspect.isclass(c) and issubclass(c, datasets.VisionDataset)}
+    known = {
+        n: c
+        for n, c in found.items()
+        if inspect.isclass(c) and issubclass(c, datasets.VisionDataset)
+    }
     if name not in known:
         by_lower = {n.lower(): n for n in known}
         only = 1 if name.lower() in by_lower else 3
@@ -63,18 +82,24 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     for klass in cls.__mro__:
         if "__init__" in vars(klass):
             parameters = inspect.signature(vars(klass)["__init__"]).parameters
-            merged = {n: p for n, p in parameters.items() if n != "self" and p.kind != p.VAR_KEYWORD} | merged
+            merged = {
+                n: p for n, p in parameters.items() if n != "self" and p.kind != p.VAR_KEYWORD
+            } | merged
             if not any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
                 break
     return merged
 
 
-def _check_options(label: str, parameters: Mapping[str, inspect.Parameter], options: Mapping) -> dict:
+def _check_options(
+    label: str, parameters: Mapping[str, inspect.Parameter], options: Mapping
+) -> dict:
     """The constructor's arguments, `split_` standing for its `split` where `train` chooses the part."""
     both = {"train", "split"} <= set(parameters)
     valid = {n for n in parameters if n not in _OURS} | ({"split_"} if both else set())
     if unknown := sorted(set(options) - valid):
-        raise DatasetError(f"{label} has no option {', '.join(unknown)}; it takes {', '.join(sorted(valid)) or 'none'}")
+        raise DatasetError(
+            f"{label} has no option {', '.join(unknown)}; it takes {', '.join(sorted(valid)) or 'none'}"
+        )
     required = {n for n, p in parameters.items() if p.default is p.empty and n in valid - {"root"}}
     if both and parameters["split"].default is inspect.Parameter.empty:
         required.add("split_")
@@ -82,11 +107,15 @@ def _check_options(label: str, parameters: Mapping[str, inspect.Parameter], opti
         raise DatasetError(f"{label} needs the option {', '.join(missing)}")
     arguments = {("split" if n == "split_" else n): value for n, value in options.items()}
     if "root" in parameters:
-        arguments["root"] = os.path.abspath(os.path.expanduser(options.get("root", data_dir() / "torchvision")))
+        arguments["root"] = os.path.abspath(
+            os.path.expanduser(options.get("root", data_dir() / "torchvision"))
+        )
     return arguments
 
 
-def _ready_made(cls: type, parameters: Mapping[str, inspect.Parameter], arguments: dict) -> dict[str, dict]:
+def _ready_made(
+    cls: type, parameters: Mapping[str, inspect.Parameter], arguments: dict
+) -> dict[str, dict]:
     """Per split that the set itself has, the argument that chooses it."""
     if "train" in parameters:
         return {"train": {"train": True}, "test": {"train": False}}
@@ -94,7 +123,9 @@ def _ready_made(cls: type, parameters: Mapping[str, inspect.Parameter], argument
         return {}
     ready = {}
     quiet = {"download": False} if "download" in parameters else {}
-    with tempfile.TemporaryDirectory() as empty:  # names of splits are checked before files are looked for
+    with (
+        tempfile.TemporaryDirectory() as empty
+    ):  # names of splits are checked before files are looked for
         for split in SPLITS:
             for alias in _ALIASES[split]:
                 try:
@@ -121,14 +152,18 @@ def _build(label: str, cls: type, parameters: Mapping[str, inspect.Parameter], a
     root = arguments.get("root")
     place = f"put its files under {root}, laid out as torchvision.datasets.{cls.__name__} expects"
     if not can_download:
-        raise DatasetError(f"{label} isn't there yet and can't be downloaded automatically ({absent}); {place}") from absent
+        raise DatasetError(
+            f"{label} isn't there yet and can't be downloaded automatically ({absent}); {place}"
+        ) from absent
     from filelock import FileLock
 
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
         with FileLock(Path(root) / f".{cls.__name__}.lock"):  # notebooks run side by side
             return cls(**arguments, download=True)
-    except Exception as error:  # whatever stops a download: network, archive, disk, a missing helper package
+    except (
+        Exception
+    ) as error:  # whatever stops a download: network, archive, disk, a missing helper package
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DatasetError(
             f"{label} isn't there yet, and downloading it failed ({reason}). Run this once with a network, or {place}"
@@ -150,11 +185,15 @@ def _targets(source, label: str) -> np.ndarray:
         for i in range(len(source)):
             one = np.asarray(source[i][1])
             if one.size != 1 or one.dtype.kind not in "iu":
-                raise DatasetError(f"{label} doesn't give each image one class: the label of item {i} is {source[i][1]!r:.80}")
+                raise DatasetError(
+                    f"{label} doesn't give each image one class: the label of item {i} is {source[i][1]!r:.80}"
+                )
             read.append(int(one.reshape(())))
         labels = np.array(read)
     if len(labels) and labels.min() < 0:
-        raise DatasetError(f"{label} holds images without a class ({int((labels < 0).sum())} labels are negative)")
+        raise DatasetError(
+            f"{label} holds images without a class ({int((labels < 0).sum())} labels are negative)"
+        )
     return labels.astype(np.int64)
 
 
@@ -182,7 +221,9 @@ def _files(source, root: str | None) -> ImageFiles | None:
     return None
 
 
-def load_torchvision(name: str, /, *, split: str, seed: int, group: str | None = None, **options) -> ImageDataset:
+def load_torchvision(
+    name: str, /, *, split: str, seed: int, group: str | None = None, **options
+) -> ImageDataset:
     """Torchvision's data set `name` ("CIFAR10", "EuroSAT", "FakeData", ...), downloaded under data/torchvision once.
 
     Its own train, val and test are used; what is missing is carved out of train as in `load_folder`, and a
@@ -208,7 +249,9 @@ def load_torchvision(name: str, /, *, split: str, seed: int, group: str | None =
         metadata = pd.DataFrame({"file": images.files})
     if group is not None:
         if metadata is None:
-            raise DatasetError(f"{label} has no file names to tell groups by; leave out group={group!r}")
+            raise DatasetError(
+                f"{label} has no file names to tell groups by; leave out group={group!r}"
+            )
         metadata["group"] = groups = find_groups(group, images.files, metadata)
     indices = None
     if part == "train":

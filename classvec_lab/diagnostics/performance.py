@@ -3,28 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from .intervals import per_class, wilson
-
-
-def predict(classifier, features) -> np.ndarray:
-    """Predicted labels (N,) of the classifier's head on stored representations."""
-    import torch
-
-    device = next((t.device for t in (*classifier.head.parameters(), *classifier.head.buffers())), None)
-    with torch.inference_mode():
-        z = torch.as_tensor(np.asarray(features.z), dtype=torch.float32, device=device)
-        return classifier.logits(z).argmax(1).cpu().numpy()
-
-
-def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
-    """One row a class and a last row "all": n, accuracy, and its 95 % Wilson interval (`low`, `high`); NaN without samples."""
-    predicted, y = np.asarray(predicted), np.asarray(y)
-    table = per_class(lambda hit: {"hits": int(hit.sum())}, y, classes, predicted == y)
-    with np.errstate(invalid="ignore"):
-        table["accuracy"] = table.pop("hits") / table["n"]
-    table["low"], table["high"] = wilson(table["accuracy"] * table["n"], table["n"])
-    return table
-
 
 def over_seeds(frame: pd.DataFrame, *, by: str = "model") -> pd.DataFrame:
     """Mean accuracy over independent runs: one row a value of `by` with mean, its 95 % t-interval (NaN for one run), n runs.
@@ -50,10 +28,14 @@ def over_seeds(frame: pd.DataFrame, *, by: str = "model") -> pd.DataFrame:
 def confusion(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
     """C × C frame: share of each true class (rows) that was predicted as each class (columns); NaN rows without samples."""
     size = len(classes)
-    counts = np.bincount(np.asarray(y) * size + np.asarray(predicted), minlength=size * size).reshape(size, size)
+    counts = np.bincount(
+        np.asarray(y) * size + np.asarray(predicted), minlength=size * size
+    ).reshape(size, size)
     with np.errstate(invalid="ignore"):
         shares = counts / counts.sum(axis=1, keepdims=True)
-    return pd.DataFrame(shares, index=list(classes), columns=list(classes)).rename_axis(index="true", columns="predicted")
+    return pd.DataFrame(shares, index=list(classes), columns=list(classes)).rename_axis(
+        index="true", columns="predicted"
+    )
 
 
 def feature_map(features, *, dims: int = 2) -> pd.DataFrame:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..diagnostics.intervals import wilson
 from ..errors import EditError, MismatchError
 from ..gates import SCORES, Gate
-from .directions import head_rows
+from ..readout import head_rows
+from ..statistics import wilson
 
 GUARANTEES = ("marginal", "pac", "youden")
 CONFIDENCE = 0.95
@@ -82,9 +82,13 @@ def calibrate_gate(
     own = vectors.index(target)
     vectors.require(classes=features.classes)
     if features.z.shape[1] != vectors.dim:
-        raise MismatchError(f"the class vectors have {vectors.dim} dimensions and the features {features.z.shape[1]}")
+        raise MismatchError(
+            f"the class vectors have {vectors.dim} dimensions and the features {features.z.shape[1]}"
+        )
     if None not in (features.model, vectors.ft) and features.model != vectors.ft:
-        raise MismatchError(f"the gate reads the fine-tuned model {vectors.ft}; the features are of {features.model}")
+        raise MismatchError(
+            f"the gate reads the fine-tuned model {vectors.ft}; the features are of {features.model}"
+        )
     gate = _scorer(vectors, own, score, classifier, moments, shrinkage)
     if score == "predicted":
         return gate
@@ -92,7 +96,9 @@ def calibrate_gate(
     if guarantee == "youden":
         return gate.at(_youden(scores, negative, target), n_negatives=int(negative.sum()))
     level = threshold(scores[negative], false_fire, guarantee)
-    return gate.at(level, guarantee=guarantee, false_fire=float(false_fire), n_negatives=int(negative.sum()))
+    return gate.at(
+        level, guarantee=guarantee, false_fire=float(false_fire), n_negatives=int(negative.sum())
+    )
 
 
 def gate_report(gate: Gate, features) -> pd.DataFrame:
@@ -103,20 +109,70 @@ def gate_report(gate: Gate, features) -> pd.DataFrame:
     """
     _require_classes(gate, features)
     fired, own = gate.fires(features.z), gate.classes.index(gate.target)
-    groups = [("target", gate.target, features.y == own), ("others", "all others", features.y != own)]
+    groups = [
+        ("target", gate.target, features.y == own),
+        ("others", "all others", features.y != own),
+    ]
     groups += [("other", c, features.y == i) for i, c in enumerate(gate.classes) if i != own]
     rows = []
     for kind, name, chosen in groups:
         hits, n = int(fired[chosen].sum()), int(chosen.sum())
         low, high = wilson(hits, n)
         rate = hits / n if n else np.nan
-        rows.append({"group": kind, "class": name, "n": n, "fires": hits, "rate": rate, "low": float(low), "high": float(high)})
+        rows.append(
+            {
+                "group": kind,
+                "class": name,
+                "n": n,
+                "fires": hits,
+                "rate": rate,
+                "low": float(low),
+                "high": float(high),
+            }
+        )
     table = pd.DataFrame(rows)
     others = table.loc[table["group"] == "other", "rate"]
     table["worst"] = False
     if others.notna().any():
         table.loc[others.idxmax(), "worst"] = True
     return table
+
+
+def gate_curve(
+    gate: Gate, features, *, n: int = 200, scores: np.ndarray | None = None
+) -> pd.DataFrame:
+    """Miss and false-fire rate of a gate's score at n thresholds over its range on labelled features.
+
+    Columns target, score, threshold, miss, false_fire, worst (the highest rate of a single other class), chosen
+    (the threshold nearest to the gate's own, which is among those tried). `scores` (N,): where they are known.
+    """
+    scores = gate.scores(features.z) if scores is None else scores
+    own = features.y == gate.classes.index(gate.target)
+    grid = np.unique(
+        [
+            *np.linspace(scores.min(), scores.max(), n),
+            *([gate.threshold] if np.isfinite(gate.threshold) else []),
+        ]
+    )
+    others = [
+        scores[features.y == i]
+        for i in range(len(gate.classes))
+        if i != gate.classes.index(gate.target)
+    ]
+
+    def above(values):
+        values = np.sort(values)
+        return (
+            1 - np.searchsorted(values, grid, side="right") / max(len(values), 1)
+            if len(values)
+            else np.full(len(grid), np.nan)
+        )
+
+    frame = pd.DataFrame({"target": gate.target, "score": gate.score, "threshold": grid})
+    frame["miss"], frame["false_fire"] = 1 - above(scores[own]), above(scores[~own])
+    frame["worst"] = np.nanmax([above(values) for values in others], axis=0)
+    frame["chosen"] = grid == grid[np.abs(grid - gate.threshold).argmin()]
+    return frame
 
 
 def dry_run(gate: Gate, z: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
@@ -126,11 +182,23 @@ def dry_run(gate: Gate, z: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """
     fired, labels = gate.fires(z), np.asarray(labels)
     if labels.shape != fired.shape:
-        raise MismatchError(f"one label a representation: got {len(fired)} representations and labels of shape {labels.shape}")
+        raise MismatchError(
+            f"one label a representation: got {len(fired)} representations and labels of shape {labels.shape}"
+        )
     rows = []
-    for name, chosen in [*((c, labels == i) for i, c in enumerate(gate.classes)), ("all", np.ones(len(labels), bool))]:
+    for name, chosen in [
+        *((c, labels == i) for i, c in enumerate(gate.classes)),
+        ("all", np.ones(len(labels), bool)),
+    ]:
         n = int(chosen.sum())
-        rows.append({"class": name, "n": n, "fires": int(fired[chosen].sum()), "share": fired[chosen].mean() if n else np.nan})
+        rows.append(
+            {
+                "class": name,
+                "n": n,
+                "fires": int(fired[chosen].sum()),
+                "share": fired[chosen].mean() if n else np.nan,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -166,7 +234,10 @@ class Exchangeability:
             )
         causes = [
             text
-            for p, text in ((self.balance_p, "another balance of the other classes"), (self.scores_p, "other scores (a shift)"))
+            for p, text in (
+                (self.balance_p, "another balance of the other classes"),
+                (self.scores_p, "other scores (a shift)"),
+            )
             if p < 0.01
         ]
         return (
@@ -184,12 +255,16 @@ def exchangeability(gate: Gate, calibration, features) -> Exchangeability:
     own = gate.classes.index(gate.target)
     sides = [(f.y[f.y != own], gate.scores(f.z)[f.y != own]) for f in (calibration, features)]
     if not all(len(y) for y, _ in sides):
-        raise MismatchError(f"both sets of features need samples of classes other than {gate.target!r}")
+        raise MismatchError(
+            f"both sets of features need samples of classes other than {gate.target!r}"
+        )
     counts = np.stack([np.bincount(y, minlength=len(gate.classes)) for y, _ in sides])
     counts = counts[:, counts.sum(axis=0) > 0]
     balance = 1.0 if counts.shape[1] < 2 else float(chi2_contingency(counts).pvalue)
     scores = float(ks_2samp(sides[0][1], sides[1][1]).pvalue)
-    return Exchangeability(gate.target, gate.guarantee, balance, scores, len(sides[0][0]), len(sides[1][0]))
+    return Exchangeability(
+        gate.target, gate.guarantee, balance, scores, len(sides[0][0]), len(sides[1][0])
+    )
 
 
 def _scorer(vectors, own: int, score: str, classifier, moments, shrinkage: float) -> Gate:
@@ -202,7 +277,17 @@ def _scorer(vectors, own: int, score: str, classifier, moments, shrinkage: float
     if len(classes) < 2:
         raise MismatchError(f"a {score} gate compares classes; there is only one")
     if score == "margin":
-        return Gate(target, classes, score, unit, np.zeros(len(unit)), 0.0, own=own, rivals=True, normalise=True)
+        return Gate(
+            target,
+            classes,
+            score,
+            unit,
+            np.zeros(len(unit)),
+            0.0,
+            own=own,
+            rivals=True,
+            normalise=True,
+        )
     if score == "predicted":
         if classifier is None:
             raise EditError('score="predicted" asks the head: pass classifier=')
@@ -210,7 +295,9 @@ def _scorer(vectors, own: int, score: str, classifier, moments, shrinkage: float
         weight, bias = head_rows(classifier)
         return Gate(target, classes, score, weight, bias, 0.0, own=own, rivals=True)
     if moments is None or moments.scatter is None:
-        raise EditError("a discriminant gate needs moments= with a pooled scatter, from training features")
+        raise EditError(
+            "a discriminant gate needs moments= with a pooled scatter, from training features"
+        )
     if (moments.n_classes, moments.dim) != means.shape:
         raise MismatchError(
             f"the moments have {moments.n_classes} classes and {moments.dim} dimensions, the class vectors "
@@ -228,16 +315,29 @@ def _scorer(vectors, own: int, score: str, classifier, moments, shrinkage: float
         raise EditError(
             f"the within-class covariance of {moments.count.sum()} samples is singular; give a shrinkage above {shrinkage}"
         ) from None
-    return Gate(target, classes, score, weight, -0.5 * np.einsum("cm,cm->c", weight, means), 0.0, own=own, rivals=True)
+    return Gate(
+        target,
+        classes,
+        score,
+        weight,
+        -0.5 * np.einsum("cm,cm->c", weight, means),
+        0.0,
+        own=own,
+        rivals=True,
+    )
 
 
 def _youden(scores: np.ndarray, negative: np.ndarray, target: str) -> float:
     from sklearn.metrics import roc_curve
 
     if negative.all() or not negative.any():
-        raise EditError(f"Youden's threshold needs held-out samples of {target!r} and of other classes")
+        raise EditError(
+            f"Youden's threshold needs held-out samples of {target!r} and of other classes"
+        )
     false, true, levels = roc_curve(~negative, scores)
-    best = float(levels[np.argmax(true - false)])  # roc_curve counts scores at the level as fired; a gate fires above
+    best = float(
+        levels[np.argmax(true - false)]
+    )  # roc_curve counts scores at the level as fired; a gate fires above
     below = scores[scores < best].max(initial=-np.inf)
     middle = best - 1.0 if np.isinf(below) else (best + below) / 2
     return float(middle if middle < best else below)

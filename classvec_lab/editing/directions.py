@@ -6,32 +6,30 @@ import numpy as np
 
 from ..edits import Edit
 from ..errors import EditError, MismatchError
+from ..readout import head_rows
 from ..vectors import ClassVectors
-
-
-def head_rows(classifier) -> tuple[np.ndarray, np.ndarray]:
-    """Weight (C, m) and bias (C,) of a head as float64, bias 0 for a CosineHead; raises EditError for any other head."""
-    from torch import nn
-
-    from ..models import CosineHead
-
-    head = classifier.head
-    if not isinstance(head, nn.Linear | CosineHead):
-        raise EditError(f"this reads nn.Linear and CosineHead, not {type(head).__name__}")
-    weight, bias = head.weight.detach().cpu().double().numpy(), getattr(head, "bias", None)
-    return weight, np.zeros(len(weight)) if bias is None else bias.detach().cpu().double().numpy()
 
 
 def without_pretraining(vectors: ClassVectors, target: str) -> Edit:
     """z_ft^c - μ, μ the mean of all class means: needs no pre-trained model, the decisive ablation of κ_c."""
-    return _edit(f"(z_ft[{target}] - μ)", vectors.z_ft[vectors.index(target)] - vectors.z_ft.mean(axis=0), vectors, target)
+    return _edit(
+        f"(z_ft[{target}] - μ)",
+        vectors.z_ft[vectors.index(target)] - vectors.z_ft.mean(axis=0),
+        vectors,
+        target,
+    )
 
 
 def head_direction(classifier, vectors: ClassVectors, target: str) -> Edit:
     """w_c - mean of the head's rows: what raises the class's logit over the others'."""
     classifier.require_classes(vectors.classes, "the class vectors")
     weight, _ = head_rows(classifier)
-    return _edit(f"(w[{target}] - mean w)", weight[vectors.index(target)] - weight.mean(axis=0), vectors, target)
+    return _edit(
+        f"(w[{target}] - mean w)",
+        weight[vectors.index(target)] - weight.mean(axis=0),
+        vectors,
+        target,
+    )
 
 
 def random_direction(vectors: ClassVectors, target: str, *, seed: int) -> Edit:
@@ -39,7 +37,9 @@ def random_direction(vectors: ClassVectors, target: str, *, seed: int) -> Edit:
     i = vectors.index(target)
     drawn = np.random.default_rng([seed, i]).standard_normal(vectors.dim)
     norm = np.linalg.norm(vectors.kappa[i])
-    return _edit(f"random[{target}, seed {seed}]", drawn * norm / np.linalg.norm(drawn), vectors, target)
+    return _edit(
+        f"random[{target}, seed {seed}]", drawn * norm / np.linalg.norm(drawn), vectors, target
+    )
 
 
 def retirement(vectors: ClassVectors, target: str, *, without: tuple[str, ...] = ()) -> Edit:
@@ -49,10 +49,23 @@ def retirement(vectors: ClassVectors, target: str, *, without: tuple[str, ...] =
     others = [j for j in range(len(vectors)) if j not in gone]
     if not others:
         raise EditError(f"retiring {target!r} needs another class to retire to")
-    return _edit(f"(mean of others - z_ft[{target}])", vectors.z_ft[others].mean(axis=0) - vectors.z_ft[i], vectors, target)
+    return _edit(
+        f"(mean of others - z_ft[{target}])",
+        vectors.z_ft[others].mean(axis=0) - vectors.z_ft[i],
+        vectors,
+        target,
+    )
 
 
-def head_aware(classifier, vectors: ClassVectors, target: str, features, *, miss: float = 0.01, reserve: float = 0.25) -> Edit:
+def head_aware(
+    classifier,
+    vectors: ClassVectors,
+    target: str,
+    features,
+    *,
+    miss: float = 0.01,
+    reserve: float = 0.25,
+) -> Edit:
     """The class vector as the head reads it, lengthened along the head's own row until the class loses: smallest such step.
 
     z_edit = -(1 + reserve) · (P κ_c + t u): P projects on the span of the head's row differences, which keeps
@@ -62,7 +75,9 @@ def head_aware(classifier, vectors: ClassVectors, target: str, features, *, miss
     lengthens the step for samples not seen. Raises EditError where the model calls no held-out sample c.
     """
     if not 0 <= miss < 1 or reserve < 0:
-        raise EditError(f"miss lies in [0, 1) and reserve is not negative; got miss={miss}, reserve={reserve}")
+        raise EditError(
+            f"miss lies in [0, 1) and reserve is not negative; got miss={miss}, reserve={reserve}"
+        )
     classifier.require_classes(features.classes, "the features")
     vectors.require(classes=features.classes)
     i = vectors.index(target)
@@ -71,7 +86,9 @@ def head_aware(classifier, vectors: ClassVectors, target: str, features, *, miss
     weight, bias = head_rows(classifier)
     centred = weight - weight.mean(axis=0)
     if not centred[i].any():
-        raise EditError(f"the head's row of {target!r} is the mean of all rows, so there is no direction that it alone reads")
+        raise EditError(
+            f"the head's row of {target!r} is the mean of all rows, so there is no direction that it alone reads"
+        )
     _, size, basis = np.linalg.svd(centred, full_matrices=False)
     basis = basis[size > size[0] * 1e-10]
     read = basis.T @ (basis @ vectors.kappa[i])
@@ -79,7 +96,9 @@ def head_aware(classifier, vectors: ClassVectors, target: str, features, *, miss
     logits = np.asarray(features.z, dtype=np.float64) @ weight.T + bias
     called = logits[logits.argmax(axis=1) == i] - read @ weight.T
     if not len(called):
-        raise EditError(f"the model calls none of the {len(features)} held-out samples {target!r}: no step can be chosen for it")
+        raise EditError(
+            f"the model calls none of the {len(features)} held-out samples {target!r}: no step can be chosen for it"
+        )
     # along -t u each margin m_ij = l_i - l_j falls by t (w_i - w_j)·u, for some j at least, as the slopes have a
     # sum above 0: the sample is lost at its earliest crossing
     slope = (weight[i] - weight) @ unit
@@ -89,12 +108,27 @@ def head_aware(classifier, vectors: ClassVectors, target: str, features, *, miss
     first = np.sort(np.maximum(crossing.min(axis=1), 0))
     t = first[len(first) - 1 - int(miss * len(first))]
     step = read + t * unit
-    edit = _edit(f"head-aware κ[{target}]", step, vectors, target, share_read=float(np.linalg.norm(read)), head_step=float(t))
+    edit = _edit(
+        f"head-aware κ[{target}]",
+        step,
+        vectors,
+        target,
+        share_read=float(np.linalg.norm(read)),
+        head_step=float(t),
+    )
     return edit * -(1.0 + reserve)
 
 
 def _edit(name: str, direction: np.ndarray, vectors: ClassVectors, target: str, **facts) -> Edit:
     if not np.isfinite(direction).all():
         raise MismatchError(f"the direction {name} is not finite")
-    edit = Edit.along(name, direction, target=target, classes=vectors.classes, ft=vectors.ft, pre=vectors.pre, data=vectors.data)
+    edit = Edit.along(
+        name,
+        direction,
+        target=target,
+        classes=vectors.classes,
+        ft=vectors.ft,
+        pre=vectors.pre,
+        data=vectors.data,
+    )
     return replace(edit, facts=facts) if facts else edit

@@ -26,7 +26,10 @@ class Eraser:
     name: str = "eraser"
 
     def __post_init__(self):
-        arrays = {key: np.array(getattr(self, key), dtype=np.float64) for key in ("left", "right", "centre")}
+        arrays = {
+            key: np.array(getattr(self, key), dtype=np.float64)
+            for key in ("left", "right", "centre")
+        }
         left, right, centre = arrays.values()
         if left.ndim != 2 or right.shape != left.shape[::-1] or centre.shape != left.shape[:1]:
             raise MismatchError(
@@ -52,7 +55,9 @@ class Eraser:
         """z' (N, m) float64 of representations z (N, m)."""
         z = np.asarray(z, dtype=np.float64)
         if z.ndim != 2 or z.shape[1] != self.dim:
-            raise MismatchError(f"this eraser reads representations of shape (N, {self.dim}); got {z.shape}")
+            raise MismatchError(
+                f"this eraser reads representations of shape (N, {self.dim}); got {z.shape}"
+            )
         return z - (z - self.centre) @ self.right.T @ self.left.T
 
 
@@ -66,13 +71,19 @@ def project_out(direction: np.ndarray, *, centre: np.ndarray | None = None) -> E
     """
     direction = np.asarray(direction, dtype=np.float64)
     if direction.ndim != 1 or not np.isfinite(direction).all():
-        raise MismatchError(f"project_out needs one finite direction of shape (m,); got shape {direction.shape}")
+        raise MismatchError(
+            f"project_out needs one finite direction of shape (m,); got shape {direction.shape}"
+        )
     centre = np.zeros_like(direction) if centre is None else np.asarray(centre, dtype=np.float64)
     if centre.shape != direction.shape:
-        raise MismatchError(f"direction and centre must have the same shape; got {direction.shape} and {centre.shape}")
+        raise MismatchError(
+            f"direction and centre must have the same shape; got {direction.shape} and {centre.shape}"
+        )
     norm = np.linalg.norm(direction)
     if norm == 0:
-        raise EditError("a direction of norm 0 can't be projected out; choose one that the class differs in")
+        raise EditError(
+            "a direction of norm 0 can't be projected out; choose one that the class differs in"
+        )
     unit = direction / norm
     return Eraser(unit[:, None], unit[None, :], centre, "projection")
 
@@ -87,10 +98,14 @@ def leace(features, target: str) -> Eraser:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # the package compiles a function by torch.jit when imported
+            warnings.simplefilter(
+                "ignore", DeprecationWarning
+            )  # the package compiles a function by torch.jit when imported
             from concept_erasure import LeaceFitter
     except ImportError:
-        raise ModelError("LEACE needs the package concept-erasure: pip install concept-erasure==0.2.4") from None
+        raise ModelError(
+            "LEACE needs the package concept-erasure: pip install concept-erasure==0.2.4"
+        ) from None
     concept = np.asarray(features.y) == _index(features.classes, target)
     if not concept.any() or concept.all():
         raise EditError(
@@ -98,7 +113,9 @@ def leace(features, target: str) -> Eraser:
         )
     z = torch.as_tensor(np.asarray(features.z), dtype=torch.float64)
     # the package's limits on trace and singular values would trade the guarantee away
-    fitter = LeaceFitter.fit(z, torch.as_tensor(concept).double(), constrain_cov_trace=False, svd_tol=1e-12)
+    fitter = LeaceFitter.fit(
+        z, torch.as_tensor(concept).double(), constrain_cov_trace=False, svd_tol=1e-12
+    )
     eraser = fitter.eraser
     return Eraser(eraser.proj_left.numpy(), eraser.proj_right.numpy(), eraser.bias.numpy(), "leace")
 
@@ -112,7 +129,9 @@ class ErasedHead(nn.Module):
     def __init__(self, head: nn.Module, eraser: Eraser):
         super().__init__()
         if eraser.dim != head.in_features:
-            raise MismatchError(f"the eraser has {eraser.dim} dimensions and the head reads {head.in_features}")
+            raise MismatchError(
+                f"the eraser has {eraser.dim} dimensions and the head reads {head.in_features}"
+            )
         self.head = head
         self.in_features, self.out_features = head.in_features, head.out_features
         device = next((t.device for t in (*head.parameters(), *head.buffers())), None)
@@ -176,7 +195,11 @@ def mask_class(classifier: Classifier, target: str) -> Classifier:
 
 def _with_head(classifier: Classifier, head: nn.Module) -> Classifier:
     return Classifier(
-        classifier.encoder, head, classes=classifier.classes, preprocess=classifier.preprocess, source=classifier.source
+        classifier.encoder,
+        head,
+        classes=classifier.classes,
+        preprocess=classifier.preprocess,
+        source=classifier.source,
     )
 
 

@@ -36,7 +36,9 @@ class GateModule(nn.Module):
         if self.rivals:
             score = score - read[:, 1:].amax(dim=1)
         above = score - self.threshold
-        return torch.sigmoid(above / self.temperature) if self.temperature else (above > 0).to(z.dtype)
+        return (
+            torch.sigmoid(above / self.temperature) if self.temperature else (above > 0).to(z.dtype)
+        )
 
 
 class EditedHead(nn.Module):
@@ -52,7 +54,9 @@ class EditedHead(nn.Module):
             raise EditError(f"overlap is one of {', '.join(OVERLAPS)}; got {overlap!r}")
         edits = tuple(edits)
         self.head, self.overlap = head, overlap
-        self.gates = nn.ModuleList(nn.Identity() if e.gate is None else GateModule(e.gate) for e in edits)
+        self.gates = nn.ModuleList(
+            nn.Identity() if e.gate is None else GateModule(e.gate) for e in edits
+        )
         dim = head.in_features
         steps = np.stack([e.vector for e in edits]) if edits else np.zeros((0, dim))
         self.register_buffer("steps", torch.tensor(steps, dtype=torch.float32))
@@ -81,7 +85,9 @@ class EditedHead(nn.Module):
     def moved(self, z: torch.Tensor) -> torch.Tensor:
         """The representations (N, m) that the original head reads."""
         weights = self.weights(z)
-        for i in range(len(self.gates)):  # one by one: a sample on which no gate fires keeps every bit
+        for i in range(
+            len(self.gates)
+        ):  # one by one: a sample on which no gate fires keeps every bit
             z = z + weights[:, i : i + 1] * self.steps[i]
         return z
 
@@ -123,7 +129,9 @@ class InjectedClassifier(Classifier):
     def original(self) -> Classifier:
         """A copy of the classifier without any edit."""
         parts = copy.deepcopy(self.encoder), copy.deepcopy(self.head.head)
-        return Classifier(*parts, classes=self.classes, preprocess=self.preprocess, source=self.source)
+        return Classifier(
+            *parts, classes=self.classes, preprocess=self.preprocess, source=self.source
+        )
 
     def save(self, folder, **facts):
         """Not as one: raises EditError that says to save the model and the edit cards apart."""
@@ -132,7 +140,9 @@ class InjectedClassifier(Classifier):
         )
 
 
-def inject(classifier: Classifier, edits: Edit | Iterable[Edit], *, overlap: str | None = None) -> InjectedClassifier:
+def inject(
+    classifier: Classifier, edits: Edit | Iterable[Edit], *, overlap: str | None = None
+) -> InjectedClassifier:
     """A copy of `classifier` that reads edited representations; the argument is never changed.
 
     edits: one `Edit` or several, each with its gate or none; on a classifier that has edits they are
@@ -147,7 +157,9 @@ def inject(classifier: Classifier, edits: Edit | Iterable[Edit], *, overlap: str
         raise EditError("inject needs at least one edit")
     for edit in edits:
         if not isinstance(edit, Edit):
-            raise EditError(f"inject takes edits such as -1.5 * vectors['cat'], not {type(edit).__name__}")
+            raise EditError(
+                f"inject takes edits such as -1.5 * vectors['cat'], not {type(edit).__name__}"
+            )
     require_all(edits, classifier)
     if overlap is None:
         overlap = getattr(classifier.head, "overlap", "sum")
@@ -169,28 +181,44 @@ def conflicts(edits: Iterable[Edit], features) -> pd.DataFrame:
             a, b = edits[i].vector, edits[j].vector
             cosine = a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300)
             names = {"first": edits[i].expression, "second": edits[j].expression}
-            rows.append(names | {"n": len(z), "both": both, "share": both / len(z), "cosine": float(cosine)})
+            rows.append(
+                names | {"n": len(z), "both": both, "share": both / len(z), "cosine": float(cosine)}
+            )
     return pd.DataFrame(rows, columns=["first", "second", "n", "both", "share", "cosine"])
 
 
-def read_logits(classifier: Classifier, edits: Edit | Iterable[Edit], z: np.ndarray, *, overlap: str | None = None) -> np.ndarray:
+def read_logits(
+    classifier: Classifier,
+    edits: Edit | Iterable[Edit],
+    z: np.ndarray,
+    *,
+    overlap: str | None = None,
+) -> np.ndarray:
     """Logits (N, C) float64 that `inject(classifier, edits)` gives for stored representations, without a copy of the encoder."""
     edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
     for edit in edits:
         if edit.dim != classifier.dim or edit.classes != classifier.classes:
-            raise MismatchError(f"the edit {edit.expression} was made for another model: {edit.dim} dimensions, {edit.classes}")
+            raise MismatchError(
+                f"the edit {edit.expression} was made for another model: {edit.dim} dimensions, {edit.classes}"
+            )
     head, on = classifier.head, getattr(classifier, "edits", ())
     if isinstance(head, EditedHead):
         head, overlap = head.head, overlap or head.overlap
     device = next((t.device for t in (*head.parameters(), *head.buffers())), None)
     with torch.inference_mode():
         z = torch.as_tensor(np.asarray(z), dtype=torch.float32, device=device)
-        return EditedHead(head, [*on, *edits], overlap or "sum").to(device)(z).double().cpu().numpy()
+        return (
+            EditedHead(head, [*on, *edits], overlap or "sum").to(device)(z).double().cpu().numpy()
+        )
 
 
 def _build(classifier: Classifier, edits: list[Edit], overlap: str) -> InjectedClassifier:
     head = classifier.head.head if isinstance(classifier.head, EditedHead) else classifier.head
     device = next((t.device for t in (*head.parameters(), *head.buffers())), None)
-    of = {"classes": classifier.classes, "preprocess": classifier.preprocess, "source": classifier.source}
+    of = {
+        "classes": classifier.classes,
+        "preprocess": classifier.preprocess,
+        "source": classifier.source,
+    }
     edited = EditedHead(copy.deepcopy(head), edits, overlap).to(device)
     return InjectedClassifier(copy.deepcopy(classifier.encoder), edited, tuple(edits), **of)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..diagnostics.latent import Latent
 from ..edits import Edit
 from ..errors import EditError
-from .metrics import split_accuracy
+from ..readout import Latent
+from ..statistics import split_accuracy
 
 LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
 THRESHOLD, TOLERANCE = 0.02, 0.01
@@ -47,12 +47,19 @@ class Strength:
             f"(n = {row['n_r']:.0f})."
         ]
         if -1.0 in table.index:
-            sentences.append(f"At lambda = -1: ACC_f {table.loc[-1.0, 'acc_f']:.1%}, ACC_r {table.loc[-1.0, 'acc_r']:.1%}.")
+            sentences.append(
+                f"At lambda = -1: ACC_f {table.loc[-1.0, 'acc_f']:.1%}, ACC_r {table.loc[-1.0, 'acc_r']:.1%}."
+            )
         return tuple(sentences)
 
 
 def strength_curve(
-    classifier, edit: Edit, features, *, lambdas: Sequence[float] = LAMBDAS, weights: np.ndarray | None = None
+    classifier,
+    edit: Edit,
+    features,
+    *,
+    lambdas: Sequence[float] = LAMBDAS,
+    weights: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """ACC_f (the edit's target) and ACC_r (all other classes) of lambda · edit behind its gate, at lambda 0 and all given.
 
@@ -69,7 +76,9 @@ def strength_curve(
     if getattr(classifier, "edits", ()):  # their gates read the raw z, not the moved one
         from .injection import read_logits
 
-        predicted = np.stack([read_logits(classifier, alpha * edit, features.z).argmax(axis=1) for alpha in alphas])
+        predicted = np.stack(
+            [read_logits(classifier, alpha * edit, features.z).argmax(axis=1) for alpha in alphas]
+        )
     else:
         predicted = Latent(classifier, features.z).predict(weights[:, None] * edit.vector, alphas)
     own = features.y == classifier.classes.index(edit.target)
@@ -97,7 +106,9 @@ def choose_lambda(
     """
     curve = strength_curve(classifier, edit, features, lambdas=(*lambdas, -1.0), weights=weights)
     if not (curve["n_f"].iloc[0] and curve["n_r"].iloc[0]):
-        raise EditError(f"choosing lambda needs samples of {edit.target!r} and of other classes in the {split} split")
+        raise EditError(
+            f"choosing lambda needs samples of {edit.target!r} and of other classes in the {split} split"
+        )
     base = curve.loc[curve["lambda_"] == 0].iloc[0]
     keeps = curve["acc_r"] >= (1 - tolerance) * base["acc_r"]
     curve["meets"] = keeps & (curve["acc_f"] <= threshold) & (curve["lambda_"] != 0)
@@ -107,6 +118,8 @@ def choose_lambda(
     else:
         chosen, kept = np.nan, tried[keeps[tried.index]]
         rule = ("acc_f", True) if len(kept) else ("acc_r", False)
-        pool = (kept if len(kept) else tried).sort_values([rule[0]], ascending=rule[1], kind="stable")
+        pool = (kept if len(kept) else tried).sort_values(
+            [rule[0]], ascending=rule[1], kind="stable"
+        )
         best = float(pool["lambda_"].iloc[0])
     return Strength(edit, curve, chosen, best, threshold, tolerance, split)

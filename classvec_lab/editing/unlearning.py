@@ -15,10 +15,16 @@ from torch import nn
 from ..errors import DatasetError, MismatchError, ModelError
 from ..models.classifier import Classifier
 from ..models.device import default_device
-from ..models.finetune import FineTuned, default_lr, finetune
-from ..models.loading import PreprocessedImages, loader
-from ..models.schedule import cosine_with_warmup
-from ..models.training import accumulate, cached, evaluate, model_key, train_mode
+from ..models.finetuning import FineTuned, default_lr, finetune
+from ..models.preprocess import PreprocessedImages, loader
+from ..models.training import (
+    accumulate,
+    cached,
+    cosine_with_warmup,
+    evaluate,
+    model_key,
+    train_mode,
+)
 from ..progress import progress_bar
 
 _VERSION = 1  # of the recipes: part of the cache key
@@ -62,7 +68,9 @@ class Unlearned:
     seconds: float
 
 
-def retrain_without(pre: Classifier, train, target: str, *, val=None, **finetune_options) -> FineTuned:
+def retrain_without(
+    pre: Classifier, train, target: str, *, val=None, **finetune_options
+) -> FineTuned:
     """The reference of unlearning: `finetune` of the pre-trained classifier on the images of all other classes.
 
     The recipe is that of `finetune`, whose options are taken, early stopping on the other classes of `val`
@@ -126,7 +134,11 @@ def unlearn(
     recipe = METHODS[method]
     steps = recipe.steps if steps is None else steps
     batch_size = recipe.batch_size if batch_size is None else batch_size
-    every = (2 if method == "neggrad" else max(1, steps // 6)) if every is None and isinstance(steps, int) else every
+    every = (
+        (2 if method == "neggrad" else max(1, steps // 6))
+        if every is None and isinstance(steps, int)
+        else every
+    )
     for name, value, good in (
         ("lr", lr, lr is None or lr > 0),
         ("steps", steps, isinstance(steps, int) and steps >= 1),
@@ -141,7 +153,9 @@ def unlearn(
         if not good:
             raise ModelError(f"unlearn can't work with {name}={value!r}")
     if val is None:
-        raise ModelError("unlearn chooses its checkpoint on validation images, the class to be forgotten among them: pass val=")
+        raise ModelError(
+            "unlearn chooses its checkpoint on validation images, the class to be forgotten among them: pass val="
+        )
     data = _split(ft, train, target, "the training set")
     held_out = _split(ft, val, target, "the validation set")
     settings = {
@@ -154,12 +168,16 @@ def unlearn(
 
     def train_it() -> tuple[Classifier, dict]:
         start = time.perf_counter()
-        model, rows, used = _train(ft, data, held_out, recipe, settings, device, on_step, workers, progress)
+        model, rows, used = _train(
+            ft, data, held_out, recipe, settings, device, on_step, workers, progress
+        )
         return model, {"settings": used, "history": rows, "seconds": time.perf_counter() - start}
 
     key = model_key(["unlearn", _VERSION], ft, (train, val), settings) if cache else None
     model, facts = cached(key, ft, train_it, read=on_step is None)
-    history = pd.DataFrame(facts["history"], columns=[c for c in COLUMNS if any(c in row for row in facts["history"])])
+    history = pd.DataFrame(
+        facts["history"], columns=[c for c in COLUMNS if any(c in row for row in facts["history"])]
+    )
     return Unlearned(model, history, facts["settings"], facts["seconds"])
 
 
@@ -170,13 +188,27 @@ def _split(classifier: Classifier, dataset, target: str, owner: str):
         raise MismatchError(f"no class {target!r}; there are {', '.join(dataset.classes[:20])}")
     own = np.asarray(dataset.targets) == dataset.classes.index(target)
     if not own.any():
-        raise DatasetError(f"class {target!r} has no image in {owner}, {dataset!r}: there is nothing to forget")
+        raise DatasetError(
+            f"class {target!r} has no image in {owner}, {dataset!r}: there is nothing to forget"
+        )
     if own.all():
-        raise DatasetError(f"{owner}, {dataset!r}, holds images of class {target!r} alone: nothing would be retained")
+        raise DatasetError(
+            f"{owner}, {dataset!r}, holds images of class {target!r} alone: nothing would be retained"
+        )
     return dataset.subset(own), dataset.subset(~own)
 
 
-def _train(ft, data, held_out, recipe: Recipe, settings: dict, device, on_step, workers: int, progress: bool):
+def _train(
+    ft,
+    data,
+    held_out,
+    recipe: Recipe,
+    settings: dict,
+    device,
+    on_step,
+    workers: int,
+    progress: bool,
+):
     """(classifier, rows of the history, settings with the learning rate used)."""
     model = copy.deepcopy(ft).to(device).eval()
     forgotten, retained = (PreprocessedImages(d, ft.preprocess) for d in data)
@@ -188,7 +220,12 @@ def _train(ft, data, held_out, recipe: Recipe, settings: dict, device, on_step, 
         row = {}
         for name, images in (("f", own), ("r", others)):
             loss, accuracy = evaluate(
-                model, images, batch_size=4 * settings["batch_size"], precision="float32", device=device, workers=workers
+                model,
+                images,
+                batch_size=4 * settings["batch_size"],
+                precision="float32",
+                device=device,
+                workers=workers,
             )
             row |= {f"val_ACC_{name}": accuracy, f"val_loss_{name}": loss}
         return row
@@ -196,10 +233,19 @@ def _train(ft, data, held_out, recipe: Recipe, settings: dict, device, on_step, 
     start = try_it()
     if settings["lr"] is None:
         right = start["val_ACC_f"] * len(own) + start["val_ACC_r"] * len(others)
-        settings = {**settings, "lr": recipe.rate * default_lr(ft, right / (len(own) + len(others)))}
-    parameters = [p for p in (*model.encoder.parameters(), *model.head.parameters()) if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, lr=settings["lr"], weight_decay=settings["weight_decay"])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: cosine_with_warmup(s, 0, steps))
+        settings = {
+            **settings,
+            "lr": recipe.rate * default_lr(ft, right / (len(own) + len(others))),
+        }
+    parameters = [
+        p for p in (*model.encoder.parameters(), *model.head.parameters()) if p.requires_grad
+    ]
+    optimizer = torch.optim.AdamW(
+        parameters, lr=settings["lr"], weight_decay=settings["weight_decay"]
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda s: cosine_with_warmup(s, 0, steps)
+    )
     size = settings["batch_size"] // (recipe.retained + recipe.forgotten)
     batches = [
         _endless(images, size, settings["seed"], workers) if used else None
@@ -209,7 +255,10 @@ def _train(ft, data, held_out, recipe: Recipe, settings: dict, device, on_step, 
     if on_step is not None:
         on_step(0, model, dict(rows[0]))
     devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), progress_bar(total=steps, desc="unlearn", disable=not progress) as bar:
+    with (
+        torch.random.fork_rng(devices=devices),
+        progress_bar(total=steps, desc="unlearn", disable=not progress) as bar,
+    ):
         torch.manual_seed(settings["seed"])
         for step in range(1, steps + 1):
             train_mode(model, freeze_batchnorm=True)
@@ -217,14 +266,21 @@ def _train(ft, data, held_out, recipe: Recipe, settings: dict, device, on_step, 
             since.append(_step(model, batches, settings, optimizer, parameters, device, step))
             schedule.step()
             bar.update()
-            stop = settings.get("stop_at") is not None and since[-1]["train_ACC_f"] <= settings["stop_at"]
+            stop = (
+                settings.get("stop_at") is not None
+                and since[-1]["train_ACC_f"] <= settings["stop_at"]
+            )
             if step % every and step < steps and not stop:
                 continue
             row = {"step": step, "lr": rate, **pd.DataFrame(since).mean().to_dict(), **try_it()}
             since = []
             score = _score(row, settings["threshold"])
             if best is None or score > best:
-                best, kept, state = score, step, {k: v.clone() for k, v in model.state_dict().items()}
+                best, kept, state = (
+                    score,
+                    step,
+                    {k: v.clone() for k, v in model.state_dict().items()},
+                )
             rows.append(row)
             if on_step is not None:
                 on_step(step, model, dict(row))
@@ -250,7 +306,9 @@ def _step(model, batches, settings: dict, optimizer, parameters, device, step: i
             y, factor = drawn + (drawn >= y), 1.0  # every class but its own is as likely
         else:
             factor = -settings.get("alpha", 1.0)
-        row["loss_f"], right = accumulate(model, x, y, precision="float32", device=device, factor=factor)
+        row["loss_f"], right = accumulate(
+            model, x, y, precision="float32", device=device, factor=factor
+        )
         if method != "random_label":
             row["train_ACC_f"] = right / len(y)
     if not all(math.isfinite(v) for v in row.values()):

@@ -2,7 +2,7 @@
 
 from .blocks import block_names, recorded
 from .classifier import Classifier
-from .finetune import FineTuned, finetune
+from .finetuning import FineTuned, finetune
 from .heads import CosineHead
 from .interpolation import interpolate, recalibrate
 from .preprocess import Preprocess

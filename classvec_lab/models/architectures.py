@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .._torchvision import ensure_torchvision
+from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import ModelError
-from ..paths import tiny_clip_dir
+from ..files import tiny_clip_dir
 from . import heads, tiny_clip
 from .preprocess import Preprocess
 from .weights import load_into, read_state_dict
@@ -60,7 +60,9 @@ def build_parts(source: str, model_args: dict, weights, seed: int, *, load: bool
             return _mlp(model_args, weights)
     near = difflib.get_close_matches(source, ["tiny-clip", "mlp"], n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise ModelError(f"unknown model {source!r}: neither a source nor a folder.{hint} Understood: {UNDERSTOOD}.")
+    raise ModelError(
+        f"unknown model {source!r}: neither a source nor a folder.{hint} Understood: {UNDERSTOOD}."
+    )
 
 
 def _tiny_clip(model_args: dict, weights) -> Parts:
@@ -68,7 +70,14 @@ def _tiny_clip(model_args: dict, weights) -> Parts:
         raise ModelError("tiny-clip is built in and takes no weights= or model_args=")
     clip = tiny_clip.load(tiny_clip_dir())
     preprocess = Preprocess("open_clip", tiny_clip.PREPROCESS)
-    return Parts(clip.visual, preprocess, clip.visual.output_dim, clip, tiny_clip.tokenizer(), tiny_clip.TEMPLATES)
+    return Parts(
+        clip.visual,
+        preprocess,
+        clip.visual.output_dim,
+        clip,
+        tiny_clip.tokenizer(),
+        tiny_clip.TEMPLATES,
+    )
 
 
 def _open_clip(name: str, model_args: dict, weights, load: bool) -> Parts:
@@ -91,7 +100,9 @@ def _open_clip(name: str, model_args: dict, weights, load: bool) -> Parts:
     options["force_quick_gelu"] = bool(config.get("quick_gelu", False))
     download = load and weights is None and tag != "random"
     with _building("open_clip", name, model_args), _quiet_root_logger():
-        clip, _, _ = open_clip.create_model_and_transforms(arch, tag if download else None, **{**options, **model_args})
+        clip, _, _ = open_clip.create_model_and_transforms(
+            arch, tag if download else None, **{**options, **model_args}
+        )
     if load and weights is not None:
         load_into(clip, read_state_dict(weights), weights)
     clip.eval()
@@ -117,7 +128,9 @@ def _timm(name: str, model_args: dict, weights, load: bool) -> Parts:
     base = name.partition(".")[0]
     if base not in timm.list_models():
         near = difflib.get_close_matches(base, timm.list_models(), n=3)
-        raise ModelError(f"timm has no model {base!r}; nearest: {', '.join(near) or 'none'} (timm.list_models() lists all)")
+        raise ModelError(
+            f"timm has no model {base!r}; nearest: {', '.join(near) or 'none'} (timm.list_models() lists all)"
+        )
     download = load and weights is None and tag != "random"
     with _building("timm", name, model_args):
         model = timm.create_model(name, pretrained=download, **model_args)
@@ -127,7 +140,9 @@ def _timm(name: str, model_args: dict, weights, load: bool) -> Parts:
     model.reset_classifier(0)
     model.eval()
     preprocess = Preprocess("timm", timm.data.resolve_model_data_config(model))
-    return Parts(model, preprocess, model.head_hidden_size, head=own if isinstance(own, nn.Linear) else None)
+    return Parts(
+        model, preprocess, model.head_hidden_size, head=own if isinstance(own, nn.Linear) else None
+    )
 
 
 def _mlp(model_args: dict, weights) -> Parts:

@@ -18,7 +18,9 @@ def block_names(encoder: nn.Module) -> tuple[str, ...]:
     the direct children with parameters, so each layer of an nn.Sequential; at last ("",), the encoder itself.
     """
     inner, prefix = encoder, ""
-    while len(children := _weighted(inner)) == 1:  # a wrapper has nothing to choose from: look inside
+    while (
+        len(children := _weighted(inner)) == 1
+    ):  # a wrapper has nothing to choose from: look inside
         ((name, inner),) = children
         prefix += f"{name}."
     found = _in_stacks(inner, prefix) or [prefix + name for name, _ in children]
@@ -39,7 +41,9 @@ def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, to
     if unknown := [name for name in layers if name not in modules]:
         near = difflib.get_close_matches(unknown[0], [m for m in modules if m], n=3, cutoff=0.4)
         nearest = ", ".join(map(repr, near)) or ", ".join(map(repr, block_names(encoder)[:3]))
-        raise ModelError(f"{type(encoder).__name__} has no layer {unknown[0]!r}; nearest: {nearest}")
+        raise ModelError(
+            f"{type(encoder).__name__} has no layer {unknown[0]!r}; nearest: {nearest}"
+        )
     outputs: dict[str, torch.Tensor] = {}
     size = 0
 
@@ -53,7 +57,9 @@ def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, to
 
         def hook(module, args, output):
             outputs.pop(name, None)
-            outputs[name] = _batch_first(_first_tensor(output), size, sequence_first, name).detach().clone()
+            outputs[name] = (
+                _batch_first(_first_tensor(output), size, sequence_first, name).detach().clone()
+            )
 
         return hook
 
@@ -69,13 +75,19 @@ def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, to
 
 
 def _weighted(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(name, child) for name, child in module.named_children() if any(True for _ in child.parameters())]
+    return [
+        (name, child)
+        for name, child in module.named_children()
+        if any(True for _ in child.parameters())
+    ]
 
 
 def _in_stacks(module: nn.Module, prefix: str) -> list[str]:
     """Elements of the deepest numbered stacks of composites below `module`, in order."""
     children = _weighted(module)
-    stack = isinstance(module, nn.Sequential | nn.ModuleList) and any(n.isdigit() and _weighted(c) for n, c in children)
+    stack = isinstance(module, nn.Sequential | nn.ModuleList) and any(
+        n.isdigit() and _weighted(c) for n, c in children
+    )
     found = []
     for name, child in children:
         inside = _in_stacks(child, f"{prefix}{name}.")
@@ -86,7 +98,13 @@ def _in_stacks(module: nn.Module, prefix: str) -> list[str]:
 def _first_tensor(value) -> torch.Tensor:
     if isinstance(value, torch.Tensor):
         return value
-    for part in value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ():
+    for part in (
+        value.values()
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, list | tuple)
+        else ()
+    ):
         if (tensor := _first_tensor(part)) is not None:
             return tensor
     return None
@@ -109,7 +127,9 @@ def _sequence_first(encoder: nn.Module, name: str) -> bool:
     return False
 
 
-def _batch_first(output: torch.Tensor | None, size: int, sequence_first: bool, name: str) -> torch.Tensor:
+def _batch_first(
+    output: torch.Tensor | None, size: int, sequence_first: bool, name: str
+) -> torch.Tensor:
     if output is not None and output.ndim:
         axes = [axis for axis, length in enumerate(output.shape) if length == size]
         if sequence_first and 1 in axes and output.ndim > 2:
@@ -119,4 +139,6 @@ def _batch_first(output: torch.Tensor | None, size: int, sequence_first: bool, n
         if len(axes) == 1:
             return output.movedim(axes[0], 0)
     shape = "no tensor" if output is None else f"shape {tuple(output.shape)}"
-    raise ModelError(f"layer {name!r} gives {shape} for a batch of {size}: no axis can be the batch")
+    raise ModelError(
+        f"layer {name!r} gives {shape} for a batch of {size}: no axis can be the batch"
+    )

@@ -27,7 +27,13 @@ class Classifier(nn.Module):
     """
 
     def __init__(
-        self, encoder: nn.Module, head: nn.Module, *, classes: Sequence[str], preprocess: Callable, source: dict | None = None
+        self,
+        encoder: nn.Module,
+        head: nn.Module,
+        *,
+        classes: Sequence[str],
+        preprocess: Callable,
+        source: dict | None = None,
     ):
         super().__init__()
         self.classes = tuple(str(c) for c in classes)
@@ -35,7 +41,9 @@ class Classifier(nn.Module):
             repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
             raise ModelError(f"class names must be distinct; repeated: {', '.join(repeated)}")
         if len(self.classes) != head.out_features:
-            raise ModelError(f"the head has {head.out_features} outputs but {len(self.classes)} classes were named")
+            raise ModelError(
+                f"the head has {head.out_features} outputs but {len(self.classes)} classes were named"
+            )
         self.encoder, self.head, self.preprocess, self.source = encoder, head, preprocess, source
         self.eval()
 
@@ -60,7 +68,9 @@ class Classifier(nn.Module):
         z = self.encoder(images)
         if not isinstance(z, torch.Tensor) or z.ndim != 2 or z.shape[1] != self.dim:
             got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
-            raise ModelError(f"the encoder should give one vector an image, shape (N, {self.dim}), for this head; got {got}")
+            raise ModelError(
+                f"the encoder should give one vector an image, shape (N, {self.dim}), for this head; got {got}"
+            )
         return z.float()
 
     def logits(self, z: torch.Tensor) -> torch.Tensor:
@@ -84,18 +94,31 @@ class Classifier(nn.Module):
             "classes": list(self.classes),
             "head": type(self.head).__name__,
             "dim": self.dim,
-            "preprocess": {"library": self.preprocess.library, "config": dict(self.preprocess.config)} if own else None,
+            "preprocess": {
+                "library": self.preprocess.library,
+                "config": dict(self.preprocess.config),
+            }
+            if own
+            else None,
             "fingerprint": self.fingerprint,
             "facts": facts,
         }
         state = {name: to_numpy(value) for name, value in self.state_dict().items()}
         with atomic_folder(folder) as temporary:
-            write_tensors(temporary / WEIGHTS, state, {"kind": "classifier", "card": hash_json(card)})
+            write_tensors(
+                temporary / WEIGHTS, state, {"kind": "classifier", "card": hash_json(card)}
+            )
             write_json(temporary / CARD, card)
         return Path(folder)
 
     @classmethod
-    def load(cls, folder: str | Path, *, encoder: nn.Module | None = None, preprocess: Callable | None = None) -> "Classifier":
+    def load(
+        cls,
+        folder: str | Path,
+        *,
+        encoder: nn.Module | None = None,
+        preprocess: Callable | None = None,
+    ) -> "Classifier":
         """Read what `save` wrote, in eval mode.
 
         `encoder` (same architecture, any weights; it is loaded in place) and `preprocess` are needed
@@ -104,26 +127,47 @@ class Classifier(nn.Module):
         """
         folder = Path(folder)
         if not (folder / CARD).is_file():
-            raise FileNotFoundError(f"{folder} holds no {CARD}: not a folder that Classifier.save wrote")
+            raise FileNotFoundError(
+                f"{folder} holds no {CARD}: not a folder that Classifier.save wrote"
+            )
         card = read_json(folder / CARD)
         if card.get("kind") != "classifier":
-            raise FileFormatError(f"{folder / CARD} describes {card.get('kind')!r}, not a classifier")
+            raise FileFormatError(
+                f"{folder / CARD} describes {card.get('kind')!r}, not a classifier"
+            )
         state, header = read_tensors(folder / WEIGHTS, kind="classifier")
         if header["card"] != hash_json(card):
             raise FileFormatError(f"{folder}: {WEIGHTS} and {CARD} don't belong together")
         if preprocess is None and card["preprocess"] is None:
-            raise ModelError(f"{folder} was saved with a preprocessing of its user's own: pass preprocess=")
+            raise ModelError(
+                f"{folder} was saved with a preprocessing of its user's own: pass preprocess="
+            )
         if encoder is None:
             if card["source"] is None:
-                raise ModelError(f"{folder} was saved with an encoder of its user's own: pass encoder= (same architecture)")
+                raise ModelError(
+                    f"{folder} was saved with an encoder of its user's own: pass encoder= (same architecture)"
+                )
             encoder = build_encoder(card["source"])
         dim, n_classes = card["dim"], len(card["classes"])
-        heads = {"CosineHead": lambda: CosineHead(torch.ones(n_classes, dim), 1.0), "Linear": lambda: nn.Linear(dim, n_classes)}
+        heads = {
+            "CosineHead": lambda: CosineHead(torch.ones(n_classes, dim), 1.0),
+            "Linear": lambda: nn.Linear(dim, n_classes),
+        }
         if card["head"] not in heads:
-            raise ModelError(f"{folder} has a head of type {card['head']!r}; only {', '.join(heads)} can be loaded")
+            raise ModelError(
+                f"{folder} has a head of type {card['head']!r}; only {', '.join(heads)} can be loaded"
+            )
         preprocess = preprocess or Preprocess(**card["preprocess"])
-        classifier = cls(encoder, heads[card["head"]](), classes=card["classes"], preprocess=preprocess, source=card["source"])
-        load_into(classifier, {name: torch.from_numpy(value) for name, value in state.items()}, folder)
+        classifier = cls(
+            encoder,
+            heads[card["head"]](),
+            classes=card["classes"],
+            preprocess=preprocess,
+            source=card["source"],
+        )
+        load_into(
+            classifier, {name: torch.from_numpy(value) for name, value in state.items()}, folder
+        )
         return classifier.eval()
 
     def require_classes(self, classes: Sequence[str], owner: str) -> None:
@@ -131,11 +175,18 @@ class Classifier(nn.Module):
         classes = tuple(classes)
         if classes == self.classes:
             return
-        absent, extra = [c for c in self.classes if c not in classes], [c for c in classes if c not in self.classes]
+        absent, extra = (
+            [c for c in self.classes if c not in classes],
+            [c for c in classes if c not in self.classes],
+        )
         if absent or extra:
             detail = "; ".join(
-                f"{t} {', '.join(n[:5])}" for t, n in ((f"{owner} lacks", absent), ("the classifier lacks", extra)) if n
+                f"{t} {', '.join(n[:5])}"
+                for t, n in ((f"{owner} lacks", absent), ("the classifier lacks", extra))
+                if n
             )
         else:
             detail = "same names in another order"
-        raise MismatchError(f"{owner} has {len(classes)} classes and the classifier {len(self.classes)} that differ: {detail}")
+        raise MismatchError(
+            f"{owner} has {len(classes)} classes and the classifier {len(self.classes)} that differ: {detail}"
+        )

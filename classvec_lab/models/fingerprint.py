@@ -28,9 +28,17 @@ def hash_callable(function: object) -> str | None:
         if function.__closure__ or "<" in function.__qualname__:
             return None
         code = function.__code__
-        return hash_bytes(f"{function.__module__}.{function.__qualname__}".encode(), code.co_code, repr(code.co_consts).encode())
+        return hash_bytes(
+            f"{function.__module__}.{function.__qualname__}".encode(),
+            code.co_code,
+            repr(code.co_consts).encode(),
+        )
     if isinstance(getattr(function, "transforms", None), (list, tuple)):  # torchvision's Compose
         parts = [hash_callable(part) for part in function.transforms]
         return None if None in parts else hash_json([type(function).__qualname__, parts])
     text = repr(function)
-    return None if " at 0x" in text else hash_json([type(function).__module__, type(function).__qualname__, text])
+    return (
+        None
+        if " at 0x" in text
+        else hash_json([type(function).__module__, type(function).__qualname__, text])
+    )

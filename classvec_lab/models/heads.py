@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .._torchvision import ensure_torchvision
+from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import ModelError
 
 TEMPLATES = (
@@ -29,7 +29,9 @@ class CosineHead(nn.Module):
     def __init__(self, weight: torch.Tensor, scale: float):
         super().__init__()
         if weight.ndim != 2:
-            raise ModelError(f"CosineHead needs one row a class, shape (C, m); got shape {tuple(weight.shape)}")
+            raise ModelError(
+                f"CosineHead needs one row a class, shape (C, m); got shape {tuple(weight.shape)}"
+            )
         self.register_buffer("weight", F.normalize(weight.detach().float(), dim=1))
         self.register_buffer("scale", torch.tensor(float(scale)))
 
@@ -66,7 +68,9 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 
 @torch.no_grad()
-def zero_shot_head(clip: nn.Module, tokenizer, classes: Sequence[str], templates: Sequence[str]) -> CosineHead:
+def zero_shot_head(
+    clip: nn.Module, tokenizer, classes: Sequence[str], templates: Sequence[str]
+) -> CosineHead:
     """The frozen text head: per class the mean of its normalised prompt embeddings (Radford et al. 2021).
 
     Underscores in class names read as spaces. Raises ModelError where two classes get the same

@@ -11,7 +11,7 @@ from ..errors import ModelError
 from ..progress import progress_bar
 from .classifier import Classifier
 from .device import default_device
-from .loading import PreprocessedImages, loader
+from .preprocess import PreprocessedImages, loader
 from .weights import load_into
 
 CALIBRATION = 512  # images from which batch-norm statistics are estimated
@@ -43,7 +43,13 @@ def interpolate(pre: Classifier, ft: Classifier, alpha: float) -> Classifier:
     encoder = copy.deepcopy(pre.encoder)
     load_into(encoder, ft.encoder.state_dict(), "the fine-tuned encoder")
     blend(encoder, pre.encoder, ft.encoder, alpha)
-    return Classifier(encoder, copy.deepcopy(ft.head), classes=ft.classes, preprocess=pre.preprocess, source=pre.source)
+    return Classifier(
+        encoder,
+        copy.deepcopy(ft.head),
+        classes=ft.classes,
+        preprocess=pre.preprocess,
+        source=pre.source,
+    )
 
 
 def blend(into: nn.Module, first: nn.Module, second: nn.Module, alpha: float) -> None:
@@ -68,11 +74,20 @@ def statistics_moved(first: nn.Module, second: nn.Module) -> bool:
     re-estimate them in between but not at the ends would compare two normalisations, not two weights.
     """
     pairs = zip(_tracking(first), _tracking(second), strict=False)
-    return any(not torch.equal(a.running_mean, b.running_mean) or not torch.equal(a.running_var, b.running_var) for a, b in pairs)
+    return any(
+        not torch.equal(a.running_mean, b.running_mean)
+        or not torch.equal(a.running_var, b.running_var)
+        for a, b in pairs
+    )
 
 
 def recalibrate(
-    classifier: Classifier, dataset, *, limit: int = CALIBRATION, batch_size: int = 128, progress: bool = False
+    classifier: Classifier,
+    dataset,
+    *,
+    limit: int = CALIBRATION,
+    batch_size: int = 128,
+    progress: bool = False,
 ) -> Classifier:
     """A copy whose batch-norm statistics are re-estimated on images; without batch norm the classifier itself.
 
@@ -85,7 +100,9 @@ def recalibrate(
         return classifier
     fresh = copy.deepcopy(classifier)
     home = next(fresh.parameters()).device
-    batches = calibration_batches(dataset, classifier.preprocess, limit=limit, batch_size=batch_size)
+    batches = calibration_batches(
+        dataset, classifier.preprocess, limit=limit, batch_size=batch_size
+    )
     recalibrate_encoder(fresh.encoder.to(default_device()), batches, progress=progress)
     fresh.encoder.to(home)
     return fresh
@@ -93,14 +110,20 @@ def recalibrate(
 
 def calibration_batches(dataset, preprocess, *, limit: int = CALIBRATION, batch_size: int = 128):
     """A loader of up to `limit` images taken evenly over `dataset`, shuffled, kept in memory for the next pass."""
-    chosen = np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(int)) if limit > 0 else []
+    chosen = (
+        np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(int))
+        if limit > 0
+        else []
+    )
     if len(chosen) < 2:
         raise ModelError(
             f"batch-norm statistics need at least two images; got {len(chosen)} (limit={limit}, {len(dataset)} given)"
         )
     images = PreprocessedImages(torch.utils.data.Subset(dataset, chosen.tolist()), preprocess)
     n_batches = math.ceil(len(chosen) / max(batch_size, 2))
-    return loader(images, batch_size=math.ceil(len(chosen) / n_batches), shuffle_seed=0)  # batches count alike: make them alike
+    return loader(
+        images, batch_size=math.ceil(len(chosen) / n_batches), shuffle_seed=0
+    )  # batches count alike: make them alike
 
 
 def recalibrate_encoder(encoder: nn.Module, batches, *, progress: bool = False) -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .._torchvision import ensure_torchvision
 from ..datasets import shapes
+from ..datasets.torchvision_repair import ensure_torchvision
 from . import tiny_clip
 from .device import autocast, default_device, has_bf16
-from .schedule import cosine_with_warmup
+from .training import cosine_with_warmup
 
 RECIPE = {
     "steps": 3000,
@@ -76,14 +76,30 @@ def zero_shot(model: torch.nn.Module, *, n: int = 2000, seed: int = 0) -> dict:
     from open_clip import build_zero_shot_classifier
 
     device = next(model.parameters()).device
-    head = build_zero_shot_classifier(model, tiny_clip.tokenizer(), shapes.CLASSES, tiny_clip.TEMPLATES, device=device)
+    head = build_zero_shot_classifier(
+        model, tiny_clip.tokenizer(), shapes.CLASSES, tiny_clip.TEMPLATES, device=device
+    )
     result = {"n": n}
-    for name, options in {"clean": {}, "snow": {"snow": 1.0}, "conflicting_word": {"word": "conflict"}}.items():
+    for name, options in {
+        "clean": {},
+        "snow": {"snow": 1.0},
+        "conflicting_word": {"word": "conflict"},
+    }.items():
         rows = shapes.describe(seed, "test", range(n), **options)
         images = np.stack(
-            [np.asarray(shapes.draw(seed, "test", i, snow=options.get("snow", 0.0), word=rows.word[i])) for i in range(n)]
+            [
+                np.asarray(
+                    shapes.draw(seed, "test", i, snow=options.get("snow", 0.0), word=rows.word[i])
+                )
+                for i in range(n)
+            ]
         )
-        chosen = torch.cat([(model.encode_image(x.to(device)) @ head).argmax(1).cpu() for x in to_tensor(images).split(500)])
+        chosen = torch.cat(
+            [
+                (model.encode_image(x.to(device)) @ head).argmax(1).cpu()
+                for x in to_tensor(images).split(500)
+            ]
+        )
         predicted = np.array(shapes.CLASSES)[chosen.numpy()]
         result[name] = float((predicted == rows["shape"]).mean())
         if "word" in options:
@@ -110,7 +126,11 @@ def pretrain(
     from torch.optim.lr_scheduler import LambdaLR
     from tqdm.auto import trange
 
-    recipe = {**RECIPE, "steps": steps or RECIPE["steps"], "batch_size": batch_size or RECIPE["batch_size"]}
+    recipe = {
+        **RECIPE,
+        "steps": steps or RECIPE["steps"],
+        "batch_size": batch_size or RECIPE["batch_size"],
+    }
     device = default_device()
     precision = "bfloat16" if has_bf16(device) else "float32"
     torch.manual_seed(seed)
@@ -121,9 +141,14 @@ def pretrain(
 
     decay = [p for n, p in model.named_parameters() if p.ndim > 1 and "embedding" not in n]
     rest = [p for n, p in model.named_parameters() if not (p.ndim > 1 and "embedding" not in n)]
-    groups = [{"params": decay, "weight_decay": recipe["weight_decay"]}, {"params": rest, "weight_decay": 0.0}]
+    groups = [
+        {"params": decay, "weight_decay": recipe["weight_decay"]},
+        {"params": rest, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=recipe["lr"], betas=tuple(recipe["betas"]))
-    schedule = LambdaLR(optimizer, lambda s: cosine_with_warmup(s, recipe["warmup"], recipe["steps"]))
+    schedule = LambdaLR(
+        optimizer, lambda s: cosine_with_warmup(s, recipe["warmup"], recipe["steps"])
+    )
 
     seen, started = set(), time.monotonic()
     with trange(recipe["steps"], desc="pretrain", disable=not progress, smoothing=0.05) as bar:
@@ -143,7 +168,9 @@ def pretrain(
             with torch.no_grad():
                 model.logit_scale.clamp_(0, float(np.log(recipe["max_logit_scale"])))
             if step % 20 == 0:
-                bar.set_postfix(loss=f"{loss.item():.3f}", scale=f"{model.logit_scale.exp().item():.1f}")
+                bar.set_postfix(
+                    loss=f"{loss.item():.3f}", scale=f"{model.logit_scale.exp().item():.1f}"
+                )
 
     card = {
         "data": "the drawn world of classvec_lab.datasets.shapes, split 'pretrain'",

@@ -54,30 +54,48 @@ def load_classifier(
         from ..datasets.shapes import CLASSES as classes
     kind = head
     if head == "auto":
-        kind = "cosine" if parts.clip is not None else ("own" if classes is None and parts.head is not None else "linear")
+        kind = (
+            "cosine"
+            if parts.clip is not None
+            else ("own" if classes is None and parts.head is not None else "linear")
+        )
     if kind == "own":
         if parts.head is None:
-            raise ModelError(f"{source} has no classifier of its own; use head='cosine' or 'linear'")
-        classes = classes if classes is not None else [str(i) for i in range(parts.head.out_features)]
+            raise ModelError(
+                f"{source} has no classifier of its own; use head='cosine' or 'linear'"
+            )
+        classes = (
+            classes if classes is not None else [str(i) for i in range(parts.head.out_features)]
+        )
         layer = parts.head
     elif classes is None:
-        raise ModelError(f"{source} needs class names for its {kind} head: pass classes=dataset.classes")
+        raise ModelError(
+            f"{source} needs class names for its {kind} head: pass classes=dataset.classes"
+        )
     elif kind == "cosine":
         if parts.clip is None:
-            raise ModelError(f"{source} has no text tower, so no cosine head can be made from prompts; use head='linear'")
-        layer = heads.zero_shot_head(parts.clip, parts.tokenizer, tuple(classes), templates or parts.templates)
+            raise ModelError(
+                f"{source} has no text tower, so no cosine head can be made from prompts; use head='linear'"
+            )
+        layer = heads.zero_shot_head(
+            parts.clip, parts.tokenizer, tuple(classes), templates or parts.templates
+        )
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             layer = nn.Linear(parts.dim, len(tuple(classes)))
     record = {"name": source, "model_args": model_args}
-    return Classifier(parts.encoder, layer, classes=tuple(classes), preprocess=parts.preprocess, source=record)
+    return Classifier(
+        parts.encoder, layer, classes=tuple(classes), preprocess=parts.preprocess, source=record
+    )
 
 
 def _load_folder(folder: Path, *, classes, given: Mapping) -> Classifier:
     extra = [name for name, value in given.items() if value]
     if extra:
-        raise ModelError(f"{folder} is a saved classifier and already has what {', '.join(extra)} would set; leave them out")
+        raise ModelError(
+            f"{folder} is a saved classifier and already has what {', '.join(extra)} would set; leave them out"
+        )
     classifier = Classifier.load(folder)
     if classes is not None:
         classifier.require_classes(classes, "the given list")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .._torchvision import ensure_torchvision
+from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import FileFormatError
 from ..files import hash_arrays, hash_json, read_json, read_tensors, write_json, write_tensors
 
@@ -17,9 +17,20 @@ VOCABULARY, CONTEXT = 49408, 16
 CONFIG = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 32, "patch_size": 8, "width": 192, "layers": 4, "head_width": 64},
-    "text_cfg": {"context_length": CONTEXT, "vocab_size": VOCABULARY, "width": 96, "heads": 3, "layers": 2},
+    "text_cfg": {
+        "context_length": CONTEXT,
+        "vocab_size": VOCABULARY,
+        "width": 96,
+        "heads": 3,
+        "layers": 2,
+    },
 }
-PREPROCESS = {"size": 32, "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic"}
+PREPROCESS = {
+    "size": 32,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "interpolation": "bicubic",
+}
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}")
 _EMBEDDING = "token_embedding.weight"
 
@@ -59,12 +70,18 @@ def save(model: torch.nn.Module, folder: Path, *, seed: int, tokens: list[int], 
         "config": CONFIG,
         "preprocess": PREPROCESS,
         "templates": list(TEMPLATES),
-        "embedding": {"seed": seed, "rows": len(tokens), "redrawn": hash_arrays({"rows": embedding_rows(seed).numpy()})},
+        "embedding": {
+            "seed": seed,
+            "rows": len(tokens),
+            "redrawn": hash_arrays({"rows": embedding_rows(seed).numpy()}),
+        },
         "weights_sha256": hash_arrays(state),
         **card,
     }
     state["tokens"] = np.asarray(tokens, dtype=np.int32)
-    write_tensors(folder / "weights.safetensors", state, {"kind": "tiny-clip", "card": hash_json(card)})
+    write_tensors(
+        folder / "weights.safetensors", state, {"kind": "tiny-clip", "card": hash_json(card)}
+    )
     write_json(folder / "card.json", card)
 
 
@@ -79,7 +96,9 @@ def load(folder: Path) -> torch.nn.Module:
     tokens = state.pop("tokens")
     rows = embedding_rows(card["embedding"]["seed"])
     if hash_arrays({"rows": rows.numpy()}) != card["embedding"]["redrawn"]:
-        raise FileFormatError(f"{folder}: this NumPy draws other embedding rows than the card's seed promises")
+        raise FileFormatError(
+            f"{folder}: this NumPy draws other embedding rows than the card's seed promises"
+        )
     rows[tokens] = torch.from_numpy(state[_EMBEDDING]).float()
     weights = {name: torch.from_numpy(value).float() for name, value in state.items()}
     weights[_EMBEDDING] = rows

@@ -28,11 +28,15 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         try:
             state = load_file(path)
         except SafetensorError as error:
-            raise FileFormatError(f"{path} is damaged or not a safetensors file ({error})") from error
+            raise FileFormatError(
+                f"{path} is damaged or not a safetensors file ({error})"
+            ) from error
     else:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of pickle protocols; what can't be read raises
+                warnings.simplefilter(
+                    "ignore", UserWarning
+                )  # of pickle protocols; what can't be read raises
                 state = torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError as error:
             raise FileFormatError(
@@ -40,12 +44,18 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
                 "save its state_dict() with safetensors and give that file"
             ) from error
         except (RuntimeError, EOFError, ValueError, OSError) as error:
-            raise FileFormatError(f"{path} is damaged or not a PyTorch checkpoint ({error})") from error
+            raise FileFormatError(
+                f"{path} is damaged or not a PyTorch checkpoint ({error})"
+            ) from error
     for key in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break
-    tensors = {k: v for k, v in state.items() if isinstance(v, torch.Tensor)} if isinstance(state, dict) else {}
+    tensors = (
+        {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
+        if isinstance(state, dict)
+        else {}
+    )
     if not tensors:
         raise FileFormatError(f"{path} holds no named tensors")
     if all(k.startswith("module.") for k in tensors):

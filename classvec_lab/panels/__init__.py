@@ -8,4 +8,13 @@ from .ordering import ORDERS
 from .orthogonality import OrthogonalityPanel
 from .terms import EditTerm
 
-__all__ = ["ORDERS", "CollapsePanel", "EditPanel", "EditTerm", "LinearityPanel", "OrthogonalityPanel", "Panel", "require_choice"]
+__all__ = [
+    "ORDERS",
+    "CollapsePanel",
+    "EditPanel",
+    "EditTerm",
+    "LinearityPanel",
+    "OrthogonalityPanel",
+    "Panel",
+    "require_choice",
+]

@@ -9,8 +9,7 @@ import ipywidgets as w
 import traitlets as t
 
 from ..errors import ClassvecError, PanelError
-from ..outputs import FIGURES, save_figure
-from ..paths import figures_dir
+from ..files import FIGURES, figures_dir, save_figure
 from .canvas import Frame
 
 MOST_LISTED = 200  # names in a dropdown
@@ -36,11 +35,17 @@ class Panel(w.VBox):
         super().__init__()
         self.folder = Path(folder) if folder else kept_dir()
         self.frame = Frame(label=f"{self.title}: messages")
-        self._code_box = w.Textarea(description="", rows=5, layout=w.Layout(width="100%", display="none"))
+        self._code_box = w.Textarea(
+            description="", rows=5, layout=w.Layout(width="100%", display="none")
+        )
         self._code_box.add_class("cv-code")
         self._code_box.tooltip = "the call that reproduces this"
-        self._figure_button = w.Button(description="Figure", icon="picture-o", tooltip="save PNG and PDF of what is shown")
-        self._code_button = w.ToggleButton(description="Code", icon="code", tooltip="show the call that reproduces this")
+        self._figure_button = w.Button(
+            description="Figure", icon="picture-o", tooltip="save PNG and PDF of what is shown"
+        )
+        self._code_button = w.ToggleButton(
+            description="Code", icon="code", tooltip="show the call that reproduces this"
+        )
         for button in (self._figure_button, self._code_button):
             button.layout.width = "auto"
         self._figure_button.on_click(lambda _: self.guarded(self.figure))
@@ -50,7 +55,10 @@ class Panel(w.VBox):
 
     def lay_out(self, *rows: w.Widget, buttons: tuple[w.Widget, ...] = ()) -> None:
         """Put the panel together: rows, then the buttons, the code and the line of messages."""
-        tools = w.HBox([*buttons, self._figure_button, self._code_button], layout=w.Layout(flex_flow="row wrap"))
+        tools = w.HBox(
+            [*buttons, self._figure_button, self._code_button],
+            layout=w.Layout(flex_flow="row wrap"),
+        )
         self.children = [w.HTML(f"<b>{self.title}</b>"), *rows, tools, self._code_box, self.frame]
 
     def say(self, message: str, *, problem: bool = False) -> None:
@@ -75,7 +83,14 @@ class Panel(w.VBox):
         with self.telling():
             return action(*arguments)
 
-    def bind(self, control: w.Widget, name: str, *, read: Callable = lambda v: v, show: Callable = lambda v: v) -> w.Widget:
+    def bind(
+        self,
+        control: w.Widget,
+        name: str,
+        *,
+        read: Callable = lambda v: v,
+        show: Callable = lambda v: v,
+    ) -> w.Widget:
         """Tie a control's value to a trait, both ways; a refused value puts the control back and is said."""
         control.value = show(getattr(self, name))
 
@@ -109,7 +124,7 @@ class Panel(w.VBox):
         """Save what is shown as PNG and PDF under a new name in `folder`; returns the two paths."""
         import matplotlib.pyplot as plt
 
-        from .. import style
+        from ..plots import style
 
         with style.context(), plt.ioff():
             fig = self.draw()
@@ -140,7 +155,9 @@ def new_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
     """Names in `folder` that no file has yet: the stem, or the stem with -2, -3, …, with each of the suffixes."""
     clean = "".join(c if c.isalnum() or c in "-_." else "_" for c in stem).strip("._") or "panel"
     for k in count(1):
-        paths = [Path(folder) / f"{clean}{'' if k == 1 else f'-{k}'}{suffix}" for suffix in suffixes]
+        paths = [
+            Path(folder) / f"{clean}{'' if k == 1 else f'-{k}'}{suffix}" for suffix in suffixes
+        ]
         if not any(path.exists() for path in paths):
             return paths
 
@@ -157,5 +174,9 @@ def class_choice(names: Sequence, description: str, *, width: str = "170px") -> 
     """A control whose value is a class: a dropdown up to 200 names (or (label, name) pairs), a text field for more."""
     style = {"description_width": "initial"}
     if len(names) <= MOST_LISTED:
-        return w.Dropdown(options=list(names), description=description, style=style, layout=w.Layout(width=width))
-    return w.Text(description=description, style=style, continuous_update=False, layout=w.Layout(width=width))
+        return w.Dropdown(
+            options=list(names), description=description, style=style, layout=w.Layout(width=width)
+        )
+    return w.Text(
+        description=description, style=style, continuous_update=False, layout=w.Layout(width=width)
+    )

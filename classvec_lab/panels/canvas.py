@@ -17,7 +17,9 @@ STATIC = Path(__file__).with_name("static")
 @cache
 def _script(name: str) -> str:
     """The ES module of one canvas: what all share, and its own part."""
-    return "\n".join((STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("shared", name))
+    return "\n".join(
+        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("shared", name)
+    )
 
 
 _CSS = (STATIC / "panels.css").read_text(encoding="utf-8")
@@ -46,7 +48,9 @@ def colour_table(name: str, n: int = 256) -> bytes:
     """n colours of a matplotlib map as bytes, red, green and blue in turn."""
     import matplotlib as mpl
 
-    return (mpl.colormaps[name](np.linspace(0, 1, n))[:, :3] * 255).round().astype(np.uint8).tobytes()
+    return (
+        (mpl.colormaps[name](np.linspace(0, 1, n))[:, :3] * 255).round().astype(np.uint8).tobytes()
+    )
 
 
 class Canvas(anywidget.AnyWidget):
@@ -189,9 +193,28 @@ def thumbnail(image, side: int = 96) -> bytes:
     return buffer.getvalue()
 
 
-def series(name: str, x, y, colour: str, *, low=None, high=None, dash=(), dots: bool = False, width: float = 2.0) -> dict:
+def series(
+    name: str,
+    x,
+    y,
+    colour: str,
+    *,
+    low=None,
+    high=None,
+    dash=(),
+    dots: bool = False,
+    width: float = 2.0,
+) -> dict:
     """One line of a chart: x and y (n,), a band from low to high, a colour of the theme ("accent", "muted", …) or any."""
-    line = {"name": name, "x": x, "y": y, "colour": colour, "dash": list(dash), "dots": dots, "width": width}
+    line = {
+        "name": name,
+        "x": x,
+        "y": y,
+        "colour": colour,
+        "dash": list(dash),
+        "dots": dots,
+        "width": width,
+    }
     if low is not None:
         line |= {"low": low, "high": high}
     return plain(line)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..diagnostics import ClassCosines
-from ..diagnostics.cosines import KINDS
+from ..diagnostics.orthogonality import ClassCosines
+from ..diagnostics.orthogonality.cosines import KINDS
 from ..errors import MismatchError, PanelError
 from .base import require_choice
 from .canvas import packed
@@ -16,7 +16,11 @@ from .ordering import ORDERS, block_starts, class_order
 MOST_SHOWN = 500  # classes shown one by one; more are summed up in blocks
 HIGHLIGHTS = ("nothing", "differs from 0", "differs from theory")
 SYMBOLS = {"cosine": ("κ", "z_ft"), "kappa_cosine": ("κ", "κ"), "mean_cosine": ("z_ft", "z_ft")}
-AXES = {"cosine": ("κ_c", "z_ft^c'"), "kappa_cosine": ("κ_c", "κ_c'"), "mean_cosine": ("z_ft^c", "z_ft^c'")}
+AXES = {
+    "cosine": ("κ_c", "z_ft^c'"),
+    "kappa_cosine": ("κ_c", "κ_c'"),
+    "mean_cosine": ("z_ft^c", "z_ft^c'"),
+}
 
 
 class ClassMap(t.HasTraits):
@@ -34,7 +38,12 @@ class ClassMap(t.HasTraits):
 
     def begin(self, vectors, report, classifier, features) -> None:
         """Set what the map is of; once, before any trait is set."""
-        self.vectors, self.report, self.classifier, self.features = vectors, report, classifier, features
+        self.vectors, self.report, self.classifier, self.features = (
+            vectors,
+            report,
+            classifier,
+            features,
+        )
         self.cosines = ClassCosines(vectors)
         self.blocks = len(vectors) > MOST_SHOWN
         self._orders: dict[str, np.ndarray] = {}
@@ -45,11 +54,21 @@ class ClassMap(t.HasTraits):
     @t.validate("kind", "order", "highlight")
     def _known(self, proposal):
         name, value = proposal["trait"].name, proposal["value"]
-        require_choice(name, value, {"kind": tuple(KINDS), "order": ORDERS, "highlight": HIGHLIGHTS}[name])
-        if name == "order" and value == "accuracy" and (self.classifier is None or self.features is None):
-            raise PanelError("ordering by accuracy needs a classifier and its features: give the panel classifier= and features=")
+        require_choice(
+            name, value, {"kind": tuple(KINDS), "order": ORDERS, "highlight": HIGHLIGHTS}[name]
+        )
+        if (
+            name == "order"
+            and value == "accuracy"
+            and (self.classifier is None or self.features is None)
+        ):
+            raise PanelError(
+                "ordering by accuracy needs a classifier and its features: give the panel classifier= and features="
+            )
         if name == "highlight" and value != "nothing" and self.report is None:
-            raise PanelError(f"{len(self.vectors):,} classes are shown without intervals: there is nothing to highlight")
+            raise PanelError(
+                f"{len(self.vectors):,} classes are shown without intervals: there is nothing to highlight"
+            )
         return value
 
     @t.validate("centring")
@@ -67,9 +86,13 @@ class ClassMap(t.HasTraits):
         for name in names:
             self.require_class(name)
         if names and self.blocks:
-            raise PanelError(f"{len(self.vectors):,} classes are shown by blocks: single ones can't be hidden")
+            raise PanelError(
+                f"{len(self.vectors):,} classes are shown by blocks: single ones can't be hidden"
+            )
         if len(self.vectors) - len(names) < 2:
-            raise PanelError(f"hiding {len(names)} of {len(self.vectors)} classes leaves no pair to compare")
+            raise PanelError(
+                f"hiding {len(names)} of {len(self.vectors)} classes leaves no pair to compare"
+            )
         return names
 
     @t.validate("window")
@@ -77,7 +100,9 @@ class ClassMap(t.HasTraits):
         value = tuple(proposal["value"])
         n = len(self.starts)
         if value and not self.blocks:
-            raise PanelError(f"{len(self.vectors)} classes are shown one by one: there are no blocks to open")
+            raise PanelError(
+                f"{len(self.vectors)} classes are shown one by one: there are no blocks to open"
+            )
         if value and (len(value) != 2 or not all(isinstance(b, int) and 0 <= b < n for b in value)):
             raise PanelError(f"a window is two blocks of 0 to {n - 1}, or () for all; got {value}")
         return value
@@ -112,7 +137,10 @@ class ClassMap(t.HasTraits):
         """The blocks that hold these classes."""
         place = np.empty(len(self.vectors), dtype=int)
         place[self.positions()] = np.arange(len(self.vectors))
-        return tuple(int(np.searchsorted(self.starts, place[self.vectors.index(n)], side="right")) - 1 for n in names)
+        return tuple(
+            int(np.searchsorted(self.starts, place[self.vectors.index(n)], side="right")) - 1
+            for n in names
+        )
 
     def overview(self) -> bool:
         """Whether blocks of classes are shown, not classes."""
@@ -128,7 +156,9 @@ class ClassMap(t.HasTraits):
         if self.overview():
             key = (self.kind, self.centring, self.order)
             if key not in self._means:
-                self._means[key] = self.cosines.block_means(self.kind, self.positions(), self.starts, share=self.centring)
+                self._means[key] = self.cosines.block_means(
+                    self.kind, self.positions(), self.starts, share=self.centring
+                )
             first = names[self.positions()[self.starts]]
             return pd.DataFrame(self._means[key], index=first, columns=first)
         rows, columns = self.axes()
@@ -149,9 +179,13 @@ class ClassMap(t.HasTraits):
 
     @cached_property
     def _expected_raw(self) -> float:
-        from ..diagnostics.geometry import scalars_of_means
+        from ..diagnostics.orthogonality.geometry import scalars_of_means
 
-        return float(self.report.expected if self.report is not None else scalars_of_means(self.vectors)["expected"])
+        return float(
+            self.report.expected
+            if self.report is not None
+            else scalars_of_means(self.vectors)["expected"]
+        )
 
     def marked(self) -> pd.DataFrame | None:
         """Which entries are highlighted, C × C in the given order of classes; None where nothing can be said."""
@@ -170,7 +204,9 @@ class ClassMap(t.HasTraits):
         if self.report is None or self.family not in self.report.intervals:
             return None
         if self.family not in self._ends:
-            self._ends[self.family] = tuple(end.to_numpy() for end in self.report.interval(self.family))
+            self._ends[self.family] = tuple(
+                end.to_numpy() for end in self.report.interval(self.family)
+            )
         return self._ends[self.family]
 
     def value(self, names: tuple[str, str]) -> str:
@@ -182,9 +218,13 @@ class ClassMap(t.HasTraits):
         if (ends := self.interval()) is not None:
             low, high = ends[0][a, b], ends[1][a, b]
             reason = self.report.intervals[self.family].unresolved[a, b]
-            text += f" [{low:+.3f}, {high:+.3f}]" if np.isfinite(low) else f" (no interval: {reason})"
+            text += (
+                f" [{low:+.3f}, {high:+.3f}]" if np.isfinite(low) else f" (no interval: {reason})"
+            )
         text += f"; n = {self.vectors.count[a]} and {self.vectors.count[b]}"
-        return text + (f"; theory {self.expected:+.3f}" if self.expected is not None and a != b else "")
+        return text + (
+            f"; theory {self.expected:+.3f}" if self.expected is not None and a != b else ""
+        )
 
     def largest(self, rows: np.ndarray, columns: np.ndarray) -> tuple:
         """Names of the pair of different classes of largest |cosine| among those at these positions; () for none."""
@@ -205,13 +245,24 @@ class ClassMap(t.HasTraits):
         grid, ends, marked = np.ix_(rows, columns), self.interval(), self.marked()
         blocks = "blocks, named by their first class: " if self.overview() else ""
         with canvas.hold_sync():
-            canvas.row_names, canvas.column_names = [str(i) for i in frame.index], [str(c) for c in frame.columns]
+            canvas.row_names, canvas.column_names = (
+                [str(i) for i in frame.index],
+                [str(c) for c in frame.columns],
+            )
             canvas.values = packed(frame.to_numpy())
-            canvas.low, canvas.high = (b"", b"") if ends is None else (packed(end[grid]) for end in ends)
-            canvas.marked = b"" if marked is None else marked.to_numpy()[grid].astype(np.uint8).tobytes()
+            canvas.low, canvas.high = (
+                (b"", b"") if ends is None else (packed(end[grid]) for end in ends)
+            )
+            canvas.marked = (
+                b"" if marked is None else marked.to_numpy()[grid].astype(np.uint8).tobytes()
+            )
             canvas.marked_label = f"{self.highlight}, over all entries at once"
-            canvas.no_interval = "no interval" if self.report is not None and self.report.intervals else ""
-            canvas.row_counts, canvas.column_counts = ([int(self.vectors.count[i]) for i in side] for side in (rows, columns))
+            canvas.no_interval = (
+                "no interval" if self.report is not None and self.report.intervals else ""
+            )
+            canvas.row_counts, canvas.column_counts = (
+                [int(self.vectors.count[i]) for i in side] for side in (rows, columns)
+            )
             canvas.mark = self.expected
             canvas.row_label, canvas.column_label = (blocks + name for name in AXES[self.kind])
             canvas.value_label = "mean cosine" if self.overview() else "cosine"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..diagnostics.collapse import ideal
+from ..diagnostics.collapse.report import ideal
 from ..errors import MismatchError, PanelError
 from ..plots.collapse import PANELS
 from .base import Panel, class_choice, require_choice
@@ -38,13 +38,18 @@ class CollapsePanel(Panel):
     def __init__(self, histories, *, folder=""):
         super().__init__(folder=folder)
         self.single = not isinstance(histories, Mapping)
-        self.histories = {ONLY: histories} if self.single else {str(name): h for name, h in histories.items()}
+        self.histories = (
+            {ONLY: histories} if self.single else {str(name): h for name, h in histories.items()}
+        )
         _check_histories(self.histories)
         self.classes = next(iter(self.histories.values())).classes
         self._films: dict[str, dict] = {}
-        self.charts = Charts(label="neural collapse over the epochs", columns=3, height=160, picks=True)
+        self.charts = Charts(
+            label="neural collapse over the epochs", columns=3, height=160, picks=True
+        )
         self.film = Scatter(
-            label="held-out samples and class means on the plane of the last means", colours=class_bytes(len(self.classes))
+            label="held-out samples and class means on the plane of the last means",
+            colours=class_bytes(len(self.classes)),
         )
         self.film.names = list(self.classes)
         self.words = w.HTML(layout=w.Layout(overflow="auto"))
@@ -109,12 +114,19 @@ class CollapsePanel(Panel):
     @cached_property
     def tables(self) -> pd.DataFrame:
         """The tables of all histories, with a column run."""
-        return pd.concat([h.table.assign(run=name) for name, h in self.histories.items()], ignore_index=True)
+        return pd.concat(
+            [h.table.assign(run=name) for name, h in self.histories.items()], ignore_index=True
+        )
 
     def values(self) -> pd.DataFrame:
         """The drawn metrics of the run at this epoch: metric, value, low, high, null_high, ideal, n."""
         rows = self.history.table
-        rows = rows[rows["epoch"] == self.epoch].set_index("metric").reindex(list(self.metrics)).reset_index()
+        rows = (
+            rows[rows["epoch"] == self.epoch]
+            .set_index("metric")
+            .reindex(list(self.metrics))
+            .reset_index()
+        )
         dim = self.history.means.shape[2]
         rows["ideal"] = [ideal(m, len(self.classes), dim) for m in rows["metric"]]
         return rows[["metric", "value", "low", "high", "null_high", "ideal", "n"]]
@@ -142,7 +154,9 @@ class CollapsePanel(Panel):
 
     def _show_charts(self, _=None) -> None:
         with self.charts.hold_sync():
-            self.charts.charts = [metric_chart(self.tables, m, self.run, self.kept) for m in self.charted()]
+            self.charts.charts = [
+                metric_chart(self.tables, m, self.run, self.kept) for m in self.charted()
+            ]
             self.charts.key = key(self.tables, self.charted())
         self._show_epoch()
 
@@ -188,7 +202,11 @@ class CollapsePanel(Panel):
         n = rows["n"].dropna()
         kept = "" if self.kept is None else f"; epoch {self.kept} was kept"
         caption = f"{self._when()}, n = {int(n.iloc[0]) if len(n) else 0} held-out images{kept}"
-        return table(("", "value", "95 % interval", "95 % of null", "ideal"), cells, caption=caption[0].upper() + caption[1:])
+        return table(
+            ("", "value", "95 % interval", "95 % of null", "ideal"),
+            cells,
+            caption=caption[0].upper() + caption[1:],
+        )
 
     def _seen(self, change) -> None:
         self.focus = self.classes[change["new"]] if 0 <= change["new"] < len(self.classes) else ""
@@ -208,8 +226,12 @@ class CollapsePanel(Panel):
         size, ratios = self._sizes()
         fig = plt.figure(figsize=size, layout="constrained")
         left, right = fig.subfigures(1, 2, width_ratios=ratios)
-        plots.collapse_curves(self.tables, metrics=self.metrics, at=self.epoch, kept=self.kept, figure=left)
-        plots.collapse_map(self.history, epochs=(self.epoch,), focus=self.focus, figure=right, title=self._name())
+        plots.collapse_curves(
+            self.tables, metrics=self.metrics, at=self.epoch, kept=self.kept, figure=left
+        )
+        plots.collapse_map(
+            self.history, epochs=(self.epoch,), focus=self.focus, figure=right, title=self._name()
+        )
         return fig
 
     def _sizes(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -225,11 +247,17 @@ class CollapsePanel(Panel):
     def describe(self) -> str:
         """Classes, runs and epochs."""
         runs = "" if self.single else f" in {len(self.histories)} runs"
-        return f"neural-collapse panel of {len(self.classes):,} classes over {self.last} epochs{runs}"
+        return (
+            f"neural-collapse panel of {len(self.classes):,} classes over {self.last} epochs{runs}"
+        )
 
     def _write_code(self) -> None:
         size, ratios = self._sizes()
-        given = f"histories = {{{ONLY!r}: history}}" if self.single else "# histories as they were given to the panel"
+        given = (
+            f"histories = {{{ONLY!r}: history}}"
+            if self.single
+            else "# histories as they were given to the panel"
+        )
         focus = f", focus={self.focus!r}" if self.focus else ""
         self.code = f"""import matplotlib.pyplot as plt
 import pandas as pd
@@ -247,29 +275,53 @@ plots.collapse_map(histories[{self.run!r}], epochs=({self.epoch},){focus}, figur
     def _controls(self) -> list[w.Widget]:
         style = {"description_width": "initial"}
         self._play = w.Play(max=self.last, interval=500, tooltip="play the epochs")
-        self._slider = w.IntSlider(max=self.last, description="epoch", layout=w.Layout(width="330px"), style=style)
+        self._slider = w.IntSlider(
+            max=self.last, description="epoch", layout=w.Layout(width="330px"), style=style
+        )
         made = [self.bind(self._play, "epoch"), self.bind(self._slider, "epoch")]
         if not self.single:
-            runs = w.Dropdown(options=list(self.histories), description="run", layout=w.Layout(width="200px"), style=style)
+            runs = w.Dropdown(
+                options=list(self.histories),
+                description="run",
+                layout=w.Layout(width="200px"),
+                style=style,
+            )
             made.append(self.bind(runs, "run"))
         every = [("every class", ""), *((name, name) for name in self.classes)]
         focus = class_choice(every, "focus", width="190px")
         return [*made, self.bind(focus, "focus")]
 
     def _lay_out(self) -> None:
-        tags = w.TagsInput(allowed_tags=list(PANELS), allow_duplicates=False, layout=w.Layout(min_width="120px"))
-        shown = w.HBox([w.Label("metrics", layout=w.Layout(flex="0 0 auto")), self.bind(tags, "metrics", read=tuple, show=list)])
+        tags = w.TagsInput(
+            allowed_tags=list(PANELS), allow_duplicates=False, layout=w.Layout(min_width="120px")
+        )
+        shown = w.HBox(
+            [
+                w.Label("metrics", layout=w.Layout(flex="0 0 auto")),
+                self.bind(tags, "metrics", read=tuple, show=list),
+            ]
+        )
         self.charts.observe(self._picked, "picked")
         self.film.observe(self._seen, "focus")
         left = w.VBox([self.charts, shown], layout=w.Layout(flex="1 1 520px", min_width="320px"))
-        right = w.VBox([self.film, self.words], layout=w.Layout(flex="1 1 400px", min_width="320px", max_width="560px"))
-        body = w.HBox([left, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start"))
-        self.lay_out(w.HBox(self._controls(), layout=w.Layout(flex_flow="row wrap", align_items="center")), body)
+        right = w.VBox(
+            [self.film, self.words],
+            layout=w.Layout(flex="1 1 400px", min_width="320px", max_width="560px"),
+        )
+        body = w.HBox(
+            [left, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start")
+        )
+        self.lay_out(
+            w.HBox(self._controls(), layout=w.Layout(flex_flow="row wrap", align_items="center")),
+            body,
+        )
 
 
 def _check_histories(histories: Mapping) -> None:
     if not histories:
-        raise PanelError("the collapse panel shows histories; it was given none: make some with collapse_over_training")
+        raise PanelError(
+            "the collapse panel shows histories; it was given none: make some with collapse_over_training"
+        )
     first, *rest = histories.items()
     for name, history in rest:
         if history.classes != first[1].classes:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..plots.collapse import PANELS
-from ..style import class_colours
+from ..plots.style import class_colours
 from .canvas import chart, packed, series
 
 COLOURS = ("accent", "contrast", "green", "violet", "ink", "muted")  # of runs, while they suffice
@@ -18,9 +18,16 @@ def metric_chart(tables: pd.DataFrame, metric: str, chosen: str, kept: int | Non
     runs = list(dict.fromkeys(tables["run"]))
     lines = []
     for name, colour in zip(runs, run_colours(len(runs)), strict=True):
-        lines += _lines(rows[rows["run"] == name], colour, name if len(runs) > 1 else "", thick=len(runs) > 1 and name == chosen)
+        lines += _lines(
+            rows[rows["run"] == name],
+            colour,
+            name if len(runs) > 1 else "",
+            thick=len(runs) > 1 and name == chosen,
+        )
     marks = [] if kept is None else [{"x": kept, "label": "kept", "high": metric != "nc4"}]
-    return chart(lines, title=PANELS[metric], xlabel="epoch", marks=marks, whole=True, **_axis(metric, rows))
+    return chart(
+        lines, title=PANELS[metric], xlabel="epoch", marks=marks, whole=True, **_axis(metric, rows)
+    )
 
 
 def key(tables: pd.DataFrame, metrics: tuple) -> list[dict]:
@@ -30,7 +37,9 @@ def key(tables: pd.DataFrame, metrics: tuple) -> list[dict]:
     lines = [{"name": name, "colour": colour, "dash": []} for name, colour in named]
     if np.isfinite(tables.loc[tables["metric"].isin(metrics), "null_high"]).any():
         colour = "ink" if len(runs) > 1 else run_colours(1)[0]
-        lines.append({"name": "95 % of what an exact ETF would show", "colour": colour, "dash": [5, 3]})
+        lines.append(
+            {"name": "95 % of what an exact ETF would show", "colour": colour, "dash": [5, 3]}
+        )
     return lines
 
 
@@ -64,8 +73,19 @@ def class_bytes(n: int) -> bytes:
 
 
 def _lines(rows: pd.DataFrame, colour: str, run: str, *, thick: bool) -> list[dict]:
-    x, y, low, high, null = rows[["epoch", "value", "low", "high", "null_high"]].to_numpy(dtype=np.float64).T
-    line = series(run or "value", x, y, colour, low=low, high=high, dots=len(x) <= MOST_DOTS, width=3.0 if thick else 1.8)
+    x, y, low, high, null = (
+        rows[["epoch", "value", "low", "high", "null_high"]].to_numpy(dtype=np.float64).T
+    )
+    line = series(
+        run or "value",
+        x,
+        y,
+        colour,
+        low=low,
+        high=high,
+        dots=len(x) <= MOST_DOTS,
+        width=3.0 if thick else 1.8,
+    )
     lines = [line | {"legend": False}]
     if np.isfinite(null).any():
         name = f"{run}: 95 % of its null" if run else "95 % of its null"

@@ -6,14 +6,28 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..editing import LiveEdits, gate_curve
+from ..editing import LiveEdits
+from ..editing.calibration import gate_curve
 from ..errors import MismatchError, PanelError
 from .base import Panel, new_paths
 from .canvas import plain
 from .edit_view import EditView
 from .terms import NO_GATE, STRONGEST, Algebra, EditTerm
 
-FACTORS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, STRONGEST)  # where the strength curve is read
+FACTORS = (
+    0,
+    0.25,
+    0.5,
+    0.75,
+    1,
+    1.25,
+    1.5,
+    2,
+    2.5,
+    3,
+    4,
+    STRONGEST,
+)  # where the strength curve is read
 MOST_EDITS = 20
 MOST_IMAGES = 24
 MOST_LOGITS = 300_000_000  # 2.4 GB
@@ -42,8 +56,12 @@ class EditPanel(Panel):
                  held_out_split="test", edits=None, folder=""):  # fmt: skip
         super().__init__(folder=folder)
         vectors.require(classes=classifier.classes)
-        if dataset is not None and (len(dataset) != len(features) or not np.array_equal(dataset.targets, features.y)):
-            raise MismatchError(f"the images are not those of the features: {len(dataset)} images, {len(features)} features")
+        if dataset is not None and (
+            len(dataset) != len(features) or not np.array_equal(dataset.targets, features.y)
+        ):
+            raise MismatchError(
+                f"the images are not those of the features: {len(dataset)} images, {len(features)} features"
+            )
         if len(features) * len(vectors) > MOST_LOGITS:
             raise PanelError(
                 f"the edit panel holds a logit for each image and class, here {len(features):,} × {len(vectors):,}: "
@@ -53,7 +71,9 @@ class EditPanel(Panel):
         self.held_out, self.split, self.held_out_split = held_out, split, held_out_split
         self.live = LiveEdits(classifier, features, split=split)
         self._tested = None
-        self.algebra = Algebra(classifier, vectors, features, false_fire=self.false_fire, moments=moments)
+        self.algebra = Algebra(
+            classifier, vectors, features, false_fire=self.false_fire, moments=moments
+        )
         self.view = EditView(self, dataset)
         self.edits = (self._first(),) if edits is None else tuple(edits)
         self.observe(self._refresh, ["edits", "active"])
@@ -78,7 +98,9 @@ class EditPanel(Panel):
             raise PanelError(f"at most {MOST_EDITS} edits at once; got {len(terms)}")
         for term in terms:
             if not isinstance(term, EditTerm):
-                raise PanelError(f"edits are EditTerms such as EditTerm('forget', 'cat'), not {type(term).__name__}")
+                raise PanelError(
+                    f"edits are EditTerms such as EditTerm('forget', 'cat'), not {type(term).__name__}"
+                )
             self.algebra.check(term, self.span)
             self.algebra.gate(term)
         if self.active >= len(terms):
@@ -89,7 +111,9 @@ class EditPanel(Panel):
     def _one_of_them(self, proposal):
         value = proposal["value"]
         if not 0 <= value < max(len(self.edits), 1):
-            raise PanelError(f"there is no edit number {value + 1}: the panel holds {len(self.edits)}")
+            raise PanelError(
+                f"there is no edit number {value + 1}: the panel holds {len(self.edits)}"
+            )
         return value
 
     @t.validate("false_fire")
@@ -97,7 +121,13 @@ class EditPanel(Panel):
         value = proposal["value"]
         if not 0 < value < 1:
             raise PanelError(f"false_fire is a rate between 0 and 1; got {value:g}")
-        trial = Algebra(self.classifier, self.vectors, self.features, false_fire=value, moments=self.algebra.moments)
+        trial = Algebra(
+            self.classifier,
+            self.vectors,
+            self.features,
+            false_fire=value,
+            moments=self.algebra.moments,
+        )
         for term in self.edits:
             trial.gate(replace(term, gamma=None))
         self.algebra = trial
@@ -143,8 +173,12 @@ class EditPanel(Panel):
         """Take a term away, by default the active one."""
         which = self.active if which is None else which
         if not 0 <= which < len(self.edits):
-            raise PanelError(f"there is no edit number {which + 1} to remove: the panel holds {len(self.edits)}")
-        active = self.active - (which < self.active)  # the active term stays so, or the one after it becomes it
+            raise PanelError(
+                f"there is no edit number {which + 1} to remove: the panel holds {len(self.edits)}"
+            )
+        active = self.active - (
+            which < self.active
+        )  # the active term stays so, or the one after it becomes it
         self.edits = (*self.edits[:which], *self.edits[which + 1 :])
         self.active = max(min(active, len(self.edits) - 1), 0)
 
@@ -163,10 +197,19 @@ class EditPanel(Panel):
         edits = [self.algebra.edit(term).require_effect() for term in terms]
         shown = {self.split: self.live.read(edits).table()}
         if self.held_out is not None:
-            self._tested = self._tested or LiveEdits(self.classifier, self.held_out, split=self.held_out_split)
+            self._tested = self._tested or LiveEdits(
+                self.classifier, self.held_out, split=self.held_out_split
+            )
             shown[self.held_out_split] = self._tested.read(edits).table()
-        stem = "edit_" + "_".join(f"{term.action}_{term.class_name}{f'_{term.to}' if term.to else ''}" for term in terms[:3])
-        names = [f".{k + 1}.safetensors" for k in range(len(edits))] if len(edits) > 1 else [".safetensors"]
+        stem = "edit_" + "_".join(
+            f"{term.action}_{term.class_name}{f'_{term.to}' if term.to else ''}"
+            for term in terms[:3]
+        )
+        names = (
+            [f".{k + 1}.safetensors" for k in range(len(edits))]
+            if len(edits) > 1
+            else [".safetensors"]
+        )
         paths = new_paths(self.folder, stem, names)
         figures = {split: table.round(6).to_dict("records") for split, table in shown.items()}
         together = [edit.expression for edit in edits]
@@ -175,7 +218,9 @@ class EditPanel(Panel):
         row = {"card": ", ".join(p.name for p in paths), "edits": "; ".join(map(str, terms))}
         for split, table in shown.items():
             f, r = table.iloc[:-1], table.iloc[-1]
-            row[f"ACC_f, {split}"] = ", ".join(f"{x.after:.1%} [{x.low:.1%}, {x.high:.1%}]" for x in f.itertuples())
+            row[f"ACC_f, {split}"] = ", ".join(
+                f"{x.after:.1%} [{x.low:.1%}, {x.high:.1%}]" for x in f.itertuples()
+            )
             row[f"ACC_r, {split}"] = f"{r['after']:.1%} [{r['low']:.1%}, {r['high']:.1%}]"
         self.kept = pd.concat([self.kept, pd.DataFrame([row])], ignore_index=True)
         self.say(f"kept {', '.join(str(p) for p in paths)}; load with Edit.load(path, ft)")
@@ -199,7 +244,9 @@ class EditPanel(Panel):
         if change["name"] != "edits" or len(old) != len(new) or not new:
             return False
         same = [a == b for k, (a, b) in enumerate(zip(old, new, strict=True)) if k != self.active]
-        return all(same) and replace(old[self.active], strength=0.0) == replace(new[self.active], strength=0.0)
+        return all(same) and replace(old[self.active], strength=0.0) == replace(
+            new[self.active], strength=0.0
+        )
 
     def gate_curve(self) -> pd.DataFrame | None:
         """Hits and false fires of the active term's gate over γ, None without a gate."""
@@ -213,7 +260,11 @@ class EditPanel(Panel):
         if self.term is None or not self.term.on:
             return None
         unit = [self.algebra.edit(replace(self.term, strength=1.0))]
-        others = [self.algebra.edit(e) for k, e in enumerate(self.edits) if k != self.active and e.on and e.strength > 0]
+        others = [
+            self.algebra.edit(e)
+            for k, e in enumerate(self.edits)
+            if k != self.active and e.on and e.strength > 0
+        ]
         return self.live.strengths(unit + others, 0, FACTORS)
 
     def changed(self) -> list[dict]:

@@ -21,7 +21,12 @@ class EditView:
     def __init__(self, panel, dataset):
         self.panel, self._showing = panel, False
         self._controls()
-        self.charts = Charts(label="gate and strength curves; click to set γ or the strength", columns=2, height=250, picks=True)
+        self.charts = Charts(
+            label="gate and strength curves; click to set γ or the strength",
+            columns=2,
+            height=250,
+            picks=True,
+        )
         self.charts.observe(self._picked, "picked")
         self.table = w.HTML(layout=w.Layout(overflow="auto"))
         self.bars = Bars(label="accuracy of each class before and after")
@@ -32,8 +37,12 @@ class EditView:
 
     def _controls(self) -> None:
         classes = list(self.panel.vectors.classes)
-        self.list = w.Select(options=[], rows=3, layout=w.Layout(width="auto", flex="1 1 330px", min_width="260px"))
-        self.list.observe(lambda c: self._change(lambda: setattr(self.panel, "active", c["new"] or 0)), "value")
+        self.list = w.Select(
+            options=[], rows=3, layout=w.Layout(width="auto", flex="1 1 330px", min_width="260px")
+        )
+        self.list.observe(
+            lambda c: self._change(lambda: setattr(self.panel, "active", c["new"] or 0)), "value"
+        )
         self.on = w.Checkbox(description="on", indent=False, layout=w.Layout(width="48px"))
         self.action = w.Dropdown(options=ACTIONS, layout=w.Layout(width="115px"))
         self.name = class_choice(classes, "class")
@@ -41,21 +50,36 @@ class EditView:
         self.strength = w.FloatSlider(min=0, max=STRONGEST, step=0.05, description="strength |λ|", style=_STYLE,
                                       readout_format=".2f", layout=w.Layout(width="340px"))  # fmt: skip
         scores = self.panel.algebra.gate_scores
-        self.gate = w.Dropdown(options=scores, description="gate", style=_STYLE, layout=w.Layout(width="160px"))
+        self.gate = w.Dropdown(
+            options=scores, description="gate", style=_STYLE, layout=w.Layout(width="160px")
+        )
         self.gamma = w.FloatSlider(min=-1, max=1, step=0.001, description="γ", style=_STYLE, readout_format=".3f",
                                    layout=w.Layout(width="320px"))  # fmt: skip
         fields = {"on": self.on, "action": self.action, "class_name": self.name, "to": self.to,
                   "strength": self.strength, "gate": self.gate, "gamma": self.gamma}  # fmt: skip
         self.of_term = tuple(fields.values())
         for field, control in fields.items():
-            control.observe(lambda c, field=field: self._change(lambda: self.panel.change(**{field: c["new"]})), "value")
-        self.reset = _button("Calibrated γ", "back to the threshold calibrated to the false-fire rate")
+            control.observe(
+                lambda c, field=field: self._change(lambda: self.panel.change(**{field: c["new"]})),
+                "value",
+            )
+        self.reset = _button(
+            "Calibrated γ", "back to the threshold calibrated to the false-fire rate"
+        )
         self.reset.on_click(lambda _: self._change(lambda: self.panel.change(gamma=None)))
         self.rate = w.BoundedFloatText(
-            min=0, max=1, step=0.005, description="false fire", style=_STYLE, layout=w.Layout(width="140px")
+            min=0,
+            max=1,
+            step=0.005,
+            description="false fire",
+            style=_STYLE,
+            layout=w.Layout(width="140px"),
         )
         self.panel.bind(self.rate, "false_fire")
-        self.add, self.remove = _button("Add", "one more edit"), _button("Remove", "take the selected edit away")
+        self.add, self.remove = (
+            _button("Add", "one more edit"),
+            _button("Remove", "take the selected edit away"),
+        )
         self.add.on_click(lambda _: self._change(self.panel.add))
         self.remove.on_click(lambda _: self._change(self.panel.remove))
         self.keep = w.Button(description="Keep", icon="save", button_style="primary", layout=w.Layout(width="auto"),
@@ -69,9 +93,16 @@ class EditView:
         second = w.HBox([self.gate, self.gamma, self.reset, self.rate], layout=row)
         half = w.Layout(flex="1 1 430px", min_width="300px")
         self.charts.layout = half
-        right = w.VBox([w.HTML("<b>each class: tick before, bar after, change in points</b>"), self.bars], layout=half)
-        body = w.HBox([self.charts, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start"))
-        self.panel.lay_out(terms, first, second, body, self.table, self.gallery, self.kept, buttons=(self.keep,))
+        right = w.VBox(
+            [w.HTML("<b>each class: tick before, bar after, change in points</b>"), self.bars],
+            layout=half,
+        )
+        body = w.HBox(
+            [self.charts, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start")
+        )
+        self.panel.lay_out(
+            terms, first, second, body, self.table, self.gallery, self.kept, buttons=(self.keep,)
+        )
         t.dlink((self.panel, "kept"), (self.kept, "value"), _kept)
 
     def _change(self, action) -> None:
@@ -91,11 +122,20 @@ class EditView:
             low, high = self.panel.span(self.panel.term)
             self._change(lambda: self.panel.change(gamma=float(np.clip(x, low, high))))
         else:
-            self._change(lambda: self.panel.change(strength=float(np.round(np.clip(x, 0, STRONGEST), 2))))
+            self._change(
+                lambda: self.panel.change(strength=float(np.round(np.clip(x, 0, STRONGEST), 2)))
+            )
 
     def _kinds(self) -> list[str]:
         term = self.panel.term
-        return [k for k, there in (("gate", term and term.gate != NO_GATE), ("strength", term and term.on)) if there]
+        return [
+            k
+            for k, there in (
+                ("gate", term and term.gate != NO_GATE),
+                ("strength", term and term.on),
+            )
+            if there
+        ]
 
     # showing
 
@@ -120,7 +160,11 @@ class EditView:
                 control.disabled = term is None
             if term is None:
                 return
-            self.on.value, self.action.value, self.name.value = term.on, term.action, term.class_name
+            self.on.value, self.action.value, self.name.value = (
+                term.on,
+                term.action,
+                term.class_name,
+            )
             self.strength.value, self.gate.value = term.strength, term.gate
             self.to.layout.display = "flex" if term.action == "switch" else "none"
             if term.to:
@@ -168,22 +212,51 @@ class EditView:
             series("false fires, all others", x, curve["false_fire"], "contrast"),
             series("worst other class", x, curve["worst"], "contrast", dash=(4, 3), width=1.4),
         ]
-        return chart(lines, title=f"gate: {self.panel.term.gate}", xlabel="threshold γ", ylim=[-0.03, 1.03], percent=True)
+        return chart(
+            lines,
+            title=f"gate: {self.panel.term.gate}",
+            xlabel="threshold γ",
+            ylim=[-0.03, 1.03],
+            percent=True,
+        )
 
     def _strength_chart(self) -> dict:
         curve, name = self.panel.strength_curve(), self.panel.term.class_name
         lines = [
-            series(f"{label}", curve["factor"], curve[c], colour, low=curve[f"{c}_low"], high=curve[f"{c}_high"])
-            for c, label, colour in (("acc_f", f"ACC_f ({name})", "contrast"), ("acc_r", "ACC_r (not edited)", "accent"))
+            series(
+                f"{label}",
+                curve["factor"],
+                curve[c],
+                colour,
+                low=curve[f"{c}_low"],
+                high=curve[f"{c}_high"],
+            )
+            for c, label, colour in (
+                ("acc_f", f"ACC_f ({name})", "contrast"),
+                ("acc_r", "ACC_r (not edited)", "accent"),
+            )
         ]
         marks = [{"x": 1.0, "label": "λ = 1"}]
         return chart(
-            lines, title=f"{self.panel.term.action} {name}", xlabel="strength |λ|", ylim=[-0.03, 1.03], percent=True, marks=marks
+            lines,
+            title=f"{self.panel.term.action} {name}",
+            xlabel="strength |λ|",
+            ylim=[-0.03, 1.03],
+            percent=True,
+            marks=marks,
         )
 
     def _show_table(self) -> None:
         readout = self.panel.readout
-        head = ("class", "n", "before", "after [95 %]", "change [95 %]", "random direction", "mostly called now")
+        head = (
+            "class",
+            "n",
+            "before",
+            "after [95 %]",
+            "change [95 %]",
+            "random direction",
+            "mostly called now",
+        )
         rows = ""
         for row in readout.table().itertuples():
             label = f"{row[1]} (ACC_r)" if row[1] == "all others" else f"{row[1]} (ACC_f)"
@@ -204,7 +277,9 @@ class EditView:
             note += f"; {self.panel.held_out_split} is measured when you keep an edit"
         titles = "".join(f"<th scope='col'>{h}</th>" for h in head)
         said = "".join(f"<div>{escape(n)}</div>" for n in [*notes, note])
-        shown = f"<table class='cv-table'><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+        shown = (
+            f"<table class='cv-table'><thead><tr>{titles}</tr></thead><tbody>{rows}</tbody></table>"
+        )
         self.table.value = f"{shown}<div class='cv-notes'>{said}</div>"
 
     def _show_bars(self) -> None:
@@ -217,8 +292,14 @@ class EditView:
             rows = np.sort(np.argsort(-moved, kind="stable")[:MOST_BARS])
         part = frame.iloc[rows]
         with self.bars.hold_sync():
-            self.bars.names, self.bars.counts = [str(c) for c in part["class"]], [int(n) for n in part["n"]]
-            self.bars.before, self.bars.after = packed(part["before"].to_numpy()), packed(part["after"].to_numpy())
+            self.bars.names, self.bars.counts = (
+                [str(c) for c in part["class"]],
+                [int(n) for n in part["n"]],
+            )
+            self.bars.before, self.bars.after = (
+                packed(part["before"].to_numpy()),
+                packed(part["after"].to_numpy()),
+            )
             self.bars.edited = [int(np.flatnonzero(rows == e)[0]) for e in dict.fromkeys(edited)]
 
     def _show_gallery(self) -> None:
@@ -244,4 +325,8 @@ def _button(text: str, tooltip: str) -> w.Button:
 
 def _kept(frame) -> str:
     """What was kept, as an HTML table; "" for nothing."""
-    return "" if frame.empty else table([str(c) for c in frame.columns], frame.to_numpy().tolist(), caption="Kept")
+    return (
+        ""
+        if frame.empty
+        else table([str(c) for c in frame.columns], frame.to_numpy().tolist(), caption="Kept")
+    )

@@ -5,16 +5,20 @@ import numpy as np
 import pandas as pd
 import traitlets as t
 
-from ..diagnostics import ClassInterpolation
-from ..diagnostics.latent import check_labelled
+from ..diagnostics.linearity import ClassInterpolation
 from ..errors import MismatchError, PanelError
-from ..style import SEQUENTIAL
+from ..plots.style import SEQUENTIAL
+from ..readout import check_labelled
 from .base import Panel, class_choice, require_choice
 from .canvas import Matrix, colour_table, packed
 from .path_view import PathView
 from .shift_view import ShiftView
 
-VIEWS = {"crossing": "α where the shares cross", "detour": "share passing a third class", "success": "share that arrives"}
+VIEWS = {
+    "crossing": "α where the shares cross",
+    "detour": "share passing a third class",
+    "success": "share that arrives",
+}
 
 
 class LinearityPanel(Panel):
@@ -29,14 +33,18 @@ class LinearityPanel(Panel):
     value of the pairs the map shows, "crossing", "detour" or "success"; curves: names of the paths drawn.
     """
 
-    title = "Linearity: is the way from pre-trained to fine-tuned, and from class to class, straight?"
+    title = (
+        "Linearity: is the way from pre-trained to fine-tuned, and from class to class, straight?"
+    )
     alpha = t.Float(0.5)
     source = t.Unicode("")
     target = t.Unicode("")
     view = t.Unicode("detour")
     curves = t.Tuple(())
 
-    def __init__(self, classifier, features, vectors, *, paths=None, pairs=None, dataset=None, folder=""):
+    def __init__(
+        self, classifier, features, vectors, *, paths=None, pairs=None, dataset=None, folder=""
+    ):
         super().__init__(folder=folder)
         check_labelled(classifier, features, vectors)
         _check_given(features, vectors, pairs, dataset)
@@ -64,7 +72,9 @@ class LinearityPanel(Panel):
     @t.validate("alpha")
     def _in_range(self, proposal):
         if not 0 <= proposal["value"] <= 1:
-            raise PanelError(f"alpha lies between 0, the start, and 1, the end; got {proposal['value']:g}")
+            raise PanelError(
+                f"alpha lies between 0, the start, and 1, the end; got {proposal['value']:g}"
+            )
         return proposal["value"]
 
     @t.validate("source", "target")
@@ -77,7 +87,9 @@ class LinearityPanel(Panel):
     def _a_view(self, proposal):
         require_choice("view", proposal["value"], tuple(VIEWS))
         if self.pairs is None:
-            raise PanelError("there is no map of pairs to view: give the panel pairs=class_interpolations(…)")
+            raise PanelError(
+                "there is no map of pairs to view: give the panel pairs=class_interpolations(…)"
+            )
         return proposal["value"]
 
     @t.validate("curves")
@@ -88,14 +100,18 @@ class LinearityPanel(Panel):
         for name in names:
             require_choice("a curve", name, self.known)
         if not names:
-            raise PanelError(f"no curve would be left: draw at least one of {', '.join(self.known)}")
+            raise PanelError(
+                f"no curve would be left: draw at least one of {', '.join(self.known)}"
+            )
         return tuple(p for p in self.known if p in names)
 
     def _check_pair(self, source: str, target: str) -> None:
         require_choice("source", source, self.vectors.classes)
         require_choice("target", target, self.vectors.classes)
         if source == target:
-            raise PanelError(f"source and target are both {source!r}: name two classes; Swap exchanges them")
+            raise PanelError(
+                f"source and target are both {source!r}: name two classes; Swap exchanges them"
+            )
         if not self.count[self.vectors.index(source)]:
             raise PanelError(f"class {source!r} has no sample to move: choose another source")
 
@@ -114,7 +130,9 @@ class LinearityPanel(Panel):
         source = int(np.flatnonzero(self.count)[0])
         target = int(source == 0)
         if self.pairs is not None:
-            detour = np.where(self.count[:, None] > 0, np.nan_to_num(self.pairs.detour.to_numpy()), 0.0)
+            detour = np.where(
+                self.count[:, None] > 0, np.nan_to_num(self.pairs.detour.to_numpy()), 0.0
+            )
             if detour.any():
                 source, target = np.unravel_index(detour.argmax(), detour.shape)
         return self.vectors.classes[source], self.vectors.classes[target]
@@ -176,7 +194,9 @@ class LinearityPanel(Panel):
         with self.map.hold_sync():
             self.map.values = packed(values)
             for end in ("low", "high"):
-                frame = self.pairs.table.pivot(index="source", columns="target", values=f"{self.view}_{end}")
+                frame = self.pairs.table.pivot(
+                    index="source", columns="target", values=f"{self.view}_{end}"
+                )
                 setattr(self.map, end, packed(frame.reindex(index=names, columns=names).to_numpy()))
             self.map.limit = float(most) if self.view == "detour" and most else 1.0
             self.map.value_label = VIEWS[self.view]
@@ -207,11 +227,20 @@ class LinearityPanel(Panel):
 
         from .. import plots
 
-        fig, axes = plt.subplots(1 + bool(self.known), 1, figsize=(8.2, 6.8 if self.known else 3.6), squeeze=False)
+        fig, axes = plt.subplots(
+            1 + bool(self.known), 1, figsize=(8.2, 6.8 if self.known else 3.6), squeeze=False
+        )
         if self.known:
-            plots.path_accuracy(self.way.drawn(self.curves), at=self.alpha, ax=axes[0, 0], title="pre-trained to fine-tuned")
+            plots.path_accuracy(
+                self.way.drawn(self.curves),
+                at=self.alpha,
+                ax=axes[0, 0],
+                title="pre-trained to fine-tuned",
+            )
         title = f"{self.source} to {self.target}"
-        plots.class_shift(self.report, at=self.alpha, detours=self.shift.detours, ax=axes[-1, 0], title=title)
+        plots.class_shift(
+            self.report, at=self.alpha, detours=self.shift.detours, ax=axes[-1, 0], title=title
+        )
         return fig
 
     def stem(self) -> str:
@@ -220,13 +249,15 @@ class LinearityPanel(Panel):
 
     def describe(self) -> str:
         """Classes and samples."""
-        return f"linearity panel of {len(self.vectors):,} classes, {int(self.count.sum()):,} samples"
+        return (
+            f"linearity panel of {len(self.vectors):,} classes, {int(self.count.sum()):,} samples"
+        )
 
     def _write_code(self) -> None:
         pair, at = f"ft, features, vectors, {self.source!r}, {self.target!r}", f"at={self.alpha!r}"
         lines = [
-            f"from classvec_lab import {'LatentPaths, ' if self.known else ''}class_interpolation, plots",
-            "from classvec_lab.diagnostics import class_path",
+            "from classvec_lab import class_interpolation, plots",
+            "from classvec_lab.diagnostics.linearity import LatentPaths, class_path",
             "",
             f"# ft, features, vectors{' and paths' if self.known else ''} as they were given to the panel",
             f"report = class_interpolation({pair})",
@@ -235,7 +266,9 @@ class LinearityPanel(Panel):
             f"plots.class_shift(report, {at}, detours=path.detours(), title={f'{self.source} to {self.target}'!r})",
         ]
         if self.known:
-            lines.append(f"drawn = LatentPaths(paths.table[paths.table['path'].isin({list(self.curves)!r})])")
+            lines.append(
+                f"drawn = LatentPaths(paths.table[paths.table['path'].isin({list(self.curves)!r})])"
+            )
             lines.append(f"plots.path_accuracy(drawn, {at}, title='pre-trained to fine-tuned')")
         self.code = "\n".join(lines)
 
@@ -243,24 +276,51 @@ class LinearityPanel(Panel):
         style = {"description_width": "initial"}
         movable = [name for name, n in zip(self.vectors.classes, self.count, strict=True) if n]
         alpha = w.FloatSlider(
-            max=1, step=0.01, description="α", readout_format=".2f", layout=w.Layout(width="330px"), style=style
+            max=1,
+            step=0.01,
+            description="α",
+            readout_format=".2f",
+            layout=w.Layout(width="330px"),
+            style=style,
         )
-        source, target = class_choice(movable, "source"), class_choice(self.vectors.classes, "target")
-        swap = w.Button(description="Swap", icon="exchange", tooltip="exchange source and target", layout=w.Layout(width="auto"))
+        source, target = (
+            class_choice(movable, "source"),
+            class_choice(self.vectors.classes, "target"),
+        )
+        swap = w.Button(
+            description="Swap",
+            icon="exchange",
+            tooltip="exchange source and target",
+            layout=w.Layout(width="auto"),
+        )
         swap.on_click(lambda _: self.guarded(self.swap))
-        made = [self.bind(alpha, "alpha"), self.bind(source, "source"), self.bind(target, "target"), swap]
+        made = [
+            self.bind(alpha, "alpha"),
+            self.bind(source, "source"),
+            self.bind(target, "target"),
+            swap,
+        ]
         if self.pairs is not None:
             options = {label: name for name, label in VIEWS.items()}
-            view = w.Dropdown(options=options, description="map", layout=w.Layout(width="240px"), style=style)
+            view = w.Dropdown(
+                options=options, description="map", layout=w.Layout(width="240px"), style=style
+            )
             made.append(self.bind(view, "view"))
         return made
 
     def _lay_out(self) -> None:
         left = []
         if self.known:
-            tags = w.TagsInput(allowed_tags=list(self.known), allow_duplicates=False, layout=w.Layout(min_width="120px"))
+            tags = w.TagsInput(
+                allowed_tags=list(self.known),
+                allow_duplicates=False,
+                layout=w.Layout(min_width="120px"),
+            )
             chosen = w.HBox(
-                [w.Label("curves", layout=w.Layout(flex="0 0 auto")), self.bind(tags, "curves", read=tuple, show=list)]
+                [
+                    w.Label("curves", layout=w.Layout(flex="0 0 auto")),
+                    self.bind(tags, "curves", read=tuple, show=list),
+                ]
             )
             left += [self.way.chart, self.way.table, chosen]
         if self.pairs is not None:
@@ -268,12 +328,22 @@ class LinearityPanel(Panel):
         for canvas in (self.way.chart, self.shift.chart):
             canvas.observe(self._picked, "picked")
         side = [w.VBox(left, layout=w.Layout(flex="1 1 490px", min_width="320px"))] if left else []
-        body = w.HBox([*side, self.shift.view], layout=w.Layout(flex_flow="row wrap", align_items="flex-start"))
-        self.lay_out(w.HBox(self._controls(), layout=w.Layout(flex_flow="row wrap", align_items="center")), body)
+        body = w.HBox(
+            [*side, self.shift.view],
+            layout=w.Layout(flex_flow="row wrap", align_items="flex-start"),
+        )
+        self.lay_out(
+            w.HBox(self._controls(), layout=w.Layout(flex_flow="row wrap", align_items="center")),
+            body,
+        )
 
 
 def _check_given(features, vectors, pairs, dataset) -> None:
     if pairs is not None and tuple(pairs.crossing.index) != vectors.classes:
-        raise MismatchError("the pairs and the class vectors name different classes: make the pairs from these vectors")
+        raise MismatchError(
+            "the pairs and the class vectors name different classes: make the pairs from these vectors"
+        )
     if dataset is not None and len(dataset) != len(features.y):
-        raise MismatchError(f"{len(dataset)} images don't belong to {len(features.y)} features: give the images of the features")
+        raise MismatchError(
+            f"{len(dataset)} images don't belong to {len(features.y)} features: give the images of the features"
+        )

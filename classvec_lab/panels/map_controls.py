@@ -5,20 +5,46 @@ import ipywidgets as w
 from .class_map import HIGHLIGHTS
 from .ordering import ORDERS
 
-KIND_NAMES = {"κ against z_ft": "cosine", "κ against κ": "kappa_cosine", "z_ft against z_ft": "mean_cosine"}
+KIND_NAMES = {
+    "κ against z_ft": "cosine",
+    "κ against κ": "kappa_cosine",
+    "z_ft against z_ft": "mean_cosine",
+}
 
 
 def map_controls(panel) -> w.HBox:
     """Kind, centring, order, dots, colours, search, and what to hide, all tied to an `OrthogonalityPanel`."""
-    orders = [o for o in ORDERS if o != "accuracy" or (panel.classifier is not None and panel.features is not None)]
+    orders = [
+        o
+        for o in ORDERS
+        if o != "accuracy" or (panel.classifier is not None and panel.features is not None)
+    ]
     dots = HIGHLIGHTS if panel.report is not None else HIGHLIGHTS[:1]
     controls = [
         _bound(panel, "kind", w.Dropdown, "215px", "cosine of", options=KIND_NAMES),
         _versions(panel),
         _bound(panel, "order", w.Dropdown, "150px", "order", options=orders),
         _bound(panel, "highlight", w.Dropdown, "200px", "dots", options=dots),
-        _bound(panel, "limit", w.FloatSlider, "250px", "colours to ±", min=0.05, max=1, step=0.05, readout_format=".2f"),
-        _bound(panel, "search", w.Text, "215px", "search", placeholder="class name", continuous_update=True),
+        _bound(
+            panel,
+            "limit",
+            w.FloatSlider,
+            "250px",
+            "colours to ±",
+            min=0.05,
+            max=1,
+            step=0.05,
+            readout_format=".2f",
+        ),
+        _bound(
+            panel,
+            "search",
+            w.Text,
+            "215px",
+            "search",
+            placeholder="class name",
+            continuous_update=True,
+        ),
         panel.found,
         _button("Go", "select this class and the one of largest cosine to it", lambda: _go(panel)),
     ]
@@ -32,12 +58,18 @@ def map_controls(panel) -> w.HBox:
 
 def _bound(panel, trait: str, kind, width: str, description: str, **options):
     style = {"description_width": "initial"}
-    return panel.bind(kind(description=description, layout=w.Layout(width=width), style=style, **options), trait)
+    return panel.bind(
+        kind(description=description, layout=w.Layout(width=width), style=style, **options), trait
+    )
 
 
 def _versions(panel):
     """Raw or centred; neither is pressed in between."""
-    buttons = w.ToggleButtons(options={"raw": 0.0, "centred": 1.0}, style={"button_width": "auto"}, layout=w.Layout(width="auto"))
+    buttons = w.ToggleButtons(
+        options={"raw": 0.0, "centred": 1.0},
+        style={"button_width": "auto"},
+        layout=w.Layout(width="auto"),
+    )
 
     def to_panel(change):
         if change["new"] is not None:
@@ -54,7 +86,16 @@ def _versions(panel):
 def _centring(panel):
     tooltip = "share of the mean over classes that is taken off both sides: 0 raw, 1 centred"
     return _bound(
-        panel, "centring", w.FloatSlider, "250px", "centring", min=0, max=1, step=0.02, readout_format=".2f", tooltip=tooltip
+        panel,
+        "centring",
+        w.FloatSlider,
+        "250px",
+        "centring",
+        min=0,
+        max=1,
+        step=0.02,
+        readout_format=".2f",
+        tooltip=tooltip,
     )
 
 

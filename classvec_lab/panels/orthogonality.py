@@ -4,9 +4,9 @@ import ipywidgets as w
 import numpy as np
 import traitlets as t
 
-from ..diagnostics import orthogonality
+from ..diagnostics.orthogonality import orthogonality
 from ..errors import MismatchError, PanelError
-from ..style import DIVERGING
+from ..plots.style import DIVERGING
 from .base import Panel
 from .canvas import Matrix, colour_table
 from .class_map import AXES, MOST_SHOWN, ClassMap
@@ -35,12 +35,26 @@ class OrthogonalityPanel(Panel, ClassMap):
     selected = t.Tuple(())
     search = t.Unicode("")
 
-    def __init__(self, vectors, *, report=None, features=None, classifier=None, dataset=None, order="given", folder=""):
+    def __init__(
+        self,
+        vectors,
+        *,
+        report=None,
+        features=None,
+        classifier=None,
+        dataset=None,
+        order="given",
+        folder="",
+    ):
         super().__init__(folder=folder)
         if len(vectors) < 2:
-            raise PanelError(f"the orthogonality panel compares classes; these class vectors hold {len(vectors)}")
+            raise PanelError(
+                f"the orthogonality panel compares classes; these class vectors hold {len(vectors)}"
+            )
         if report is not None and tuple(report.cosine.index) != vectors.classes:
-            raise MismatchError("the report and the class vectors name different classes: make the report from these vectors")
+            raise MismatchError(
+                "the report and the class vectors name different classes: make the report from these vectors"
+            )
         if report is None and len(vectors) <= MOST_SHOWN:
             report = orthogonality(vectors, features=features)
         self.begin(vectors, report, classifier, None if features is None else features[1])
@@ -55,7 +69,10 @@ class OrthogonalityPanel(Panel, ClassMap):
         self.map.observe(self._clicked, "selected")
         self.pair = PairView(vectors, self.features, classifier, dataset)
         self.found = w.Dropdown(options=[], layout=w.Layout(width="170px", display="none"))
-        body = w.HBox([self.map, self.pair.view], layout=w.Layout(flex_flow="row wrap", align_items="flex-start"))
+        body = w.HBox(
+            [self.map, self.pair.view],
+            layout=w.Layout(flex_flow="row wrap", align_items="flex-start"),
+        )
         self.lay_out(map_controls(self), body)
         t.dlink((self, "limit"), (self.map, "limit"))
         self.observe(self._refresh, ["kind", "centring", "order", "highlight", "hidden", "window"])
@@ -104,7 +121,10 @@ class OrthogonalityPanel(Panel, ClassMap):
         if self.selected and self.overview():
             place = list(self.blocks_of(self.selected))
         elif self.selected:
-            where = [np.flatnonzero(side == self.vectors.index(n)) for side, n in zip(self.axes(), self.selected, strict=True)]
+            where = [
+                np.flatnonzero(side == self.vectors.index(n))
+                for side, n in zip(self.axes(), self.selected, strict=True)
+            ]
             place = [int(found[0]) for found in where] if all(map(len, where)) else []
         if self.map.selected != place:
             self.map.selected = place
@@ -118,13 +138,17 @@ class OrthogonalityPanel(Panel, ClassMap):
         elif self.window:
             parts.append(f"Two blocks of {n:,} classes; Escape or “All blocks” goes back.")
         if self.highlight != "nothing" and self.family is None:
-            parts.append("Intervals are of raw (0) and centred (1) cosines only: no dots in between.")
+            parts.append(
+                "Intervals are of raw (0) and centred (1) cosines only: no dots in between."
+            )
         elif self.highlight != "nothing" and self.marked() is None:
             parts.append("Theory names no value here: nothing is highlighted.")
         self.say(" ".join(parts))
 
     def _headline(self) -> str:
-        return self.value(self.selected) if self.selected else "Select a cell to see its two classes."
+        return (
+            self.value(self.selected) if self.selected else "Select a cell to see its two classes."
+        )
 
     # what is selected
 
@@ -138,7 +162,10 @@ class OrthogonalityPanel(Panel, ClassMap):
             return
         rows, columns = self.axes()
         if place[0] < len(rows) and place[1] < len(columns):
-            self.selected = (self.vectors.classes[rows[place[0]]], self.vectors.classes[columns[place[1]]])
+            self.selected = (
+                self.vectors.classes[rows[place[0]]],
+                self.vectors.classes[columns[place[1]]],
+            )
 
     def _show_selected(self, _=None) -> None:
         self._place_selection()
@@ -164,7 +191,12 @@ class OrthogonalityPanel(Panel, ClassMap):
             return []
         names = [(n.casefold(), n) for n in self.vectors.classes if n not in self.hidden]
         begin = sorted((n for low, n in names if low.startswith(text)), key=len)[:MOST_MATCHES]
-        return begin + [n for low, n in names if text in low and not low.startswith(text)][: MOST_MATCHES - len(begin)]
+        return (
+            begin
+            + [n for low, n in names if text in low and not low.startswith(text)][
+                : MOST_MATCHES - len(begin)
+            ]
+        )
 
     def go_to(self, name: str) -> None:
         """Select a class together with the class of largest |cosine| to it; among blocks, open those where the two meet."""
@@ -196,10 +228,20 @@ class OrthogonalityPanel(Panel, ClassMap):
         marked = None if self.blocks else self.marked()
         side = float(np.clip(1.8 + 0.42 * min(*frame.shape), 4.2, 11))
         ax = plt.subplots(figsize=(side + 1, side))[1]
-        version = {0.0: "raw", 1.0: "centred"}.get(self.centring, f"{self.centring:.0%} of the mean taken off")
+        version = {0.0: "raw", 1.0: "centred"}.get(
+            self.centring, f"{self.centring:.0%} of the mean taken off"
+        )
         row, column = AXES[self.kind]
         title = f"cos({row}, {column}), {version}"
-        plots.heatmap(frame, ax=ax, limit=self.limit, mark=self.expected, marked=marked, label=self.map.value_label, title=title)
+        plots.heatmap(
+            frame,
+            ax=ax,
+            limit=self.limit,
+            mark=self.expected,
+            marked=marked,
+            label=self.map.value_label,
+            title=title,
+        )
         return ax.figure
 
     def stem(self) -> str:
@@ -209,15 +251,19 @@ class OrthogonalityPanel(Panel, ClassMap):
 
     def _write_code(self) -> None:
         lines = ["vectors = ClassVectors.from_features(pre_features, ft_features)"]
+        made = self.blocks or self.family is None
+        needs = ["from classvec_lab import ClassVectors, orthogonality, plots"]
+        needs += ["from classvec_lab.diagnostics.orthogonality import ClassCosines"] if made else []
         if self.blocks:
-            needs, more = "ClassVectors, diagnostics, plots", self._code_of_blocks()
-        elif self.family is None:
-            needs, more = "ClassVectors, diagnostics, plots", self._code_between()
+            more = self._code_of_blocks()
         else:
-            needs, more = "ClassVectors, diagnostics, orthogonality, plots", self._code_of_report()
+            more = self._code_between() if made else self._code_of_report()
         if len(set(self.selected)) == 2 and self.pair.able:
-            more.append(f"pair = diagnostics.class_pair(ft, ft_features, vectors, {self.selected[0]!r}, {self.selected[1]!r})")
-        self.code = "\n".join([f"from classvec_lab import {needs}", "", *lines, *more])
+            needs.append("from classvec_lab.diagnostics.linearity import class_pair")
+            more.append(
+                f"pair = class_pair(ft, ft_features, vectors, {self.selected[0]!r}, {self.selected[1]!r})"
+            )
+        self.code = "\n".join([*needs, "", *lines, *more])
 
     def _named(self) -> str:
         """The order of the classes shown as an argument, where it isn't the given one."""
@@ -227,7 +273,9 @@ class OrthogonalityPanel(Panel, ClassMap):
     def _code_of_report(self) -> list[str]:
         mark = "" if self.expected is None else f", mark={self.expected!r}"
         value = "" if self.highlight != "differs from theory" else f", value={self.expected!r}"
-        marked = "" if self.marked() is None else f", marked=report.significant({self.family!r}{value})"
+        marked = (
+            "" if self.marked() is None else f", marked=report.significant({self.family!r}{value})"
+        )
         return [
             "report = orthogonality(vectors, features=(pre_features, ft_features))",
             f"frame = report.{self.family}",
@@ -236,7 +284,7 @@ class OrthogonalityPanel(Panel, ClassMap):
 
     def _code_between(self) -> list[str]:
         return [
-            f"frame = diagnostics.ClassCosines(vectors).frame({self.kind!r}, share={self.centring!r})",
+            f"frame = ClassCosines(vectors).frame({self.kind!r}, share={self.centring!r})",
             f"plots.heatmap(frame, limit={self.limit:g}{self._named()})",
         ]
 
@@ -246,7 +294,7 @@ class OrthogonalityPanel(Panel, ClassMap):
             "import pandas as pd",
             "from classvec_lab.panels.ordering import block_starts, class_order",
             "",
-            "cosines, names = diagnostics.ClassCosines(vectors), list(vectors.classes)",
+            "cosines, names = ClassCosines(vectors), list(vectors.classes)",
             f"order, starts = class_order({self.order!r}, vectors, cosines{more}), block_starts(len(vectors))",
         ]
         share = f"share={self.centring!r}"
@@ -266,4 +314,6 @@ class OrthogonalityPanel(Panel, ClassMap):
 
     def describe(self) -> str:
         """Classes and dimensions."""
-        return f"orthogonality panel of {len(self.vectors):,} classes in {self.vectors.dim} dimensions"
+        return (
+            f"orthogonality panel of {len(self.vectors):,} classes in {self.vectors.dim} dimensions"
+        )

@@ -7,7 +7,9 @@ from html import escape
 
 def table(head: Sequence[str], rows: Iterable[Sequence], *, caption: str = "") -> str:
     """An HTML table; the first cell of each row names it. All text is escaped."""
-    above = f"<div style='font-weight:600;line-height:1.5'>{escape(caption)}</div>" if caption else ""
+    above = (
+        f"<div style='font-weight:600;line-height:1.5'>{escape(caption)}</div>" if caption else ""
+    )
     names = "".join(f"<th scope='col'>{escape(h)}</th>" for h in head)
     body = "".join(
         f"<tr><th scope='row'>{escape(str(first))}</th>{''.join(f'<td>{escape(str(v))}</td>' for v in rest)}</tr>"
@@ -18,4 +20,6 @@ def table(head: Sequence[str], rows: Iterable[Sequence], *, caption: str = "") -
 
 def interval(low: float, high: float, form: str) -> str:
     """The interval in brackets, or a word where there is none."""
-    return f"[{low:{form}}, {high:{form}}]" if math.isfinite(low) and math.isfinite(high) else "none"
+    return (
+        f"[{low:{form}}, {high:{form}}]" if math.isfinite(low) and math.isfinite(high) else "none"
+    )

@@ -32,7 +32,9 @@ class EditTerm:
     on: bool = True
 
     def __str__(self) -> str:
-        what = f"{self.action} {self.class_name}" + (f" → {self.to}" if self.action == "switch" else "")
+        what = f"{self.action} {self.class_name}" + (
+            f" → {self.to}" if self.action == "switch" else ""
+        )
         gate = "no gate" if self.gate == NO_GATE else f"{self.gate} gate"
         return f"{'' if self.on else '(off) '}{what}, strength {self.strength:.2f}, {gate}"
 
@@ -41,7 +43,12 @@ class Algebra:
     """Turns terms into edits: class vectors, and gates that are calibrated once on the features at hand."""
 
     def __init__(self, classifier, vectors, features, *, false_fire: float = 0.01, moments=None):
-        self.classifier, self.vectors, self.features, self.moments = classifier, vectors, features, moments
+        self.classifier, self.vectors, self.features, self.moments = (
+            classifier,
+            vectors,
+            features,
+            moments,
+        )
         self.false_fire = false_fire
         self._gates: dict[tuple, Gate] = {}
 
@@ -58,7 +65,9 @@ class Algebra:
         if term.to or term.action == "switch":
             require_choice("the class to switch to", term.to, self.vectors.classes)
         if term.action == "switch" and term.to == term.class_name:
-            raise PanelError(f"a switch leads from one class to another; got {term.class_name!r} twice")
+            raise PanelError(
+                f"a switch leads from one class to another; got {term.class_name!r} twice"
+            )
         if not (np.isfinite(term.strength) and 0 <= term.strength <= STRONGEST):
             raise PanelError(f"a strength lies in 0 to {STRONGEST:g}; got {term.strength:g}")
         if term.gamma is not None:
@@ -85,15 +94,25 @@ class Algebra:
         """The term's gate at its calibrated threshold."""
         key = term.class_name, term.gate, self.false_fire
         if key not in self._gates:
-            more = {"predicted": {"classifier": self.classifier}, "discriminant": {"moments": self.moments}}.get(term.gate, {})
+            more = {
+                "predicted": {"classifier": self.classifier},
+                "discriminant": {"moments": self.moments},
+            }.get(term.gate, {})
             try:
                 self._gates[key] = calibrate_gate(
-                    self.features, self.vectors, term.class_name, score=term.gate, false_fire=self.false_fire, **more
+                    self.features,
+                    self.vectors,
+                    term.class_name,
+                    score=term.gate,
+                    false_fire=self.false_fire,
+                    **more,
                 )
             except MismatchError:
                 raise
             except ClassvecError as error:
-                raise PanelError(f"{error}, or choose the gate 'predicted', which has no threshold to set") from error
+                raise PanelError(
+                    f"{error}, or choose the gate 'predicted', which has no threshold to set"
+                ) from error
         return self._gates[key]
 
     def edit(self, term: EditTerm) -> Edit:
@@ -123,7 +142,13 @@ class Algebra:
     def _gate_code(self, term: EditTerm) -> str:
         if term.gate == NO_GATE:
             return ""
-        more = {"predicted": ", classifier=ft", "discriminant": ", moments=train_moments"}.get(term.gate, "")
-        at = "" if term.gamma is None or term.gamma == self.calibrated(term).threshold else f".at({term.gamma!r})"
+        more = {"predicted": ", classifier=ft", "discriminant": ", moments=train_moments"}.get(
+            term.gate, ""
+        )
+        at = (
+            ""
+            if term.gamma is None or term.gamma == self.calibrated(term).threshold
+            else f".at({term.gamma!r})"
+        )
         how = f"score={term.gate!r}, false_fire={self.false_fire!r}{more}"
         return f".gated(calibrate_gate(val_features, vectors, {term.class_name!r}, {how}){at})"

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..style import ACCENT, MUTED, class_colours
 from .editing import errors, panels
 from .matrices import heatmap
+from .style import ACCENT, MUTED, class_colours
 
 RETRAINED = "retrained without it"
 METRICS = (
@@ -24,7 +24,9 @@ NAMED_FROM = 0.08  # share from which a part of a bar bears its name
 CROWDED = 25  # classes beyond which the names along a map are small and upright
 
 
-def routing_bars(routes: pd.DataFrame, *, target: str | Sequence[str] | None = None, axes=None, title: str = ""):
+def routing_bars(
+    routes: pd.DataFrame, *, target: str | Sequence[str] | None = None, axes=None, title: str = ""
+):
     """Where each method sends the samples of a forgotten class: a stacked bar a method; returns the Axes.
 
     routes: `ForgetStudy.routes`. target: one class or up to four, a panel each; the first four by default. The retrained
@@ -32,19 +34,35 @@ def routing_bars(routes: pd.DataFrame, *, target: str | Sequence[str] | None = N
     the largest shares have a colour, the others are joined; shares from 8 % on are written into the bars.
     """
     there = list(dict.fromkeys(routes["target"]))
-    targets = there[:MOST_PANELS] if target is None else [target] if isinstance(target, str) else list(target)
+    targets = (
+        there[:MOST_PANELS]
+        if target is None
+        else [target]
+        if isinstance(target, str)
+        else list(target)
+    )
     if absent := [t for t in targets if t not in there]:
-        raise ValueError(f"no routes of target {absent[0]!r} here; there are {', '.join(map(str, there))}")
+        raise ValueError(
+            f"no routes of target {absent[0]!r} here; there are {', '.join(map(str, there))}"
+        )
     if not 0 < len(targets) <= MOST_PANELS:
         raise ValueError(f"this figure holds 1 to {MOST_PANELS} targets; got {len(targets)}")
     routes = routes[routes["target"].isin(targets)]
     methods = list(dict.fromkeys(routes["method"]))
     methods = [m for m in methods if m == RETRAINED] + [m for m in methods if m != RETRAINED]
-    places = np.arange(len(methods)) + np.array([0.35 * (m != RETRAINED and RETRAINED in methods) for m in methods])
+    places = np.arange(len(methods)) + np.array(
+        [0.35 * (m != RETRAINED and RETRAINED in methods) for m in methods]
+    )
     colours = _class_colours(routes, targets)
     columns, inches = min(len(targets), 2), 8.0 if len(targets) == 1 else 5.6
     axes = panels(
-        axes, len(targets), columns=columns, size=(inches, 0.44 * len(methods) + 1.0), sharey=True, sharex=True, over=title
+        axes,
+        len(targets),
+        columns=columns,
+        size=(inches, 0.44 * len(methods) + 1.0),
+        sharey=True,
+        sharex=True,
+        over=title,
     )
     for ax, name in zip(axes, targets, strict=True):
         own = routes[routes["target"] == name]
@@ -64,12 +82,19 @@ def routing_bars(routes: pd.DataFrame, *, target: str | Sequence[str] | None = N
     for ax in axes[-columns:]:
         ax.set_xlabel("share predicted as")
     axes[0].set_yticks(places, methods)
-    _class_legend(axes[columns - 1], colours, "other" if routes["class"].nunique() > len(colours) else "")
+    _class_legend(
+        axes[columns - 1], colours, "other" if routes["class"].nunique() > len(colours) else ""
+    )
     return axes
 
 
 def collateral_maps(
-    measured: pd.DataFrame, forecast: pd.DataFrame | None = None, *, decimals: int = 2, axes=None, title: str = ""
+    measured: pd.DataFrame,
+    forecast: pd.DataFrame | None = None,
+    *,
+    decimals: int = 2,
+    axes=None,
+    title: str = "",
 ):
     """What forgetting each class (rows) does to the accuracy of every other (columns), in percentage points; returns the Axes.
 
@@ -81,17 +106,30 @@ def collateral_maps(
     """
     frames = [("measured", measured)]
     if forecast is not None:
-        lacking = [*measured.index.difference(forecast.index), *measured.columns.difference(forecast.columns)]
+        lacking = [
+            *measured.index.difference(forecast.index),
+            *measured.columns.difference(forecast.columns),
+        ]
         if lacking:
-            raise ValueError(f"the forecast lacks {lacking[0]!r}; it has {', '.join(map(str, forecast.index))}")
+            raise ValueError(
+                f"the forecast lacks {lacking[0]!r}; it has {', '.join(map(str, forecast.index))}"
+            )
         frames.append(("forecast", forecast.loc[measured.index, measured.columns]))
     own = measured.index.to_numpy()[:, None] == measured.columns.to_numpy()[None, :]
     side, count = float(np.clip(1.6 + 0.32 * len(measured.columns), 4.0, 7.8)), 2 * len(frames) - 1
-    axes = panels(axes, count, columns=count, size=(side if count == 1 else 0.89 * side, 0.88 * side), over=title)
+    axes = panels(
+        axes,
+        count,
+        columns=count,
+        size=(side if count == 1 else 0.89 * side, 0.88 * side),
+        over=title,
+    )
     points = [100 * frame.mask(own).astype(float) + 0.0 for _, frame in frames]
     limit = max(1.0, float(np.nanmax(np.abs(np.stack([p.to_numpy() for p in points])), initial=0)))
     for ax, (name, _), frame in zip(axes, frames, points, strict=False):
-        heatmap(frame, ax=ax, limit=limit, label="change of accuracy, percentage points", title=name)
+        heatmap(
+            frame, ax=ax, limit=limit, label="change of accuracy, percentage points", title=name
+        )
         for number in ax.texts:  # of the cell that it stands in
             column, row = (int(at) for at in number.get_position())
             value = round(frame.iat[row, column], decimals)
@@ -102,7 +140,13 @@ def collateral_maps(
             ax.add_patch(_rectangle((j, i), 1, 1, **hatched))
         if len(frame.columns) > CROWDED:
             ax.tick_params(labelsize=6.5)
-            ax.set_xticks(ax.get_xticks(), [t.get_text() for t in ax.get_xticklabels()], rotation=90, ha="right", va="center")
+            ax.set_xticks(
+                ax.get_xticks(),
+                [t.get_text() for t in ax.get_xticklabels()],
+                rotation=90,
+                ha="right",
+                va="center",
+            )
         ax.set(xlabel="accuracy of", ylabel="edited")
     if forecast is None:
         return axes
@@ -113,11 +157,19 @@ def collateral_maps(
     x, y = x[known], y[known]
     spread = len(x) > 2 and x.std() > 0 and y.std() > 0
     said = f"r = {np.corrcoef(x, y)[0, 1]:.2f}" if spread else "r undefined"
-    ends = np.array([min(x.min(), y.min()), max(x.max(), y.max())]) if len(x) else np.array([0.0, 0.0])
+    ends = (
+        np.array([min(x.min(), y.min()), max(x.max(), y.max())]) if len(x) else np.array([0.0, 0.0])
+    )
     ends = ends + np.array([-1, 1]) * (0.06 * np.ptp(ends) or 1)
     axes[2].plot(ends, ends, color=MUTED, linewidth=0.8, label="as forecast", zorder=0)
     axes[2].scatter(x, y, s=16, color=ACCENT, alpha=0.55, linewidths=0)
-    axes[2].set(xlim=ends, ylim=ends, aspect="equal", xlabel="forecast, percentage points", ylabel="measured, percentage points")
+    axes[2].set(
+        xlim=ends,
+        ylim=ends,
+        aspect="equal",
+        xlabel="forecast, percentage points",
+        ylabel="measured, percentage points",
+    )
     axes[2].set_title(f"{said}, n = {len(x):,} pairs")
     axes[2].legend(loc="upper left")
     return axes
@@ -131,13 +183,22 @@ def audit_dots(audits: pd.DataFrame, *, axes=None, title: str = ""):
     """
     if audits.duplicated(["method", "metric", "split"]).any():
         method = audits.loc[audits.duplicated(["method", "metric", "split"]), "method"].iloc[0]
-        raise ValueError(f"{method!r} has several audits here; draw those of one target and seed at a time")
+        raise ValueError(
+            f"{method!r} has several audits here; draw those of one target and seed at a time"
+        )
     there = set(zip(audits["metric"], audits["split"], strict=True))
     shown = [key for key in METRICS if key in there]
     if not shown:
         raise ValueError(f"none of {', '.join(m for m, _ in METRICS)} is in these audits")
     methods = list(dict.fromkeys(audits["method"]))
-    axes = panels(axes, len(shown), columns=len(shown), size=(1.9, 0.42 * len(methods) + 1.4), sharey=True, over=title)
+    axes = panels(
+        axes,
+        len(shown),
+        columns=len(shown),
+        size=(1.9, 0.42 * len(methods) + 1.4),
+        sharey=True,
+        over=title,
+    )
     for ax, (metric, split) in zip(axes, shown, strict=True):
         rows = audits[(audits["metric"] == metric) & (audits["split"] == split)]
         y = rows["method"].map(methods.index).to_numpy()
@@ -146,9 +207,24 @@ def audit_dots(audits: pd.DataFrame, *, axes=None, title: str = ""):
             known = rows[column].dropna()
             if len(known):
                 colour = "black" if column == "retrained" else MUTED
-                ax.axvline(known.iloc[0], color=colour, linestyle=style, linewidth=1.1, label=name, zorder=1)
+                ax.axvline(
+                    known.iloc[0],
+                    color=colour,
+                    linestyle=style,
+                    linewidth=1.1,
+                    label=name,
+                    zorder=1,
+                )
         ax.errorbar(
-            rows["value"], y, xerr=spans, fmt="o", markersize=5.5, capsize=2, linewidth=1.2, color=ACCENT, label="after the edit"
+            rows["value"],
+            y,
+            xerr=spans,
+            fmt="o",
+            markersize=5.5,
+            capsize=2,
+            linewidth=1.2,
+            color=ACCENT,
+            label="after the edit",
         )
         _unit_view(ax, rows)
         n = sorted(set(rows["n"].dropna().astype(int)))
@@ -158,7 +234,9 @@ def audit_dots(audits: pd.DataFrame, *, axes=None, title: str = ""):
         ax.grid(axis="y", color=MUTED, alpha=0.15)
     axes[0].set_yticks(range(len(methods)), methods)
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
-    axes[-1].legend(*axes[0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1.02, 1))
+    axes[-1].legend(
+        *axes[0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1.02, 1)
+    )
     return axes
 
 
@@ -167,7 +245,9 @@ def _class_colours(routes: pd.DataFrame, targets: Sequence[str]) -> dict:
     classes = list(dict.fromkeys(routes["class"]))
     if len(classes) <= MOST_CLASSES:
         return dict(zip(classes, class_colours(len(classes)), strict=True))
-    largest = routes.groupby("class")["share"].max().sort_values(ascending=False, kind="stable").index
+    largest = (
+        routes.groupby("class")["share"].max().sort_values(ascending=False, kind="stable").index
+    )
     own = [t for t in targets if t in classes]
     kept = [*own, *[c for c in largest if c not in own]][: MOST_CLASSES - 1]
     palette = [c for i, c in enumerate(class_colours(10)) if i != 7]  # its grey is for the others
@@ -181,22 +261,64 @@ def _stack(ax, place: float, parts, colours: dict, target: str, inches: float):
             continue
         face = colours.get(name, "#d5d8dc")
         hatch = "////" if name == target else None
-        ax.barh(place, share, left=left, height=0.8, color=face, edgecolor="white", linewidth=0.6, hatch=hatch, label=str(name))
+        ax.barh(
+            place,
+            share,
+            left=left,
+            height=0.8,
+            color=face,
+            edgecolor="white",
+            linewidth=0.6,
+            hatch=hatch,
+            label=str(name),
+        )
         if share >= NAMED_FROM:
-            fits = int(share * 0.55 * inches * 72 / 4.9)  # characters of 8 points in the part of the panel that bars have
-            word = str(name) if len(str(name)) <= fits else f"{str(name)[: fits - 2]}…" if fits > 5 else ""
+            fits = int(
+                share * 0.55 * inches * 72 / 4.9
+            )  # characters of 8 points in the part of the panel that bars have
+            word = (
+                str(name)
+                if len(str(name)) <= fits
+                else f"{str(name)[: fits - 2]}…"
+                if fits > 5
+                else ""
+            )
             light = np.dot(_rgb(face), [0.299, 0.587, 0.114]) > 0.55
             pad = {"facecolor": face, "edgecolor": "none", "pad": 0.8} if hatch else None
-            where = {"ha": "center", "va": "center", "fontsize": 7.5, "linespacing": 0.95, "bbox": pad}
-            ax.text(left + share / 2, place, f"{word}\n{share:.0%}".strip(), color="black" if light else "white", **where)
+            where = {
+                "ha": "center",
+                "va": "center",
+                "fontsize": 7.5,
+                "linespacing": 0.95,
+                "bbox": pad,
+            }
+            ax.text(
+                left + share / 2,
+                place,
+                f"{word}\n{share:.0%}".strip(),
+                color="black" if light else "white",
+                **where,
+            )
         left += share
 
 
 def _class_legend(ax, colours: dict, rest: str):
-    patches = [_rectangle((0, 0), 1, 1, facecolor=c, label=str(name)) for name, c in colours.items()]
+    patches = [
+        _rectangle((0, 0), 1, 1, facecolor=c, label=str(name)) for name, c in colours.items()
+    ]
     patches += [_rectangle((0, 0), 1, 1, facecolor="#d5d8dc", label=rest)] if rest else []
-    patches.append(_rectangle((0, 0), 1, 1, facecolor=MUTED, edgecolor="white", hatch="////", label="the class itself"))
-    ax.legend(handles=patches, title="predicted as", loc="upper left", bbox_to_anchor=(1.01, 1), alignment="left")
+    patches.append(
+        _rectangle(
+            (0, 0), 1, 1, facecolor=MUTED, edgecolor="white", hatch="////", label="the class itself"
+        )
+    )
+    ax.legend(
+        handles=patches,
+        title="predicted as",
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        alignment="left",
+    )
 
 
 def _rectangle(*args, **kwargs):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..style import ACCENT, MUTED, class_colours
+from .style import ACCENT, MUTED, class_colours
 
 PANELS = {
     "nc1": "NC1: spread within classes",
@@ -18,7 +18,11 @@ PANELS = {
     "nc4": "NC4: as the nearest mean",
 }
 _LOGARITHMIC = ("nc1", "cdnv")
-_COLUMNS = {"variance": "variance within", "cdnv": "CDNV, mean over others", "self_duality_centred": "cos(head row, mean)"}
+_COLUMNS = {
+    "variance": "variance within",
+    "cdnv": "CDNV, mean over others",
+    "self_duality_centred": "cos(head row, mean)",
+}
 _MOST_NAMES = 40  # class names that an axis has room for
 
 
@@ -42,7 +46,13 @@ def collapse_curves(
     frame = frame.assign(run="") if "run" not in frame else frame
     runs = list(dict.fromkeys(frame["run"]))
     marks = [
-        {"x": epoch, "color": "black", "linewidth": width, "linestyle": line, "label": f"{name} {epoch}"}
+        {
+            "x": epoch,
+            "color": "black",
+            "linewidth": width,
+            "linestyle": line,
+            "label": f"{name} {epoch}",
+        }
         for epoch, name, line, width in ((kept, "kept: epoch", ":", 0.9), (at, "epoch", "-", 1.6))
         if epoch is not None
     ]
@@ -58,11 +68,18 @@ def collapse_curves(
                 continue
             ax.plot(part["epoch"], part["value"], marker=".", color=colour, label=run)
             if "low" in part and part["low"].notna().any():
-                ax.fill_between(part["epoch"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0)
+                ax.fill_between(
+                    part["epoch"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0
+                )
             if "null_high" in part and part["null_high"].notna().any():
                 ax.plot(part["epoch"], part["null_high"], color=colour, linestyle=":", linewidth=1)
-                ax.fill_between(part["epoch"], 0, part["null_high"], color=colour, alpha=0.08, linewidth=0)
-        if metric in _LOGARITHMIC and (frame.loc[frame["metric"] == metric, "value"].dropna() > 0).all():
+                ax.fill_between(
+                    part["epoch"], 0, part["null_high"], color=colour, alpha=0.08, linewidth=0
+                )
+        if (
+            metric in _LOGARITHMIC
+            and (frame.loc[frame["metric"] == metric, "value"].dropna() > 0).all()
+        ):
             _logarithmic(ax)
         elif metric != "nc4":
             ax.set_ylim(bottom=0)
@@ -82,7 +99,9 @@ def collapse_curves(
     return axes
 
 
-def collapse_map(history, *, epochs: Sequence[int] | None = None, focus: str = "", figure=None, title: str = ""):
+def collapse_map(
+    history, *, epochs: Sequence[int] | None = None, focus: str = "", figure=None, title: str = ""
+):
     """Held-out samples and ringed class means at a few epochs, on the plane of the last epoch's means; returns the Axes (array).
 
     history: a `CollapseHistory` (frames `points` and `means2d`). epochs: default first, middle and last;
@@ -114,13 +133,27 @@ def collapse_map(history, *, epochs: Sequence[int] | None = None, focus: str = "
         face = [colours[i] for i in centre["class"].cat.codes]
         size, edge = (60, 1.0) if few else (14, 0.4)
         strength = _strength(centre, focus, None)
-        ax.scatter(centre["x"], centre["y"], s=size, c=face, edgecolor="black", linewidth=edge, zorder=3, alpha=strength)
+        ax.scatter(
+            centre["x"],
+            centre["y"],
+            s=size,
+            c=face,
+            edgecolor="black",
+            linewidth=edge,
+            zorder=3,
+            alpha=strength,
+        )
         ax.set_title("before fine-tuning" if epoch == 0 else f"epoch {epoch}")
     shares = means.attrs["explained"]
     axes[0, 0].set_ylabel(f"second direction ({shares[1]:.0%})")
-    axes[0, len(epochs) // 2].set_xlabel(f"first direction of the class means ({shares[0]:.0%} of their variance at the end)")
+    axes[0, len(epochs) // 2].set_xlabel(
+        f"first direction of the class means ({shares[0]:.0%} of their variance at the end)"
+    )
     if few:
-        handles = [plt.Line2D([], [], color=c, marker="o", linestyle="", label=n) for n, c in zip(names, colours, strict=True)]
+        handles = [
+            plt.Line2D([], [], color=c, marker="o", linestyle="", label=n)
+            for n, c in zip(names, colours, strict=True)
+        ]
         fig.legend(handles=handles, loc="outside right center")
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return axes[0]
@@ -141,7 +174,9 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
     columns = [c for c in _COLUMNS if np.isfinite(frame[c]).any()]
     legible = len(names) <= _MOST_NAMES
     width = float(np.clip(1.5 + 0.5 * len(names), 5, 14))
-    fig, axes = plt.subplots(len(columns), 1, figsize=(width, 1.9 * len(columns) + 0.9), sharex=True, squeeze=False)
+    fig, axes = plt.subplots(
+        len(columns), 1, figsize=(width, 1.9 * len(columns) + 0.9), sharex=True, squeeze=False
+    )
     for ax, column in zip(axes[:, 0], columns, strict=True):
         for k, (run, colour) in enumerate(zip(runs, _run_colours(len(runs)), strict=True)):
             values = frame[frame["run"] == run].set_index("class").loc[names, column]
@@ -155,12 +190,18 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
         ax.set_title(_COLUMNS[column], fontsize=10)
     bottom = axes[-1, 0]
     if legible:
-        bottom.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) <= 5 and len(names) <= 30 else 60)
+        bottom.set_xticks(
+            range(len(names)),
+            names,
+            rotation=0 if max(map(len, names)) <= 5 and len(names) <= 30 else 60,
+        )
     else:
         bottom.set_xticks([])
         bottom.set_xlabel(f"{len(names)} classes, the largest CDNV of the last run first")
     if len(runs) > 1:
-        axes[0, 0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(runs), borderaxespad=0.2)
+        axes[0, 0].legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=len(runs), borderaxespad=0.2
+        )
     fig.suptitle(title, x=0.01, ha="left", fontsize=11)
     return axes[:, 0]
 

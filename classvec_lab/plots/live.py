@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..style import ACCENT, CONTRAST, MUTED
+from .style import ACCENT, CONTRAST, MUTED
 
 _MOST = 60
 
@@ -34,7 +34,13 @@ def edit_effect(
         frame = frame.loc[moved.nlargest(_MOST).index.sort_values()]
     high = float(np.clip(0.26 * len(frame) + 1.4, 3.4, 14))
     ratios = [1.5, *[1] * len(curves)]
-    fig, axes = plt.subplots(1, 1 + len(curves), figsize=(4.6 + 3.4 * len(curves), high), width_ratios=ratios, squeeze=False)
+    fig, axes = plt.subplots(
+        1,
+        1 + len(curves),
+        figsize=(4.6 + 3.4 * len(curves), high),
+        width_ratios=ratios,
+        squeeze=False,
+    )
     axes = axes[0]
     _dumbbells(axes[0], frame, edited)
     for ax, (kind, curve) in zip(axes[1:], curves, strict=True):
@@ -47,7 +53,9 @@ def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
     y = np.arange(len(frame))[::-1]
     colours = np.where(frame["after"] < frame["before"], CONTRAST, ACCENT)
     ax.hlines(y, frame["before"], frame["after"], color=colours, linewidth=4, alpha=0.5)
-    ax.plot(frame["before"], y, "|", color="black", markersize=9, markeredgewidth=1.6, label="before")
+    ax.plot(
+        frame["before"], y, "|", color="black", markersize=9, markeredgewidth=1.6, label="before"
+    )
     ax.scatter(frame["after"], y, color=colours, s=26, zorder=3, label="after")
     if frame["random"].notna().any():
         ax.plot(frame["random"], y, "x", color=MUTED, markersize=5, label="random direction")
@@ -61,11 +69,24 @@ def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
 
 def _gate(ax, curve: pd.DataFrame, threshold: float | None) -> None:
     ax.plot(curve["threshold"], 1 - curve["miss"], color=ACCENT, label="fires on the class")
-    ax.plot(curve["threshold"], curve["false_fire"], color=CONTRAST, label="false fires, all others")
-    ax.plot(curve["threshold"], curve["worst"], color=CONTRAST, linestyle="--", linewidth=1, label="worst other class")
+    ax.plot(
+        curve["threshold"], curve["false_fire"], color=CONTRAST, label="false fires, all others"
+    )
+    ax.plot(
+        curve["threshold"],
+        curve["worst"],
+        color=CONTRAST,
+        linestyle="--",
+        linewidth=1,
+        label="worst other class",
+    )
     if threshold is not None and np.isfinite(threshold):
         ax.axvline(threshold, color="black", linewidth=1.2, label=f"γ = {threshold:.3f}")
-    ax.set(ylim=(-0.03, 1.03), xlabel=f"threshold of the {curve['score'].iloc[0]} gate", ylabel="share that fires")
+    ax.set(
+        ylim=(-0.03, 1.03),
+        xlabel=f"threshold of the {curve['score'].iloc[0]} gate",
+        ylabel="share that fires",
+    )
     _below(ax, 2)
 
 
@@ -73,7 +94,14 @@ def _strength(ax, curve: pd.DataFrame, at: float | None) -> None:
     for column, colour, label in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
         n = int(curve[f"n_{column[-1]}"].iloc[0])
         ax.plot(curve["factor"], curve[column], color=colour, label=f"{label}, n = {n}")
-        ax.fill_between(curve["factor"], curve[f"{column}_low"], curve[f"{column}_high"], color=colour, alpha=0.16, linewidth=0)
+        ax.fill_between(
+            curve["factor"],
+            curve[f"{column}_low"],
+            curve[f"{column}_high"],
+            color=colour,
+            alpha=0.16,
+            linewidth=0,
+        )
     if at is not None:
         ax.axvline(at, color="black", linewidth=1.2, label=f"strength {at:g}")
     ax.set(ylim=(-0.03, 1.03), xlabel="strength of the edit", ylabel="accuracy")
@@ -82,4 +110,6 @@ def _strength(ax, curve: pd.DataFrame, at: float | None) -> None:
 
 def _below(ax, columns: int) -> None:
     """A legend under the axis label, clear of the curves."""
-    ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5, ncols=columns, fontsize=8)
+    ax.legend(
+        loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=4.5, ncols=columns, fontsize=8
+    )

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..style import ACCENT, CONTRAST, MUTED, class_colours
 from .editing import _columns, _counts, _legend, _split, _worded, errors, panels
+from .style import ACCENT, CONTRAST, MUTED, class_colours
 
 _KINDS = {  # the measured one lies broad and pale beneath the others
     "measured": {"linestyle": "-", "linewidth": 4.5, "alpha": 0.35},
@@ -17,7 +17,9 @@ _SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _MOST_DOTS = 400  # samples of a group that are drawn as dots
 
 
-def strength_curves(curves: pd.DataFrame, *, gates: Sequence[str] | None = None, axes=None, title: str = ""):
+def strength_curves(
+    curves: pd.DataFrame, *, gates: Sequence[str] | None = None, axes=None, title: str = ""
+):
     """ACC_f and ACC_r over lambda, thin for each target and bold for their mean; returns the Axes.
 
     curves: `strength_curve`s joined, with columns target, gate and direction (and split). A panel for each
@@ -26,12 +28,18 @@ def strength_curves(curves: pd.DataFrame, *, gates: Sequence[str] | None = None,
     if gates is not None:
         absent = [g for g in gates if g not in set(curves["gate"])]
         if absent:
-            raise ValueError(f"no gate {absent[0]!r} in these curves; there are {', '.join(dict.fromkeys(curves['gate']))}")
+            raise ValueError(
+                f"no gate {absent[0]!r} in these curves; there are {', '.join(dict.fromkeys(curves['gate']))}"
+            )
         curves = curves[curves["gate"].isin(gates)]
     parts = _split(curves, ("direction", "gate", "split"), {"gate": gates})
     several = "direction" in curves and curves["direction"].nunique() > 1
-    columns = min(curves["gate"].nunique() if several and curves["gate"].nunique() > 1 else len(parts), 3)
-    axes = panels(axes, len(parts), columns=columns, size=_size(parts), sharey=True, sharex=True, over=title)
+    columns = min(
+        curves["gate"].nunique() if several and curves["gate"].nunique() > 1 else len(parts), 3
+    )
+    axes = panels(
+        axes, len(parts), columns=columns, size=_size(parts), sharey=True, sharex=True, over=title
+    )
     titles = []
     for ax, (name, part) in zip(axes, parts.items(), strict=True):
         n = part["target"].nunique()
@@ -45,7 +53,14 @@ def strength_curves(curves: pd.DataFrame, *, gates: Sequence[str] | None = None,
                     band = own["lambda_"], own[f"{column}_low"], own[f"{column}_high"]
                     ax.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
             mean = part.groupby("lambda_")[column].mean()
-            ax.plot(mean.index, mean, color=colour, linewidth=2.2, marker=".", label=f"{label}, mean" if n > 1 else label)
+            ax.plot(
+                mean.index,
+                mean,
+                color=colour,
+                linewidth=2.2,
+                marker=".",
+                label=f"{label}, mean" if n > 1 else label,
+            )
         _over_lambda(ax)
         said = (
             f"n = {n} targets"
@@ -72,11 +87,19 @@ def mapping_scatter(frame: pd.DataFrame, *, axes=None, title: str = ""):
     frame = frame.dropna(subset="n_parameters")
     if (frame["n_parameters"] <= 0).any():
         name = frame.loc[frame["n_parameters"] <= 0, "mapping"].iloc[0]
-        raise ValueError(f"mapping {name!r} stores no numbers; a logarithmic axis has no place for it")
+        raise ValueError(
+            f"mapping {name!r} stores no numbers; a logarithmic axis has no place for it"
+        )
     again = frame.groupby("n_parameters").cumcount().to_numpy()
     among = frame.groupby("n_parameters")["mapping"].transform("size").to_numpy()
-    reach = np.log(max(frame["n_parameters"].max() / frame["n_parameters"].min(), 2)) / 60 if len(frame) else 0
-    x = frame["n_parameters"].to_numpy(float) * np.exp(min(reach, 0.048) * (2 * again - among + 1) / np.maximum(among - 1, 1))
+    reach = (
+        np.log(max(frame["n_parameters"].max() / frame["n_parameters"].min(), 2)) / 60
+        if len(frame)
+        else 0
+    )
+    x = frame["n_parameters"].to_numpy(float) * np.exp(
+        min(reach, 0.048) * (2 * again - among + 1) / np.maximum(among - 1, 1)
+    )
     for k, (row, at) in enumerate(zip(frame.to_dict("records"), x, strict=True)):
         look = {
             "color": _colour(k, len(frame)),
@@ -86,9 +109,25 @@ def mapping_scatter(frame: pd.DataFrame, *, axes=None, title: str = ""):
         }
         for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
             spans = errors(pd.DataFrame([row]), column)
-            ax.errorbar([at], [row[column]], yerr=spans, capsize=2, linewidth=1.2, label=row["mapping"], **look)
+            ax.errorbar(
+                [at],
+                [row[column]],
+                yerr=spans,
+                capsize=2,
+                linewidth=1.2,
+                label=row["mapping"],
+                **look,
+            )
         axes[0].plot([at], [row["worst_acc_f"]], fillstyle="none", **look)
-    axes[0].plot([], [], color="black", marker="o", linestyle="none", fillstyle="none", label="worst target (hollow)")
+    axes[0].plot(
+        [],
+        [],
+        color="black",
+        marker="o",
+        linestyle="none",
+        fillstyle="none",
+        label="worst target (hollow)",
+    )
     n = f", n = {_counts(frame['n'])} targets" if "n" in frame else ""
     for ax, name in zip(axes, ("ACC_f, class to forget", "ACC_r, all other classes"), strict=True):
         ax.set_xscale("log")
@@ -107,7 +146,12 @@ def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):
     moved by the whole step.
     """
     groups, mappings = list(dict.fromkeys(frame["group"])), list(dict.fromkeys(frame["mapping"]))
-    (ax,) = panels(None if ax is None else [ax], 1, columns=1, size=(float(np.clip(2.4 + 1.9 * len(groups), 6, 14)), 3.8))
+    (ax,) = panels(
+        None if ax is None else [ax],
+        1,
+        columns=1,
+        size=(float(np.clip(2.4 + 1.9 * len(groups), 6, 14)), 3.8),
+    )
     step = 0.8 / len(mappings)
     rng = np.random.default_rng(0)
     for level in (0, 1):
@@ -121,9 +165,24 @@ def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):
             if not len(values):
                 continue
             x, colour = g + step * (k - (len(mappings) - 1) / 2), _colour(k, len(mappings))
-            dots = values[np.unique(np.linspace(0, len(values) - 1, min(len(values), _MOST_DOTS)).round().astype(int))]
+            dots = values[
+                np.unique(
+                    np.linspace(0, len(values) - 1, min(len(values), _MOST_DOTS))
+                    .round()
+                    .astype(int)
+                )
+            ]
             side = rng.uniform(-0.3, 0.3, len(dots)) * step
-            ax.scatter(x + side, dots, s=7, color=colour, alpha=0.3, linewidths=0, rasterized=True, zorder=1)
+            ax.scatter(
+                x + side,
+                dots,
+                s=7,
+                color=colour,
+                alpha=0.3,
+                linewidths=0,
+                rasterized=True,
+                zorder=1,
+            )
             line = {"color": "black", "linewidth": 1.1}
             ax.boxplot(
                 [values], positions=[x], widths=0.62 * step, whis=(5, 95), showfliers=False, manage_ticks=False, zorder=2,
@@ -150,7 +209,15 @@ def forecast_curves(frame: pd.DataFrame, *, axes=None, title: str = ""):
     if unknown := [k for k in dict.fromkeys(frame["kind"]) if k not in _KINDS]:
         raise ValueError(f"no kind {unknown[0]!r}; there are {', '.join(_KINDS)}")
     gates = list(dict.fromkeys(frame["gate"]))
-    axes = panels(axes, len(gates), columns=min(len(gates), 3), size=_size(gates), sharey=True, sharex=True, over=title)
+    axes = panels(
+        axes,
+        len(gates),
+        columns=min(len(gates), 3),
+        size=_size(gates),
+        sharey=True,
+        sharex=True,
+        over=title,
+    )
     for ax, gate in zip(axes, gates, strict=True):
         part = frame[frame["gate"] == gate]
         for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL
+from .style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL
 
 LABELS_UP_TO = 60  # classes whose names are written along an axis
 NUMBERS_UP_TO = 12  # classes whose values are written into the cells
@@ -49,7 +49,9 @@ def heatmap(
     import seaborn as sns
 
     if isinstance(order, str) and order not in ("given", "cluster"):
-        raise ValueError(f"order must be 'given', 'cluster' or a list of class names; got {order!r}")
+        raise ValueError(
+            f"order must be 'given', 'cluster' or a list of class names; got {order!r}"
+        )
     if not (isinstance(order, str) and order == "given"):
         names = cluster_order(frame) if isinstance(order, str) else list(order)
         frame = frame.loc[names, names]
@@ -84,15 +86,36 @@ def heatmap(
     if mark is not None and np.isfinite(mark):
         bar = ax.collections[0].colorbar.ax
         bar.axhline(mark, color="black", linewidth=1.4)
-        where = {"xycoords": bar.get_yaxis_transform(), "textcoords": "offset points", "annotation_clip": False}
+        where = {
+            "xycoords": bar.get_yaxis_transform(),
+            "textcoords": "offset points",
+            "annotation_clip": False,
+        }
         label = f"{mark_label} {mark:+.2f}"  # left of the bar, clear of its numbers
-        bar.annotate(label, (0.0, mark), xytext=(-4, 0), ha="right", va="center", fontsize=8, rotation=90, **where)
+        bar.annotate(
+            label,
+            (0.0, mark),
+            xytext=(-4, 0),
+            ha="right",
+            va="center",
+            fontsize=8,
+            rotation=90,
+            **where,
+        )
     if marked is not None and labels:
         rows, columns = np.nonzero(marked.loc[frame.index, frame.columns].to_numpy())
-        shade = np.abs(frame.to_numpy()[rows, columns]) / top if centre is not None else frame.to_numpy()[rows, columns] / top
+        shade = (
+            np.abs(frame.to_numpy()[rows, columns]) / top
+            if centre is not None
+            else frame.to_numpy()[rows, columns] / top
+        )
         inset = 0.88 if n <= NUMBERS_UP_TO else 0.5
         ax.scatter(
-            columns + inset, rows + 1 - inset, s=np.clip(260 / n, 4, 14), c=np.where(shade > 0.6, "white", "black"), linewidths=0
+            columns + inset,
+            rows + 1 - inset,
+            s=np.clip(260 / n, 4, 14),
+            c=np.where(shade > 0.6, "white", "black"),
+            linewidths=0,
         )
     ax.set_title(title)
     return ax
@@ -110,7 +133,11 @@ def block_heatmap(blocks, *, listed: int = 12, axes=None, title: str = ""):
     frame, row = blocks.blocks, blocks.summary.iloc[0]
     mean = f"mean {row['off_diagonal']:+.3f}, {int(row['n_entries']):,} entries"
     heatmap(
-        frame, ax=axes[0], mark=blocks.expected, label="mean cosine of a block", title=f"{title}{': ' if title else ''}{mean}"
+        frame,
+        ax=axes[0],
+        mark=blocks.expected,
+        label="mean cosine of a block",
+        title=f"{title}{': ' if title else ''}{mean}",
     )
     ticks = np.unique(np.linspace(0, len(frame) - 1, 8).astype(int))
     axes[0].set_xticks(ticks + 0.5, frame.columns[ticks], rotation=45, ha="right")
@@ -118,7 +145,9 @@ def block_heatmap(blocks, *, listed: int = 12, axes=None, title: str = ""):
     pairs = blocks.extremes.head(listed).iloc[::-1]
     y = np.arange(len(pairs))
     axes[1].barh(y, pairs["cosine"], color=np.where(pairs["cosine"] > 0, CONTRAST, ACCENT))
-    axes[1].set_yticks(y, [f"{a} → {b}" for a, b in zip(pairs["kappa"], pairs["z_ft"], strict=True)])
+    axes[1].set_yticks(
+        y, [f"{a} → {b}" for a, b in zip(pairs["kappa"], pairs["z_ft"], strict=True)]
+    )
     axes[1].set(xlabel="cosine", title="largest entries")
     return axes
 
@@ -136,17 +165,38 @@ def histogram(report, *, ax=None, title: str = ""):
     if report.directions:
         low, high = np.quantile(report.directions["cosine"], [0.025, 0.975])
         half = 1.96 / np.sqrt(report.dim)
-        ax.axvspan(low, high, color=MUTED, alpha=0.16, linewidth=0, label="random directions, features' covariance")
-        ax.axvspan(-half, half, color=MUTED, alpha=0.3, linewidth=0, label="random directions, isotropic")
+        ax.axvspan(
+            low,
+            high,
+            color=MUTED,
+            alpha=0.16,
+            linewidth=0,
+            label="random directions, features' covariance",
+        )
+        ax.axvspan(
+            -half, half, color=MUTED, alpha=0.3, linewidth=0, label="random directions, isotropic"
+        )
     for frame, expected, name, colour in (
         (report.cosine, report.expected, "raw", ACCENT),
         (report.cosine_centred, report.expected_centred, "centred on both sides", CONTRAST),
     ):
         values = frame.to_numpy()[~np.eye(len(frame), dtype=bool)]
         values = values[np.isfinite(values)]
-        ax.hist(values, bins=np.linspace(-1, 1, 81), alpha=0.55, color=colour, label=f"{name}, n = {len(values)}")
+        ax.hist(
+            values,
+            bins=np.linspace(-1, 1, 81),
+            alpha=0.55,
+            color=colour,
+            label=f"{name}, n = {len(values)}",
+        )
         if np.isfinite(expected):
-            ax.axvline(expected, color=colour, linestyle="--", linewidth=1.5, label=f"expected, {name}: {expected:+.3f}")
+            ax.axvline(
+                expected,
+                color=colour,
+                linestyle="--",
+                linewidth=1.5,
+                label=f"expected, {name}: {expected:+.3f}",
+            )
     ax.axvline(0, color=MUTED, linewidth=0.8)
     ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
@@ -169,15 +219,36 @@ def entries(table: pd.DataFrame, *, most: int = 60, delta: float = 0.1, ax=None,
     if ax is None:
         _, ax = plt.subplots(figsize=(float(np.clip(2.5 + 0.16 * len(shown), 5, 13)), 3.8))
     ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
-    ax.axhline(shown["expected"].iloc[0], color=CONTRAST, linestyle="--", linewidth=1.2, label="expected")
+    ax.axhline(
+        shown["expected"].iloc[0], color=CONTRAST, linestyle="--", linewidth=1.2, label="expected"
+    )
     ax.vlines(x, shown["low"], shown["high"], color=ACCENT, linewidth=1.2)
-    for differs, face, name in ((True, ACCENT, "differs from 0 (max-T)"), (False, "white", "may be 0")):
+    for differs, face, name in (
+        (True, ACCENT, "differs from 0 (max-T)"),
+        (False, "white", "may be 0"),
+    ):
         chosen = (shown["differs"] == differs).to_numpy()
-        ax.scatter(x[chosen], shown["corrected"][chosen], s=18, facecolor=face, edgecolor=ACCENT, zorder=3, label=name)
+        ax.scatter(
+            x[chosen],
+            shown["corrected"][chosen],
+            s=18,
+            facecolor=face,
+            edgecolor=ACCENT,
+            zorder=3,
+            label=name,
+        )
     if cut:
         ax.axvline(half + 0.5, color=MUTED, linestyle=":")
         left_out = f"{len(pairs) - len(shown):,} pairs between"
-        ax.text(half + 0.5, ax.get_ylim()[1], left_out, ha="center", va="bottom", fontsize=8, color=MUTED)
+        ax.text(
+            half + 0.5,
+            ax.get_ylim()[1],
+            left_out,
+            ha="center",
+            va="bottom",
+            fontsize=8,
+            color=MUTED,
+        )
     names = [f"{a} → {b}" for a, b in zip(shown["kappa"], shown["z_ft"], strict=True)]
     ax.set_xticks(x, names, rotation=90, fontsize=7)
     ax.set(xlim=(x[0] - 1, x[-1] + 1), ylabel="cos(κ_c, z_ft^c')")
@@ -196,11 +267,27 @@ def departures(frame: pd.DataFrame, *, ax=None, title: str = ""):
     if ax is None:
         _, ax = plt.subplots(figsize=(8.4, 0.55 * len(frame) + 1.3))
     y = np.arange(len(frame))[::-1]
-    ax.barh(y, frame["rms_added"], height=0.55, color=ACCENT, alpha=0.6, label="root mean square over pairs")
-    ax.barh(y, frame["rms_noise"], height=0.2, color=MUTED, label="what noise of the means alone adds")
+    ax.barh(
+        y,
+        frame["rms_added"],
+        height=0.55,
+        color=ACCENT,
+        alpha=0.6,
+        label="root mean square over pairs",
+    )
+    ax.barh(
+        y, frame["rms_noise"], height=0.2, color=MUTED, label="what noise of the means alone adds"
+    )
     errors = np.abs(frame[["low", "high"]].to_numpy().T - frame["mean_added"].to_numpy())
     ax.errorbar(
-        frame["mean_added"], y, xerr=errors, fmt="o", color=CONTRAST, markersize=5, capsize=2, label="mean, 95 % interval"
+        frame["mean_added"],
+        y,
+        xerr=errors,
+        fmt="o",
+        color=CONTRAST,
+        markersize=5,
+        capsize=2,
+        label="mean, 95 % interval",
     )
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(y, frame["assumption"])

@@ -32,7 +32,12 @@ SENTENCES = {  # a quantity, whether it is a share, and what follows its value
 LINE = 0.25  # inches from a line of the header to the next
 QUIET = "#555b63"
 LONGEST, CROWDED = 14, 25  # letters of a class along a map; names that fit along it at most
-LARGER = {"axes.labelsize": 11.5, "axes.titlesize": 12, "xtick.labelsize": 10.5, "ytick.labelsize": 10.5}
+LARGER = {
+    "axes.labelsize": 11.5,
+    "axes.titlesize": 12,
+    "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5,
+}
 
 
 def verdict_page(report, routes, *, title: str = ""):
@@ -55,16 +60,30 @@ def verdict_page(report, routes, *, title: str = ""):
     _lines(ax, known, 0.0, 2.7, over="Before any edit")
     what = f"Is class {_short(report.audited)} recoverable? A probe on its features finds"
     _lines(ax, probed, 7.6, 2.7, over=what)
-    ax.text(0, 4.0 + max(len(known), len(probed)), "\n".join(said), fontsize=10.5, va="top", color=QUIET, linespacing=1.5)
+    ax.text(
+        0,
+        4.0 + max(len(known), len(probed)),
+        "\n".join(said),
+        fontsize=10.5,
+        va="top",
+        color=QUIET,
+        linespacing=1.5,
+    )
     left, right = methods.subplots(1, 2, gridspec_kw={"width_ratios": (1.2, 1)})
     trade_off(_shown(report), ax=left)
     left.set_title(f"Every method on every class: n = {len(report.study.outcomes)} classes, test")
     routing_bars(routes, axes=[right])
-    right.set_title(f"Where samples of class {_short(report.audited)} go: n = {int(routes['n'].max())}, test")
+    right.set_title(
+        f"Where samples of class {_short(report.audited)} go: n = {int(routes['n'].max())}, test"
+    )
     left, right = middle.subplots(1, 2, gridspec_kw={"width_ratios": (1, 1.15)})
     geometry = report.geometry
     heatmap(geometry.cosine, ax=left, limit=1, mark=geometry.expected)
-    left.set(title=f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}", xlabel="c', mean of", ylabel="c, class vector of")
+    left.set(
+        title=f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}",
+        xlabel="c', mean of",
+        ylabel="c, class vector of",
+    )
     _fit_names(left)
     _curves(report, right)
     axes = pays.subplots(1, 3)
@@ -88,14 +107,18 @@ def verdict_pair(reports, *, titles=("", "")):
     import matplotlib.pyplot as plt
 
     if len(reports) != 2 or len(titles) != 2:
-        raise ValueError(f"a pair is two reports and two titles; got {len(reports)} and {len(titles)}")
+        raise ValueError(
+            f"a pair is two reports and two titles; got {len(reports)} and {len(titles)}"
+        )
     known = [_known(r) for r in reports]
     said = [textwrap.wrap(_forecast(r), 82) for r in reports]
     tall = LINE * (3.7 + max(map(len, known)) + max(map(len, said)))
     with mpl.rc_context(LARGER):
         fig = plt.figure(figsize=(13, tall + 8.9), layout="constrained")
         fig.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
-        head, methods, key, curves, last = fig.subfigures(5, 1, height_ratios=(tall, 4.1, 1.25, 2.9, 0.65))
+        head, methods, key, curves, last = fig.subfigures(
+            5, 1, height_ratios=(tall, 4.1, 1.25, 2.9, 0.65)
+        )
         looks = _joint_looks(reports)
         middles, bottoms = methods.subplots(1, 2), curves.subplots(1, 2, sharey=True)
         found = {}
@@ -103,11 +126,21 @@ def verdict_pair(reports, *, titles=("", "")):
             ax = _sheet(head, 0.01 + 0.5 * i, 0.48, tall)
             _light(ax, report, title or report.name)
             _lines(ax, known[i], 0.0, 2.7)
-            ax.text(0, 3.0 + len(known[i]), "\n".join(said[i]), fontsize=10.5, va="top", color=QUIET, linespacing=1.4)
+            ax.text(
+                0,
+                3.0 + len(known[i]),
+                "\n".join(said[i]),
+                fontsize=10.5,
+                va="top",
+                color=QUIET,
+                linespacing=1.4,
+            )
             trade_off(_shown(report), ax=middles[i])
             gate, n = report.editability.deploy, len(report.study.outcomes)
             middles[i].set_title(f"Methods on test, gate {gate!r} unless named, n = {n} classes")
-            found |= {n: h for n, h in _restyled(middles[i], report, looks).items() if n not in found}
+            found |= {
+                n: h for n, h in _restyled(middles[i], report, looks).items() if n not in found
+            }
             _curves(report, bottoms[i])
         _one_scale(middles)
         middles[1].set_ylabel("")
@@ -156,7 +189,10 @@ def _probed(report) -> list[tuple[str, str, str]]:
 
 
 def _quantity(row, share: bool, sentence: str) -> tuple[str, str, str]:
-    value, low, high = (f"{100 * x:.1f}" if share else f"{x:.2f}".replace("-", "−") for x in (row.value, row.low, row.high))
+    value, low, high = (
+        f"{100 * x:.1f}" if share else f"{x:.2f}".replace("-", "−")
+        for x in (row.value, row.low, row.high)
+    )
     value = value + "%" * share if np.isfinite(row.value) else "unknown"
     interval = f"[{low}, {high}], " if np.isfinite(row.low) else ""
     unit = "classes" if "median" in row.quantity else row.split
@@ -175,9 +211,19 @@ def _light(ax, report, title: str) -> None:
     """The title, and under it a disc of the light's colour with the light's word and meaning."""
     colour = LIGHTS[report.light]
     fits = 7.4 * ax.get_xlim()[1]  # letters of 16 points
-    ax.text(0, 0, title, fontsize=16 * min(1, fits / max(len(title), 1)), fontweight="bold", va="top")
+    ax.text(
+        0, 0, title, fontsize=16 * min(1, fits / max(len(title), 1)), fontweight="bold", va="top"
+    )
     ax.plot([0.13], [1.85], "o", markersize=17, color=colour, clip_on=False, label=report.light)
-    ax.text(0.35, 1.85, f"{report.light}: {MEANING[report.light]}", fontsize=13.5, fontweight="bold", va="center", color=colour)
+    ax.text(
+        0.35,
+        1.85,
+        f"{report.light}: {MEANING[report.light]}",
+        fontsize=13.5,
+        fontweight="bold",
+        va="center",
+        color=colour,
+    )
 
 
 def _lines(ax, facts, left: float, top: float, *, over: str = "", width: float = 6.2) -> None:
@@ -198,7 +244,11 @@ def _fit_names(ax) -> None:
         names = [_short(label.get_text()) for label in axis.get_ticklabels()]
         step, crowded = max(1, -(-len(names) // CROWDED)), len(names) > CROWDED
         turned = {"rotation": 90, "rotation_mode": "default", "ha": "center", "va": "top"}
-        axis.set_ticks(axis.get_ticklocs()[::step], names[::step], **(turned if crowded and axis is ax.xaxis else {}))
+        axis.set_ticks(
+            axis.get_ticklocs()[::step],
+            names[::step],
+            **(turned if crowded and axis is ax.xaxis else {}),
+        )
         if crowded:
             axis.set_tick_params(labelsize=7, pad=1)
 
@@ -207,7 +257,13 @@ def _settings(table: pd.DataFrame) -> dict[str, tuple]:
     """The label that `trade_off` gives a setting, to what the setting is: (method, gate, chosen)."""
     parts = table.dropna(subset=["acc_f", "acc_r"]).groupby(SETTING, sort=False)
     means = parts["lambda_"].mean().reset_index()
-    return dict(zip(setting_names(means), zip(means["method"], means["gate"], means["chosen"], strict=True), strict=True))
+    return dict(
+        zip(
+            setting_names(means),
+            zip(means["method"], means["gate"], means["chosen"], strict=True),
+            strict=True,
+        )
+    )
 
 
 def _joint_looks(reports) -> dict:
@@ -228,7 +284,11 @@ def _restyled(ax, report, looks) -> dict:
         if label in settings:
             setting = settings[label]
             if like := looks.get(setting):
-                look = {"color": like.get_color(), "marker": like.get_marker(), "fillstyle": like.get_fillstyle()}
+                look = {
+                    "color": like.get_color(),
+                    "marker": like.get_marker(),
+                    "fillstyle": like.get_fillstyle(),
+                }
                 lines[label].set(**look, markerfacecoloralt="white")
             found[_named(setting, settings.values(), report.editability.deploy)] = handle
         elif label.startswith("not in view"):
@@ -242,7 +302,13 @@ def _restyled(ax, report, looks) -> dict:
 def _named(setting, settings, deploy: str) -> str:
     method, gate, chosen = setting
     own = [s for s in settings if s[0] == method]
-    gated = "" if gate == deploy or len({s[1] for s in own}) == 1 else ", no gate" if gate == "none" else f", {gate} gate"
+    gated = (
+        ""
+        if gate == deploy or len({s[1] for s in own}) == 1
+        else ", no gate"
+        if gate == "none"
+        else f", {gate} gate"
+    )
     both = sum(s[1] == gate for s in own) > 1
     return f"{method}{gated}{(', λ chosen on val' if chosen else ', λ = −1') if both else ''}"
 

@@ -74,8 +74,13 @@ class TaskVector:
             sums = parts.setdefault(group, [0.0, 0.0, 0.0])
             for i, value in enumerate((a @ b, a @ a, b @ b)):
                 sums[i] += value.item()
-        cosines = {g: ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan for g, (ab, aa, bb) in parts.items()}
-        return cosines["model"] if by == "model" else pd.Series(cosines, name="cosine").rename_axis(by)
+        cosines = {
+            g: ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
+            for g, (ab, aa, bb) in parts.items()
+        }
+        return (
+            cosines["model"] if by == "model" else pd.Series(cosines, name="cosine").rename_axis(by)
+        )
 
     def _map(self, function) -> "TaskVector":
         return TaskVector({name: function(name, delta) for name, delta in self.deltas.items()})
@@ -92,7 +97,9 @@ class TaskVector:
         return self._map(lambda name, delta: delta + other.deltas[name])
 
     def __radd__(self, other):
-        return self if isinstance(other, Real) and other == 0 else NotImplemented  # sum() starts from 0
+        return (
+            self if isinstance(other, Real) and other == 0 else NotImplemented
+        )  # sum() starts from 0
 
     def __neg__(self):
         return self._map(lambda _, delta: -delta)
@@ -101,7 +108,11 @@ class TaskVector:
         return self + -other if isinstance(other, TaskVector) else NotImplemented
 
     def __mul__(self, scale):
-        return self._map(lambda _, delta: delta * float(scale)) if isinstance(scale, Real) else NotImplemented
+        return (
+            self._map(lambda _, delta: delta * float(scale))
+            if isinstance(scale, Real)
+            else NotImplemented
+        )
 
     __rmul__ = __mul__
 
@@ -132,8 +143,14 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 def _require_same(a: Mapping, b: Mapping, name_a: str, name_b: str) -> None:
-    problems = [f"only in {name_a}: {k}" for k in a if k not in b] + [f"only in {name_b}: {k}" for k in b if k not in a]
-    problems += [f"{k} has shape {tuple(a[k])} in {name_a} and {tuple(b[k])} in {name_b}" for k in a if k in b and a[k] != b[k]]
+    problems = [f"only in {name_a}: {k}" for k in a if k not in b] + [
+        f"only in {name_b}: {k}" for k in b if k not in a
+    ]
+    problems += [
+        f"{k} has shape {tuple(a[k])} in {name_a} and {tuple(b[k])} in {name_b}"
+        for k in a
+        if k in b and a[k] != b[k]
+    ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise MismatchError(f"{name_a} and {name_b} don't fit: {'; '.join(problems[:3])}{more}")

@@ -9,7 +9,9 @@ SIZES = [(32, 32), (64, 48), (7, 5), (224, 100)]
 
 
 def picture(size, seed=0):
-    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+    return Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    )
 
 
 def pixels(image):
@@ -40,9 +42,15 @@ def test_snow_is_decided_by_its_generator():
 def test_strength_of_snow():
     image = picture((64, 64))
     assert snow(image, np.random.default_rng(0), strength=0).tobytes() == image.tobytes()
-    spread = [pixels(snow(image, np.random.default_rng(0), strength=s)).std() for s in (0, 0.25, 0.5, 1, 1.5)]
+    spread = [
+        pixels(snow(image, np.random.default_rng(0), strength=s)).std()
+        for s in (0, 0.25, 0.5, 1, 1.5)
+    ]
     assert (np.diff(spread) < 0).all()
-    bright = [pixels(snow(image, np.random.default_rng(0), strength=s)).mean() for s in (0, 0.25, 0.5, 1, 1.5)]
+    bright = [
+        pixels(snow(image, np.random.default_rng(0), strength=s)).mean()
+        for s in (0, 0.25, 0.5, 1, 1.5)
+    ]
     assert (np.diff(bright) > 0).all()
     assert 0.3 < spread[3] / spread[0] < 0.6  # "about half of the contrast"
     for strength in (-0.1, 1.6, float("nan")):
@@ -69,7 +77,9 @@ def test_each_letter_stands_in_a_patch_of_its_own():
     blank = pixels(label(picture((32, 32)), ""))
     for word in ("disc", "box", "plus"):
         found = pixels(label(picture((32, 32)), word))
-        inked = [(found[24:, 8 * k : 8 * k + 8] != blank[24:, 8 * k : 8 * k + 8]).any() for k in range(4)]
+        inked = [
+            (found[24:, 8 * k : 8 * k + 8] != blank[24:, 8 * k : 8 * k + 8]).any() for k in range(4)
+        ]
         assert inked == [k < len(word) for k in range(4)]
 
 

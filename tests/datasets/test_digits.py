@@ -48,5 +48,7 @@ def test_can_be_sent_to_another_process():
 
 
 def test_wrong_split():
-    with pytest.raises(DatasetError, match=r"digits has the splits train, val, test; got split='dev'"):
+    with pytest.raises(
+        DatasetError, match=r"digits has the splits train, val, test; got split='dev'"
+    ):
         load_digits_dataset(split="dev", seed=0)

@@ -28,7 +28,9 @@ def make(root, part, classes, names):
         for name in names:
             path = root / part / c / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            rng = np.random.default_rng(int(hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()[:12], 16))
+            rng = np.random.default_rng(
+                int(hashlib.sha256(path.relative_to(root).as_posix().encode()).hexdigest()[:12], 16)
+            )
             Image.fromarray(rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(path)
     return root
 
@@ -53,7 +55,9 @@ def test_no_image_and_no_group_leaks(tmp_path, layout, group):
     for k, part in enumerate(LAYOUTS[layout]):
         names = [f"{10 * k + int(n.partition('_')[0])}_{n.partition('_')[2]}" for n in NAMES]
         make(tmp_path / "set", part, ["cat", "dog"], names)
-    parts = {split: load_folder(tmp_path / "set", split=split, seed=0, group=group) for split in SPLITS}
+    parts = {
+        split: load_folder(tmp_path / "set", split=split, seed=0, group=group) for split in SPLITS
+    }
     n_files = 80 * len(LAYOUTS[layout])
     assert sum(map(len, parts.values())) == n_files
     seen = [contents(part) for part in parts.values()]
@@ -65,16 +69,29 @@ def test_no_image_and_no_group_leaks(tmp_path, layout, group):
         assert part.classes == ("cat", "dog")
         assert part.split == split
         assert set(part.targets.tolist()) == {0, 1}
-        assert [part.classes[t] for t in part.targets] == [f.split("/")[-2] for f in part.metadata["file"]]
-    share = {"plain": (0.2, 0.2), "train": (0.1, 0.2), "train, test": (0.1, 1), "train, val": (1, 0.2)}.get(layout, (1, 1))
+        assert [part.classes[t] for t in part.targets] == [
+            f.split("/")[-2] for f in part.metadata["file"]
+        ]
+    share = {
+        "plain": (0.2, 0.2),
+        "train": (0.1, 0.2),
+        "train, test": (0.1, 1),
+        "train, val": (1, 0.2),
+    }.get(layout, (1, 1))
     for split, fraction in zip(("val", "test"), share, strict=True):
         assert len(parts[split]) == pytest.approx(80 * fraction, abs=8 if group else 1)
 
 
 def test_seed_decides_what_is_carved(tmp_path):
     make(tmp_path / "set", "", ["cat", "dog"], NAMES)
-    one, same, other = (load_folder(tmp_path / "set", split="train", seed=seed) for seed in (0, 0, 1))
-    assert one.metadata["file"].tolist() == same.metadata["file"].tolist() != other.metadata["file"].tolist()
+    one, same, other = (
+        load_folder(tmp_path / "set", split="train", seed=seed) for seed in (0, 0, 1)
+    )
+    assert (
+        one.metadata["file"].tolist()
+        == same.metadata["file"].tolist()
+        != other.metadata["file"].tolist()
+    )
 
 
 def test_items(tmp_path):
@@ -91,7 +108,9 @@ def test_items(tmp_path):
 
 def test_classes_in_natural_order(tmp_path):
     make(tmp_path / "numbers", "train", [str(i) for i in range(12)], ["1.png", "2.png", "3.png"])
-    assert load_folder(tmp_path / "numbers", split="train", seed=0).classes == tuple(str(i) for i in range(12))
+    assert load_folder(tmp_path / "numbers", split="train", seed=0).classes == tuple(
+        str(i) for i in range(12)
+    )
     make(tmp_path / "words", "", ["2", "10", "b", "A"], ["1.png", "2.png", "3.png"])
     assert load_folder(tmp_path / "words", split="train", seed=0).classes == ("10", "2", "A", "b")
 
@@ -152,7 +171,9 @@ def test_folders_that_are_not_understood(tmp_path):
 def test_metadata_is_joined_by_file_and_names_groups(tmp_path):
     root = make(tmp_path / "set", "", ["cat", "dog"], NAMES)
     files = [f"{c}/{name}" for c in ("cat", "dog") for name in NAMES]
-    table = pd.DataFrame({"file": files, "age": range(len(files)), "site": [f"0{Path(f).name[0]}" for f in files]})
+    table = pd.DataFrame(
+        {"file": files, "age": range(len(files)), "site": [f"0{Path(f).name[0]}" for f in files]}
+    )
     table.sample(frac=1, random_state=0).iloc[1:].to_csv(root / "metadata.csv", index=False)
     absent = table.sample(frac=1, random_state=0)["file"].iloc[0]
     whole = {}
@@ -162,7 +183,9 @@ def test_metadata_is_joined_by_file_and_names_groups(tmp_path):
         whole |= metadata.set_index("file")["age"].to_dict()
     assert np.isnan(whole.pop(absent))
     assert all(files[int(age)] == name for name, age in whole.items())
-    with pytest.raises(DatasetError, match=rf"metadata\.csv gives no 'site' for {absent} \(1 of 80"):
+    with pytest.raises(
+        DatasetError, match=rf"metadata\.csv gives no 'site' for {absent} \(1 of 80"
+    ):
         load_folder(root, split="train", seed=0, group="site")
     table.to_csv(root / "metadata.csv", index=False)
     parts = [load_folder(root, split=split, seed=0, group="site").metadata for split in SPLITS]
@@ -187,7 +210,10 @@ def test_metadata_that_is_not_understood(tmp_path):
 @pytest.mark.parametrize(
     ("group", "match"),
     [
-        ("patient", r"group='patient' is no column \(columns of metadata.csv: none\), .* exactly one capture group.* has 0"),
+        (
+            "patient",
+            r"group='patient' is no column \(columns of metadata.csv: none\), .* exactly one capture group.* has 0",
+        ),
         (r"(\d)_(\d)", "it has 2"),
         (r"(\d", "nor a regular expression"),
         (r"^train/(\d+)", r"finds nothing in cat/0_0\.png \(80 of 80 files\)"),
@@ -209,7 +235,9 @@ def test_too_few_groups(tmp_path):
 def test_shared_groups_are_warned_of(tmp_path):
     root = make(tmp_path / "set", "train", ["cat", "dog"], NAMES)
     make(root, "test", ["cat", "dog"], NAMES[:8])
-    with pytest.warns(UserWarning, match=r"2 groups have images in both train and test, for example '0'"):
+    with pytest.warns(
+        UserWarning, match=r"2 groups have images in both train and test, for example '0'"
+    ):
         load_folder(root, split="test", seed=0, group=r"/(\d+)_")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -259,7 +287,9 @@ def test_linked_folders_count(tmp_path):
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="real images are not beside the repository")
+@pytest.mark.skipif(
+    not (DATA / "mnist").is_dir(), reason="real images are not beside the repository"
+)
 def test_real_mnist():
     train, val, test = (load_folder(DATA / "mnist", split=split, seed=0) for split in SPLITS)
     assert [len(train), len(val), len(test)] == [2700, 300, 2000]
@@ -271,7 +301,9 @@ def test_real_mnist():
 
 
 @pytest.mark.real
-@pytest.mark.skipif(not (DATA / "eurosat").is_dir(), reason="real images are not beside the repository")
+@pytest.mark.skipif(
+    not (DATA / "eurosat").is_dir(), reason="real images are not beside the repository"
+)
 def test_real_eurosat():
     train, val, test = (load_folder(DATA / "eurosat", split=split, seed=0) for split in SPLITS)
     assert [len(train), len(val), len(test)] == [60, 20, 20]

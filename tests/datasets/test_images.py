@@ -27,7 +27,11 @@ def pixels(path):
 
 @pytest.mark.parametrize("extension", ["png", "bmp", "tif", "ppm", "webp"])
 def test_rgb_comes_back_as_it_was(tmp_path, extension):
-    path = saved(tmp_path / f"a.{extension}", Image.fromarray(COLOUR), **({"lossless": True} if extension == "webp" else {}))
+    path = saved(
+        tmp_path / f"a.{extension}",
+        Image.fromarray(COLOUR),
+        **({"lossless": True} if extension == "webp" else {}),
+    )
     assert np.array_equal(pixels(path), COLOUR)
 
 
@@ -92,7 +96,9 @@ def test_cmyk(tmp_path):
 
 @pytest.mark.parametrize("extension", ["png", "tif"])
 def test_16_bit_grey_uses_the_whole_range_and_rounds(tmp_path, extension):
-    values = np.array([[0, 1, 128, 129, 385, 386], [257, 32767, 32768, 65406, 65407, 65535]], np.uint16)
+    values = np.array(
+        [[0, 1, 128, 129, 385, 386], [257, 32767, 32768, 65406, 65407, 65535]], np.uint16
+    )
     path = saved(tmp_path / f"a.{extension}", Image.fromarray(values))
     assert np.array_equal(pixels(path)[..., 0], np.rint(values / 257))
     assert pixels(path)[1, -1].tolist() == [255, 255, 255]
@@ -100,7 +106,9 @@ def test_16_bit_grey_uses_the_whole_range_and_rounds(tmp_path, extension):
 
 def test_every_16_bit_value_rounds_to_the_nearest():
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
-    assert np.array_equal(np.asarray(to_rgb(Image.fromarray(values)))[..., 2], np.rint(values / 257))
+    assert np.array_equal(
+        np.asarray(to_rgb(Image.fromarray(values)))[..., 2], np.rint(values / 257)
+    )
     as_int = Image.fromarray(values.astype(np.int32))
     assert as_int.mode == "I"
     assert np.array_equal(np.asarray(to_rgb(as_int)), np.asarray(to_rgb(Image.fromarray(values))))
@@ -121,10 +129,16 @@ def test_16_bit_colour_png(tmp_path):
 
     values = RNG.integers(0, 65536, (5, 7, 3)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in values)
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
     data = b"\x89PNG\r\n\x1a\n"
     for kind, body in chunks:
-        data += struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        data += (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
     (tmp_path / "a.png").write_bytes(data)
     assert np.abs(pixels(tmp_path / "a.png") - values / 257).max() <= 1
 
@@ -155,7 +169,13 @@ def test_lab(tmp_path):
 
 @pytest.mark.parametrize(
     ("orientation", "undo"),
-    [(1, lambda a: a), (2, np.fliplr), (3, lambda a: np.rot90(a, 2)), (6, lambda a: np.rot90(a, -1)), (8, np.rot90)],
+    [
+        (1, lambda a: a),
+        (2, np.fliplr),
+        (3, lambda a: np.rot90(a, 2)),
+        (6, lambda a: np.rot90(a, -1)),
+        (8, np.rot90),
+    ],
 )
 @pytest.mark.parametrize("deep", [False, True])
 def test_exif_turns_the_image(tmp_path, orientation, undo, deep):
@@ -172,7 +192,9 @@ def test_exif_of_a_jpeg_and_a_damaged_block(tmp_path):
     exif[0x0112] = 6
     path = saved(tmp_path / "a.jpg", Image.fromarray(np.zeros((20, 30, 3), np.uint8)), exif=exif)
     assert read_image(path).size == (20, 30)
-    damaged = saved(tmp_path / "b.jpg", Image.new("RGB", (30, 20)), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01")
+    damaged = saved(
+        tmp_path / "b.jpg", Image.new("RGB", (30, 20)), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff\x01"
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         assert read_image(damaged).size == (30, 20)
@@ -182,13 +204,18 @@ def test_exif_of_a_jpeg_and_a_damaged_block(tmp_path):
 def test_first_frame_of_an_animation(tmp_path, extension):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "green")]
     options = {"lossless": True} if extension == "webp" else {}
-    path = saved(tmp_path / f"a.{extension}", frames[0], save_all=True, append_images=frames[1:], **options)
+    path = saved(
+        tmp_path / f"a.{extension}", frames[0], save_all=True, append_images=frames[1:], **options
+    )
     assert pixels(path)[3, 3].tolist() == [255, 0, 0]
 
 
 @pytest.mark.parametrize("extension", ["jpg", "png", "webp"])
 def test_a_truncated_file_is_named(tmp_path, extension):
-    path = saved(tmp_path / f"cut.{extension}", Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)))
+    path = saved(
+        tmp_path / f"cut.{extension}",
+        Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)),
+    )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(DatasetError, match=rf"can't read the image .*cut\.{extension}: \w"):
         read_image(path)
@@ -240,7 +267,9 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path, cache, monkeypat
     first = content_hashes(root, names)
     assert first[0] == first[1]
     reads = []
-    monkeypatch.setattr("classvec_lab.datasets.images._check_header", lambda path, data: reads.append(path.name))
+    monkeypatch.setattr(
+        "classvec_lab.datasets.images._check_header", lambda path, data: reads.append(path.name)
+    )
     assert content_hashes(root, names) == first
     assert reads == []
     saved(root / "b.png", Image.fromarray(255 - COLOUR))
@@ -250,7 +279,9 @@ def test_hashes_are_remembered_until_the_file_changes(tmp_path, cache, monkeypat
     assert len(list(cache.iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1, 2]", '{"a.png": 3}', '{"a.png": null}', '{"a.png": ":::"}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[1, 2]", '{"a.png": 3}', '{"a.png": null}', '{"a.png": ":::"}']
+)
 def test_a_damaged_memory_is_made_anew(tmp_path, cache, damage):
     saved(tmp_path / "a.png", Image.fromarray(COLOUR))
     expected = content_hashes(tmp_path, ["a.png"])

@@ -24,7 +24,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def sources(folder):
-    return [("digits", {}), ("shapes", {"n": 100}), ("torchvision:FakeData", FAKE), (folder, {}), (str(folder), {})]
+    return [
+        ("digits", {}),
+        ("shapes", {"n": 100}),
+        ("torchvision:FakeData", FAKE),
+        (folder, {}),
+        (str(folder), {}),
+    ]
 
 
 def test_every_source_gives_the_same_kind_of_thing(folder):
@@ -48,13 +54,20 @@ def test_limit_takes_a_stratified_seeded_sample(folder):
         few = load_dataset(source, split="train", limit=12, **options)
         assert len(few) == 12
         assert few.fingerprint != whole.fingerprint
-        assert few.fingerprint == load_dataset(source, split="train", limit=12, **options).fingerprint
+        assert (
+            few.fingerprint == load_dataset(source, split="train", limit=12, **options).fingerprint
+        )
         assert set(few.indices) <= set(whole.indices)
         assert set(few.targets.tolist()) == set(whole.targets.tolist())
-        assert load_dataset(source, split="train", limit=10_000, **options).fingerprint == whole.fingerprint
+        assert (
+            load_dataset(source, split="train", limit=10_000, **options).fingerprint
+            == whole.fingerprint
+        )
     few = load_dataset("shapes", split="train", limit=50, seed=1)
     assert (np.bincount(few.targets) == 5).all()
-    assert not np.array_equal(few.indices, load_dataset("shapes", split="train", limit=50, seed=2).indices)
+    assert not np.array_equal(
+        few.indices, load_dataset("shapes", split="train", limit=50, seed=2).indices
+    )
 
 
 @pytest.mark.parametrize("limit", [0, -3, 2.5, True, "5"])
@@ -64,7 +77,9 @@ def test_a_limit_that_makes_no_sense(limit):
 
 
 def test_a_limit_below_the_number_of_classes():
-    with pytest.raises(DatasetError, match="limit=9 leaves some of the 10 classes of digits without an image"):
+    with pytest.raises(
+        DatasetError, match="limit=9 leaves some of the 10 classes of digits without an image"
+    ):
         load_dataset("digits", split="train", limit=9)
     assert (np.bincount(load_dataset("digits", split="train", limit=10).targets) == 1).all()
 
@@ -88,7 +103,10 @@ def test_unknown_names(tmp_path, monkeypatch):
         ("digit", r"unknown data set 'digit'.* Did you mean 'digits'\?"),
         ("shape", r"Did you mean 'shapes'\?"),
         ("", "unknown data set ''"),
-        ("nowhere/at/all", r"no such folder\. Understood are 'digits', 'shapes', \"torchvision:NAME\""),
+        (
+            "nowhere/at/all",
+            r"no such folder\. Understood are 'digits', 'shapes', \"torchvision:NAME\"",
+        ),
     ):
         with pytest.raises(DatasetError, match=match):
             load_dataset(name, split="train")
@@ -116,7 +134,9 @@ def test_unknown_options_list_the_valid_ones(folder):
 
 
 def test_groups(folder):
-    parts = [load_dataset(folder, split=split, group=r"/(\d+)_") for split in ("train", "val", "test")]
+    parts = [
+        load_dataset(folder, split=split, group=r"/(\d+)_") for split in ("train", "val", "test")
+    ]
     seen = [set(part.metadata["group"]) for part in parts]
     assert len(set().union(*seen)) == sum(map(len, seen)) == 10
     with pytest.raises(DatasetError, match=r"digits takes no group .*nothing names groups"):
@@ -138,8 +158,6 @@ def test_home_is_expanded_and_a_path_beats_a_name(folder, monkeypatch):
 
 
 def test_importing_stays_light():
-    code = (
-        "import sys, classvec_lab.datasets; print(*{'torch', 'torchvision', 'sklearn', 'matplotlib', 'tqdm'} & set(sys.modules))"
-    )
+    code = "import sys, classvec_lab.datasets; print(*{'torch', 'torchvision', 'sklearn', 'matplotlib', 'tqdm'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""

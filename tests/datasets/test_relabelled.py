@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import coloured
 
-from classvec_lab import DatasetError
+from classvec_lab.errors import DatasetError
 
 
 def pixels(data):
@@ -25,7 +25,12 @@ def test_only_the_labels_at_these_positions_change(form):
     np.testing.assert_array_equal(pixels(changed), pixels(data))
     np.testing.assert_array_equal(data.targets, before)
     assert data.fingerprint == fingerprint
-    assert (changed.classes, changed.name, changed.split, len(changed)) == (data.classes, data.name, data.split, 12)
+    assert (changed.classes, changed.name, changed.split, len(changed)) == (
+        data.classes,
+        data.name,
+        data.split,
+        12,
+    )
 
 
 def test_the_fingerprint_is_that_of_the_labels():

@@ -28,7 +28,9 @@ def test_an_image_depends_on_seed_split_and_index_only():
 
 
 def test_splits_and_seeds_differ():
-    seen = [draw(seed, split, i).tobytes() for seed in (0, 1) for split in SPLITS for i in range(30)]
+    seen = [
+        draw(seed, split, i).tobytes() for seed in (0, 1) for split in SPLITS for i in range(30)
+    ]
     assert len(set(seen)) == len(seen)
 
 
@@ -76,7 +78,9 @@ def test_metadata_names_what_is_drawn():
         near = np.abs(found - COLOURS[table["colour"][i]]).max(axis=-1) <= 20
         assert near.sum() > 0.8 * np.pi * (0.75 * table["radius"][i]) ** 2
         assert np.abs(found[near].mean(axis=0) - COLOURS[table["colour"][i]]).max() <= 19
-    corners = np.array([pixels(dataset[i][0])[[0, 0, -1, -1], [0, -1, 0, -1]].mean() for i in range(400)])
+    corners = np.array(
+        [pixels(dataset[i][0])[[0, 0, -1, -1], [0, -1, 0, -1]].mean() for i in range(400)]
+    )
     assert corners[table["tone"] == "light"].mean() > corners[table["tone"] == "dark"].mean() + 60
 
 
@@ -103,7 +107,16 @@ def test_default_sizes():
 
 def test_fingerprint_follows_every_choice():
     base = {"split": "train", "seed": 0, "n": 20}
-    changes = [{}, {"seed": 1}, {"split": "val"}, {"n": 30}, {"snow": 0.5}, {"snow": 1}, {"word": "true"}, {"word": "blank"}]
+    changes = [
+        {},
+        {"seed": 1},
+        {"split": "val"},
+        {"n": 30},
+        {"snow": 0.5},
+        {"snow": 1},
+        {"word": "true"},
+        {"word": "blank"},
+    ]
     prints = [load_shapes(**(base | change)).fingerprint for change in changes]
     assert len(set(prints)) == len(prints)
     assert prints[0] == load_shapes(**base).fingerprint
@@ -133,5 +146,8 @@ def test_errors_restate_the_argument(change, match):
 @pytest.mark.parametrize("stream", [0, 1, 2])
 def test_neighbouring_images_share_no_random_numbers(stream):
     draws = [shapes._rng(0, "train", i, stream).random(300) for i in range(4)]
-    draws += [shapes._rng(0, "val", 0, stream).random(300), shapes._rng(1, "train", 0, stream).random(300)]
+    draws += [
+        shapes._rng(0, "val", 0, stream).random(300),
+        shapes._rng(1, "train", 0, stream).random(300),
+    ]
     assert len(np.unique(np.concatenate(draws))) == 6 * 300

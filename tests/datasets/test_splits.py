@@ -65,10 +65,16 @@ def test_hold_out(targets, fraction, seed):
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=2, max_size=80), st.floats(0.05, 0.6), seeds)
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=2, max_size=80),
+    st.floats(0.05, 0.6),
+    seeds,
+)
 def test_hold_out_by_group(pairs, fraction, seed):
     targets, codes = (np.array(column) for column in zip(*pairs, strict=True))
-    groups = [("patient", int(code)) for code in codes]  # hashable, not sortable with everything, no number
+    groups = [
+        ("patient", int(code)) for code in codes
+    ]  # hashable, not sortable with everything, no number
     owners = {c: set(codes[targets == c]) for c in set(targets.tolist())}
     alone = {next(iter(o)) for o in owners.values() if len(o) == 1}
     if set(codes.tolist()) <= alone:
@@ -112,12 +118,16 @@ def test_a_fraction_out_of_range_is_an_error(fraction):
         hold_out([0, 1, 0, 1], fraction, 0)
 
 
-@pytest.mark.parametrize("given", [(), ("train",), ("train", "val"), ("train", "test"), ("train", "val", "test")])
+@pytest.mark.parametrize(
+    "given", [(), ("train",), ("train", "val"), ("train", "test"), ("train", "val", "test")]
+)
 @pytest.mark.parametrize("grouped", [False, True])
 def test_carved_parts_are_disjoint_and_together_everything(given, grouped):
     targets = np.arange(600) % 4
     groups = [f"g{i // 8}" for i in range(600)] if grouped else None
-    expected = [split for split in ("train", "val", "test") if split == "train" or split not in given]
+    expected = [
+        split for split in ("train", "val", "test") if split == "train" or split not in given
+    ]
     parts = {split: carve(targets, split, 0, given=given, groups=groups) for split in expected}
     assert np.array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(600))
     share = {"test": 0.2, "val": 0.1 if given else 0.2}
@@ -139,5 +149,7 @@ def test_too_few_groups_for_three_parts():
 
 
 def test_split_names():
-    with pytest.raises(DatasetError, match=r"cats has the splits train, val, test; got split='valid'"):
+    with pytest.raises(
+        DatasetError, match=r"cats has the splits train, val, test; got split='valid'"
+    ):
         check_split("cats", "valid")

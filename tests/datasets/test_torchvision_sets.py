@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from classvec_lab._torchvision import ensure_torchvision
+from classvec_lab.datasets.torchvision_repair import ensure_torchvision
 from classvec_lab.datasets.torchvision_sets import load_torchvision
 from classvec_lab.errors import DatasetError
 
@@ -32,7 +32,9 @@ def contents(dataset):
 def noise(path, side=6):
     path.parent.mkdir(parents=True, exist_ok=True)
     seed = int(hashlib.sha256("/".join(path.parts[-3:]).encode()).hexdigest()[:12], 16)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    ).save(path)
 
 
 def write_mnist(folder, prefix, n, seed):
@@ -93,7 +95,9 @@ def test_train_and_test_of_its_own(root):
 def test_a_constructor_with_a_split_of_another_meaning(root):
     write_mnist(root / "EMNIST" / "raw", "emnist-digits-train", 100, 0)
     write_mnist(root / "EMNIST" / "raw", "emnist-digits-test", 40, 1)
-    sizes = [len(load_torchvision("EMNIST", split=split, seed=0, split_="digits")) for split in SPLITS]
+    sizes = [
+        len(load_torchvision("EMNIST", split=split, seed=0, split_="digits")) for split in SPLITS
+    ]
     assert sizes == [90, 10, 40]
     with pytest.raises(DatasetError, match=r"torchvision:EMNIST needs the option split_"):
         load_torchvision("EMNIST", split="train", seed=0)
@@ -122,11 +126,16 @@ def test_groups_by_file_name(root):
         for track in range(10):
             for frame in range(3):
                 noise(training / f"{c:05d}" / f"{c}{track:04d}_{frame:05d}.ppm")
-    train, val = (load_torchvision("GTSRB", split=split, seed=0, group=r"/(\d+)_") for split in ("train", "val"))
+    train, val = (
+        load_torchvision("GTSRB", split=split, seed=0, group=r"/(\d+)_")
+        for split in ("train", "val")
+    )
     assert len(train) + len(val) == 90
     assert not set(train.metadata["group"]) & set(val.metadata["group"])
     assert set(val.targets.tolist()) == {0, 1, 2}
-    with pytest.raises(DatasetError, match=r"torchvision:GTSRB isn't there yet, and downloading it failed"):
+    with pytest.raises(
+        DatasetError, match=r"torchvision:GTSRB isn't there yet, and downloading it failed"
+    ):
         load_torchvision("GTSRB", split="test", seed=0)
 
 
@@ -154,7 +163,9 @@ def test_without_a_network_the_message_says_what_to_do(root):
 
 
 def test_what_can_only_be_fetched_by_hand(root):
-    with pytest.raises(DatasetError, match=rf"can't be downloaded automatically .*put its files under {root}"):
+    with pytest.raises(
+        DatasetError, match=rf"can't be downloaded automatically .*put its files under {root}"
+    ):
         load_torchvision("ImageNet", split="val", seed=0)
 
 
@@ -171,11 +182,17 @@ def test_unknown_names():
 
 
 def test_unknown_options_and_splits():
-    with pytest.raises(DatasetError, match=r"FakeData has no option sise; it takes image_size, num_classes, random_offset, size"):
+    with pytest.raises(
+        DatasetError,
+        match=r"FakeData has no option sise; it takes image_size, num_classes, random_offset, size",
+    ):
         fake("train", sise=3)
     with pytest.raises(DatasetError, match=r"has no option transform"):
         fake("train", transform=None)
-    with pytest.raises(DatasetError, match=r"torchvision:FakeData has the splits train, val, test; got split='extra'"):
+    with pytest.raises(
+        DatasetError,
+        match=r"torchvision:FakeData has the splits train, val, test; got split='extra'",
+    ):
         fake("extra")
     with pytest.raises(DatasetError, match="holds no images"):
         fake("train", size=0)
@@ -218,14 +235,19 @@ def test_labels_from_items_and_other_forms_of_them(monkeypatch):
     set_of(monkeypatch, items, targets=np.zeros((20, 3), int), class_to_idx={"b": 1, "a": 0})
     dataset = load_made()
     assert dataset.classes == ("a", "b")
-    assert set(dataset.targets.tolist()) == {0, 1}  # a table is no list of labels: the items were read
+    assert set(dataset.targets.tolist()) == {
+        0,
+        1,
+    }  # a table is no list of labels: the items were read
 
 
 def test_sets_that_are_not_for_classification(monkeypatch):
     image = Image.new("L", (4, 4))
     for label in ("a caption", [1, 2, 3], 0.5, None):
         set_of(monkeypatch, [(image, label)] * 10)
-        with pytest.raises(DatasetError, match="doesn't give each image one class: the label of item 0"):
+        with pytest.raises(
+            DatasetError, match="doesn't give each image one class: the label of item 0"
+        ):
             load_made()
     set_of(monkeypatch, [(image, 0)] * 10, targets=[-1, 0] * 5)
     with pytest.raises(DatasetError, match="5 labels are negative"):

@@ -39,10 +39,14 @@ def sampled(z_pre, z_ft, n, spread, rng, *, flat=True, together=0.5):
     a, b = ((rng.normal(size=(n_classes, n, dim)) * scale) @ axes for _ in range(2))
     noise = spread * (together * a + np.sqrt(1 - together**2) * b), spread * a
     y = np.repeat(np.arange(n_classes), n)
-    pre, ft = ((means[:, None] + x).reshape(-1, dim) for means, x in zip((z_pre, z_ft), noise, strict=True))
+    pre, ft = (
+        (means[:, None] + x).reshape(-1, dim) for means, x in zip((z_pre, z_ft), noise, strict=True)
+    )
     return Features(pre, y, names(n_classes)), Features(ft, y, names(n_classes))
 
 
 def cosines(a, b):
     """Cosines between the rows of a and of b."""
-    return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
+    return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (
+        b / np.linalg.norm(b, axis=1, keepdims=True)
+    ).T

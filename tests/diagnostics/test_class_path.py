@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from classvec_lab import Classifier, ClassVectors, CosineHead, Features, MismatchError, Preprocess, class_interpolation
-from classvec_lab.diagnostics.class_path import class_path
+from classvec_lab import Classifier, ClassVectors, CosineHead, Features, class_interpolation
+from classvec_lab.diagnostics.linearity.class_path import class_path
+from classvec_lab.errors import MismatchError
+from classvec_lab.models import Preprocess
 
 
 def plane(head="linear"):
@@ -21,7 +23,11 @@ def plane(head="linear"):
             layer.weight.copy_(torch.tensor(means))
             layer.bias.copy_(-0.5 * torch.tensor(means).square().sum(dim=1))
     preprocess = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
-    return Classifier(nn.Identity(), layer, classes=vectors.classes, preprocess=preprocess), features, vectors
+    return (
+        Classifier(nn.Identity(), layer, classes=vectors.classes, preprocess=preprocess),
+        features,
+        vectors,
+    )
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
@@ -37,7 +43,9 @@ def test_predictions_are_those_of_the_head_at_any_alpha(head):
         assert rows["class"].tolist()[:2] == ["a", "b"]
         assert rows["hits"].sum() == len(path) == 6
         assert dict(zip(rows["class"], rows["hits"], strict=True)) == {
-            c: int((expected == i).sum()) for i, c in enumerate("abcd") if i < 2 or (expected == i).any()
+            c: int((expected == i).sum())
+            for i, c in enumerate("abcd")
+            if i < 2 or (expected == i).any()
         }
         assert ((rows["low"] <= rows["share"]) & (rows["share"] <= rows["high"])).all()
 
@@ -62,6 +70,10 @@ def test_detours_are_the_ranges_in_which_some_sample_is_a_third_class():
 
 def test_what_cannot_be_is_refused():
     given = plane()
-    for pair, words in ((("a", "a"), "name two classes"), (("b", "a"), "no sample"), (("a", "x"), "'x'")):
+    for pair, words in (
+        (("a", "a"), "name two classes"),
+        (("b", "a"), "no sample"),
+        (("a", "x"), "'x'"),
+    ):
         with pytest.raises(MismatchError, match=words):
             class_path(*given, *pair)

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from classvec_lab import ClassMoments, CosineHead, Features, MismatchError, neural_collapse
-from classvec_lab.diagnostics import collapse_geometry
-from classvec_lab.diagnostics.collapse import METRICS
+from classvec_lab import ClassMoments, CosineHead, Features, neural_collapse
+from classvec_lab.diagnostics.collapse import geometry as collapse_geometry
+from classvec_lab.diagnostics.collapse.report import METRICS
+from classvec_lab.errors import MismatchError
 
 quick = settings(deadline=None, max_examples=25)
 
@@ -75,7 +76,9 @@ def test_two_classes_on_constructed_samples_give_the_formulas():
 
 
 @quick
-@given(st.integers(2, 12), st.integers(1, 20), st.integers(1, 5), st.booleans(), st.integers(0, 10**6))
+@given(
+    st.integers(2, 12), st.integers(1, 20), st.integers(1, 5), st.booleans(), st.integers(0, 10**6)
+)
 def test_nc1_agrees_with_the_pseudo_inverse(k, d, n, far, seed):
     rng = np.random.default_rng(seed)
     f = around(rng.normal(size=(k, d)), n + 1, 1.0, rng, offset=3e3 if far else 0.0)
@@ -87,9 +90,16 @@ def test_nc1_agrees_with_the_pseudo_inverse(k, d, n, far, seed):
     means = np.stack([z[f.y == c].mean(axis=0) for c in range(k)])
     within = z - means[f.y]
     m = means - means.mean(axis=0)
-    expected = np.trace(within.T @ within / len(z) @ np.linalg.pinv(m.T @ m / k, rcond=1e-9, hermitian=True)) / k
+    expected = (
+        np.trace(
+            within.T @ within / len(z) @ np.linalg.pinv(m.T @ m / k, rcond=1e-9, hermitian=True)
+        )
+        / k
+    )
     values = np.linalg.eigvalsh(m.T @ m)
-    if values[values > 1e-9 * values[-1]][0] > 1e-6 * values[-1]:  # else the reference itself has lost its digits
+    if (
+        values[values > 1e-9 * values[-1]][0] > 1e-6 * values[-1]
+    ):  # else the reference itself has lost its digits
         assert report.nc1 == pytest.approx(expected, rel=1e-8)
 
 
@@ -103,7 +113,11 @@ def test_values_do_not_depend_on_rotation_translation_and_scale(k, d):
     shift = rng.normal(size=d)
     moved = Features(2.5 * f.z @ turn + shift, f.y, f.classes)
     head = linear(weight @ turn, bias * 2.5 - weight @ turn @ shift)
-    np.testing.assert_allclose(values(neural_collapse(f, linear(weight, bias))), values(neural_collapse(moved, head)), rtol=1e-9)
+    np.testing.assert_allclose(
+        values(neural_collapse(f, linear(weight, bias))),
+        values(neural_collapse(moved, head)),
+        rtol=1e-9,
+    )
 
 
 @pytest.mark.parametrize(("k", "d"), [(7, 30), (12, 5), (12, 7), (12, 12)])
@@ -124,7 +138,9 @@ def test_moments_and_samples_and_chunks_agree(k, d, monkeypatch):
     np.testing.assert_allclose(values(chunked), values(whole), rtol=1e-10)
     left, right = chunked.per_class(), whole.per_class()
     assert left["rival"].tolist() == right["rival"].tolist()
-    np.testing.assert_allclose(left.drop(columns=["class", "rival"]), right.drop(columns=["class", "rival"]), rtol=1e-9)
+    np.testing.assert_allclose(
+        left.drop(columns=["class", "rival"]), right.drop(columns=["class", "rival"]), rtol=1e-9
+    )
 
 
 def test_pairs_and_classes_repeat_the_plain_definition():
@@ -137,20 +153,32 @@ def test_pairs_and_classes_repeat_the_plain_definition():
     variance = np.array([np.square(f.z[f.y == c] - mean[c]).sum(axis=1).mean() for c in range(k)])
     m = mean - mean.mean(axis=0)
     norm = np.linalg.norm(m, axis=1)
-    ratio = (variance[:, None] + variance) / (2 * np.square(mean[:, None] - mean).sum(axis=-1) + 1e300 * np.eye(k))
-    log = -0.5 * np.log(np.square((m / norm[:, None])[:, None] - m / norm[:, None]).sum(-1)[np.triu_indices(k, 1)])
+    ratio = (variance[:, None] + variance) / (
+        2 * np.square(mean[:, None] - mean).sum(axis=-1) + 1e300 * np.eye(k)
+    )
+    log = -0.5 * np.log(
+        np.square((m / norm[:, None])[:, None] - m / norm[:, None]).sum(-1)[np.triu_indices(k, 1)]
+    )
     frame = report.per_class()
     assert report.cdnv == pytest.approx(ratio.sum() / k / (k - 1), rel=1e-10)
     np.testing.assert_allclose(frame["cdnv"], ratio.sum(axis=1) / (k - 1), rtol=1e-10)
     np.testing.assert_allclose(frame["rival_cdnv"], ratio.max(axis=1), rtol=1e-10)
     assert frame["rival"].tolist() == [f"c{i}" for i in ratio.argmax(axis=1)]
-    assert (report.uniformity, report.uniformity_variance) == pytest.approx((log.mean(), log.var()), rel=1e-10)
+    assert (report.uniformity, report.uniformity_variance) == pytest.approx(
+        (log.mean(), log.var()), rel=1e-10
+    )
     np.testing.assert_allclose(frame["norm_ratio"], norm / norm.mean(), rtol=1e-12)
     etf = (np.eye(k) - 1 / k) / np.sqrt(k - 1)
     gram, product = m @ m.T, weight @ m.T
-    assert report.nc2_etf == pytest.approx(np.linalg.norm(gram / np.linalg.norm(gram) - etf), rel=1e-10)
-    assert report.nc3_etf == pytest.approx(np.linalg.norm(product / np.linalg.norm(product) - etf), rel=1e-10)
-    assert report.nc3 == pytest.approx(np.linalg.norm(weight / np.linalg.norm(weight) - m / np.linalg.norm(m)), rel=1e-12)
+    assert report.nc2_etf == pytest.approx(
+        np.linalg.norm(gram / np.linalg.norm(gram) - etf), rel=1e-10
+    )
+    assert report.nc3_etf == pytest.approx(
+        np.linalg.norm(product / np.linalg.norm(product) - etf), rel=1e-10
+    )
+    assert report.nc3 == pytest.approx(
+        np.linalg.norm(weight / np.linalg.norm(weight) - m / np.linalg.norm(m)), rel=1e-12
+    )
     cosine = (weight * m).sum(axis=1) / np.linalg.norm(weight, axis=1) / norm
     np.testing.assert_allclose(frame["self_duality"], cosine, rtol=1e-10)
     assert report.nc3_variance == pytest.approx(cosine.var(), rel=1e-10)
@@ -160,7 +188,9 @@ def test_more_classes_than_dimensions_allow():
     rng = np.random.default_rng(3)
     k, d = 9, 4
     f = around(rng.normal(size=(k, d)), 12, 0.2, rng)
-    with pytest.warns(UserWarning, match="9 class means can't form a simplex ETF in 4 dimensions") as caught:
+    with pytest.warns(
+        UserWarning, match="9 class means can't form a simplex ETF in 4 dimensions"
+    ) as caught:
         report = neural_collapse(f, n_boot=50)
     assert len(caught) == 1
     assert not report.etf_possible
@@ -170,7 +200,9 @@ def test_more_classes_than_dimensions_allow():
     assert report.nc2_etf >= report.ideal("nc2_etf")
     assert report.nulls == {}
     with pytest.warns(UserWarning, match="simplex ETF"):
-        aligned = neural_collapse(f, linear(np.stack([f.z[f.y == c].mean(0) for c in range(k)]) - f.z.mean(0)))
+        aligned = neural_collapse(
+            f, linear(np.stack([f.z[f.y == c].mean(0) for c in range(k)]) - f.z.mean(0))
+        )
     assert aligned.nc3 == pytest.approx(0, abs=1e-12)
     assert aligned.nc3_etf == pytest.approx(aligned.nc2_etf, rel=1e-10)
 
@@ -225,7 +257,9 @@ def test_another_kind_of_head_is_run():
     rng = np.random.default_rng(7)
     f = around(simplex(3, 5, rng), 10, 0.2, rng, offset=2.0)
     head = Squared(5, 3, bias=False)
-    head.weight.data = torch.tensor(np.stack([f.z[f.y == c].mean(axis=0) for c in range(3)]), dtype=torch.float32)
+    head.weight.data = torch.tensor(
+        np.stack([f.z[f.y == c].mean(axis=0) for c in range(3)]), dtype=torch.float32
+    )
     report = neural_collapse(f, head)
     assert report.nc4 == 1
     assert np.isnan(report.nc3)
@@ -239,7 +273,10 @@ def test_what_can_not_be_measured_is_named():
         neural_collapse(Features(f.z, np.zeros(30, int), ["only"]))
     with pytest.raises(MismatchError, match="1 of 4 classes have no samples: ghost"):
         neural_collapse(Features(f.z, f.y, ["a", "b", "c", "ghost"]))
-    with pytest.raises(MismatchError, match="maps 4 dimensions to 3 classes; the features have 5 dimensions and 3 classes"):
+    with pytest.raises(
+        MismatchError,
+        match="maps 4 dimensions to 3 classes; the features have 5 dimensions and 3 classes",
+    ):
         neural_collapse(f, nn.Linear(4, 3))
     report = neural_collapse(f)
     assert report.notes["nc3"] == report.notes["nc4"] == "no head was given"
@@ -280,7 +317,9 @@ def test_one_sample_a_class_has_no_interval():
     alone = Features(f.z[11:], f.y[11:], f.classes)
     report = neural_collapse(alone, linear(rng.normal(size=(3, 6))), n_boot=50)
     assert set(report.intervals) == {"nc4"}
-    assert report.interval_notes["cdnv"] == report.interval_notes["nc2_etf"] == "class c0 has 1 sample"
+    assert (
+        report.interval_notes["cdnv"] == report.interval_notes["nc2_etf"] == "class c0 has 1 sample"
+    )
     few = neural_collapse(Features(f.z[5:], f.y[5:], f.classes), n_boot=50)
     assert few.interval_notes["cdnv"] == "class c0 has 7 samples, and intervals need 10"
     assert set(few.nulls) == {"nc2_equinorm", "nc2_equiangular", "nc2_etf"}
@@ -291,10 +330,28 @@ def test_collapsed_and_uncollapsed_geometries_get_opposite_words():
     means = simplex(5, 16, rng)
     tight = neural_collapse(around(means, 40, 0.1, rng), linear(means), n_boot=100).says()
     loose_means = rng.normal(size=(5, 16)) * np.array([[0.2, 0.5, 1, 2, 3]]).T
-    loose = neural_collapse(around(loose_means, 40, 14.0, rng), linear(rng.normal(size=(5, 16))), n_boot=100).says()
+    loose = neural_collapse(
+        around(loose_means, 40, 14.0, rng), linear(rng.normal(size=(5, 16))), n_boot=100
+    ).says()
     for said, words in (
-        (tight, ("are tight and well separated", "as close to a simplex ETF", "are aligned", "The head decides as")),
-        (loose, ("not well separated", "are not a simplex ETF", "not aligned", "often decides otherwise")),
+        (
+            tight,
+            (
+                "are tight and well separated",
+                "as close to a simplex ETF",
+                "are aligned",
+                "The head decides as",
+            ),
+        ),
+        (
+            loose,
+            (
+                "not well separated",
+                "are not a simplex ETF",
+                "not aligned",
+                "often decides otherwise",
+            ),
+        ),
     ):
         assert 4 <= len(said) <= 7
         for word in words:
@@ -302,7 +359,7 @@ def test_collapsed_and_uncollapsed_geometries_get_opposite_words():
 
 
 def test_intervals_and_nulls_repeat_and_do_not_depend_on_chunks(monkeypatch):
-    from classvec_lab.diagnostics import collapse_null
+    from classvec_lab.diagnostics.collapse import resampling as collapse_null
 
     rng = np.random.default_rng(11)
     f = around(simplex(4, 12, rng), 20, 0.5, rng)
@@ -311,7 +368,9 @@ def test_intervals_and_nulls_repeat_and_do_not_depend_on_chunks(monkeypatch):
     assert set(one.intervals) == {"nc1", "cdnv", "nc3", "nc3_centred", "nc3_etf", "nc4"}
     monkeypatch.setattr(collapse_null, "NUMBERS", 2000)
     two = neural_collapse(f, head, n_boot=60, seed=3)
-    np.testing.assert_allclose(list(one.intervals.values()), list(two.intervals.values()), rtol=1e-9)
+    np.testing.assert_allclose(
+        list(one.intervals.values()), list(two.intervals.values()), rtol=1e-9
+    )
     np.testing.assert_allclose(list(one.nulls.values()), list(two.nulls.values()), rtol=1e-9)
     assert neural_collapse(f, head, n_boot=60, seed=4).intervals["cdnv"] != one.intervals["cdnv"]
 
@@ -349,7 +408,11 @@ def population(means, spectrum, weight):
 def test_coverage_of_the_intervals(geometry, shape, n):
     """95 % intervals, where they are given, hold the population's value in 92 to 98 % of simulations (or more often)."""
     k, d, repeats = 8, 64, 300
-    spectrum = {"isotropic": np.ones(d), "decaying": 1 / np.arange(1, d + 1), "one direction": np.r_[100, np.ones(d - 1)]}[shape]
+    spectrum = {
+        "isotropic": np.ones(d),
+        "decaying": 1 / np.arange(1, d + 1),
+        "one direction": np.r_[100, np.ones(d - 1)],
+    }[shape]
     for spread in (0.5, 1.0, 3.0):
         hits, given_ = {}, 0
         for i in range(repeats):
@@ -367,13 +430,22 @@ def test_coverage_of_the_intervals(geometry, shape, n):
                 if metric != "nc4":
                     hits.setdefault(metric, []).append(low <= truth[metric] <= high)
             given_ += "cdnv" in report.intervals
-        rates = "; ".join(f"{m} {np.mean(h):.3f} ({len(h) / repeats:.0%} with an interval)" for m, h in hits.items())
+        rates = "; ".join(
+            f"{m} {np.mean(h):.3f} ({len(h) / repeats:.0%} with an interval)"
+            for m, h in hits.items()
+        )
         print(f"n={n} spread={spread} {geometry} {shape}: {rates or 'none'}")
         assert n > 5 or given_ == 0
         for metric, hit in hits.items():
             if len(hit) == repeats:
-                assert np.mean(hit) >= 0.92 - 0.025, (metric, spread, np.mean(hit))  # two standard errors of 300 simulations
-                if not metric.startswith("nc3"):  # at a perfectly aligned head an inner product has nowhere to go
+                assert np.mean(hit) >= 0.92 - 0.025, (
+                    metric,
+                    spread,
+                    np.mean(hit),
+                )  # two standard errors of 300 simulations
+                if not metric.startswith(
+                    "nc3"
+                ):  # at a perfectly aligned head an inner product has nowhere to go
                     assert np.mean(hit) <= 0.995, (metric, spread, np.mean(hit))
 
 

@@ -5,11 +5,13 @@ import pandas as pd
 import pytest
 from synthetic import cosines, names, sampled, simplex, world
 
-from classvec_lab import ClassVectors, Features, MismatchError, cosine_blocks, orthogonality
-from classvec_lab.diagnostics import geometry
-from classvec_lab.diagnostics.cosines import cosine_intervals
-from classvec_lab.diagnostics.grams import GramBootstrap, Grams
-from classvec_lab.diagnostics.intervals import resampling_counts
+from classvec_lab import ClassVectors, Features, orthogonality
+from classvec_lab.diagnostics.orthogonality import cosine_blocks
+from classvec_lab.diagnostics.orthogonality.cosines import cosine_intervals
+from classvec_lab.diagnostics.orthogonality.grams import GramBootstrap, Grams
+from classvec_lab.diagnostics.orthogonality.report import geometry
+from classvec_lab.errors import MismatchError
+from classvec_lab.statistics import resampling_counts
 
 
 def reported(pre, ft, **options):
@@ -44,14 +46,18 @@ def test_both_parts_together_are_the_weighted_statistic():
     linear, rest = next(boot.resamples(20, 5))
     moved = boot.point + linear + rest
     drawn = np.random.default_rng(5)
-    weights = [1 + (resampling_counts(n, 20, drawn) - 1) * np.sqrt(n / (n - 1)) for _ in range(n_classes)]
+    weights = [
+        1 + (resampling_counts(n, 20, drawn) - 1) * np.sqrt(n / (n - 1)) for _ in range(n_classes)
+    ]
     kappa, z = ((x.reshape(n_classes, n, -1)) for x in (ft.z - pre.z, ft.z))
     for b in (0, 7):
         w = [v[b] for v in weights]
         between = (w[0] @ kappa[0] / n) @ (w[1] @ z[1] / n)
         assert moved.kz[b, 0, 1] == pytest.approx(between)
         pairs = np.outer(w[2], w[2]) * (1 - np.eye(n))
-        assert moved.kk[b, 2, 2] == pytest.approx((pairs * (kappa[2] @ kappa[2].T)).sum() / pairs.sum())
+        assert moved.kk[b, 2, 2] == pytest.approx(
+            (pairs * (kappa[2] @ kappa[2].T)).sum() / pairs.sum()
+        )
         assert moved.kz[b, 2, 2] == pytest.approx((pairs * (kappa[2] @ z[2].T)).sum() / pairs.sum())
     assert rest.zz[:, 0, 1].std() < linear.zz[:, 0, 1].std()
 
@@ -64,7 +70,9 @@ def test_first_order_variance_of_a_mean_is_the_textbook_one():
     z[:, 0] = 5.0
     z[:n, 1] = rng.normal(size=n)
     y = np.repeat([0, 1], n)
-    z[n:, 1] = 1.0  # the second class is a direction that sees the noise of the first, and has none of its own
+    z[n:, 1] = (
+        1.0  # the second class is a direction that sees the noise of the first, and has none of its own
+    )
     linear, _ = next(GramBootstrap(z, z, y, 2).resamples(20_000, 0))
     assert linear.zz[:, 0, 1].var() == pytest.approx(z[:n, 1].var(ddof=1) / n, rel=0.05)
 
@@ -82,7 +90,7 @@ def test_chunks_of_resamples_add_up(monkeypatch):
     rng = np.random.default_rng(4)
     boot = bootstrap(*sampled(*world(4, 24, rng), 15, 1.0, rng))
     whole = cosine_intervals(boot, n_boot=400, seed=0).families
-    monkeypatch.setattr("classvec_lab.diagnostics.grams.CHUNK_CELLS", 16 * 100)
+    monkeypatch.setattr("classvec_lab.diagnostics.orthogonality.grams.CHUNK_CELLS", 16 * 100)
     parts = cosine_intervals(boot, n_boot=400, seed=0).families
     for kind in whole:
         np.testing.assert_allclose(parts[kind].se, whole[kind].se, rtol=0.25)
@@ -110,7 +118,9 @@ def test_noise_is_taken_out_of_the_diagonal():
     truth = np.diag(cosines(z_ft - z_pre, z_ft)).mean()
     report = reported(*sampled(z_pre, z_ft, 5, 3.0, rng))
     assert abs(np.diag(report.intervals["cosine"].estimate).mean() - truth) < 0.12
-    assert abs(np.diag(report.cosine).mean() - truth) > 2 * abs(np.diag(report.intervals["cosine"].estimate).mean() - truth)
+    assert abs(np.diag(report.cosine).mean() - truth) > 2 * abs(
+        np.diag(report.intervals["cosine"].estimate).mean() - truth
+    )
 
 
 def test_a_class_with_one_image_has_no_interval_and_the_others_do():
@@ -129,7 +139,9 @@ def test_a_class_with_one_image_has_no_interval_and_the_others_do():
     assert table.loc[("c0", "c1"), "note"] == ""
     assert np.isfinite(table["cosine"]).all()
     assert any("no interval" in s for s in report.says())
-    assert report.interval("cosine_centred")[0].isna().all(axis=None)  # the one image's noise is in every centred entry
+    assert (
+        report.interval("cosine_centred")[0].isna().all(axis=None)
+    )  # the one image's noise is in every centred entry
     assert "hide their noise" in report.scalars["note"].iloc[0]
 
 
@@ -148,7 +160,9 @@ def test_where_noise_drowns_kappa_there_is_no_interval_and_a_reason():
     rng = np.random.default_rng(8)
     report = reported(*sampled(*world(5, 64, rng), 5, 20.0, rng), n_boot=200)
     assert report.low.isna().all(axis=None)
-    assert set(report.table()["note"]) == {"noise drowns the length of kappa in most classes: take more images"}
+    assert set(report.table()["note"]) == {
+        "noise drowns the length of kappa in most classes: take more images"
+    }
     assert report.scalars.set_index("scalar").loc["shift_ratio", "note"] != ""
     assert np.isnan(report.scalars.set_index("scalar").loc["shift_ratio", "low"])
 
@@ -159,7 +173,9 @@ def test_scalars_have_intervals_and_class_explains_what_was_planted():
     report = reported(*sampled(*means, 200, 0.8, rng), n_boot=400)
     kappa = means[1] - means[0]
     class_part = np.sum((kappa - kappa.mean(axis=0)) ** 2, axis=1).mean()
-    truth = class_part / (class_part + 0.8**2)  # displacement noise: the same total as either side's, for a correlation of 1/2
+    truth = class_part / (
+        class_part + 0.8**2
+    )  # displacement noise: the same total as either side's, for a correlation of 1/2
     rows = report.geometry().set_index("scalar")
     assert rows.loc["explained", "low"] < truth < rows.loc["explained", "high"]
     assert report.explained == pytest.approx(rows.loc["explained", "corrected"])
@@ -203,7 +219,10 @@ def test_a_broken_etf_is_named():
     z_pre, z_ft = world(6, 64, np.random.default_rng(11), p=0.0, s=0.0)
     z_ft[0] = z_ft.mean(axis=0) + 0.9 * (z_ft[1] - z_ft.mean(axis=0))
     report = orthogonality(ClassVectors(z_pre, z_ft, np.full(6, 9), names(6)))
-    assert report.assumptions.sort_values("rms_added").iloc[-1]["assumption"] == "simplex ETF of fine-tuned means"
+    assert (
+        report.assumptions.sort_values("rms_added").iloc[-1]["assumption"]
+        == "simplex ETF of fine-tuned means"
+    )
 
 
 def test_max_t_finds_a_dependence_and_rarely_invents_one():
@@ -231,7 +250,9 @@ def test_equivalence_is_shown_refuted_or_open():
     np.testing.assert_allclose(raw[["inside", "outside", "undecided"]].sum(axis=1), 1)
     low, high = report.interval("cosine", level=0.9)
     off = ~np.eye(6, dtype=bool)
-    assert raw.loc[0.1, "inside"] == pytest.approx(((low > -0.1) & (high < 0.1)).to_numpy()[off].mean())
+    assert raw.loc[0.1, "inside"] == pytest.approx(
+        ((low > -0.1) & (high < 0.1)).to_numpy()[off].mean()
+    )
 
 
 def test_nulls_say_what_chance_gives():
@@ -245,8 +266,14 @@ def test_nulls_say_what_chance_gives():
     assert 3.5 < report.effective_dim < 8
     permuted = nulls.loc[("labels permuted", "centred", "off_diagonal")]
     assert permuted["mean"] == pytest.approx(-1 / 4 * 0.6, abs=0.25)
-    with_shift = reported(*sampled(*world(5, 128, rng, s=3.0, q=2.0, rho=1.0), 100, 0.3, rng), n_boot=0)
-    raw = with_shift.nulls().set_index(["null", "version", "part"]).loc[("labels permuted", "raw", "off_diagonal")]
+    with_shift = reported(
+        *sampled(*world(5, 128, rng, s=3.0, q=2.0, rho=1.0), 100, 0.3, rng), n_boot=0
+    )
+    raw = (
+        with_shift.nulls()
+        .set_index(["null", "version", "part"])
+        .loc[("labels permuted", "raw", "off_diagonal")]
+    )
     assert raw["mean"] > 0.9
 
 
@@ -279,14 +306,18 @@ def test_the_table_can_keep_only_the_largest_pairs():
     whole, short = report.table(), report.table(largest=4)
     assert len(short) == 6 + 4
     off = whole[whole["kappa"] != whole["z_ft"]]["cosine"].abs()
-    assert short[short["kappa"] != short["z_ft"]]["cosine"].abs().min() == pytest.approx(off.nlargest(4).min())
+    assert short[short["kappa"] != short["z_ft"]]["cosine"].abs().min() == pytest.approx(
+        off.nlargest(4).min()
+    )
 
 
 @pytest.mark.parametrize("centred", [False, True])
 def test_blocks_repeat_the_whole_matrix(centred, monkeypatch):
     rng = np.random.default_rng(17)
-    vectors = ClassVectors(rng.normal(size=(37, 8)), rng.normal(size=(37, 8)), np.full(37, 3), names(37))
-    monkeypatch.setattr("classvec_lab.diagnostics.blocks.BAND_CELLS", 37 * 5)
+    vectors = ClassVectors(
+        rng.normal(size=(37, 8)), rng.normal(size=(37, 8)), np.full(37, 3), names(37)
+    )
+    monkeypatch.setattr("classvec_lab.diagnostics.orthogonality.blocks.BAND_CELLS", 37 * 5)
     blocks = cosine_blocks(vectors, n_blocks=6, n_extremes=7, centred=centred)
     report = orthogonality(vectors)
     whole = (report.cosine_centred if centred else report.cosine).to_numpy().copy()
@@ -294,13 +325,18 @@ def test_blocks_repeat_the_whole_matrix(centred, monkeypatch):
     np.fill_diagonal(whole, np.nan)
     assert blocks.summary["off_diagonal"].item() == pytest.approx(np.nanmean(whole))
     assert blocks.summary["standard_deviation"].item() == pytest.approx(np.nanstd(whole))
-    assert blocks.summary["beyond_0.2"].item() == pytest.approx(np.mean(np.abs(whole[~np.isnan(whole)]) > 0.2))
+    assert blocks.summary["beyond_0.2"].item() == pytest.approx(
+        np.mean(np.abs(whole[~np.isnan(whole)]) > 0.2)
+    )
     assert blocks.summary["diagonal"].item() == pytest.approx(diagonal)
     assert blocks.expected == pytest.approx(report.expected_centred if centred else report.expected)
     largest = np.sort(np.abs(whole[~np.isnan(whole)]))[::-1][:7]
     np.testing.assert_allclose(blocks.extremes["cosine"].abs(), largest)
     first = int(blocks.blocks.index[1][1:]), int(blocks.blocks.columns[3][1:])
-    np.testing.assert_allclose(blocks.blocks.iloc[1, 3], np.nanmean(whole[first[0] : first[0] + 6, first[1] : first[1] + 6]))
+    np.testing.assert_allclose(
+        blocks.blocks.iloc[1, 3],
+        np.nanmean(whole[first[0] : first[0] + 6, first[1] : first[1] + 6]),
+    )
 
 
 @pytest.mark.slow
@@ -334,7 +370,9 @@ def test_intervals_cover_the_truth(n, spread, flat):
         rates[kind, part] = (hits / (share * entries * size) if share else np.nan, share)
     print(
         f"n={n} spread={spread} {'flat' if flat else 'falling'}: "
-        + "; ".join(f"{k[0]} {k[1]} {r:.3f} ({s:.0%} with an interval)" for k, (r, s) in rates.items())
+        + "; ".join(
+            f"{k[0]} {k[1]} {r:.3f} ({s:.0%} with an interval)" for k, (r, s) in rates.items()
+        )
     )
     for (kind, part), (rate, share) in rates.items():
         # the centred diagonal is .989 here: next to its bound, intervals are wide on purpose

@@ -8,8 +8,9 @@ import torch
 from conftest import CLASSES, coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Classifier, CosineHead, MismatchError, ModelError, cross_task_linearity
-from classvec_lab.diagnostics.linearity import compare_features
+from classvec_lab import Classifier, CosineHead, cross_task_linearity
+from classvec_lab.diagnostics.linearity.cross_task import compare_features
+from classvec_lab.errors import MismatchError, ModelError
 from classvec_lab.models.interpolation import interpolate
 
 EVERY = (-1.0, -0.3, 0.0, 0.25, 0.5, 0.75, 1.0, 1.6, 2.0)
@@ -20,12 +21,21 @@ def with_encoder(build, *, head=None, dim=6):
     for seed in (0, 1):
         torch.manual_seed(seed)
         encoder = build()
-        pair.append(Classifier(encoder, head or nn.Linear(dim, 3), classes=CLASSES, preprocess=small_classifier().preprocess))
+        pair.append(
+            Classifier(
+                encoder,
+                head or nn.Linear(dim, 3),
+                classes=CLASSES,
+                preprocess=small_classifier().preprocess,
+            )
+        )
     return pair
 
 
 def measure(pre, ft, data=None, **options):
-    return cross_task_linearity(pre, ft, coloured() if data is None else data, progress=False, **options)
+    return cross_task_linearity(
+        pre, ft, coloured() if data is None else data, progress=False, **options
+    )
 
 
 def test_a_linear_network_deviates_by_nothing():
@@ -36,7 +46,9 @@ def test_a_linear_network_deviates_by_nothing():
 
 
 def test_both_ends_are_exact():
-    table = measure(small_classifier(seed=0), small_classifier(seed=1), alphas=(0, 1), layers="blocks").table
+    table = measure(
+        small_classifier(seed=0), small_classifier(seed=1), alphas=(0, 1), layers="blocks"
+    ).table
     assert (table["deviation"] == 0).all()
     assert set(table["layer"]) == {"1", "3", "representation"}
 
@@ -50,10 +62,16 @@ def test_a_nonlinear_network_deviates_and_matches_the_definition():
         f0, f1, a = (m.encoder(x).numpy() for m in (pre, ft, interpolate(pre, ft, alpha)))
     b = (1 - alpha) * f0 + alpha * f1
     norm = np.linalg.norm
-    assert row["deviation"] == pytest.approx(norm(a - b, axis=1).mean() / norm(f1 - f0, axis=1).mean(), rel=1e-12)
-    assert row["cosine"] == pytest.approx(((a * b).sum(1) / norm(a, axis=1) / norm(b, axis=1)).mean(), rel=1e-12)
+    assert row["deviation"] == pytest.approx(
+        norm(a - b, axis=1).mean() / norm(f1 - f0, axis=1).mean(), rel=1e-12
+    )
+    assert row["cosine"] == pytest.approx(
+        ((a * b).sum(1) / norm(a, axis=1) / norm(b, axis=1)).mean(), rel=1e-12
+    )
     assert row["coef"] == pytest.approx(((a * b).sum(1) / (b * b).sum(1)).mean(), rel=1e-12)
-    assert row["end_cosine"] == pytest.approx(((f0 * f1).sum(1) / norm(f0, axis=1) / norm(f1, axis=1)).mean(), rel=1e-12)
+    assert row["end_cosine"] == pytest.approx(
+        ((f0 * f1).sum(1) / norm(f0, axis=1) / norm(f1, axis=1)).mean(), rel=1e-12
+    )
     assert row["deviation_low"] < row["deviation"] < row["deviation_high"]
     assert row["trivial_deviation"] == pytest.approx(0.3)
     assert row["n"] == 30
@@ -62,7 +80,15 @@ def test_a_nonlinear_network_deviates_and_matches_the_definition():
 def test_the_order_of_the_models_mirrors_alpha():
     pre, ft = small_classifier(seed=0), small_classifier(seed=1)
     there, back = measure(pre, ft, alphas=(0.2,)).table, measure(ft, pre, alphas=(0.8,)).table
-    columns = ["n", "cosine", "deviation", "deviation_high", "end_cosine", "nearer_end_cosine", "trivial_deviation"]
+    columns = [
+        "n",
+        "cosine",
+        "deviation",
+        "deviation_high",
+        "end_cosine",
+        "nearer_end_cosine",
+        "trivial_deviation",
+    ]
     np.testing.assert_allclose(there[columns], back[columns], rtol=1e-5)
 
 
@@ -80,7 +106,10 @@ class Constant(nn.Module):
 def test_the_trivial_baseline_of_orthogonal_ends():
     """Each of two orthogonal ends alone has cosine .707 with their mean."""
     ends = (Constant([1.0, 0, 0]), Constant([0, 1.0, 0]))
-    pre, ft = (Classifier(e, nn.Linear(3, 3), classes=CLASSES, preprocess=small_classifier().preprocess) for e in ends)
+    pre, ft = (
+        Classifier(e, nn.Linear(3, 3), classes=CLASSES, preprocess=small_classifier().preprocess)
+        for e in ends
+    )
     row = measure(pre, ft, alphas=(0.5,)).summary().iloc[0]
     assert row["nearer_end_cosine"] == pytest.approx(np.sqrt(0.5))
     assert (row["end_cosine"], row["trivial_deviation"]) == (0, 0.5)
@@ -93,17 +122,24 @@ def test_a_head_that_normalises_adds_two_layers():
     table = measure(pre, ft, alphas=(0.5,)).summary().set_index("layer")
     assert list(table.index) == ["representation", "unit representation", "logits"]
     assert table.loc["representation", "deviation"] < 1e-5
-    assert table.loc["unit representation", "deviation"] > 1e-3  # linear weights, but the norm isn't
-    assert table.loc["unit representation", "cosine"] > table.loc["unit representation", "nearer_end_cosine"]
+    assert (
+        table.loc["unit representation", "deviation"] > 1e-3
+    )  # linear weights, but the norm isn't
+    assert (
+        table.loc["unit representation", "cosine"]
+        > table.loc["unit representation", "nearer_end_cosine"]
+    )
 
 
 def transformer(batch_first):
-    from classvec_lab._torchvision import ensure_torchvision
+    from classvec_lab.datasets.torchvision_repair import ensure_torchvision
 
     ensure_torchvision()
     from open_clip.transformer import VisionTransformer
 
-    encoder = VisionTransformer(image_size=8, patch_size=4, width=8, layers=2, heads=2, mlp_ratio=2.0, output_dim=6)
+    encoder = VisionTransformer(
+        image_size=8, patch_size=4, width=8, layers=2, heads=2, mlp_ratio=2.0, output_dim=6
+    )
     encoder.transformer.batch_first = batch_first
     for block in encoder.transformer.resblocks:
         block.attn.batch_first = batch_first
@@ -114,11 +150,17 @@ def transformer(batch_first):
 def test_the_batch_size_changes_nothing(batch_first):
     """Five tokens: at a batch of five the shape can't tell the two axes apart."""
     pre, ft = with_encoder(lambda: transformer(batch_first))
-    tables = [measure(pre, ft, coloured(20), layers="blocks", batch_size=b).table for b in (1, 3, 5, 20)]
+    tables = [
+        measure(pre, ft, coloured(20), layers="blocks", batch_size=b).table for b in (1, 3, 5, 20)
+    ]
     numbers = [t.drop(columns=["layer", "class"]).to_numpy(float) for t in tables]
     for other in numbers[1:]:
         np.testing.assert_allclose(other, numbers[0], rtol=1e-4, atol=1e-6)
-    assert list(tables[0]["layer"].unique()) == ["transformer.resblocks.0", "transformer.resblocks.1", "representation"]
+    assert list(tables[0]["layer"].unique()) == [
+        "transformer.resblocks.0",
+        "transformer.resblocks.1",
+        "representation",
+    ]
 
 
 def traces(classifier):
@@ -152,7 +194,7 @@ def test_the_models_are_left_as_they_were(fails):
 def test_batch_norm_is_recalibrated():
     """Two networks whose statistics are nonsense in between: recalibration on the images brings the deviation down."""
     pre, ft = small_classifier(seed=0, batchnorm=True), small_classifier(seed=1, batchnorm=True)
-    from classvec_lab import recalibrate
+    from classvec_lab.models import recalibrate
 
     pre, ft = recalibrate(pre, coloured()), recalibrate(ft, coloured())
     images = [(pre.preprocess(image), y) for image, y in coloured()]
@@ -170,10 +212,16 @@ def test_batch_norm_is_recalibrated():
     frozen = copy.deepcopy(pre)
     with torch.no_grad():
         frozen.encoder[1].weight.add_(0.05 * torch.randn(16, 192))
-    assert not measure(pre, frozen).recalibrated  # one fixed normalisation: in between as at the ends
-    kept, _ = compare_features(pre.encoder, frozen.encoder, images, alphas=(0.5,), calibration=images)
+    assert not measure(
+        pre, frozen
+    ).recalibrated  # one fixed normalisation: in between as at the ends
+    kept, _ = compare_features(
+        pre.encoder, frozen.encoder, images, alphas=(0.5,), calibration=images
+    )
     plain, _ = compare_features(pre.encoder, frozen.encoder, images, alphas=(0.5,))
-    np.testing.assert_array_equal(kept[0.5, "representation"]["gap"], plain[0.5, "representation"]["gap"])
+    np.testing.assert_array_equal(
+        kept[0.5, "representation"]["gap"], plain[0.5, "representation"]["gap"]
+    )
     assert not measure(small_classifier(seed=0), small_classifier(seed=1)).recalibrated
 
 
@@ -188,7 +236,9 @@ def test_identical_models_are_said_once_and_not_zero():
 def test_classes_with_one_image_and_with_none():
     data = coloured()
     data = data.subset(np.flatnonzero((data.targets == 0) | (np.arange(30) == 1)))
-    table = measure(small_classifier(seed=0), small_classifier(seed=1), data, alphas=(0.5,)).table.set_index("class")
+    table = measure(
+        small_classifier(seed=0), small_classifier(seed=1), data, alphas=(0.5,)
+    ).table.set_index("class")
     assert table["n"].to_dict() == {"red": 10, "green": 1, "blue": 0, "all": 11}
     assert np.isfinite(table.loc["green", "deviation"])
     assert table.loc["green", ["deviation_low", "cosine_high"]].isna().all()
@@ -222,14 +272,21 @@ class Bent(nn.Module):
 
     def forward(self, x):
         wave = torch.sin(8 * self.w) + 0.2 * self.w if self.power else self.w
-        return wave.expand(len(x), -1) * (1 + x.mean((1, 2, 3), dtype=torch.float64)[:, None] * 0.01)
+        return wave.expand(len(x), -1) * (
+            1 + x.mean((1, 2, 3), dtype=torch.float64)[:, None] * 0.01
+        )
 
 
 def test_it_says_the_opposite_of_a_network_that_is_not_linear():
     said = []
     for power in (0, 1):
         pair = [
-            Classifier(Bent(w, power), nn.Linear(2, 3), classes=CLASSES, preprocess=small_classifier().preprocess)
+            Classifier(
+                Bent(w, power),
+                nn.Linear(2, 3),
+                classes=CLASSES,
+                preprocess=small_classifier().preprocess,
+            )
             for w in (0.1, 0.9)
         ]
         said.append(" ".join(measure(*pair, alphas=(0.5,)).says()))

@@ -7,13 +7,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic import simplex
 
-from classvec_lab import ClassVectors, MismatchError, orthogonality
-from classvec_lab.diagnostics import cosine_matrix
+from classvec_lab import ClassVectors, orthogonality
+from classvec_lab.diagnostics.orthogonality import cosine_matrix
+from classvec_lab.errors import MismatchError
 
 
 def vectors(z_pre, z_ft):
     n_classes = len(z_ft)
-    return ClassVectors(np.broadcast_to(z_pre, z_ft.shape), z_ft, np.full(n_classes, 5), [f"c{i}" for i in range(n_classes)])
+    return ClassVectors(
+        np.broadcast_to(z_pre, z_ft.shape),
+        z_ft,
+        np.full(n_classes, 5),
+        [f"c{i}" for i in range(n_classes)],
+    )
 
 
 def off_diagonal(frame):
@@ -21,7 +27,14 @@ def off_diagonal(frame):
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.integers(2, 12), st.floats(0.1, 10), st.floats(0.05, 8), st.floats(0.05, 8), st.floats(-1.5, 1.5), st.integers(0, 100))
+@given(
+    st.integers(2, 12),
+    st.floats(0.1, 10),
+    st.floats(0.05, 8),
+    st.floats(0.05, 8),
+    st.floats(-1.5, 1.5),
+    st.integers(0, 100),
+)
 def test_the_three_scalar_form_is_exact(n_classes, radius, s, q, angle, seed):
     """Collapsed pre-trained means, a simplex ETF, and shift and centre orthogonal to it but at any angle to each other."""
     u, free = simplex(n_classes, n_classes + 4, seed, radius)
@@ -29,9 +42,13 @@ def test_the_three_scalar_form_is_exact(n_classes, radius, s, q, angle, seed):
     shift = s * radius * (np.cos(angle) * free[0] + np.sin(angle) * free[1])
     report = orthogonality(vectors(mu - shift, mu + u))
     np.testing.assert_allclose(off_diagonal(report.cosine), report.expected, atol=1e-10)
-    np.testing.assert_allclose(off_diagonal(report.cosine_centred), -1 / (n_classes - 1), atol=1e-10)
+    np.testing.assert_allclose(
+        off_diagonal(report.cosine_centred), -1 / (n_classes - 1), atol=1e-10
+    )
     assert report.expected_centred == -1 / (n_classes - 1)
-    assert (report.shift_ratio, report.offset_ratio, report.shift_cosine) == pytest.approx((s, q, np.cos(angle)), abs=1e-9)
+    assert (report.shift_ratio, report.offset_ratio, report.shift_cosine) == pytest.approx(
+        (s, q, np.cos(angle)), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
@@ -76,7 +93,9 @@ def test_identical_models_are_named_and_not_zero():
         report = orthogonality(vectors(z, z))
     assert report.cosine.isna().to_numpy().all()
     assert report.summary().query("between != 'z_ft and z_ft'")["off_diagonal"].isna().all()
-    assert report.says() == ("Fine-tuning moved no class mean, so there is no class vector and nothing to measure.",)
+    assert report.says() == (
+        "Fine-tuning moved no class mean, so there is no class vector and nothing to measure.",
+    )
     moved = z.copy()
     moved[1] += 1
     with pytest.warns(UserWarning, match=r"for 2 of 3 classes \(c0, c2\)"):
@@ -86,7 +105,9 @@ def test_identical_models_are_named_and_not_zero():
 
 
 def test_one_class_cannot_be_compared():
-    with pytest.raises(MismatchError, match="compares classes; these class vectors hold 1: it takes at least two"):
+    with pytest.raises(
+        MismatchError, match="compares classes; these class vectors hold 1: it takes at least two"
+    ):
         orthogonality(vectors(np.zeros(3), np.ones((1, 3))))
 
 

@@ -5,8 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from classvec_lab import Classifier, ClassVectors, CosineHead, Features, MismatchError, Preprocess
-from classvec_lab.diagnostics import class_pair, confusion, predict
+from classvec_lab import Classifier, ClassVectors, CosineHead, Features
+from classvec_lab.diagnostics.linearity import class_pair
+from classvec_lab.diagnostics.performance import confusion
+from classvec_lab.errors import MismatchError
+from classvec_lab.models import Preprocess
+from classvec_lab.readout import predict
 
 NAMES = ("ant", "bee", "cow")
 
@@ -31,7 +35,9 @@ def test_logits_are_those_of_the_head(head):
     z = features.z[features.y == 2] - 2 * v.kappa[1]
     with torch.no_grad():
         logits = classifier.logits(torch.tensor(z, dtype=torch.float32)).numpy()
-    rows = pair.logits[(pair.logits["samples_of"] == "cow") & (pair.logits["lambda_"] == -2)].set_index("logit")
+    rows = pair.logits[
+        (pair.logits["samples_of"] == "cow") & (pair.logits["lambda_"] == -2)
+    ].set_index("logit")
     assert rows.loc["first", "mean"] == pytest.approx(logits[:, 1].mean(), rel=1e-4)
     assert rows.loc["second", "mean"] == pytest.approx(logits[:, 2].mean(), rel=1e-4)
     assert rows.loc["other", "mean"] == pytest.approx(logits[:, 0].mean(), rel=1e-4)
@@ -56,14 +62,21 @@ def test_confusion_is_that_of_the_classifier():
     table = class_pair(classifier, features, v, "ant", "bee").confusion
     whole = confusion(predict(classifier, features), features.y, NAMES)
     for row in table.itertuples():
-        share = whole.loc[row.true, "cow"] if row.predicted == "other" else whole.loc[row.true, row.predicted]
+        share = (
+            whole.loc[row.true, "cow"]
+            if row.predicted == "other"
+            else whole.loc[row.true, row.predicted]
+        )
         assert row.share == pytest.approx(share)
     assert table.groupby("true")["hits"].sum().tolist() == [30, 30]
 
 
 def test_two_classes_and_classes_without_samples():
     classifier, features, v = world(names=NAMES[:2])
-    assert set(class_pair(classifier, features, v, "ant", "bee").logits["logit"]) == {"first", "second"}
+    assert set(class_pair(classifier, features, v, "ant", "bee").logits["logit"]) == {
+        "first",
+        "second",
+    }
     classifier, features, v = world()
     few = Features(features.z[features.y != 2], features.y[features.y != 2], NAMES)
     pair = class_pair(classifier, few, v, "ant", "cow")

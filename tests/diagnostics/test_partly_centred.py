@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from classvec_lab import ClassVectors, MismatchError, cosine_blocks, orthogonality
-from classvec_lab.diagnostics import ClassCosines
+from classvec_lab import ClassVectors, orthogonality
+from classvec_lab.diagnostics.orthogonality import ClassCosines, cosine_blocks
+from classvec_lab.errors import MismatchError
 
 RNG = np.random.default_rng(0)
 
@@ -31,7 +32,9 @@ def test_between_the_ends_it_is_what_it_says():
     found = ClassCosines(v).entries("cosine", np.array([2, 5]), np.array([1, 2, 7]), share=0.3)
     for i, r in enumerate((2, 5)):
         for j, c in enumerate((1, 2, 7)):
-            assert found[i, j] == pytest.approx(a[r] @ b[c] / np.linalg.norm(a[r]) / np.linalg.norm(b[c]))
+            assert found[i, j] == pytest.approx(
+                a[r] @ b[c] / np.linalg.norm(a[r]) / np.linalg.norm(b[c])
+            )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
@@ -61,5 +64,7 @@ def test_cosine_blocks_are_these():
 
 
 def test_an_unknown_kind_is_said():
-    with pytest.raises(MismatchError, match="no cosines 'angles'; there are cosine, kappa_cosine, mean_cosine"):
+    with pytest.raises(
+        MismatchError, match="no cosines 'angles'; there are cosine, kappa_cosine, mean_cosine"
+    ):
         ClassCosines(vectors()).frame("angles")

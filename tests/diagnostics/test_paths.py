@@ -11,19 +11,21 @@ from classvec_lab import (
     ClassVectors,
     CosineHead,
     Features,
-    MismatchError,
     class_interpolation,
-    class_interpolations,
     class_vectors,
-    cyclic_shift,
     extract_features,
     latent_paths,
-    predict,
+)
+from classvec_lab.diagnostics.linearity import (
+    adding,
+    class_interpolations,
+    cyclic_shift,
+    scaling,
     weight_path,
-)  # fmt: skip
-from classvec_lab.diagnostics import adding, scaling
-from classvec_lab.diagnostics.between_classes import _falls
-from classvec_lab.diagnostics.latent import Latent, random_like
+)
+from classvec_lab.diagnostics.linearity.between_classes import _falls
+from classvec_lab.errors import MismatchError
+from classvec_lab.readout import Latent, predict, random_like
 
 RNG = np.random.default_rng(0)
 HEADS = {
@@ -38,7 +40,9 @@ def names(n):
 
 
 def reader(head, n_classes):
-    return Classifier(nn.Flatten(), head, classes=names(n_classes), preprocess=small_classifier().preprocess)
+    return Classifier(
+        nn.Flatten(), head, classes=names(n_classes), preprocess=small_classifier().preprocess
+    )
 
 
 def with_head(kind, m=5, c=4):
@@ -51,7 +55,11 @@ class Squared(nn.Module):
 
     def __init__(self, inner):
         super().__init__()
-        self.inner, self.in_features, self.out_features = inner, inner.in_features, inner.out_features
+        self.inner, self.in_features, self.out_features = (
+            inner,
+            inner.in_features,
+            inner.out_features,
+        )
 
     def forward(self, z):
         return self.inner(z) ** 2
@@ -79,11 +87,15 @@ def test_logits_along_a_line_equal_the_head(kind):
     generic = Latent(reader(Squared(classifier.head), 4), z)
     for step in (shared, each):
         with torch.no_grad():
-            brute = np.stack([classifier.double().head(torch.tensor(z + a * step)).numpy() for a in alphas])
+            brute = np.stack(
+                [classifier.double().head(torch.tensor(z + a * step)).numpy() for a in alphas]
+            )
         np.testing.assert_allclose(latent.along(step, alphas), brute, rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(latent.predict(step, alphas), brute.argmax(axis=2))
         np.testing.assert_allclose(generic.along(step, alphas), brute**2, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(latent[2:5].along(shared, alphas), latent.along(shared, alphas)[:, 2:5], rtol=1e-12)
+    np.testing.assert_allclose(
+        latent[2:5].along(shared, alphas), latent.along(shared, alphas)[:, 2:5], rtol=1e-12
+    )
 
 
 def test_at_the_origin_a_normalising_head_gives_no_nan():
@@ -137,7 +149,9 @@ def test_the_weight_path_ends_at_the_two_models():
     pre, ft, data = small_classifier(seed=0), small_classifier(seed=1), coloured()
     path = weight_path(pre, ft, data, alphas=(0, 0.5, 1), progress=False)
     for alpha, model in ((0.0, pre), (1.0, ft)):
-        np.testing.assert_array_equal(path[alpha].z, extract_features(model, data, progress=False).z)
+        np.testing.assert_array_equal(
+            path[alpha].z, extract_features(model, data, progress=False).z
+        )
     vectors = class_vectors(pre, ft, data, progress=False)
     report = latent_paths(path[0.0], vectors, ft, alphas=(0, 0.5, 1), weight=path)
     weights = report.table.query("path == 'weights'").set_index("alpha")["accuracy"]
@@ -156,7 +170,11 @@ def test_a_linear_encoder_walks_both_paths_alike():
         torch.manual_seed(0)
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 6))
         nn.init.constant_(encoder[1].bias, shift)
-        pair.append(Classifier(encoder, nn.Linear(6, 3), classes=CLASSES, preprocess=small_classifier().preprocess))
+        pair.append(
+            Classifier(
+                encoder, nn.Linear(6, 3), classes=CLASSES, preprocess=small_classifier().preprocess
+            )
+        )
     data, alphas = coloured(), (0, 0.5, 1)
     path = weight_path(*pair, data, alphas=alphas, progress=False)
     vectors = class_vectors(*pair, data, progress=False)
@@ -172,12 +190,18 @@ def test_class_interpolation_of_symmetric_classes_crosses_half_way():
     crossing = report.crossing.set_index("of")
     assert crossing.loc["shares", "alpha"] == pytest.approx(0.5, abs=0.03)
     assert crossing.loc["probabilities", "alpha"] == pytest.approx(0.5, abs=0.03)
-    assert crossing.loc["shares", "low"] <= crossing.loc["shares", "alpha"] <= crossing.loc["shares", "high"]
+    assert (
+        crossing.loc["shares", "low"]
+        <= crossing.loc["shares", "alpha"]
+        <= crossing.loc["shares", "high"]
+    )
     assert report.success["share"] == 1
     assert report.detour["share"] == 0
     shares = report.table[["source_share", "target_share", "other_share"]]
     np.testing.assert_allclose(shares.sum(axis=1), 1)
-    np.testing.assert_allclose(report.table["source_probability"] + report.table["target_probability"], 1)
+    np.testing.assert_allclose(
+        report.table["source_probability"] + report.table["target_probability"], 1
+    )
     assert report.table["knows_label"].all()
     assert "arrive at 'c2'" in report.says()[0]
     assert "do not arrive" not in report.says()[0]
@@ -227,12 +251,16 @@ def test_all_pairs_repeat_the_single_pair():
         np.testing.assert_allclose(one.crossing["alpha"], [row.crossing, row.probability_crossing])
     few = class_interpolations(classifier, after, vectors, max_pairs=3, seed=4)
     assert few.success.notna().sum().sum() == len(few.table) == 3
-    assert {"n", "success_low", "detour_high", "crossing_low", "n_detour", "knows_label"} <= set(few.table)
+    assert {"n", "success_low", "detour_high", "crossing_low", "n_detour", "knows_label"} <= set(
+        few.table
+    )
 
 
 def test_crossings_of_curves():
     alphas = np.array([0, 0.5, 1.0])
-    curves = np.array([[1, 1, -1], [1, -1, 1], [1, 0.5, 0.2], [-1, -1, -1], [1, 0, -1], [-1, 1, -1.0]])
+    curves = np.array(
+        [[1, 1, -1], [1, -1, 1], [1, 0.5, 0.2], [-1, -1, -1], [1, 0, -1], [-1, 1, -1.0]]
+    )
     np.testing.assert_allclose(_falls(alphas, curves), [0.75, 0.25, np.nan, np.nan, 0.5, 0.75])
     assert np.isnan(_falls(alphas[:1], curves[:, :1])).all()
 
@@ -269,7 +297,9 @@ def test_the_cyclic_shift_arrives_or_is_said_to_fail():
     assert report.table["target"].tolist() == ["c1", "c2", "c3", "c0", ""]
     assert (report.table["random"] < 0.6).all()
     assert " works: 100.0%" in report.says()[0]
-    still = ClassVectors(vectors.z_ft - 0.1 * vectors.kappa, vectors.z_ft, vectors.count, vectors.classes)
+    still = ClassVectors(
+        vectors.z_ft - 0.1 * vectors.kappa, vectors.z_ft, vectors.count, vectors.classes
+    )
     assert " fails: 0.0%" in cyclic_shift(classifier, after, still).says()[0]
 
 

@@ -6,7 +6,10 @@ import pytest
 import torch
 from conftest import small_classifier
 
-from classvec_lab import Features, accuracy, confusion, feature_map, over_seeds, predict
+from classvec_lab import Features
+from classvec_lab.diagnostics.performance import confusion, feature_map, over_seeds
+from classvec_lab.readout import predict
+from classvec_lab.statistics import accuracy
 
 Y = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
 PREDICTED = np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 2])
@@ -17,7 +20,9 @@ def test_predictions_are_the_head_s():
     z = np.random.default_rng(0).normal(size=(20, 6))
     with torch.inference_mode():
         expected = classifier.head(torch.tensor(z, dtype=torch.float32)).argmax(1).numpy()
-    np.testing.assert_array_equal(predict(classifier, Features(z, np.zeros(20, int), classifier.classes)), expected)
+    np.testing.assert_array_equal(
+        predict(classifier, Features(z, np.zeros(20, int), classifier.classes)), expected
+    )
 
 
 def test_accuracy_per_class_and_over_all():
@@ -28,8 +33,13 @@ def test_accuracy_per_class_and_over_all():
     assert table["n"].tolist() == [4, 6, 0, 10]
     # Wilson (1927) for 6 of 10 at 95 %
     z = 1.959963984540054
-    centre, half = (0.6 + z * z / 20) / (1 + z * z / 10), z / (1 + z * z / 10) * np.sqrt(0.6 * 0.4 / 10 + z * z / 400)
-    assert table.loc["all", ["low", "high"]].tolist() == pytest.approx([centre - half, centre + half])
+    centre, half = (
+        (0.6 + z * z / 20) / (1 + z * z / 10),
+        z / (1 + z * z / 10) * np.sqrt(0.6 * 0.4 / 10 + z * z / 400),
+    )
+    assert table.loc["all", ["low", "high"]].tolist() == pytest.approx(
+        [centre - half, centre + half]
+    )
 
 
 def test_confusion_rows_are_shares_of_the_true_class():
@@ -56,7 +66,9 @@ def test_the_map_keeps_distances_of_flat_data():
     frame = feature_map(Features(flat, np.arange(15) % 3, ["a", "b", "c"]))
     points = frame[["pc1", "pc2"]].to_numpy()
     np.testing.assert_allclose(
-        np.linalg.norm(points[:, None] - points, axis=-1), np.linalg.norm(flat[:, None] - flat, axis=-1), atol=1e-9
+        np.linalg.norm(points[:, None] - points, axis=-1),
+        np.linalg.norm(flat[:, None] - flat, axis=-1),
+        atol=1e-9,
     )
     assert sum(frame.attrs["explained"]) == pytest.approx(1)
     assert frame["class"].tolist()[:3] == ["a", "b", "c"]

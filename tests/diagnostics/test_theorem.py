@@ -6,9 +6,10 @@ import torch
 from conftest import CLASSES, coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Classifier, MismatchError, path_order
-from classvec_lab.diagnostics.intervals import resampling_counts
-from classvec_lab.diagnostics.linearity import compare_features
+from classvec_lab import Classifier, path_order
+from classvec_lab.diagnostics.linearity.cross_task import compare_features
+from classvec_lab.errors import MismatchError
+from classvec_lab.statistics import resampling_counts
 
 DATA = coloured(12)
 
@@ -26,7 +27,12 @@ class Point(nn.Module):
 
 
 def at(a, b, classes=CLASSES):
-    return Classifier(Point(a, b), nn.Linear(4, len(classes)), classes=classes, preprocess=small_classifier().preprocess)
+    return Classifier(
+        Point(a, b),
+        nn.Linear(4, len(classes)),
+        classes=classes,
+        preprocess=small_classifier().preprocess,
+    )
 
 
 def measure(pre, models, **options):
@@ -65,9 +71,14 @@ def test_two_seeds_of_one_task_break_the_premise_and_it_is_said():
     assert not rows["order"].any()
     said = " ".join(report.says())
     assert "The premise holds for no pair" in said
-    assert "Where the premise fails, the pre-trained model's path deviates less for 0% of the pairs (2 pairs of 2 models" in said
+    assert (
+        "Where the premise fails, the pre-trained model's path deviates less for 0% of the pairs (2 pairs of 2 models"
+        in said
+    )
     opposite = " ".join(measure(at(0, 0), {"i": at(1, 0), "j": at(-3, 0)}).says())
-    assert "Where the premise holds, the pre-trained model's path deviates less for 100%" in opposite
+    assert (
+        "Where the premise holds, the pre-trained model's path deviates less for 100%" in opposite
+    )
 
 
 def test_the_summary_counts_models_not_pairs():
@@ -77,25 +88,34 @@ def test_the_summary_counts_models_not_pairs():
     assert (summary["n_models"] <= 4).all()
     assert (summary["order_high"] - summary["order_low"] > 0.4).all()  # four models never tell much
     table = measure(at(0, 0), models).table
-    assert {"n", "delta_pre_low", "delta_between_high", "difference_low", "gap_pre_low"} <= set(table)
+    assert {"n", "delta_pre_low", "delta_between_high", "difference_low", "gap_pre_low"} <= set(
+        table
+    )
     assert (table["n"] == len(DATA)).all()
 
 
 def test_the_paired_interval_is_that_of_resampled_images():
     """Linearisation against the bootstrap over images, drawn together for both paths."""
-    pre, models = small_classifier(seed=0), {k: small_classifier(seed=s) for k, s in (("i", 1), ("j", 2))}
+    pre, models = (
+        small_classifier(seed=0),
+        {k: small_classifier(seed=s) for k, s in (("i", 1), ("j", 2))},
+    )
     data = coloured(60)
     row = path_order(pre, models, dict.fromkeys(models, data), progress=False).table.iloc[0]
     images = [(pre.preprocess(image), y) for image, y in data]
     paths = [
-        compare_features(*(m.encoder for m in ends), images, alphas=(0.5,))[0][0.5, "representation"]
+        compare_features(*(m.encoder for m in ends), images, alphas=(0.5,))[0][
+            0.5, "representation"
+        ]
         for ends in ((pre, models["i"]), (models["i"], models["j"]))
     ]
     counts = resampling_counts(len(data), 4000, np.random.default_rng(0))
     own, other = (counts @ p["gap"] / (counts @ p["distance"]) for p in paths)
     assert row["difference"] == pytest.approx(row["delta_pre"] - row["delta_between"])
     np.testing.assert_allclose(
-        row[["difference_low", "difference_high"]].tolist(), np.quantile(own - other, (0.025, 0.975)), atol=4e-3
+        row[["difference_low", "difference_high"]].tolist(),
+        np.quantile(own - other, (0.025, 0.975)),
+        atol=4e-3,
     )
     assert row["difference_low"] < row["difference"] < row["difference_high"]
 

@@ -5,21 +5,31 @@ import pandas as pd
 import pytest
 from conftest import coloured, small_classifier
 
-from classvec_lab import MismatchError, collapse_over_training, extract_features, finetune, neural_collapse
-from classvec_lab.diagnostics import tracking
-from classvec_lab.paths import cache_dir
+from classvec_lab import collapse_over_training, extract_features, finetune, neural_collapse
+from classvec_lab.diagnostics.collapse import tracking
+from classvec_lab.errors import MismatchError
+from classvec_lab.files import cache_dir
 
 HELD_OUT, TRAIN, VAL = coloured(36, split="test"), coloured(48), coloured(18, split="val")
 
 
 def measured(classifier=None, **changes):
-    arguments = {"held_out": HELD_OUT, "val": VAL, "samples": 10, "epochs": 2, "lr": 1e-2, "progress": False} | changes
+    arguments = {
+        "held_out": HELD_OUT,
+        "val": VAL,
+        "samples": 10,
+        "epochs": 2,
+        "lr": 1e-2,
+        "progress": False,
+    } | changes
     return collapse_over_training(classifier or small_classifier(), TRAIN, **arguments)
 
 
 def test_each_epoch_is_measured_as_it_stands_and_training_is_not_disturbed():
     history = measured()
-    plain = finetune(small_classifier(), TRAIN, val=VAL, epochs=2, lr=1e-2, cache=False, progress=False)
+    plain = finetune(
+        small_classifier(), TRAIN, val=VAL, epochs=2, lr=1e-2, cache=False, progress=False
+    )
     pd.testing.assert_frame_equal(history.history, plain.history)
     assert not history.table.duplicated(["epoch", "metric"]).any()
     assert sorted(history.table["epoch"].unique()) == [0, 1, 2]
@@ -29,7 +39,9 @@ def test_each_epoch_is_measured_as_it_stands_and_training_is_not_disturbed():
         expected = neural_collapse(features, classifier.head).table()
         found = history.table[history.table["epoch"] == epoch].reset_index(drop=True)
         np.testing.assert_allclose(found["value"], expected["value"], rtol=1e-6)
-        np.testing.assert_allclose(history.means[epoch], features.moments().mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(
+            history.means[epoch], features.moments().mean, rtol=1e-5, atol=1e-6
+        )
     assert (found["n"] == 36).all()
     assert found.set_index("metric").loc["nc4", ["low", "high"]].notna().all()
     assert history.drawn.shape == (3, 10, 6)
@@ -60,13 +72,23 @@ def test_a_second_call_reads_the_cache_and_gives_the_same(monkeypatch):
     pd.testing.assert_frame_equal(first.means2d, second.means2d)
     pd.testing.assert_frame_equal(first.points, second.points)
     pd.testing.assert_frame_equal(first.history, second.history)
-    for a, b in zip(first.classifier.state_dict().values(), second.classifier.state_dict().values(), strict=True):
+    for a, b in zip(
+        first.classifier.state_dict().values(), second.classifier.state_dict().values(), strict=True
+    ):
         assert (a == b).all()
     assert len(list(cache_dir("collapse").glob("*.safetensors"))) == 1
 
 
 def test_the_cache_knows_every_setting():
-    for changes in ({}, {"samples": 5}, {"seed": 1}, {"epochs": 1}, {"held_out": VAL}, {"val": None}, {"batch_size": 7}):
+    for changes in (
+        {},
+        {"samples": 5},
+        {"seed": 1},
+        {"epochs": 1},
+        {"held_out": VAL},
+        {"val": None},
+        {"batch_size": 7},
+    ):
         measured(**changes)
     measured(small_classifier(seed=3))
     assert len(list(cache_dir("collapse").glob("*.safetensors"))) == 8

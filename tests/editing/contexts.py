@@ -9,7 +9,7 @@ from conftest import CLASSES, coloured, small_classifier
 
 from classvec_lab import finetune
 from classvec_lab.datasets import ImageDataset
-from classvec_lab.editing.context import EditingContext
+from classvec_lab.experiments.context import EditingContext
 from classvec_lab.models import CosineHead
 
 RECIPE = {"epochs": 4, "lr": 3e-3, "batch_size": 32, "seed": 0}
@@ -17,7 +17,10 @@ RECIPE = {"epochs": 4, "lr": 3e-3, "batch_size": 32, "seed": 0}
 
 def splits(noise=60.0, n=(180, 450, 150)):
     """Train, val and test of coloured images; val holds enough of the other classes for gates at 1 %."""
-    return {s: coloured(k, split=s, noise=noise) for s, k in zip(("train", "val", "test"), n, strict=True)}
+    return {
+        s: coloured(k, split=s, noise=noise)
+        for s, k in zip(("train", "val", "test"), n, strict=True)
+    }
 
 
 def untrained(head="linear"):
@@ -25,7 +28,12 @@ def untrained(head="linear"):
     pre = small_classifier()
     if head == "cosine":
         rows = np.random.default_rng(0).normal(size=(len(CLASSES), pre.dim))
-        pre = type(pre)(pre.encoder, CosineHead(torch.tensor(rows).float(), 10.0), classes=CLASSES, preprocess=pre.preprocess)
+        pre = type(pre)(
+            pre.encoder,
+            CosineHead(torch.tensor(rows).float(), 10.0),
+            classes=CLASSES,
+            preprocess=pre.preprocess,
+        )
     return pre
 
 
@@ -57,12 +65,17 @@ def untouchable(targets, classes=CLASSES, split="train"):
     def load(i):
         raise AssertionError(f"image {i} of {split} was read")
 
-    return ImageDataset(load, targets, classes, name="untouchable", split=split, identity=lambda chosen: None)
+    return ImageDataset(
+        load, targets, classes, name="untouchable", split=split, identity=lambda chosen: None
+    )
 
 
 def idle_context(**targets):
     """A context that raises AssertionError where anything is extracted or trained; targets: labels by split, by default all."""
-    made = {split: untouchable(targets.get(split, np.arange(9) % 3), split=split) for split in ("train", "val", "test")}
+    made = {
+        split: untouchable(targets.get(split, np.arange(9) % 3), split=split)
+        for split in ("train", "val", "test")
+    }
     return EditingContext(small_classifier(), small_classifier(seed=1), made, RECIPE)
 
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classvec_lab.editing.audit import GAPS, audit
-from classvec_lab.editing.metrics import Estimate, confidence_scores, membership_inference, zrf
-from classvec_lab.editing.readout import Readout
+from classvec_lab.editing.audit.metrics import confidence_scores, membership_inference, zrf
+from classvec_lab.editing.audit.report import GAPS, audit
 from classvec_lab.errors import MismatchError
+from classvec_lab.readout import Readout
+from classvec_lab.statistics import Estimate
 
 CLASSES = ("cat", "dog", "owl", "fox")
 N = {"train": 240, "test": 160}
@@ -32,8 +33,15 @@ def readouts(*, move=None, mask=False, blind=False, seed=0) -> dict[str, Readout
     return parts
 
 
-ORIGINAL, INJECTED, MASKED, RETRAINED = readouts(), readouts(move=STEP), readouts(mask=True), readouts(blind=True)
-UNTRAINED = Readout(np.ones((160, 6)), np.random.default_rng(5).normal(size=(160, 4)), ORIGINAL["test"].y, CLASSES)
+ORIGINAL, INJECTED, MASKED, RETRAINED = (
+    readouts(),
+    readouts(move=STEP),
+    readouts(mask=True),
+    readouts(blind=True),
+)
+UNTRAINED = Readout(
+    np.ones((160, 6)), np.random.default_rng(5).normal(size=(160, 4)), ORIGINAL["test"].y, CLASSES
+)
 FIRED = ORIGINAL["test"].y == 0
 
 
@@ -76,18 +84,26 @@ def test_accuracies_are_the_hand_counts(injected):
 def test_attack_and_zrf_are_those_of_the_right_images(injected):
     train, test = INJECTED["train"], INJECTED["test"]
     scores = [confidence_scores(p.probabilities) for p in (train, test)]
-    expected = membership_inference(scores[0][train.y > 0], scores[1][test.y > 0], scores[0][train.y == 0], 0)
+    expected = membership_inference(
+        scores[0][train.y > 0], scores[1][test.y > 0], scores[0][train.y == 0], 0
+    )
     assert injected.membership == expected
     assert value(injected, "MIA", "train") == expected.members.value
     own = test.y == 0
-    assert value(injected, "ZRF") == zrf(test.probabilities[own], UNTRAINED.probabilities[own]).value
+    assert (
+        value(injected, "ZRF") == zrf(test.probabilities[own], UNTRAINED.probabilities[own]).value
+    )
 
 
 def test_a_gap_that_a_powerless_attack_makes_is_owned_up_to(injected):
     assert not injected.membership.has_power  # the training images are drawn as the test images are
     share = 100 * injected.get("MIA", "train")["gap"] / 5
-    assert f"{share:.1f} of them from MIA, whose attack has no power" in said(injected, "On unseen images")
-    able = replace(injected, membership=replace(injected.membership, auc=Estimate(0.9, 0.8, 0.95, 300)))
+    assert f"{share:.1f} of them from MIA, whose attack has no power" in said(
+        injected, "On unseen images"
+    )
+    able = replace(
+        injected, membership=replace(injected.membership, auc=Estimate(0.9, 0.8, 0.95, 300))
+    )
     assert "from MIA" not in said(able, "On unseen images")
     assert "shows that it has power" in said(able, "membership attack")
 
@@ -125,11 +141,16 @@ def test_an_edit_that_does_nothing():
 def test_where_the_class_goes(injected):
     table = injected.routing[injected.routing["split"] == "test"].set_index("class")
     own = INJECTED["test"].y == 0
-    assert table["edited_count"].tolist() == np.bincount(INJECTED["test"].predicted[own], minlength=4).tolist()
+    assert (
+        table["edited_count"].tolist()
+        == np.bincount(INJECTED["test"].predicted[own], minlength=4).tolist()
+    )
     assert table["retrained"].idxmax() == "owl"
     assert table["edited"].idxmax() == "dog"
     assert value(injected, "routing JS") > 0.8 > injected.chance
-    assert value(injected, "routing TV") == pytest.approx((table["edited"] - table["retrained"]).abs().sum() / 2)
+    assert value(injected, "routing TV") == pytest.approx(
+        (table["edited"] - table["retrained"]).abs().sum() / 2
+    )
     assert "not as in the retrained model" in said(injected, "Routing")
 
 
@@ -144,15 +165,31 @@ def test_the_probe_still_finds_an_injected_class(injected):
 
 
 def test_an_encoder_that_is_blind_to_the_class_is_not_recoverable():
-    blind = {k: Readout(np.where(v.y[:, None] == 0, 0.0, v.z), v.logits, v.y, CLASSES) for k, v in MASKED.items()}
+    blind = {
+        k: Readout(np.where(v.y[:, None] == 0, 0.0, v.z), v.logits, v.y, CLASSES)
+        for k, v in MASKED.items()
+    }
     for part in blind.values():  # cats look like dogs, of which there are three times as many
-        part.z[part.y == 0] = np.random.default_rng(0).normal(size=((part.y == 0).sum(), 6)) + 5 * np.eye(6)[1]
-    more_dogs = {k: np.r_[np.arange(len(v)), np.tile(np.flatnonzero(v.y == 1), 9)] for k, v in blind.items()}
+        part.z[part.y == 0] = (
+            np.random.default_rng(0).normal(size=((part.y == 0).sum(), 6)) + 5 * np.eye(6)[1]
+        )
+    more_dogs = {
+        k: np.r_[np.arange(len(v)), np.tile(np.flatnonzero(v.y == 1), 9)] for k, v in blind.items()
+    }
 
     def chosen(parts):
-        return {k: Readout(v.z[more_dogs[k]], v.logits[more_dogs[k]], v.y[more_dogs[k]], CLASSES) for k, v in parts.items()}
+        return {
+            k: Readout(v.z[more_dogs[k]], v.logits[more_dogs[k]], v.y[more_dogs[k]], CLASSES)
+            for k, v in parts.items()
+        }
 
-    report = audit(chosen(blind), chosen(ORIGINAL), target="cat", retrained=chosen(ORIGINAL), leaves_encoder=False)
+    report = audit(
+        chosen(blind),
+        chosen(ORIGINAL),
+        target="cat",
+        retrained=chosen(ORIGINAL),
+        leaves_encoder=False,
+    )
     text = said(report, "recoverable")
     assert "not recoverable" in text
     assert "keeps more of it" in text
@@ -166,7 +203,9 @@ def test_masking_is_perfect_on_both_accuracies_and_the_audit_says_what_that_mean
     assert (report.masked["ACC_f"], report.masked["ACC_r"]) == (0, value(report, "ACC_r"))
     assert "exactly this edit's figures" in said(report, "can't rank edits")
     assert value(report, "probe") == report.get("probe")["original"]
-    worse = audit(readouts(move=STEP, seed=0) | {"test": readouts(move=-STEP)["test"]}, ORIGINAL, target="cat")
+    worse = audit(
+        readouts(move=STEP, seed=0) | {"test": readouts(move=-STEP)["test"]}, ORIGINAL, target="cat"
+    )
     assert "as good as this edit or better" in said(worse, "can't rank edits")
 
 
@@ -175,11 +214,23 @@ def test_zrf_and_its_verdict(injected):
     assert 0 < row["original"] < 1
     assert row["n"] == 40
     assert "ZRF" in said(injected, "ZRF")
-    same = audit({**INJECTED, "test": UNTRAINED}, ORIGINAL, target="cat", retrained=RETRAINED, incompetent=UNTRAINED)
+    same = audit(
+        {**INJECTED, "test": UNTRAINED},
+        ORIGINAL,
+        target="cat",
+        retrained=RETRAINED,
+        incompetent=UNTRAINED,
+    )
     assert value(same, "ZRF") == pytest.approx(1)
     assert "above the retrained model's" in said(same, "ZRF")
     assert "below the retrained model's" in said(
-        audit(ORIGINAL, ORIGINAL, target="cat", retrained={**RETRAINED, "test": UNTRAINED}, incompetent={"test": UNTRAINED}),
+        audit(
+            ORIGINAL,
+            ORIGINAL,
+            target="cat",
+            retrained={**RETRAINED, "test": UNTRAINED},
+            incompetent={"test": UNTRAINED},
+        ),
         "ZRF",
     )
 
@@ -192,7 +243,9 @@ def test_the_worst_class_and_the_worst_sibling_are_named():
     damaged["test"] = Readout(damaged["test"].z, logits, damaged["test"].y, CLASSES)
     fired = FIRED.copy()
     fired[foxes[:10]] = True
-    report = audit(damaged, ORIGINAL, target="cat", fired={"test": fired, "train": INJECTED["train"].y == 0})
+    report = audit(
+        damaged, ORIGINAL, target="cat", fired={"test": fired, "train": INJECTED["train"].y == 0}
+    )
     worst, sibling = report.get("worst class"), report.get("worst sibling")
     assert (worst["of"], worst["value"], worst["n"]) == ("fox", pytest.approx(-0.5), 40)
     assert (sibling["of"], sibling["value"], sibling["ideal"]) == ("fox", 0.25, 0)
@@ -242,29 +295,51 @@ def relabelled(part: Readout) -> Readout:
         ({"original": ORIGINAL["test"]}, "original model's .* Readout, without 'train' and 'test'"),
         ({"retrained": {"train": RETRAINED["train"]}}, "retrained model's .* without 'test'"),
         ({"target": "cow"}, "no class 'cow'; there are cat, dog, owl, fox"),
-        ({"edited": {**INJECTED, "test": relabelled(INJECTED["test"])}}, "edited model's 'test' .* from sample 0 on"),
-        ({"retrained": {**RETRAINED, "train": RETRAINED["test"]}}, "retrained model's 'train' .* has 160 samples .* 240"),
+        (
+            {"edited": {**INJECTED, "test": relabelled(INJECTED["test"])}},
+            "edited model's 'test' .* from sample 0 on",
+        ),
+        (
+            {"retrained": {**RETRAINED, "train": RETRAINED["test"]}},
+            "retrained model's 'train' .* has 160 samples .* 240",
+        ),
         ({"incompetent": relabelled(UNTRAINED)}, "incompetent model's 'test' .* other labels"),
-        ({"incompetent": {"val": UNTRAINED}}, "incompetent is given for the test split, .* got 'val'"),
+        (
+            {"incompetent": {"val": UNTRAINED}},
+            "incompetent is given for the test split, .* got 'val'",
+        ),
         ({"fired": 3}, "fired is given for the test split, .* got int"),
         ({"fired": FIRED[:5]}, "for each label"),
     ],
 )
 def test_what_does_not_belong_together_is_refused(change, message):
-    parts = {"edited": INJECTED, "original": ORIGINAL, "target": "cat", "retrained": RETRAINED} | change
+    parts = {
+        "edited": INJECTED,
+        "original": ORIGINAL,
+        "target": "cat",
+        "retrained": RETRAINED,
+    } | change
     with pytest.raises(MismatchError, match=message):
         audit(**parts)
 
 
 def test_other_classes_and_an_absent_target_are_refused():
-    other = {k: Readout(v.z, v.logits, v.y, ("dog", "cat", "owl", "fox")) for k, v in INJECTED.items()}
-    with pytest.raises(MismatchError, match=r"other classes than the original's, .* dog, cat, owl, fox instead of cat"):
+    other = {
+        k: Readout(v.z, v.logits, v.y, ("dog", "cat", "owl", "fox")) for k, v in INJECTED.items()
+    }
+    with pytest.raises(
+        MismatchError,
+        match=r"other classes than the original's, .* dog, cat, owl, fox instead of cat",
+    ):
         audit(other, ORIGINAL, target="cat")
 
     def only(parts, rows):
         part = parts["test"]
         return {**parts, "test": Readout(part.z[rows], part.logits[rows], part.y[rows], CLASSES)}
 
-    for rows, message in ((~FIRED, "'test' split has no sample of it"), (FIRED, "no sample of any other class")):
+    for rows, message in (
+        (~FIRED, "'test' split has no sample of it"),
+        (FIRED, "no sample of any other class"),
+    ):
         with pytest.raises(MismatchError, match=message):
             audit(only(INJECTED, rows), only(ORIGINAL, rows), target="cat")

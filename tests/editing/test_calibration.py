@@ -8,9 +8,16 @@ from scipy.stats import binom
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from worlds import class_vectors_of, logits, reader, samples
 
-from classvec_lab import ClassMoments, ClassVectors, Features, MismatchError
-from classvec_lab.editing.calibration import calibrate_gate, dry_run, exchangeability, gate_report, negatives_needed, threshold
-from classvec_lab.errors import EditError
+from classvec_lab import ClassMoments, ClassVectors, Features
+from classvec_lab.editing.calibration import (
+    calibrate_gate,
+    dry_run,
+    exchangeability,
+    gate_report,
+    negatives_needed,
+    threshold,
+)
+from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.gates import Gate
 
 RUNS = 1000
@@ -33,7 +40,10 @@ def test_the_number_needed_is_the_smallest_that_suffices(rate, guarantee):
     scores = np.arange(float(n))
     assert threshold(scores, rate, guarantee) == scores[threshold_rank(n, rate, guarantee)]
     if n > 1:
-        with pytest.raises(EditError, match=f"needs at least {n} held-out samples of other classes; there are {n - 1}"):
+        with pytest.raises(
+            EditError,
+            match=f"needs at least {n} held-out samples of other classes; there are {n - 1}",
+        ):
             threshold(scores[1:], rate, guarantee)
 
 
@@ -49,7 +59,12 @@ def threshold_rank(n, rate, guarantee):
     return n - 1 - allowed
 
 
-@given(st.integers(299, 1200), st.floats(0.01, 0.5), st.integers(0, 1000), st.sampled_from(["marginal", "pac"]))
+@given(
+    st.integers(299, 1200),
+    st.floats(0.01, 0.5),
+    st.integers(0, 1000),
+    st.sampled_from(["marginal", "pac"]),
+)
 def test_the_threshold_is_a_score_and_falls_with_the_rate(n, rate, seed, guarantee):
     scores = np.random.default_rng(seed).normal(size=n)
     level = threshold(scores, rate, guarantee)
@@ -81,20 +96,28 @@ def test_pac_guarantee_over_calibrations(n, rate):
     error = np.sqrt(0.05 * 0.95 / RUNS)
     assert exceeded <= 0.05 + 3 * error
     allowed = n - 1 - threshold_rank(n, rate, "pac")
-    assert abs(exceeded - binom.cdf(allowed, n, rate)) <= 4 * error  # the probability that theory gives
+    assert (
+        abs(exceeded - binom.cdf(allowed, n, rate)) <= 4 * error
+    )  # the probability that theory gives
 
 
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
 def test_guarantees_of_whole_gates(guarantee):
     # the other class lies on a half circle at uniform angles: cos > t on a share arccos(t) / π of it
     n, rate = 120, 0.05
-    vectors = ClassVectors(np.zeros((2, 2)), np.array([[2.0, 0.0], [0.0, 1.0]]), [5, 5], ("target", "other"))
+    vectors = ClassVectors(
+        np.zeros((2, 2)), np.array([[2.0, 0.0], [0.0, 1.0]]), [5, 5], ("target", "other")
+    )
     rng = np.random.default_rng(3)
     rates = []
     for angles in rng.uniform(0, np.pi, (RUNS, n)):
         z = np.stack([np.cos(angles), np.sin(angles)], axis=1) * rng.uniform(0.5, 2, (n, 1))
-        features = Features(np.concatenate([z, [[1, 0]]]), np.r_[np.ones(n, int), 0], vectors.classes)
-        gate = calibrate_gate(features, vectors, "target", false_fire=rate, score="cosine", guarantee=guarantee)
+        features = Features(
+            np.concatenate([z, [[1, 0]]]), np.r_[np.ones(n, int), 0], vectors.classes
+        )
+        gate = calibrate_gate(
+            features, vectors, "target", false_fire=rate, score="cosine", guarantee=guarantee
+        )
         rates.append(np.arccos(gate.threshold) / np.pi)
     rates = np.array(rates)
     if guarantee == "marginal":
@@ -113,16 +136,30 @@ def cosines(a, b):
 def test_scores_are_those_defined():
     f, z = samples(V, 800), samples(V, 50, seed=9).z
     cosine = cosines(z, V.z_ft)
-    np.testing.assert_allclose(calibrate_gate(f, V, "c1", score="cosine").scores(z), cosine[:, 1], rtol=1e-10)
+    np.testing.assert_allclose(
+        calibrate_gate(f, V, "c1", score="cosine").scores(z), cosine[:, 1], rtol=1e-10
+    )
     margin = cosine[:, 1] - np.max(cosine[:, [0, 2, 3]], axis=1)
     np.testing.assert_allclose(calibrate_gate(f, V, "c1").scores(z), margin, rtol=1e-10, atol=1e-12)
 
     moments = ClassMoments.of(f.z, f.y, 4, pooled_scatter=True)
     means = ClassVectors(V.z_pre, moments.mean, V.count, V.classes)
     gate = calibrate_gate(f, means, "c1", score="discriminant", moments=moments, shrinkage=0.0)
-    covariance = sum((f.z[f.y == c] - moments.mean[c]).T @ (f.z[f.y == c] - moments.mean[c]) for c in range(4)) / (800 - 4)
-    away = np.einsum("ncm,mk,nck->nc", z[:, None] - moments.mean, np.linalg.inv(covariance), z[:, None] - moments.mean)
-    np.testing.assert_allclose(gate.scores(z), -0.5 * (away[:, 1] - np.min(away[:, [0, 2, 3]], axis=1)), rtol=1e-8, atol=1e-8)
+    covariance = sum(
+        (f.z[f.y == c] - moments.mean[c]).T @ (f.z[f.y == c] - moments.mean[c]) for c in range(4)
+    ) / (800 - 4)
+    away = np.einsum(
+        "ncm,mk,nck->nc",
+        z[:, None] - moments.mean,
+        np.linalg.inv(covariance),
+        z[:, None] - moments.mean,
+    )
+    np.testing.assert_allclose(
+        gate.scores(z),
+        -0.5 * (away[:, 1] - np.min(away[:, [0, 2, 3]], axis=1)),
+        rtol=1e-8,
+        atol=1e-8,
+    )
     fitted = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(4, 0.25)).fit(f.z, f.y)
     np.testing.assert_array_equal(gate.at(0.0).fires(z), fitted.predict(z) == 1)
     flat = calibrate_gate(f, means, "c1", score="discriminant", moments=moments, shrinkage=1.0)
@@ -155,14 +192,18 @@ def test_labels_of_the_other_classes_are_not_used(seed, score):
 def test_youden_is_the_best_of_all_thresholds(seed, ties):
     f = samples(V, 60, seed=seed, spread=4.0)
     if ties:
-        f = Features(np.repeat(f.z[:20], 3, axis=0), np.random.default_rng(seed).permutation(f.y), f.classes)
+        f = Features(
+            np.repeat(f.z[:20], 3, axis=0), np.random.default_rng(seed).permutation(f.y), f.classes
+        )
     gate = calibrate_gate(f, V, "c0", guarantee="youden")
     scores, own = gate.scores(f.z), f.y == 0
 
     def gain(level):
         return (scores[own] > level).mean() - (scores[~own] > level).mean()
 
-    assert gain(gate.threshold) == pytest.approx(max(gain(level) for level in [-np.inf, *scores]), abs=1e-12)
+    assert gain(gate.threshold) == pytest.approx(
+        max(gain(level) for level in [-np.inf, *scores]), abs=1e-12
+    )
     assert (gate.guarantee, gate.false_fire, gate.n_negatives) == ("none", None, 45)
 
 
@@ -172,17 +213,25 @@ def test_exchangeability_sees_shift_and_balance():
     same = exchangeability(gate, held, samples(V, 1300, seed=1, spread=2.5))
     assert not same.doubtful
     assert (same.n_calibration, same.n_new) == (900, 975)
-    assert same.says()[0].startswith("Nothing speaks against the marginal guarantee of the gate for c1")
+    assert same.says()[0].startswith(
+        "Nothing speaks against the marginal guarantee of the gate for c1"
+    )
 
     new = samples(V, 1300, seed=1, spread=2.5)
-    shifted = exchangeability(gate, held, Features(new.z + V.z_ft[1] - V.z_ft[0], new.y, new.classes))
+    shifted = exchangeability(
+        gate, held, Features(new.z + V.z_ft[1] - V.z_ft[0], new.y, new.classes)
+    )
     assert shifted.scores_p < 0.01 <= shifted.balance_p
     assert "other scores (a shift) than its calibration set" in shifted.says()[0]
 
-    tilted = exchangeability(gate, held, samples(V, 1300, seed=1, spread=2.5, share=[0.6, 0.2, 0.1, 0.1]))
+    tilted = exchangeability(
+        gate, held, samples(V, 1300, seed=1, spread=2.5, share=[0.6, 0.2, 0.1, 0.1])
+    )
     assert tilted.balance_p < 0.01
     assert "another balance of the other classes" in tilted.says()[0]
-    assert exchangeability(gate.soft(0.1), held, new).says() == ("The gate for c1 carries no guarantee.",)
+    assert exchangeability(gate.soft(0.1), held, new).says() == (
+        "The gate for c1 carries no guarantee.",
+    )
     only = with_labels(new, np.ones(len(new), int))
     with pytest.raises(MismatchError, match="classes other than 'c1'"):
         exchangeability(gate, held, only)
@@ -205,7 +254,11 @@ def line_gate():
 
 
 def test_report_by_hand():
-    f = Features(np.array([1, 1, -1, 1, -1, -1, 1, 1.0])[:, None], [0, 0, 0, 1, 1, 1, 2, 2], ("a", "b", "c", "d"))
+    f = Features(
+        np.array([1, 1, -1, 1, -1, -1, 1, 1.0])[:, None],
+        [0, 0, 0, 1, 1, 1, 2, 2],
+        ("a", "b", "c", "d"),
+    )
     table = gate_report(line_gate(), f)
     assert table["group"].tolist() == ["target", "others", "other", "other", "other"]
     assert table["class"].tolist() == ["a", "all others", "b", "c", "d"]
@@ -220,7 +273,9 @@ def test_report_by_hand():
 
 
 def test_dry_run_by_hand():
-    table = dry_run(line_gate(), np.array([[2.0], [-1], [3], [4]]), np.array([0, 0, 2, 2])).set_index("class")
+    table = dry_run(
+        line_gate(), np.array([[2.0], [-1], [3], [4]]), np.array([0, 0, 2, 2])
+    ).set_index("class")
     assert table["n"].tolist() == [2, 0, 2, 0, 4]
     assert table["fires"].tolist() == [1, 0, 2, 0, 3]
     np.testing.assert_allclose(table["share"], [0.5, np.nan, 1, np.nan, 0.75])
@@ -231,10 +286,13 @@ def test_dry_run_by_hand():
 def test_too_few_samples():
     f = samples(V, 100)
     with pytest.raises(
-        EditError, match=r"false fire 0.01 and the marginal guarantee needs at least 99 .* there are 75.*rate of at least 0.0132"
+        EditError,
+        match=r"false fire 0.01 and the marginal guarantee needs at least 99 .* there are 75.*rate of at least 0.0132",
     ):
         calibrate_gate(f, V, "c1")
-    with pytest.raises(EditError, match=r"pac guarantee needs at least 299 .* there are 75.*at least 0.0392"):
+    with pytest.raises(
+        EditError, match=r"pac guarantee needs at least 299 .* there are 75.*at least 0.0392"
+    ):
         calibrate_gate(f, V, "c1", guarantee="pac")
     assert calibrate_gate(f, V, "c1", false_fire=1 / 76).n_negatives == 75
     with pytest.raises(EditError, match="samples of 'c1' and of other classes"):
@@ -247,19 +305,39 @@ def test_too_few_samples():
         ({"target": "cat"}, MismatchError, "no class 'cat'; there are c0, c1"),
         ({"false_fire": 0}, EditError, "rate between 0 and 1; got 0"),
         ({"false_fire": 1.5}, EditError, "rate between 0 and 1; got 1.5"),
-        ({"guarantee": "sure"}, EditError, "unknown guarantee 'sure'; choose among marginal, pac, youden"),
+        (
+            {"guarantee": "sure"},
+            EditError,
+            "unknown guarantee 'sure'; choose among marginal, pac, youden",
+        ),
         ({"score": "euclid"}, MismatchError, "unknown gate score 'euclid'; choose among margin"),
         ({"score": "predicted"}, EditError, "pass classifier="),
         ({"score": "discriminant"}, EditError, "needs moments= with a pooled scatter"),
-        ({"score": "discriminant", "moments": ClassMoments(4, 10)}, EditError, "needs moments= with a pooled scatter"),
+        (
+            {"score": "discriminant", "moments": ClassMoments(4, 10)},
+            EditError,
+            "needs moments= with a pooled scatter",
+        ),
         (
             {"score": "discriminant", "moments": ClassMoments(4, 3, pooled_scatter=True)},
             MismatchError,
             "moments have 4 classes and 3",
         ),
-        ({"score": "discriminant", "moments": samples(V, 8).moments(pooled_scatter=True), "shrinkage": 0}, EditError, "singular"),
         (
-            {"score": "discriminant", "moments": samples(V).moments(pooled_scatter=True), "shrinkage": 2},
+            {
+                "score": "discriminant",
+                "moments": samples(V, 8).moments(pooled_scatter=True),
+                "shrinkage": 0,
+            },
+            EditError,
+            "singular",
+        ),
+        (
+            {
+                "score": "discriminant",
+                "moments": samples(V).moments(pooled_scatter=True),
+                "shrinkage": 2,
+            },
             EditError,
             "shrinkage must",
         ),
@@ -282,6 +360,11 @@ def test_features_of_another_model_are_refused():
 
 
 def test_only_guarantees_have_thresholds():
-    for function in (lambda: threshold(np.arange(500.0), 0.01, "youden"), lambda: negatives_needed(0.01, "youden")):
-        with pytest.raises(EditError, match="unknown guarantee 'youden'; choose among marginal, pac"):
+    for function in (
+        lambda: threshold(np.arange(500.0), 0.01, "youden"),
+        lambda: negatives_needed(0.01, "youden"),
+    ):
+        with pytest.raises(
+            EditError, match="unknown guarantee 'youden'; choose among marginal, pac"
+        ):
             function()

@@ -7,10 +7,11 @@ import pytest
 from conftest import CLASSES
 from contexts import RECIPE, changed, idle_context, small_context, warmed, with_labels
 
-from classvec_lab import EditError, class_vectors, extract_features
+from classvec_lab import class_vectors, extract_features
 from classvec_lab.editing.calibration import threshold
-from classvec_lab.editing.context import SPLITS, EditingContext
-from classvec_lab.experiment import Experiment
+from classvec_lab.errors import EditError
+from classvec_lab.experiments.context import SPLITS, EditingContext
+from classvec_lab.experiments.experiment import Experiment
 
 SCORES = ("margin", "cosine", "predicted", "discriminant")
 
@@ -31,13 +32,20 @@ def relabel(context, split, seed=0):
 
 
 def same_gate(a, b):
-    return np.array_equal(a.weight, b.weight) and np.array_equal(a.bias, b.bias) and a.threshold == b.threshold
+    return (
+        np.array_equal(a.weight, b.weight)
+        and np.array_equal(a.bias, b.bias)
+        and a.threshold == b.threshold
+    )
 
 
 def test_features_are_keyed_by_split(context):
     assert tuple(context.features) == tuple(context.pre_features) == SPLITS
     for split, data in context.data.items():
-        for classifier, features in ((context.ft, context.features), (context.pre, context.pre_features)):
+        for classifier, features in (
+            (context.ft, context.features),
+            (context.pre, context.pre_features),
+        ):
             expected = extract_features(classifier, data, progress=False)
             np.testing.assert_array_equal(features[split].z, expected.z)
             np.testing.assert_array_equal(features[split].y, data.targets)
@@ -91,7 +99,13 @@ def test_from_an_experiment(context):
     splits = [context.data[s] for s in SPLITS]
     exp = Experiment(context.pre, context.ft, None, *splits, RECIPE)
     made = EditingContext.of(exp, seed=3, false_fire=0.05)
-    assert (made.pre, made.ft, made.recipe, made.seed, made.false_fire) == (context.pre, context.ft, RECIPE, 3, 0.05)
+    assert (made.pre, made.ft, made.recipe, made.seed, made.false_fire) == (
+        context.pre,
+        context.ft,
+        RECIPE,
+        3,
+        0.05,
+    )
     assert [made.data[s] for s in SPLITS] == splits
 
 
@@ -100,7 +114,9 @@ def test_a_wrong_class_is_named_before_any_work():
     assert context.require_target("red") == "red"
     with pytest.raises(EditError, match="no class 'pink' to edit; there are red, green, blue"):
         context.require_target("pink")
-    with pytest.raises(EditError, match="class 'blue' has no image in val, test: use a larger limit"):
+    with pytest.raises(
+        EditError, match="class 'blue' has no image in val, test: use a larger limit"
+    ):
         context.require_target("blue")
     with pytest.raises(AssertionError, match="was read"):
         assert context.features
@@ -110,7 +126,11 @@ def test_lists_of_targets_and_gates():
     context = idle_context()
     assert context.require_targets(None) == CLASSES
     assert context.require_targets(["blue", "red"]) == ("blue", "red")
-    for wrong, shown in (([], "got none"), (["red", "red"], "got red, red"), (["red", "pink"], "no class 'pink'")):
+    for wrong, shown in (
+        ([], "got none"),
+        (["red", "red"], "got red, red"),
+        (["red", "pink"], "no class 'pink'"),
+    ):
         with pytest.raises(EditError, match=shown):
             context.require_targets(wrong)
     assert context.require_gates(["none", *SCORES]) == ("none", *SCORES)

@@ -10,18 +10,26 @@ from contexts import idle_context, small_context, splits, warmed, with_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classvec_lab import EditError
-from classvec_lab.diagnostics.intervals import wilson
-from classvec_lab.editing.correction import LAMBDAS, Correction, confusions, correct_error, planted_error
 from classvec_lab.editing.injection import inject, read_logits
-from classvec_lab.editing.readout import Readout
+from classvec_lab.errors import EditError
+from classvec_lab.experiments.correction import (
+    LAMBDAS,
+    Correction,
+    confusions,
+    correct_error,
+    planted_error,
+)
+from classvec_lab.readout import Readout
+from classvec_lab.statistics import wilson
 
 
 def mislabelled():
     """Trained with six in ten green images labelled blue; class vectors then from images with true labels."""
     data = splits()
     green = np.flatnonzero(data["train"].targets == 1)
-    wrong = small_context(data={**data, "train": data["train"].relabelled(green[: int(0.6 * len(green))], "blue")})
+    wrong = small_context(
+        data={**data, "train": data["train"].relabelled(green[: int(0.6 * len(green))], "blue")}
+    )
     return replace(wrong, data={**data, "train": data["val"]})
 
 
@@ -36,12 +44,20 @@ def correction(context):
 
 
 @settings(deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40), st.integers(1, 12))
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40),
+    st.integers(1, 12),
+)
 def test_confusions_are_counts(pairs, largest):
     y, predicted = np.array(pairs).T
     readout = Readout(np.zeros((len(y), 2)), np.eye(4)[predicted], y, "abcd")
     found = confusions(readout, largest=largest)
-    expected = {("abcd"[i], "abcd"[j]): sum(p == (i, j) for p in pairs) for i in range(4) for j in range(4) if i != j}
+    expected = {
+        ("abcd"[i], "abcd"[j]): sum(p == (i, j) for p in pairs)
+        for i in range(4)
+        for j in range(4)
+        if i != j
+    }
     expected = {k: n for k, n in expected.items() if n}
     assert len(found) == min(largest, len(expected))
     assert found["errors"].is_monotonic_decreasing
@@ -49,7 +65,9 @@ def test_confusions_are_counts(pairs, largest):
     for _, row in found.iterrows():
         n = int((y == "abcd".index(row["true"])).sum())
         assert (row["errors"], row["n"]) == (expected[row["true"], row["predicted"]], n)
-        np.testing.assert_allclose([row["share"], row["low"], row["high"]], [row["errors"] / n, *wilson(row["errors"], n)])
+        np.testing.assert_allclose(
+            [row["share"], row["low"], row["high"]], [row["errors"] / n, *wilson(row["errors"], n)]
+        )
 
 
 def test_the_planted_error_is_the_largest(context):
@@ -84,7 +102,11 @@ def test_the_edit_leads_from_one_class_to_the_other(context, correction):
     assert lambda_ > 0
     expected = lambda_ * (context.vectors["green"].vector - context.vectors["blue"].vector)
     np.testing.assert_allclose(correction.edit.vector, expected)
-    assert (correction.edit.target, correction.edit.gate.guarantee, correction.edit.gate.n_negatives) == (
+    assert (
+        correction.edit.target,
+        correction.edit.gate.guarantee,
+        correction.edit.gate.n_negatives,
+    ) == (
         "green",
         "marginal",
         300,
@@ -98,9 +120,15 @@ def test_the_strength_is_the_smallest_of_the_best_on_val(context, correction):
     assert list(curve.index) == [0.0, *LAMBDAS]
     tried = curve.drop(0.0)
     assert correction.edit.coefficients["κ[green]"] == tried.index[tried == tried.max()].min()
-    val, edit = context.features["val"], (context.vectors["green"] - context.vectors["blue"]).gated(correction.edit.gate)
+    val, edit = (
+        context.features["val"],
+        (context.vectors["green"] - context.vectors["blue"]).gated(correction.edit.gate),
+    )
     for lambda_, accuracy in tried.items():
-        np.testing.assert_allclose(accuracy, (read_logits(context.ft, lambda_ * edit, val.z).argmax(axis=1) == val.y).mean())
+        np.testing.assert_allclose(
+            accuracy,
+            (read_logits(context.ft, lambda_ * edit, val.z).argmax(axis=1) == val.y).mean(),
+        )
 
 
 def test_the_table_counts_what_the_edited_model_does(context, correction):
@@ -108,7 +136,12 @@ def test_the_table_counts_what_the_edited_model_does(context, correction):
     for when, model in (("before", context.ft), ("after", inject(context.ft, correction.edit))):
         r = Readout.of(model, test)
         green, blue, hit = r.y == 1, r.y == 2, r.predicted == r.y
-        shares = [(r.predicted[green] == 2).mean(), (r.predicted[blue] == 1).mean(), hit[green].mean(), hit[blue].mean()]
+        shares = [
+            (r.predicted[green] == 2).mean(),
+            (r.predicted[blue] == 1).mean(),
+            hit[green].mean(),
+            hit[blue].mean(),
+        ]
         shares += [hit[r.y == 0].mean(), hit.mean()]
         np.testing.assert_allclose(cell.loc[when, "share"], shares)
         assert cell.loc[when, "n"].tolist() == [50, 50, 50, 50, 50, 150]
@@ -116,7 +149,11 @@ def test_the_table_counts_what_the_edited_model_does(context, correction):
 
 def test_no_test_label_is_used(context, correction):
     y = np.random.default_rng(0).permutation(context.data["test"].targets)
-    blind = correct_error(replace(context, data={**context.data, "test": with_labels(context.data["test"], y)}), "green", "blue")
+    blind = correct_error(
+        replace(context, data={**context.data, "test": with_labels(context.data["test"], y)}),
+        "green",
+        "blue",
+    )
     np.testing.assert_array_equal(blind.edit.vector, correction.edit.vector)
     assert blind.edit.gate.threshold == correction.edit.gate.threshold
     pd.testing.assert_frame_equal(blind.curve, correction.curve)
@@ -143,20 +180,39 @@ def test_the_sentence_has_the_tables_numbers(correction):
 
 @pytest.mark.parametrize(
     ("shares", "word"),
-    [((30, 2), "corrects"), ((4, 1), "seems to correct"), ((4, 4), "does not correct"), ((4, 9), "does not correct")],
+    [
+        ((30, 2), "corrects"),
+        ((4, 1), "seems to correct"),
+        ((4, 4), "does not correct"),
+        ((4, 9), "does not correct"),
+    ],
 )
 def test_the_verdict_follows_the_counts(correction, shares, word):
     rows = []
     for when, hits in zip(("before", "after"), shares, strict=True):
         low, high = wilson(hits, 50)
-        rows.append({"what": "green seen as blue", "when": when, "n": 50, "share": hits / 50, "low": low, "high": high})
-        rows.append({"what": "all classes", "when": when, "n": 150, "share": 0.5, "low": 0.4, "high": 0.6})
+        rows.append(
+            {
+                "what": "green seen as blue",
+                "when": when,
+                "n": 50,
+                "share": hits / 50,
+                "low": low,
+                "high": high,
+            }
+        )
+        rows.append(
+            {"what": "all classes", "when": when, "n": 150, "share": 0.5, "low": 0.4, "high": 0.6}
+        )
     made = Correction(correction.edit, "green", "blue", correction.curve, pd.DataFrame(rows))
     assert f" {word} the error" in made.says()[0]
 
 
 def test_too_few_confused_samples(context):
-    with pytest.raises(EditError, match=r"\d of 150 validation samples of 'blue' are seen as 'red': too few .*at least 3"):
+    with pytest.raises(
+        EditError,
+        match=r"\d of 150 validation samples of 'blue' are seen as 'red': too few .*at least 3",
+    ):
         correct_error(context, "blue", "red")
 
 
@@ -210,7 +266,13 @@ def test_the_planted_share_and_seed_decide_which_images_are_mislabelled(right, m
 
     drawn = []
     monkeypatch.setattr("classvec_lab.models.finetune", seen)
-    for options in ({"share": 0.5}, {"share": 0.5}, {"share": 0.5, "seed": 1}, {}, {"share": 0.001}):
+    for options in (
+        {"share": 0.5},
+        {"share": 0.5},
+        {"share": 0.5, "seed": 1},
+        {},
+        {"share": 0.001},
+    ):
         with pytest.raises(Trained):
             planted_error(right, "green", "blue", **options)
     assert [len(d) for d in drawn] == [30, 30, 30, 42, 1]

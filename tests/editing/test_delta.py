@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import CLASSES, small_classifier
 
-from classvec_lab.editing.delta import Delta, apply_deltas, deltas_on
+from classvec_lab.editing.weights.delta import Delta, apply_deltas, deltas_on
 from classvec_lab.errors import ClassvecError, EditError, FileFormatError, MismatchError
 
 BIAS, WEIGHT = "head.bias", "encoder.3.weight"  # shapes (3,) and (6, 16)
@@ -22,16 +22,24 @@ def forgetting(classifier, i):
     """A rank-2 and a dense change, of sizes so different that adding and subtracting would lose bits."""
     rng = np.random.default_rng(i)
     factors = (10.0 ** (2 * i - 4) * rng.normal(size=(6, 2)), rng.normal(size=(16, 2)))
-    return Delta.on(classifier, f"forget {i}", factored={WEIGHT: factors}, dense={BIAS: rng.normal(size=3)})
+    return Delta.on(
+        classifier, f"forget {i}", factored={WEIGHT: factors}, dense={BIAS: rng.normal(size=3)}
+    )
 
 
 def test_dense_and_factored_changes_are_added(classifier):
     a, b, bias = np.arange(6.0), np.linspace(-1, 1, 16), np.array([0.5, 0, -2], dtype=np.float32)
-    delta = Delta.on(classifier, "both", factored={WEIGHT: (a, b)}, dense={BIAS: bias, WEIGHT: np.ones((6, 16))})
+    delta = Delta.on(
+        classifier, "both", factored={WEIGHT: (a, b)}, dense={BIAS: bias, WEIGHT: np.ones((6, 16))}
+    )
     edited = delta.apply_to(classifier)
     expected = classifier.encoder[3].weight.detach().double().numpy() + np.outer(a, b) + 1
-    np.testing.assert_array_equal(edited.encoder[3].weight.detach().numpy(), expected.astype(np.float32))
-    np.testing.assert_array_equal(edited.head.bias.detach().numpy(), classifier.head.bias.detach().numpy() + bias)
+    np.testing.assert_array_equal(
+        edited.encoder[3].weight.detach().numpy(), expected.astype(np.float32)
+    )
+    np.testing.assert_array_equal(
+        edited.head.bias.detach().numpy(), classifier.head.bias.detach().numpy() + bias
+    )
     assert delta.n_parameters == 6 + 16 + 3 + 96
     assert delta.names == (WEIGHT, BIAS)
     others = [n for n in bits(classifier) if n not in delta.names]
@@ -79,7 +87,9 @@ def test_subtracting_would_not_have_been_exact(classifier):
     delta = forgetting(classifier, 4)
     a, b = delta.factored[WEIGHT]
     edited = delta.apply_to(classifier).encoder[3].weight.detach().numpy()
-    assert ((edited - a @ b.T).astype(np.float32) != classifier.encoder[3].weight.detach().numpy()).any()
+    assert (
+        (edited - a @ b.T).astype(np.float32) != classifier.encoder[3].weight.detach().numpy()
+    ).any()
 
 
 def test_a_delta_made_on_an_edited_classifier_belongs_to_the_unedited_one(classifier):
@@ -100,9 +110,18 @@ def test_buffers_can_change_and_integers_cannot():
 
 
 def test_a_saved_delta_is_the_same(classifier, tmp_path):
-    delta = Delta.on(classifier, "forget red", factored={WEIGHT: (np.ones(6, np.float32), np.ones(16))}, facts={"how": "by hand"})
+    delta = Delta.on(
+        classifier,
+        "forget red",
+        factored={WEIGHT: (np.ones(6, np.float32), np.ones(16))},
+        facts={"how": "by hand"},
+    )
     read = Delta.load(delta.save(tmp_path / "delta.safetensors"), classifier=classifier)
-    assert (read.name, read.classes, dict(read.facts)) == ("forget red", CLASSES, {"how": "by hand"})
+    assert (read.name, read.classes, dict(read.facts)) == (
+        "forget red",
+        CLASSES,
+        {"how": "by hand"},
+    )
     assert read.fingerprint == delta.fingerprint
     assert bits(read.apply_to(classifier)) == bits(delta.apply_to(classifier))
     assert bits(read.remove_from(delta.apply_to(classifier))) == bits(classifier)
@@ -124,7 +143,9 @@ def test_another_model_is_refused_by_what_differs(classifier):
         (other_head, r"the values of head\.bias"),
     ):
         before = bits(model)
-        with pytest.raises(MismatchError, match=f"'forget red' was made for another model.*{words}"):
+        with pytest.raises(
+            MismatchError, match=f"'forget red' was made for another model.*{words}"
+        ):
             delta.apply_to(model)
         assert bits(model) == before
 
@@ -134,7 +155,9 @@ def test_on_twice_or_off_without_being_on(classifier):
     edited = delta.apply_to(classifier)
     with pytest.raises(MismatchError, match="'forget 0' is already on"):
         delta.apply_to(edited)
-    with pytest.raises(MismatchError, match="'forget 1' is not on this classifier; on it: 'forget 0'"):
+    with pytest.raises(
+        MismatchError, match="'forget 1' is not on this classifier; on it: 'forget 0'"
+    ):
         other.remove_from(edited)
     with pytest.raises(MismatchError, match="on it: none"):
         delta.remove_from(classifier)
@@ -154,11 +177,27 @@ def test_weights_changed_under_a_delta_are_not_thrown_away(classifier):
     ("change", "error", "words"),
     [
         ({}, EditError, "changes no weight"),
-        ({"dense": {"head.bais": np.ones(3)}}, MismatchError, r"no weight 'head.bais'; nearest: head\.bias"),
-        ({"dense": {BIAS: np.ones(4)}}, MismatchError, r"head\.bias has shape \(3,\) and the change in 'x' \(4,\)"),
+        (
+            {"dense": {"head.bais": np.ones(3)}},
+            MismatchError,
+            r"no weight 'head.bais'; nearest: head\.bias",
+        ),
+        (
+            {"dense": {BIAS: np.ones(4)}},
+            MismatchError,
+            r"head\.bias has shape \(3,\) and the change in 'x' \(4,\)",
+        ),
         ({"dense": {BIAS: np.array([1, np.nan, 0])}}, EditError, r"not finite in head\.bias"),
-        ({"factored": {WEIGHT: (np.ones(16), np.ones(6))}}, MismatchError, r"shape \(6, 16\) .*\(16, 6\)"),
-        ({"factored": {WEIGHT: (np.ones((6, 2)), np.ones((16, 3)))}}, MismatchError, r"\(6, 2\), \(16, 3\)"),
+        (
+            {"factored": {WEIGHT: (np.ones(16), np.ones(6))}},
+            MismatchError,
+            r"shape \(6, 16\) .*\(16, 6\)",
+        ),
+        (
+            {"factored": {WEIGHT: (np.ones((6, 2)), np.ones((16, 3)))}},
+            MismatchError,
+            r"\(6, 2\), \(16, 3\)",
+        ),
     ],
 )
 def test_impossible_changes_are_refused(classifier, change, error, words):

@@ -8,17 +8,17 @@ from hypothesis import strategies as st
 from torch import nn
 from worlds import PREPROCESS, class_vectors_of, names, reader, samples
 
-from classvec_lab import Classifier, ClassVectors, Features, MismatchError, predict
+from classvec_lab import Classifier, ClassVectors, Features
 from classvec_lab.editing.directions import (
     head_aware,
     head_direction,
-    head_rows,
     random_direction,
     retirement,
     without_pretraining,
 )
 from classvec_lab.editing.injection import inject
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, MismatchError
+from classvec_lab.readout import head_rows, predict
 
 V = class_vectors_of()
 
@@ -36,15 +36,27 @@ def called(classifier, features, name):
 
 def still_called(classifier, features, name, step):
     weight, bias = head_rows(classifier)
-    return (((features.z + step) @ weight.T + bias).argmax(axis=1) == features.classes.index(name)).mean()
+    return (
+        ((features.z + step) @ weight.T + bias).argmax(axis=1) == features.classes.index(name)
+    ).mean()
 
 
 def test_formulas():
     classifier, weight = reader(V), V.z_ft.astype(np.float32).astype(float)
-    np.testing.assert_allclose(without_pretraining(V, "c1").vector, V.z_ft[1] - V.z_ft.mean(axis=0), rtol=1e-12)
-    np.testing.assert_allclose(head_direction(classifier, V, "c1").vector, weight[1] - weight.mean(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(retirement(V, "c1").vector, V.z_ft[[0, 2, 3]].mean(axis=0) - V.z_ft[1], rtol=1e-12)
-    np.testing.assert_allclose(retirement(V, "c1", without=("c0", "c1")).vector, V.z_ft[2:].mean(axis=0) - V.z_ft[1], rtol=1e-12)
+    np.testing.assert_allclose(
+        without_pretraining(V, "c1").vector, V.z_ft[1] - V.z_ft.mean(axis=0), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        head_direction(classifier, V, "c1").vector, weight[1] - weight.mean(axis=0), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        retirement(V, "c1").vector, V.z_ft[[0, 2, 3]].mean(axis=0) - V.z_ft[1], rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        retirement(V, "c1", without=("c0", "c1")).vector,
+        V.z_ft[2:].mean(axis=0) - V.z_ft[1],
+        rtol=1e-12,
+    )
     drawn = random_direction(V, "c1", seed=0)
     assert drawn.norm == pytest.approx(V["c1"].norm)
     np.testing.assert_array_equal(drawn.vector, random_direction(V, "c1", seed=0).vector)
@@ -63,7 +75,12 @@ def test_every_direction_knows_its_target_and_origin():
         head_aware(classifier, vectors, "c1", features),
     ]
     for edit in made:
-        assert (edit.target, edit.classes, edit.pre, edit.data) == ("c1", V.classes, "before", "data")
+        assert (edit.target, edit.classes, edit.pre, edit.data) == (
+            "c1",
+            V.classes,
+            "before",
+            "data",
+        )
         assert "c1" in edit.expression
         assert inject(classifier, edit).edits == (edit,)
     total = made[0] + made[1] + made[2] + made[3] + made[4] + vectors["c1"]
@@ -78,17 +95,26 @@ def test_random_directions_point_everywhere():
 
 def test_rows_of_a_head():
     linear, cosine = reader(V), reader(V, "cosine")
-    np.testing.assert_array_equal(head_rows(linear)[1], linear.head.bias.detach().double().numpy())
-    np.testing.assert_allclose(np.linalg.norm(head_rows(cosine)[0], axis=1), 1, rtol=1e-6)
-    assert not head_rows(cosine)[1].any()
+    np.testing.assert_array_equal(
+        head_rows(linear).bias, linear.head.bias.detach().double().numpy()
+    )
+    np.testing.assert_allclose(np.linalg.norm(head_rows(cosine).weight, axis=1), 1, rtol=1e-6)
+    assert not head_rows(cosine).bias.any()
     with pytest.raises(EditError, match=r"reads nn\.Linear and CosineHead, not EditedHead"):
         head_rows(inject(linear, V["c0"]))
 
 
-@given(st.integers(0, 300), st.sampled_from([0.0, 0.01, 0.05, 0.3]), st.sampled_from(["linear", "cosine"]), st.floats(0.05, 3))
+@given(
+    st.integers(0, 300),
+    st.sampled_from([0.0, 0.01, 0.05, 0.3]),
+    st.sampled_from(["linear", "cosine"]),
+    st.floats(0.05, 3),
+)
 def test_the_head_aware_step_keeps_its_promise(seed, miss, head, size):
     vectors = class_vectors_of(seed=seed)
-    vectors = ClassVectors(vectors.z_ft - size * vectors.kappa, vectors.z_ft, vectors.count, vectors.classes)
+    vectors = ClassVectors(
+        vectors.z_ft - size * vectors.kappa, vectors.z_ft, vectors.count, vectors.classes
+    )
     classifier, held = reader(vectors, head), samples(vectors, 300, seed=seed, spread=2.0)
     own = called(classifier, held, "c1")
     assume(len(own) > 0)
@@ -137,7 +163,9 @@ def test_the_promise_holds_on_samples_not_seen():
     classifier = reader(V)
     edit = head_aware(classifier, V, "c1", samples(V, 400, seed=1, spread=2.0))
     fresh = called(classifier, samples(V, 4000, seed=2, spread=2.0), "c1")
-    assert still_called(classifier, fresh, "c1", edit.vector) <= 0.01 + 3 * np.sqrt(0.01 * 0.99 / len(fresh))
+    assert still_called(classifier, fresh, "c1", edit.vector) <= 0.01 + 3 * np.sqrt(
+        0.01 * 0.99 / len(fresh)
+    )
 
 
 def test_labels_are_not_used():
@@ -158,7 +186,11 @@ def with_head(weight, bias=None):
 
 def test_bad_input():
     classifier, held = reader(V), samples(V)
-    for options, message in (({"miss": 1.0}, "miss=1.0"), ({"miss": -0.1}, "miss=-0.1"), ({"reserve": -1}, "reserve=-1")):
+    for options, message in (
+        ({"miss": 1.0}, "miss=1.0"),
+        ({"miss": -0.1}, "miss=-0.1"),
+        ({"reserve": -1}, "reserve=-1"),
+    ):
         with pytest.raises(EditError, match=message):
             head_aware(classifier, V, "c1", held, **options)
     never = Features(np.repeat(V.z_ft[:1], 5, axis=0), np.zeros(5, int), V.classes)
@@ -188,7 +220,9 @@ def test_heads_with_odd_rows():
     # the row lies between others on one line, below their mean: the way out is towards the largest
     rows = np.zeros((4, 10))
     rows[:, 0] = [-1, 1, 3, 9]
-    still = ClassVectors(V.z_ft, V.z_ft, V.count, V.classes)  # so that the head's row is all there is
+    still = ClassVectors(
+        V.z_ft, V.z_ft, V.count, V.classes
+    )  # so that the head's row is all there is
     shown = Features(np.zeros((1, 10)), np.zeros(1, int), V.classes)
     edit = head_aware(with_head(rows, np.array([0, 50.0, 0, 0])), still, "c1", shown, reserve=0.0)
     np.testing.assert_allclose(edit.vector, [50 / 8, *np.zeros(9)], atol=1e-9)

@@ -5,13 +5,13 @@ import pytest
 import torch
 from torch import nn
 
-from classvec_lab import Classifier, ClassVectors, Features, MismatchError
+from classvec_lab import Classifier, ClassVectors, Features
+from classvec_lab.editing.advice import NEGATION, RECOMMENDED, verdict
 from classvec_lab.editing.calibration import calibrate_gate
-from classvec_lab.editing.editability import METHODS, editability
 from classvec_lab.editing.injection import inject
-from classvec_lab.editing.recommend import NEGATION, RECOMMENDED, verdict
 from classvec_lab.editing.strength import strength_curve
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, MismatchError
+from classvec_lab.experiments.outlook import METHODS, editability
 
 CLASSES = ("cat", "dog", "elk", "fox", "gnu")
 
@@ -24,16 +24,23 @@ class World:
         basis = np.linalg.qr(rng.normal(size=(12, 5)))[0].T
         corners = basis - basis.mean(axis=0)
         corners *= 10 / np.linalg.norm(corners, axis=1, keepdims=True)
-        centre = 3 * np.linalg.qr(np.concatenate([basis, rng.normal(size=(7, 12))]).T)[0][:, -1]  # unseen by the head
+        centre = (
+            3 * np.linalg.qr(np.concatenate([basis, rng.normal(size=(7, 12))]).T)[0][:, -1]
+        )  # unseen by the head
         head = nn.Linear(12, 5, bias=bias)
         head.weight.data = torch.as_tensor(corners).float()
         if bias:
             head.bias.data[:] = 0
-        self.corners, self.classifier = corners, Classifier(nn.Identity(), head, classes=CLASSES, preprocess=None)
+        self.corners, self.classifier = (
+            corners,
+            Classifier(nn.Identity(), head, classes=CLASSES, preprocess=None),
+        )
 
         def draw(scale, size):
             y = np.arange(size) % 5
-            return Features(centre + scale * corners[y] + noise * rng.normal(size=(size, 12)), y, CLASSES)
+            return Features(
+                centre + scale * corners[y] + noise * rng.normal(size=(size, 12)), y, CLASSES
+            )
 
         self.pre_train, self.pre_val = draw(kept, n), draw(kept, n)
         self.train, self.val, self.test = (draw(1.0, size) for size in (n, n, 3000))
@@ -45,9 +52,13 @@ class World:
 
     def edited(self, target, lambda_, gate="predicted"):
         """ACC_f and ACC_r on test images after the edit is made."""
-        edit = self.vectors[target].gated(calibrate_gate(self.val, self.vectors, target, score=gate, classifier=self.classifier))
+        edit = self.vectors[target].gated(
+            calibrate_gate(self.val, self.vectors, target, score=gate, classifier=self.classifier)
+        )
         with torch.inference_mode():
-            logits = inject(self.classifier, lambda_ * edit).logits(torch.as_tensor(self.test.z).float())
+            logits = inject(self.classifier, lambda_ * edit).logits(
+                torch.as_tensor(self.test.z).float()
+            )
         hit, own = logits.argmax(1).numpy() == self.test.y, self.test.y == CLASSES.index(target)
         return hit[own].mean(), hit[~own].mean()
 
@@ -87,7 +98,9 @@ def test_a_model_that_knew_the_classes_before_says_that_lambda_one_fails(known):
     (sentence,) = (s for s in report.says() if s.startswith("Lambda = -1"))
     assert "not enough" in sentence
     assert "names 100.0% of the pre-trained representations (n = 600)" in report.says()[1]
-    curves = report.curves[(report.curves["method"] == "class vector") & (report.curves["gate"] == "predicted")]
+    curves = report.curves[
+        (report.curves["method"] == "class vector") & (report.curves["gate"] == "predicted")
+    ]
     for target in CLASSES:
         curve = curves[curves["class"] == target].set_index("lambda_")
         for lambda_ in (-1.0, -1.5, -3.0, -5.0):
@@ -104,16 +117,26 @@ def test_where_nothing_is_strong_enough_it_is_red(known):
     report = known.report(lambdas=(-0.5,))
     assert report.lambdas == (0.0, -0.5, -1.0)
     assert report.light == "red"
-    assert report.recommendation["direction"].isin(["retired to the mean"]).all()  # as long as the classes are apart
-    assert report.smallest.loc[report.smallest["method"] != "retired to the mean", "lambda_"].isna().all()
+    assert (
+        report.recommendation["direction"].isin(["retired to the mean"]).all()
+    )  # as long as the classes are apart
+    assert (
+        report.smallest.loc[report.smallest["method"] != "retired to the mean", "lambda_"]
+        .isna()
+        .all()
+    )
     said = report.says()[-1]
-    assert said.startswith("gnu: class vectors will not forget it down to lambda -1, where the others are kept ACC_f stays at")
+    assert said.startswith(
+        "gnu: class vectors will not forget it down to lambda -1, where the others are kept ACC_f stays at"
+    )
     assert "no other step of that length will either, but a longer one, retired to the mean" in said
 
 
 def test_another_direction_is_named_where_it_does_what_the_class_vector_cannot():
     world = World()
-    aside = np.linalg.svd(world.corners)[2][-1]  # fine-tuning moved the cat aside, where the head does not look
+    aside = np.linalg.svd(world.corners)[2][
+        -1
+    ]  # fine-tuning moved the cat aside, where the head does not look
     z_pre = world.vectors.z_pre.copy()
     z_pre[0] = world.vectors.z_ft[0] - 12 * aside
     world.vectors = ClassVectors(z_pre, world.vectors.z_ft, world.vectors.count, CLASSES)
@@ -133,7 +156,11 @@ def test_another_direction_is_named_where_it_does_what_the_class_vector_cannot()
     assert world.edited("cat", -5.0)[0] > 0.95
     # behind the mapping alone, the same direction is written into the weights
     row = world.report(gates="mapping").recommendation.set_index("class").loc["cat"]
-    assert (row["method"], row["direction"], row["light"]) == ("weight mapping", "z_ft - mu", "amber")
+    assert (row["method"], row["direction"], row["light"]) == (
+        "weight mapping",
+        "z_ft - mu",
+        "amber",
+    )
 
 
 def test_the_geometry_by_hand(collapsed):
@@ -147,14 +174,21 @@ def test_the_geometry_by_hand(collapsed):
     assert (table["read_share"] <= 1).all()
     right = collapsed.pre_val.z @ collapsed.corners.T
     hits = right.argmax(axis=1) == collapsed.pre_val.y
-    np.testing.assert_allclose(table["head_on_pre"], [hits[collapsed.pre_val.y == i].mean() for i in range(5)])
-    assert ((table["head_on_pre_low"] < table["head_on_pre"]) & (table["head_on_pre"] < table["head_on_pre_high"])).all()
+    np.testing.assert_allclose(
+        table["head_on_pre"], [hits[collapsed.pre_val.y == i].mean() for i in range(5)]
+    )
+    assert (
+        (table["head_on_pre_low"] < table["head_on_pre"])
+        & (table["head_on_pre"] < table["head_on_pre_high"])
+    ).all()
     assert (table["n_pre"] == 120).all()
 
 
 def test_without_the_pretrained_features_that_column_is_empty(collapsed):
     report = collapsed.report(pre_val=None, gates="predicted")
-    assert report.table[["head_on_pre", "head_on_pre_low", "head_on_pre_high"]].isna().all(axis=None)
+    assert (
+        report.table[["head_on_pre", "head_on_pre_low", "head_on_pre_high"]].isna().all(axis=None)
+    )
     assert (report.table["n_pre"] == 0).all()
     assert "pre-trained representations" not in report.says()[1]
 
@@ -168,8 +202,12 @@ def test_curves_start_unedited_and_agree_with_the_edit_on_samples(collapsed):
     np.testing.assert_array_equal(start["acc_f"], start["base_f"])
     assert len(report.curves) == len(METHODS) * 4 * 5 * 3
     edit = collapsed.vectors["elk"]
-    real = strength_curve(collapsed.classifier, edit, collapsed.test, lambdas=(-1.0, -1.5)).set_index("lambda_")
-    told = report.curves.query("method == 'class vector' and gate == 'none' and `class` == 'elk'").set_index("lambda_")
+    real = strength_curve(
+        collapsed.classifier, edit, collapsed.test, lambdas=(-1.0, -1.5)
+    ).set_index("lambda_")
+    told = report.curves.query(
+        "method == 'class vector' and gate == 'none' and `class` == 'elk'"
+    ).set_index("lambda_")
     np.testing.assert_allclose(told["acc_r"], real.loc[told.index, "acc_r"], atol=0.03)
 
 
@@ -179,15 +217,22 @@ def test_collateral_and_the_gates_that_were_tried(collapsed):
     table = report.collateral(gate="margin")
     assert (np.diag(table) < -0.9).all()
     assert (table.to_numpy()[~np.eye(5, dtype=bool)] > -0.05).all()
-    found = report.curves.set_index(["method", "gate", "class", "lambda_"]).loc[("class vector", "margin", "dog", -1.5)]
+    found = report.curves.set_index(["method", "gate", "class", "lambda_"]).loc[
+        ("class vector", "margin", "dog", -1.5)
+    ]
     assert table.loc["dog", "dog"] == pytest.approx(found["acc_f"] - found["base_f"])
-    with pytest.raises(EditError, match=r"no forecast of 'class vector' behind 'predicted' at lambda -1\.5; there are"):
+    with pytest.raises(
+        EditError,
+        match=r"no forecast of 'class vector' behind 'predicted' at lambda -1\.5; there are",
+    ):
         report.collateral(gate="predicted")
     with pytest.raises(EditError, match="at lambda -7"):
         report.collateral(lambda_=-7)
 
 
-@pytest.mark.parametrize(("goal", "method"), [("labels", "logit mask"), ("representation", "retraining")])
+@pytest.mark.parametrize(
+    ("goal", "method"), [("labels", "logit mask"), ("representation", "retraining")]
+)
 def test_the_goal_decides_what_no_forecast_can(collapsed, goal, method):
     report = collapsed.report(goal=goal, gates="predicted")
     assert (report.recommendation["method"] == method).all()
@@ -198,7 +243,9 @@ def test_the_goal_decides_what_no_forecast_can(collapsed, goal, method):
 def test_no_single_class_is_forgotten_by_negating_a_task(collapsed, known):
     assert NEGATION in RECOMMENDED
     for world in (collapsed, known):
-        assert set(world.report(gates="predicted").recommendation["method"]) <= set(RECOMMENDED) - {NEGATION}
+        assert set(world.report(gates="predicted").recommendation["method"]) <= set(RECOMMENDED) - {
+            NEGATION
+        }
 
 
 def test_the_margin_gate_needs_samples():
@@ -247,11 +294,18 @@ def test_bad_input_is_named(collapsed):
             world.report(**options)
     kept = world.val.y != 3
     with pytest.raises(MismatchError, match="no sample of class fox in the validation set"):
-        editability(world.classifier, world.vectors, world.train, Features(world.val.z[kept], world.val.y[kept], CLASSES))
+        editability(
+            world.classifier,
+            world.vectors,
+            world.train,
+            Features(world.val.z[kept], world.val.y[kept], CLASSES),
+        )
     still = ClassVectors(world.vectors.z_ft, world.vectors.z_ft, world.vectors.count, CLASSES)
     with pytest.raises(EditError, match="norm 0"):
         editability(world.classifier, still, world.train, world.val, gates="none")
-    mine = ClassVectors(world.vectors.z_pre, world.vectors.z_ft, world.vectors.count, CLASSES, "pre", "ft")
+    mine = ClassVectors(
+        world.vectors.z_pre, world.vectors.z_ft, world.vectors.count, CLASSES, "pre", "ft"
+    )
     wrong = Features(world.train.z, world.train.y, CLASSES, model="pre")
     with pytest.raises(MismatchError, match=r"training features come from another model \(pre\)"):
         editability(world.classifier, mine, wrong, world.val)

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from classvec_lab import Classifier, CosineHead, Features, MismatchError, ModelError, extract_features
+from classvec_lab import Classifier, CosineHead, Features, extract_features
 from classvec_lab.editing.erasers import Eraser, erase, leace, mask_class, project_out
-from classvec_lab.editing.readout import Readout
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, MismatchError, ModelError
+from classvec_lab.readout import Readout
 
 
 def drawn(n=400, dim=8, seed=0):
@@ -48,7 +48,9 @@ def test_projection_kills_its_direction_and_nothing_else(dim, seed, centred):
 
 def test_a_projection_by_hand():
     np.testing.assert_allclose(project_out([0.0, 2.0])([[3.0, 5.0]]), [[3.0, 0.0]])
-    np.testing.assert_allclose(project_out([0.0, 2.0], centre=[1.0, 1.5])([[3.0, 5.0]]), [[3.0, 1.5]])
+    np.testing.assert_allclose(
+        project_out([0.0, 2.0], centre=[1.0, 1.5])([[3.0, 5.0]]), [[3.0, 1.5]]
+    )
 
 
 def test_leace_leaves_no_covariance_and_no_linear_probe():
@@ -71,8 +73,12 @@ def test_leace_moves_less_than_a_projection_that_also_equalises_the_means():
     gap = features.z[y].mean(0) - features.z[~y].mean(0)
     erasers = leace(features, "green"), project_out(gap, centre=features.z.mean(0))
     centred = features.z - features.z.mean(0)
-    white = np.linalg.inv(np.cov(centred.T))  # LEACE is least in every norm; the two differ most in Mahalanobis'
-    sizes = [np.einsum("nm,mk,nk->", d, white, d) for d in (e(features.z) - features.z for e in erasers)]
+    white = np.linalg.inv(
+        np.cov(centred.T)
+    )  # LEACE is least in every norm; the two differ most in Mahalanobis'
+    sizes = [
+        np.einsum("nm,mk,nk->", d, white, d) for d in (e(features.z) - features.z for e in erasers)
+    ]
     assert sizes[0] < sizes[1]
 
 

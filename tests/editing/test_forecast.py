@@ -10,10 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from classvec_lab import Classifier, ClassMoments, ClassVectors, CosineHead, Features, MismatchError
+from classvec_lab import Classifier, ClassMoments, ClassVectors, CosineHead, Features
 from classvec_lab.diagnostics.performance import confusion
 from classvec_lab.editing.calibration import calibrate_gate
-from classvec_lab.editing.forecast import (
+from classvec_lab.editing.injection import read_logits
+from classvec_lab.editing.weights.mapping import map_edit
+from classvec_lab.errors import EditError, MismatchError
+from classvec_lab.experiments.forecast import (
     LinearMove,
     MomentModel,
     collateral_forecast,
@@ -22,10 +25,7 @@ from classvec_lab.editing.forecast import (
     forecast_edits,
     student_df,
 )
-from classvec_lab.editing.forecast_scores import replay_edits, score_forecast
-from classvec_lab.editing.injection import read_logits
-from classvec_lab.editing.mapping import map_edit
-from classvec_lab.errors import EditError
+from classvec_lab.experiments.forecast_scores import replay_edits, score_forecast
 from classvec_lab.gates import Gate
 
 CLASSES = ("a", "b", "c", "d")
@@ -38,7 +38,10 @@ def head_of(weight, bias=None, scale=None):
         head = CosineHead(weight, scale)
     else:
         head = nn.Linear(weight.shape[1], len(weight))
-        head.weight.data, head.bias.data = weight, torch.as_tensor(np.zeros(len(weight)) if bias is None else bias).float()
+        head.weight.data, head.bias.data = (
+            weight,
+            torch.as_tensor(np.zeros(len(weight)) if bias is None else bias).float(),
+        )
     classes = CLASSES if len(weight) == 4 else tuple(map(str, range(len(weight))))
     return Classifier(nn.Identity(), head, classes=classes, preprocess=None)
 
@@ -58,11 +61,17 @@ class World:
         self.mix = noise * rng.normal(size=(dim, dim)) / np.sqrt(dim)
         weight = self.means - self.means.mean(axis=0) + 0.3 * rng.normal(size=(4, dim))
         self.classifier = head_of(
-            weight, -0.5 * np.square(self.means).sum(axis=1) + np.square(self.means).sum(axis=1).mean() / 2, scale
+            weight,
+            -0.5 * np.square(self.means).sum(axis=1) + np.square(self.means).sum(axis=1).mean() / 2,
+            scale,
         )
         self.rng, self.dim, self.df = rng, dim, df
         self.train, self.val, self.test = (self.draw(n) for _ in range(3))
-        z_pre = self.means - 0.7 * (self.means - self.means.mean(axis=0)) + 0.2 * rng.normal(size=(4, dim))
+        z_pre = (
+            self.means
+            - 0.7 * (self.means - self.means.mean(axis=0))
+            + 0.2 * rng.normal(size=(4, dim))
+        )
         self.vectors = ClassVectors(z_pre, self.train.moments().mean, np.full(4, n // 4), CLASSES)
 
     def draw(self, n):
@@ -77,7 +86,13 @@ class World:
     def gate(self, target, score):
         moments = self.train.moments(pooled_scatter=True)
         return calibrate_gate(
-            self.val, self.vectors, target, score=score, false_fire=0.05, classifier=self.classifier, moments=moments
+            self.val,
+            self.vectors,
+            target,
+            score=score,
+            false_fire=0.05,
+            classifier=self.classifier,
+            moments=moments,
         )
 
     def edits(self, score):
@@ -96,7 +111,9 @@ def world(request):
     return World(scale=request.param)
 
 
-@pytest.mark.parametrize("score", ["none", "predicted", "margin", "cosine", "discriminant", "soft", "mapping"])
+@pytest.mark.parametrize(
+    "score", ["none", "predicted", "margin", "cosine", "discriminant", "soft", "mapping"]
+)
 def test_gaussian_classes_are_forecast_within_two_points(world, score):
     if score == "mapping" and isinstance(world.classifier.head, CosineHead):
         edits = {  # no weights to write into here, but the same kind of move
@@ -123,8 +140,12 @@ def test_degrees_of_freedom_are_found_and_gaussians_have_none(world, df):
     assert student_df(normals) is None
     assert student_df(np.zeros((5, 3))) is None
     assert world.model().df is None
-    assert student_df(normals * np.sqrt((df - 2) / rng.chisquare(df, (40000, 1)))) == pytest.approx(df, rel=0.15)
-    assert student_df(np.where(np.arange(40000)[:, None] % 100 == 0, 30, 1) * normals) == pytest.approx(4.5, abs=0.2)
+    assert student_df(normals * np.sqrt((df - 2) / rng.chisquare(df, (40000, 1)))) == pytest.approx(
+        df, rel=0.15
+    )
+    assert student_df(
+        np.where(np.arange(40000)[:, None] % 100 == 0, 30, 1) * normals
+    ) == pytest.approx(4.5, abs=0.2)
 
 
 def test_heavy_tails_are_forecast_better_with_their_degrees_of_freedom():
@@ -146,14 +167,20 @@ def test_a_gate_sees_the_same_tails_as_the_head():
     world = World(df=5.0, n=20000)
     weight = world.classifier.head.weight.detach().numpy().astype(float)
     scatter = world.mix.T @ world.mix
-    row = np.linalg.svd(np.concatenate([weight @ scatter, world.means]))[2][-1]  # unrelated to logits and to the class
+    row = np.linalg.svd(np.concatenate([weight @ scatter, world.means]))[2][
+        -1
+    ]  # unrelated to logits and to the class
     gate = Gate("a", CLASSES, "cosine", row[None], np.zeros(1), 0.67 * np.sqrt(row @ scatter @ row))
     edits = {c: (world.vectors[c].vector, gate) for c in CLASSES}
     own = {}
     for name, df in (("student", 5.0), ("gaussian", None)):
-        own[name] = own_accuracy(forecast_edits(replace(world.model(n_draws=20000), df=df), edits, [-20.0]))
+        own[name] = own_accuracy(
+            forecast_edits(replace(world.model(n_draws=20000), df=df), edits, [-20.0])
+        )
     seen = own_accuracy(replay_edits(world.classifier, edits, world.test, [-20.0]))
-    assert own["student"] == pytest.approx(seen, abs=0.015)  # a quarter of a Gaussian lies above .67 σ, 21 % of a t5
+    assert own["student"] == pytest.approx(
+        seen, abs=0.015
+    )  # a quarter of a Gaussian lies above .67 σ, 21 % of a t5
     assert seen - own["gaussian"] > 0.02
 
 
@@ -170,14 +197,22 @@ def test_without_scatter_the_forecast_is_the_fate_of_the_means(scale):
     vectors = ClassVectors(means - rng.normal(size=(4, 6)), means, np.full(4, 3), CLASSES)
     unit = means / np.linalg.norm(means, axis=1, keepdims=True)
     gates = [
-        Gate(c, CLASSES, "margin", unit, np.zeros(4), 0.05, own=i, rivals=True, normalise=True) for i, c in enumerate(CLASSES)
+        Gate(c, CLASSES, "margin", unit, np.zeros(4), 0.05, own=i, rivals=True, normalise=True)
+        for i, c in enumerate(CLASSES)
     ]
     for edits in (
         {c: vectors[c] for c in CLASSES},
         {c: vectors[c].gated(g) for c, g in zip(CLASSES, gates, strict=True)},
-        {c: LinearMove(rng.normal(size=(2, 6)), rng.normal(size=2), rng.normal(size=(2, 6))) for c in CLASSES},
+        {
+            c: LinearMove(rng.normal(size=(2, 6)), rng.normal(size=2), rng.normal(size=(2, 6)))
+            for c in CLASSES
+        },
     ):
-        told = forecast_edits(MomentModel.from_features(classifier, features, features, n_draws=7), edits, (-3.0, -1.5, 2.0))
+        told = forecast_edits(
+            MomentModel.from_features(classifier, features, features, n_draws=7),
+            edits,
+            (-3.0, -1.5, 2.0),
+        )
         seen = replay_edits(classifier, edits, features, (-3.0, -1.5, 2.0))
         assert set(seen["accuracy"]) == {0.0, 1.0}
         np.testing.assert_allclose(told["accuracy"], seen["accuracy"], atol=1e-12)
@@ -185,7 +220,9 @@ def test_without_scatter_the_forecast_is_the_fate_of_the_means(scale):
 
 @pytest.mark.parametrize("df", [None, 2.2])
 def test_features_and_moments_forecast_the_same(df):
-    world = World(n=60, dim=30, df=df)  # fewer samples in a class than dimensions: the scatter has no full rank
+    world = World(
+        n=60, dim=30, df=df
+    )  # fewer samples in a class than dimensions: the scatter has no full rank
     calls, model = read_logits(world.classifier, [], world.val.z).argmax(axis=1), world.model()
     told = MomentModel.from_moments(
         world.classifier,
@@ -195,11 +232,17 @@ def test_features_and_moments_forecast_the_same(df):
         df=model.df,
     )
     assert (model.df is None) == (df is None)
-    np.testing.assert_allclose(told.factor.T @ told.factor, model.factor.T @ model.factor, atol=1e-12)
+    np.testing.assert_allclose(
+        told.factor.T @ told.factor, model.factor.T @ model.factor, atol=1e-12
+    )
     for score in ("none", "predicted", "margin", "mapping"):
         if score == "margin":
             unit = world.means / np.linalg.norm(world.means, axis=1, keepdims=True)
-            edit = world.vectors["b"].gated(Gate("b", CLASSES, score, unit, np.zeros(4), 0.1, own=1, rivals=True, normalise=True))
+            edit = world.vectors["b"].gated(
+                Gate(
+                    "b", CLASSES, score, unit, np.zeros(4), 0.1, own=1, rivals=True, normalise=True
+                )
+            )
         else:
             edit = world.edits(score)["b"]
         a, b = (forecast(m, edit, LAMBDAS) for m in (told, model))
@@ -211,9 +254,14 @@ def test_lambda_zero_is_the_unedited_accuracy(world):
     calls = world.classifier.logits(torch.as_tensor(world.val.z).float()).argmax(1).numpy()
     right = [np.mean(calls[world.val.y == i] == i) for i in range(4)]
     assert min(right) < 1.0
-    for model in (world.model(), replace(world.model(n_draws=50), df=5.0)):  # the second shows few of the errors
+    for model in (
+        world.model(),
+        replace(world.model(n_draws=50), df=5.0),
+    ):  # the second shows few of the errors
         for score in ("none", "margin"):
-            np.testing.assert_allclose(forecast(model, world.edits(score)["a"], [0.0])[0], right, atol=1e-12)
+            np.testing.assert_allclose(
+                forecast(model, world.edits(score)["a"], [0.0])[0], right, atol=1e-12
+            )
 
 
 def test_behind_the_predicted_class_no_other_class_loses(world):
@@ -232,7 +280,9 @@ def test_a_cosine_head_knows_no_units(scale, stretch):
     edit = world.vectors["c"].gated(world.gate("c", "margin"))
     other = head_of(world.classifier.head.weight.numpy(), scale=scale)
     grown = [Features(f.z * stretch, f.y, CLASSES) for f in (world.train, world.val)]
-    told = forecast(MomentModel.from_features(other, *grown), (edit.vector * stretch, edit.gate), LAMBDAS)
+    told = forecast(
+        MomentModel.from_features(other, *grown), (edit.vector * stretch, edit.gate), LAMBDAS
+    )
     np.testing.assert_allclose(told, forecast(COSINE_MODEL, edit, LAMBDAS), atol=0.002)
 
 
@@ -270,22 +320,32 @@ def test_errors_that_no_draw_shows_stay_errors():
     z = means[y] + np.random.default_rng(0).normal(size=(40, 4))
     z[0] = means[1]  # one sample of a, out of its class by far
     moments = Features(z, y, CLASSES).moments(pooled_scatter=True)
-    tight = ClassMoments.of(means[y] + 0.1 * (np.arange(40)[:, None] % 3), y, 4, pooled_scatter=True)
+    tight = ClassMoments.of(
+        means[y] + 0.1 * (np.arange(40)[:, None] % 3), y, 4, pooled_scatter=True
+    )
     shares = np.eye(4)
     shares[0, :2] = 0.9, 0.1
-    told = forecast(MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0, 0.5])
+    told = forecast(
+        MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0, 0.5]
+    )
     np.testing.assert_allclose(told, [[0.9, 1, 1, 1]] * 2)
     shares[0] = [0, 0, 1, 0]  # nothing seen is drawn
-    told = forecast(MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0, 0.5])
+    told = forecast(
+        MomentModel.from_moments(classifier, moments, tight, shares), (means[0], None), [0.0, 0.5]
+    )
     np.testing.assert_allclose(told, [[0, 1, 1, 1]] * 2)
 
 
 def test_collateral_is_the_change_against_lambda_zero(world):
     edits, model = world.edits("none"), world.model()
     table = collateral_forecast(model, edits, -1.5)
-    cells = forecast_edits(model, edits, [-1.5]).pivot(index=["edited", "class"], columns="lambda_", values="accuracy")
+    cells = forecast_edits(model, edits, [-1.5]).pivot(
+        index=["edited", "class"], columns="lambda_", values="accuracy"
+    )
     expected = (cells[-1.5] - cells[0.0]).unstack()
-    np.testing.assert_allclose(table.to_numpy(), expected.loc[table.index, table.columns].to_numpy())
+    np.testing.assert_allclose(
+        table.to_numpy(), expected.loc[table.index, table.columns].to_numpy()
+    )
     assert (table.index.name, table.columns.name) == ("edited", "class")
     assert table.to_numpy().min() < -0.5
 
@@ -293,15 +353,22 @@ def test_collateral_is_the_change_against_lambda_zero(world):
 def test_replaying_is_what_injection_does(world):
     for score in ("none", "margin", "soft"):
         edit = world.edits(score)["d"]
-        seen = replay_edits(world.classifier, {"d": edit}, world.test, [-1.5]).set_index(["lambda_", "class"])["accuracy"]
-        hit = read_logits(world.classifier, [-1.5 * edit], world.test.z).argmax(axis=1) == world.test.y
+        seen = replay_edits(world.classifier, {"d": edit}, world.test, [-1.5]).set_index(
+            ["lambda_", "class"]
+        )["accuracy"]
+        hit = (
+            read_logits(world.classifier, [-1.5 * edit], world.test.z).argmax(axis=1)
+            == world.test.y
+        )
         expected = [hit[world.test.y == i].mean() for i in range(4)]
         np.testing.assert_allclose(seen.loc[-1.5], expected, atol=0.001)
 
 
 def frame(values):
     """Two classes, each edited at lambda 0 and -1: values (edited, lambda, class)."""
-    index = pd.MultiIndex.from_product([["a", "b"], [0.0, -1.0], ["a", "b"]], names=["edited", "lambda_", "class"])
+    index = pd.MultiIndex.from_product(
+        [["a", "b"], [0.0, -1.0], ["a", "b"]], names=["edited", "lambda_", "class"]
+    )
     return pd.DataFrame({"accuracy": np.ravel(values)}, index=index).reset_index()
 
 
@@ -332,9 +399,13 @@ def test_scores_by_hand():
 
 def test_the_last_row_tells_the_worst_error():
     base = {"edited": "a", "class": "a"}
-    measured = pd.DataFrame([{**base, "lambda_": x, "accuracy": a} for x, a in ((0, 1.0), (-1, 0.5), (-2, 0.1))])
+    measured = pd.DataFrame(
+        [{**base, "lambda_": x, "accuracy": a} for x, a in ((0, 1.0), (-1, 0.5), (-2, 0.1))]
+    )
     told = measured.assign(accuracy=[1.0, 0.7, 0.0])
-    assert score_forecast(told, measured, measured)["acc_f_error"].tolist() == pytest.approx([0.2, -0.1, 0.2])
+    assert score_forecast(told, measured, measured)["acc_f_error"].tolist() == pytest.approx(
+        [0.2, -0.1, 0.2]
+    )
     low = measured.assign(accuracy=[1.0, 0.6, -0.2])
     assert score_forecast(low, measured, measured)["acc_f_error"].iloc[-1] == pytest.approx(-0.3)
 
@@ -351,18 +422,30 @@ def test_bad_input_is_named():
     with pytest.raises(MismatchError, match="the validation features have 9"):
         MomentModel.from_features(world.classifier, train, Features(val.z[:, :9], val.y, CLASSES))
     with pytest.raises(MismatchError, match="the training features"):
-        MomentModel.from_features(world.classifier, Features(train.z, train.y, ("a", "b", "c", "e")), val)
+        MomentModel.from_features(
+            world.classifier, Features(train.z, train.y, ("a", "b", "c", "e")), val
+        )
     with pytest.raises(MismatchError, match="4 validation samples of 4 classes"):
         MomentModel.from_features(world.classifier, train, Features(val.z[:4], val.y[:4], CLASSES))
     with pytest.raises(MismatchError, match="pooled_scatter=True"):
         MomentModel.from_moments(world.classifier, train.moments(), val.moments(), np.eye(4))
     with pytest.raises(MismatchError, match="no empty row"):
-        MomentModel.from_moments(world.classifier, train.moments(), val.moments(pooled_scatter=True), np.zeros((4, 4)))
+        MomentModel.from_moments(
+            world.classifier, train.moments(), val.moments(pooled_scatter=True), np.zeros((4, 4))
+        )
     with pytest.raises(MismatchError, match="3 classes and the classifier 4"):
-        MomentModel.from_moments(world.classifier, ClassMoments(3, 10), val.moments(pooled_scatter=True), np.eye(4))
+        MomentModel.from_moments(
+            world.classifier, ClassMoments(3, 10), val.moments(pooled_scatter=True), np.eye(4)
+        )
     for df in (2.0, np.nan, np.inf):
         with pytest.raises(MismatchError, match=f"above 2 degrees of freedom; got df={df}"):
-            MomentModel.from_moments(world.classifier, train.moments(), val.moments(pooled_scatter=True), np.eye(4), df=df)
+            MomentModel.from_moments(
+                world.classifier,
+                train.moments(),
+                val.moments(pooled_scatter=True),
+                np.eye(4),
+                df=df,
+            )
     with pytest.raises(MismatchError, match="at least one draw"):
         world.model(n_draws=0)
     with pytest.raises(EditError, match="not Sequential"):
@@ -383,6 +466,8 @@ def test_bad_input_is_named():
         forecast_edits(model, {"kappa": edit}, [-1.0])
     with pytest.raises(MismatchError, match="by the class they edit"):
         collateral_forecast(model, {}, -1.0)
-    other = ClassVectors(world.vectors.z_pre, world.vectors.z_ft, np.ones(4), ("p", "q", "r", "s"))["p"]
+    other = ClassVectors(world.vectors.z_pre, world.vectors.z_ft, np.ones(4), ("p", "q", "r", "s"))[
+        "p"
+    ]
     with pytest.raises(MismatchError, match="other classes than the model"):
         forecast(model, other, [-1.0])

@@ -8,18 +8,20 @@ import pytest
 from conftest import CLASSES
 from contexts import small_context, splits, warmed
 
-from classvec_lab.editing.forecast import MomentModel, forecast_edits
-from classvec_lab.editing.forecast_scores import replay_edits, score_forecast, survey_collateral
 from classvec_lab.editing.injection import inject
-from classvec_lab.editing.readout import Readout
 from classvec_lab.errors import ClassvecError
+from classvec_lab.experiments.forecast import MomentModel, forecast_edits
+from classvec_lab.experiments.forecast_scores import replay_edits, score_forecast, survey_collateral
+from classvec_lab.readout import Readout
 
 TARGETS = ("blue", "red")
 
 
 @pytest.fixture(scope="module")
 def context(tmp_path_factory):
-    return warmed(tmp_path_factory, lambda: small_context(data=splits(noise=90.0), lambdas=(-0.5, -3.0)))
+    return warmed(
+        tmp_path_factory, lambda: small_context(data=splits(noise=90.0), lambdas=(-0.5, -3.0))
+    )
 
 
 @pytest.fixture(scope="module", params=["none", "margin"])
@@ -28,7 +30,11 @@ def survey(request, context):
 
 
 def edit_of(context, target, gate):
-    return context.vectors[target] if gate == "none" else context.vectors[target].gated(context.gate(target, gate))
+    return (
+        context.vectors[target]
+        if gate == "none"
+        else context.vectors[target].gated(context.gate(target, gate))
+    )
 
 
 def accuracies(classifier, features):
@@ -37,7 +43,11 @@ def accuracies(classifier, features):
 
 
 def test_measured_is_the_change_of_every_class_on_test(context, survey):
-    assert (survey.lambda_, survey.measured.index.name, survey.measured.columns.name) == (-1.5, "edited", "class")
+    assert (survey.lambda_, survey.measured.index.name, survey.measured.columns.name) == (
+        -1.5,
+        "edited",
+        "class",
+    )
     test = context.features["test"]
     for frame in (survey.measured, survey.forecast):
         assert (tuple(frame.index), tuple(frame.columns)) == (TARGETS, CLASSES)
@@ -50,9 +60,14 @@ def test_measured_is_the_change_of_every_class_on_test(context, survey):
 
 def frames(context, gate):
     lambdas, edits = (-0.5, -1.0, -1.5, -3.0), {t: edit_of(context, t, gate) for t in TARGETS}
-    model = MomentModel.from_features(context.ft, context.features["train"], context.features["val"], seed=context.seed)
+    model = MomentModel.from_features(
+        context.ft, context.features["train"], context.features["val"], seed=context.seed
+    )
     told = forecast_edits(model, edits, lambdas)
-    return told, *(replay_edits(context.ft, edits, context.features[split], lambdas) for split in ("test", "val"))
+    return told, *(
+        replay_edits(context.ft, edits, context.features[split], lambdas)
+        for split in ("test", "val")
+    )
 
 
 def test_the_forecast_reads_no_test_image(context, survey):
@@ -81,7 +96,9 @@ def test_scores_are_those_of_the_frames(context, survey):
 def test_curves_are_means_over_the_targets(context, survey):
     curves = survey.curves.set_index(["kind", "lambda_"])
     assert not curves.index.has_duplicates
-    assert set(curves.index) == {(k, x) for k in ("forecast", "measured", "replayed on val") for x in (0, -0.5, -1, -1.5, -3)}
+    assert set(curves.index) == {
+        (k, x) for k in ("forecast", "measured", "replayed on val") for x in (0, -0.5, -1, -1.5, -3)
+    }
     assert survey.curves["gate"].eq(survey.gate).all()
     assert survey.curves["n"].eq(2).all()
     for kind, split in (("measured", "test"), ("replayed on val", "val")):
@@ -89,10 +106,14 @@ def test_curves_are_means_over_the_targets(context, survey):
             found = {}
             for t in TARGETS:
                 edits = [lambda_ * edit_of(context, t, survey.gate)] if lambda_ else []
-                found[t] = accuracies(inject(context.ft, *edits) if edits else context.ft, context.features[split])
+                found[t] = accuracies(
+                    inject(context.ft, *edits) if edits else context.ft, context.features[split]
+                )
             acc_f = np.mean([found[t][CLASSES.index(t)] for t in TARGETS])
             acc_r = np.mean([np.delete(found[t], CLASSES.index(t)) for t in TARGETS])
-            np.testing.assert_allclose(curves.loc[(kind, lambda_), ["acc_f", "acc_r"]].astype(float), [acc_f, acc_r])
+            np.testing.assert_allclose(
+                curves.loc[(kind, lambda_), ["acc_f", "acc_r"]].astype(float), [acc_f, acc_r]
+            )
 
 
 def test_the_gate_spares_the_others(context):
@@ -107,7 +128,11 @@ def test_another_strength(context):
     found = survey_collateral(context, ["green"], "margin", lambda_=-2)
     edited = inject(context.ft, -2 * edit_of(context, "green", "margin"))
     test = context.features["test"]
-    np.testing.assert_allclose(found.measured.loc["green"], accuracies(edited, test) - accuracies(context.ft, test), atol=1e-12)
+    np.testing.assert_allclose(
+        found.measured.loc["green"],
+        accuracies(edited, test) - accuracies(context.ft, test),
+        atol=1e-12,
+    )
     assert found.score["lambda_"].dropna().tolist() == [-0.5, -1.0, -2.0, -3.0]
     assert found.score["forecast_low"].isna().all()  # one edited class has no interval
 

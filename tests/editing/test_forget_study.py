@@ -7,12 +7,24 @@ import pandas as pd
 import pytest
 from contexts import idle_context, small_context, warmed
 
-from classvec_lab import EditError
-from classvec_lab.diagnostics.intervals import mean_interval, wilson
-from classvec_lab.editing.metrics import js_divergence, paired_change
-from classvec_lab.editing.study import FINE_TUNED, RETRAINED, forget_study, summarise, summarise_audits
+from classvec_lab.editing.audit.metrics import js_divergence
+from classvec_lab.errors import EditError
+from classvec_lab.experiments.forget import (
+    FINE_TUNED,
+    RETRAINED,
+    forget_study,
+    summarise,
+    summarise_audits,
+)
+from classvec_lab.statistics import mean_interval, paired_change, wilson
 
-OPTIONS = {"targets": ["red", "blue"], "retrained": ["red"], "trained": ["neggrad+"], "n_random": 2, "progress": False}
+OPTIONS = {
+    "targets": ["red", "blue"],
+    "retrained": ["red"],
+    "trained": ["neggrad+"],
+    "n_random": 2,
+    "progress": False,
+}
 EVERYWHERE = {
     (FINE_TUNED, "none"): 1, ("pre-trained", "none"): 1, ("logit mask", "none"): 1, ("class vector", "margin"): 2,
     ("class vector", "none"): 1, ("class vector", "cosine"): 1, ("class vector", "predicted"): 1, ("z_ft - μ", "margin"): 1,
@@ -35,8 +47,14 @@ def study(context, tmp_path_factory):
 
 
 def test_one_row_a_method_setting_and_target(study):
-    counts = {t: part.groupby(["method", "gate"]).size().to_dict() for t, part in study.table.groupby("target")}
-    assert counts == {"blue": EVERYWHERE, "red": EVERYWHERE | {(RETRAINED, "none"): 1, ("NegGrad+", "none"): 1}}
+    counts = {
+        t: part.groupby(["method", "gate"]).size().to_dict()
+        for t, part in study.table.groupby("target")
+    }
+    assert counts == {
+        "blue": EVERYWHERE,
+        "red": EVERYWHERE | {(RETRAINED, "none"): 1, ("NegGrad+", "none"): 1},
+    }
     assert list(study.outcomes) == ["red", "blue"]
     assert len(study.table) == sum(map(len, study.outcomes.values()))
     assert study.table["split"].eq("test").all()
@@ -51,16 +69,24 @@ def test_rows_are_counts_of_the_outcomes(study):
         base = study.find(FINE_TUNED, o.target).readouts["test"]
         assert (row["method"], row["target"], row["gate"]) == (o.method, o.target, o.gate)
         assert (row["n_f"], row["n_r"], row["chosen"]) == (50, 100, o.strength is not None)
-        np.testing.assert_allclose([row["acc_f"], row["acc_r"]], [hit[own].mean(), hit[~own].mean()])
-        np.testing.assert_allclose([row["acc_r_low"], row["acc_r_high"]], np.ravel(wilson(hit[~own].sum(), 100)))
+        np.testing.assert_allclose(
+            [row["acc_f"], row["acc_r"]], [hit[own].mean(), hit[~own].mean()]
+        )
+        np.testing.assert_allclose(
+            [row["acc_r_low"], row["acc_r_high"]], np.ravel(wilson(hit[~own].sum(), 100))
+        )
         before = (base.predicted == base.y)[~own]
-        np.testing.assert_allclose(row["change_r"], paired_change(before, hit[~own]).value, atol=1e-12)
+        np.testing.assert_allclose(
+            row["change_r"], paired_change(before, hit[~own]).value, atol=1e-12
+        )
         np.testing.assert_equal([row["lambda_"], row["n_parameters"]], [o.lambda_, o.n_parameters])
         if o.fired is None:
             assert np.isnan([row["false_fire"], row["miss"], row["sibling_fires"]]).all()
         else:
             fired = o.fired["test"]
-            np.testing.assert_allclose([row["false_fire"], 1 - row["miss"]], [fired[~own].mean(), fired[own].mean()])
+            np.testing.assert_allclose(
+                [row["false_fire"], 1 - row["miss"]], [fired[~own].mean(), fired[own].mean()]
+            )
             worst = max(fired[r.y == i].mean() for i in range(3) if i != r.index(o.target))
             assert row["sibling_fires"] == worst
             assert fired[r.y == r.index(row["sibling"])].mean() == worst
@@ -74,12 +100,16 @@ def test_routing_distance_is_to_the_retrained_model(study):
     for method in ("logit mask", RETRAINED):
         r = study.find(method, "red").readouts["test"]
         counts.append(np.bincount(r.predicted[r.y == 0], minlength=3))
-    np.testing.assert_allclose(table.loc[("red", "logit mask"), "routing_js"], js_divergence(*counts))
+    np.testing.assert_allclose(
+        table.loc[("red", "logit mask"), "routing_js"], js_divergence(*counts)
+    )
 
 
 def test_controls_stand_at_the_chosen_strength(study):
     for target in ("red", "blue"):
-        part = study.table[(study.table["target"] == target) & (study.table["gate"] == "margin")].set_index("method")
+        part = study.table[
+            (study.table["target"] == target) & (study.table["gate"] == "margin")
+        ].set_index("method")
         chosen = study.find("class vector", target).lambda_
         assert part.loc[["z_ft - μ", "head direction", "random vector"], "lambda_"].eq(chosen).all()
         assert part.loc["class vector", "lambda_"].tolist() == [chosen, -1.0]
@@ -94,10 +124,16 @@ def test_find(study):
     published = study.find("class vector", "red", chosen=False)
     assert (published.lambda_, published.strength, published.target) == (-1.0, None, "red")
     for call, message in (
-        ({"method": "magic", "target": "red"}, "no outcome of 'magic' on 'red' here; there are fine-tuned, pre-trained"),
+        (
+            {"method": "magic", "target": "red"},
+            "no outcome of 'magic' on 'red' here; there are fine-tuned, pre-trained",
+        ),
         ({"method": RETRAINED, "target": "blue"}, "no outcome of 'retrained without it' on 'blue'"),
         ({"method": "logit mask", "target": "green"}, "on 'green' here; the targets are red, blue"),
-        ({"method": "class vector", "target": "red", "gate": "discriminant"}, r"behind 'discriminant'.*class vector \(cosine\)"),
+        (
+            {"method": "class vector", "target": "red", "gate": "discriminant"},
+            r"behind 'discriminant'.*class vector \(cosine\)",
+        ),
         ({"method": "logit mask", "target": "red", "chosen": False}, "at lambda = -1"),
     ):
         with pytest.raises(EditError, match=message):
@@ -130,13 +166,20 @@ def test_routes_add_up(study):
 def test_audits_agree_with_the_table(study):
     for method, target in (("class vector", "red"), ("mapping, class vector", "blue")):
         audit = study.audit(method, target)
-        row = study.table[(study.table["method"] == method) & (study.table["target"] == target)].iloc[0]
-        assert (audit.get("ACC_f")["value"], audit.get("ACC_r")["value"]) == (row["acc_f"], row["acc_r"])
+        row = study.table[
+            (study.table["method"] == method) & (study.table["target"] == target)
+        ].iloc[0]
+        assert (audit.get("ACC_f")["value"], audit.get("ACC_r")["value"]) == (
+            row["acc_f"],
+            row["acc_r"],
+        )
         np.testing.assert_equal(audit.get("worst sibling")["value"], row["sibling_fires"])
         assert audit.leaves_encoder == row["leaves_encoder"]
         assert np.isfinite(audit.get("ACC_f")["retrained"]) == (target == "red")
     expected = study.table.set_index(["target", "method"]).loc[("red", "logit mask"), "routing_js"]
-    np.testing.assert_allclose(study.audit("logit mask", "red").get("routing JS")["value"], expected)
+    np.testing.assert_allclose(
+        study.audit("logit mask", "red").get("routing JS")["value"], expected
+    )
 
 
 def test_audits_are_summarised_by_method(study):
@@ -159,17 +202,30 @@ def test_audits_are_summarised_by_method(study):
         for name, expected in values.items():
             mean, low, high = mean_interval(expected)
             np.testing.assert_allclose(row[name], mean, err_msg=name)
-            np.testing.assert_allclose([row[f"{name}_low"], row[f"{name}_high"]], np.clip([low, high], 0, 1), err_msg=name)
-        assert (row["worst_probe"], row["worst_js"]) == (max(values["probe"]), values["routing_js"][0])
+            np.testing.assert_allclose(
+                [row[f"{name}_low"], row[f"{name}_high"]], np.clip([low, high], 0, 1), err_msg=name
+            )
+        assert (row["worst_probe"], row["worst_js"]) == (
+            max(values["probe"]),
+            values["routing_js"][0],
+        )
         assert np.isnan(row["zrf"])  # no untrained network was given
         assert np.isnan(row["mean_gap_low"])
 
 
 def test_the_worst_of_the_audits_is_the_largest():
     columns = ["test_ACC_f", "test_ACC_r", "zrf", "cka_retrained", "mia", "mean_gap"]
-    cells = [dict.fromkeys(columns, 0.5) | {"method": "m", "probe": p, "routing_js": js} for p, js in ((0.2, 0.9), (0.8, 0.1))]
-    found = summarise_audits(SimpleNamespace(summary=lambda c=c: pd.DataFrame([c])) for c in cells).iloc[0]
-    np.testing.assert_allclose(found[["probe", "worst_probe", "routing_js", "worst_js"]].astype(float), [0.5, 0.8, 0.5, 0.9])
+    cells = [
+        dict.fromkeys(columns, 0.5) | {"method": "m", "probe": p, "routing_js": js}
+        for p, js in ((0.2, 0.9), (0.8, 0.1))
+    ]
+    found = summarise_audits(
+        SimpleNamespace(summary=lambda c=c: pd.DataFrame([c])) for c in cells
+    ).iloc[0]
+    np.testing.assert_allclose(
+        found[["probe", "worst_probe", "routing_js", "worst_js"]].astype(float),
+        [0.5, 0.8, 0.5, 0.9],
+    )
     assert (found["probe_low"], found["probe_high"]) == (0, 1)
 
 
@@ -194,8 +250,12 @@ def test_random_draws_are_averaged_before_the_targets():
     rows += [cell(target="b", acc_f=0.8, sibling_fires=0.5, lambda_=-2.0)]
     found = summarise(pd.DataFrame(rows)).iloc[0]
     mean, low, high = mean_interval([0.4, 0.8])
-    np.testing.assert_allclose([found["acc_f"], found["n"], found["lambda_"], found["change_r"]], [0.6, 2, -1.5, -0.2])
-    np.testing.assert_allclose([mean, found["acc_f_low"], found["acc_f_high"]], [0.6, max(low, 0), min(high, 1)])
+    np.testing.assert_allclose(
+        [found["acc_f"], found["n"], found["lambda_"], found["change_r"]], [0.6, 2, -1.5, -0.2]
+    )
+    np.testing.assert_allclose(
+        [mean, found["acc_f_low"], found["acc_f_high"]], [0.6, max(low, 0), min(high, 1)]
+    )
     assert (found["worst_target"], found["worst_acc_f"], found["sibling_fires"]) == ("b", 0.8, 0.5)
     assert np.isnan(found["routing_js"])
 
@@ -220,7 +280,8 @@ def test_the_summary_counts_targets_not_draws(study):
     assert len(summary) == len(EVERYWHERE) + 1 + 2
     part = study.table[study.table["method"] == "random vector"]
     np.testing.assert_allclose(
-        summary.loc[("random vector", "margin", False), "acc_f"], part.groupby("target")["acc_f"].mean().mean()
+        summary.loc[("random vector", "margin", False), "acc_f"],
+        part.groupby("target")["acc_f"].mean().mean(),
     )
 
 
@@ -232,7 +293,13 @@ def test_the_same_call_gives_the_same_frames(context, study):
 
 def test_another_main_gate_and_no_erasers(context):
     study = forget_study(
-        context, ["green"], gates=["predicted"], main_gate="predicted", n_random=0, erasers=False, progress=False
+        context,
+        ["green"],
+        gates=["predicted"],
+        main_gate="predicted",
+        n_random=0,
+        erasers=False,
+        progress=False,
     )
     assert set(study.table["gate"]) == {"none", "predicted"}
     assert not {"projection", "LEACE", "random vector", RETRAINED} & set(study.table["method"])
@@ -249,7 +316,10 @@ def test_another_main_gate_and_no_erasers(context):
         ({"targets": ["red"], "retrained": ["blue"]}, "'blue' is none of red"),
         ({"trained": ["negrad"]}, "no baseline 'negrad'; there are retain, neggrad"),
         ({"gates": ["margin", "margins"]}, "no gate 'margins'; there are none, margin"),
-        ({"gates": ["none", "cosine"]}, "the main gate 'margin' must be one of the gates tried, none, cosine"),
+        (
+            {"gates": ["none", "cosine"]},
+            "the main gate 'margin' must be one of the gates tried, none, cosine",
+        ),
     ],
 )
 def test_typos_cost_no_work(options, message):
@@ -260,13 +330,25 @@ def test_typos_cost_no_work(options, message):
 def test_too_few_samples_for_a_gate_cost_no_training(monkeypatch, tmp_path_factory):
     few = small_context()
     few.data["val"] = few.data["val"].subset(range(90))
-    monkeypatch.setattr("classvec_lab.editing.methods.retrained", lambda *_: pytest.fail("retrained"))
+    monkeypatch.setattr(
+        "classvec_lab.experiments.methods.retrained", lambda *_: pytest.fail("retrained")
+    )
     with pytest.raises(EditError, match=r"needs at least 99 .* there are 60"):
         forget_study(few, ["red"], retrained=None, progress=False)
 
 
 def test_a_class_that_is_never_named_on_val_has_no_head_aware_edit(context, monkeypatch):
-    monkeypatch.setattr("classvec_lab.editing.study._named", lambda context, target: target != "red")
-    study = forget_study(context, ["red", "green"], gates=("none",), main_gate="none", n_random=1, erasers=False, progress=False)
+    monkeypatch.setattr(
+        "classvec_lab.experiments.forget._named", lambda context, target: target != "red"
+    )
+    study = forget_study(
+        context,
+        ["red", "green"],
+        gates=("none",),
+        main_gate="none",
+        n_random=1,
+        erasers=False,
+        progress=False,
+    )
     made = study.table.loc[study.table["method"] == "head-aware class vector", "target"]
     assert made.tolist() == ["green"]

@@ -5,12 +5,29 @@ import pandas as pd
 import pytest
 from contexts import idle_context, warmed
 
-from classvec_lab import EditError
-from classvec_lab.diagnostics.intervals import mean_interval
-from classvec_lab.editing import methods
-from classvec_lab.editing.gate_choice import CHOICES, compare_gates, gate_curve, named_gate, summarise_gates
+from classvec_lab.editing import gate_curve
+from classvec_lab.errors import EditError
+from classvec_lab.experiments import methods
+from classvec_lab.experiments.gate_choice import (
+    CHOICES,
+    compare_gates,
+    named_gate,
+    summarise_gates,
+)
+from classvec_lab.statistics import mean_interval
 
-COLUMNS = ["gate", "target", "split", "lambda_", "guarantee", "acc_f", "acc_r", "miss", "false_fire", "sibling_fires"]
+COLUMNS = [
+    "gate",
+    "target",
+    "split",
+    "lambda_",
+    "guarantee",
+    "acc_f",
+    "acc_r",
+    "miss",
+    "false_fire",
+    "sibling_fires",
+]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +49,9 @@ def test_a_curve_is_counted_at_each_threshold(context, score):
         fired = scores > row["threshold"]
         rates = [fired[features.y == i].mean() for i in (0, 2)]
         expected = [1 - fired[features.y == 1].mean(), fired[features.y != 1].mean(), max(rates)]
-        np.testing.assert_allclose([row["miss"], row["false_fire"], row["worst"]], expected, atol=1e-12)
+        np.testing.assert_allclose(
+            [row["miss"], row["false_fire"], row["worst"]], expected, atol=1e-12
+        )
     assert curve["threshold"].is_monotonic_increasing
     assert curve["chosen"].sum() == 1
     assert curve.loc[curve["chosen"], "threshold"].item() == gate.threshold
@@ -61,11 +80,15 @@ def test_one_row_a_gate_target_and_split(table):
 @pytest.mark.parametrize("score", ["margin", "predicted"])
 def test_rows_agree_with_the_method(context, table, score):
     outcome = methods.class_vector(context, "red", gate=score, lambda_=-1.5)
-    row = table[(table["gate"] == score) & (table["target"] == "red") & (table["split"] == "test")].iloc[0]
+    row = table[
+        (table["gate"] == score) & (table["target"] == "red") & (table["split"] == "test")
+    ].iloc[0]
     r, fired = outcome.readouts["test"], outcome.fired["test"]
     own, hit = r.y == 0, r.predicted == r.y
     np.testing.assert_allclose([row["acc_f"], row["acc_r"]], [hit[own].mean(), hit[~own].mean()])
-    np.testing.assert_allclose([row["miss"], row["false_fire"]], [1 - fired[own].mean(), fired[~own].mean()])
+    np.testing.assert_allclose(
+        [row["miss"], row["false_fire"]], [1 - fired[own].mean(), fired[~own].mean()]
+    )
     assert row["sibling_fires"] == max(fired[r.y == 1].mean(), fired[r.y == 2].mean())
 
 
@@ -98,9 +121,13 @@ def test_the_summary_averages_targets(table):
     row = found.loc[("cosine", "test")]
     mean, low, high = mean_interval(part["false_fire"])
     np.testing.assert_allclose(
-        [row["false_fire"], row["false_fire_low"], row["false_fire_high"]], [mean, max(low, 0), min(high, 1)]
+        [row["false_fire"], row["false_fire_low"], row["false_fire_high"]],
+        [mean, max(low, 0), min(high, 1)],
     )
-    assert (row["worst_acc_f"], row["worst_sibling"]) == (part["acc_f"].max(), part["sibling_fires"].max())
+    assert (row["worst_acc_f"], row["worst_sibling"]) == (
+        part["acc_f"].max(),
+        part["sibling_fires"].max(),
+    )
 
 
 def test_the_same_call_gives_the_same_frame(context, table):

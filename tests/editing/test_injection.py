@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import bits, class_vectors_of, images, logits, names, reader, same_bits, samples
 
-from classvec_lab import ClassVectors, MismatchError, predict
+from classvec_lab import ClassVectors
 from classvec_lab.editing.calibration import calibrate_gate
 from classvec_lab.editing.directions import random_direction
 from classvec_lab.editing.injection import GateModule, conflicts, inject, read_logits
-from classvec_lab.editing.readout import Readout
 from classvec_lab.edits import Edit
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.gates import Gate
+from classvec_lab.readout import Readout, predict
 
 V = class_vectors_of()
 TEN = class_vectors_of(10, 12, seed=1)
@@ -114,7 +114,9 @@ def test_soft_gates_and_edits_without_a_gate():
     free, soft = 0.5 * V["c2"], (-1.5 * V["c1"]).gated(gated().gate.soft(0.2))
     for edits in ([free], [soft], [soft, free]):
         moved = inject(classifier, edits).head.moved(torch.tensor(z, dtype=torch.float32))
-        np.testing.assert_allclose(moved.numpy(), by_hand(classifier, edits, z), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(
+            moved.numpy(), by_hand(classifier, edits, z), rtol=1e-4, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
@@ -126,7 +128,10 @@ def test_leaving_the_context_restores_every_bit(head):
             assert not torch.equal(edited(x), before)
         assert torch.equal(edited(x), before)
         assert edited.edits == ()
-        with pytest.raises(RuntimeError, match="on purpose"), inject(classifier, 2 * V["c0"]) as edited:
+        with (
+            pytest.raises(RuntimeError, match="on purpose"),
+            inject(classifier, 2 * V["c0"]) as edited,
+        ):
             raise RuntimeError("on purpose")
         assert torch.equal(edited(x), before)
         assert torch.equal(classifier(x), before)
@@ -144,8 +149,12 @@ def test_overlaps_are_added_up_or_left_to_the_first():
 
     edits = [half(0, "c0", -1.0), half(1, "c1", 2.0), half(2, "c2", -0.5)]
     for overlap in ("sum", "first"):
-        moved = inject(classifier, edits, overlap=overlap).head.moved(torch.tensor(z, dtype=torch.float32))
-        np.testing.assert_allclose(moved.numpy(), by_hand(classifier, edits, z, overlap), rtol=1e-5, atol=1e-5)
+        moved = inject(classifier, edits, overlap=overlap).head.moved(
+            torch.tensor(z, dtype=torch.float32)
+        )
+        np.testing.assert_allclose(
+            moved.numpy(), by_hand(classifier, edits, z, overlap), rtol=1e-5, atol=1e-5
+        )
     first = inject(classifier, edits[:2], overlap="first")
     later = inject(first, edits[2])  # keeps the rule that it was given
     together = inject(classifier, edits, overlap="first")
@@ -165,7 +174,9 @@ def test_soft_first_edits_leave_the_rest_to_the_next():
 def test_conflicts_by_hand():
     def on(axis, name):
         gate = Gate("a", ("a", "b"), "cosine", np.eye(2)[axis : axis + 1], np.zeros(1), 0.0)
-        return Edit.along(name, np.array([[1.0, 0], [1, 1]])[axis], target="a", classes=("a", "b")).gated(gate)
+        return Edit.along(
+            name, np.array([[1.0, 0], [1, 1]])[axis], target="a", classes=("a", "b")
+        ).gated(gate)
 
     free = Edit.along("w", np.array([0.0, -2]), target="b", classes=("a", "b"))
     z = np.array([[1, 1], [1, -1], [2, 3], [-1, 4], [-1, -1.0]])
@@ -278,11 +289,23 @@ def test_what_cannot_be_injected_is_refused_and_changes_nothing():
         (nowhere["c1"], EditError, "norm 0 and would change nothing.*are both models the same"),
         ([V["c1"], V["c1"] - V["c1"]], EditError, "strength 0"),
         ([], EditError, "at least one edit"),
-        ([V["c1"], V.kappa[1]], EditError, r"takes edits such as -1.5 \* vectors\['cat'\], not ndarray"),
+        (
+            [V["c1"], V.kappa[1]],
+            EditError,
+            r"takes edits such as -1.5 \* vectors\['cat'\], not ndarray",
+        ),
         (["c1"], EditError, "not str"),
-        (class_vectors_of(3)["c1"], MismatchError, "classes .*edit: c0, c1, c2; model: c0, c1, c2, c3"),
+        (
+            class_vectors_of(3)["c1"],
+            MismatchError,
+            "classes .*edit: c0, c1, c2; model: c0, c1, c2, c3",
+        ),
         (class_vectors_of(dim=11)["c1"], MismatchError, "dimension .*edit: 11; model: 10"),
-        (known["c1"], MismatchError, "weights or preprocessing .*edit: another model; model: " + classifier.fingerprint),
+        (
+            known["c1"],
+            MismatchError,
+            "weights or preprocessing .*edit: another model; model: " + classifier.fingerprint,
+        ),
     ):
         with pytest.raises(error, match=message):
             inject(classifier, edits)
@@ -297,10 +320,14 @@ def test_stored_representations_are_read_as_the_classifier_does(head):
     edits = [gated(), gated(target="c2"), random_direction(V, "c0", seed=0)]
     for overlap in ("sum", "first"):
         edited = inject(classifier, edits, overlap=overlap)
-        np.testing.assert_array_equal(read_logits(classifier, edits, z, overlap=overlap), logits(edited, z).double())
+        np.testing.assert_array_equal(
+            read_logits(classifier, edits, z, overlap=overlap), logits(edited, z).double()
+        )
         partly = inject(classifier, edits[:1], overlap=overlap)
         np.testing.assert_array_equal(read_logits(partly, edits[1:], z), logits(edited, z).double())
-    np.testing.assert_array_equal(read_logits(classifier, edits[0], z), logits(inject(classifier, edits[0]), z).double())
+    np.testing.assert_array_equal(
+        read_logits(classifier, edits[0], z), logits(inject(classifier, edits[0]), z).double()
+    )
     np.testing.assert_array_equal(read_logits(classifier, [], z), logits(classifier, z).double())
     with pytest.raises(MismatchError, match="made for another model: 11 dimensions"):
         read_logits(classifier, [class_vectors_of(dim=11)["c1"]], z)
@@ -317,7 +344,9 @@ def test_a_readout_holds_what_the_head_reads():
 
 def test_a_large_encoder_is_hashed_once(monkeypatch):
     hashed = []
-    monkeypatch.setattr(type(reader(V)), "fingerprint", property(lambda self: hashed.append(1) or "after"))
+    monkeypatch.setattr(
+        type(reader(V)), "fingerprint", property(lambda self: hashed.append(1) or "after")
+    )
     known = ClassVectors(V.z_pre, V.z_ft, V.count, V.classes, ft="after")
     inject(reader(V), [known[c] for c in V.classes])
     assert len(hashed) == 1

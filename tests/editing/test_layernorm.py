@@ -6,11 +6,12 @@ import torch
 from conftest import CLASSES, coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Classifier, ModelError, Preprocess
-from classvec_lab._torchvision import ensure_torchvision
-from classvec_lab.editing.layernorm import METHODS, map_layernorms
-from classvec_lab.editing.suffix import Suffix
-from classvec_lab.errors import EditError, MismatchError
+from classvec_lab import Classifier
+from classvec_lab.datasets.torchvision_repair import ensure_torchvision
+from classvec_lab.editing.weights.layernorm import METHODS, map_layernorms
+from classvec_lab.editing.weights.suffix import Suffix
+from classvec_lab.errors import EditError, MismatchError, ModelError
+from classvec_lab.models import Preprocess
 
 ensure_torchvision()
 from open_clip.transformer import VisionTransformer  # noqa: E402
@@ -45,9 +46,13 @@ def test_the_edited_classifier_does_what_the_history_says(seen, parameters):
     last = mapping.history.iloc[-1]
     error = np.square(moved[own] - SHIFT).sum(axis=1).mean() / scale
     assert error == pytest.approx(last["target_error"], abs=1e-4)
-    assert np.square(moved[~own]).sum(axis=1).mean() / scale == pytest.approx(last["retention_error"], abs=1e-4)
+    assert np.square(moved[~own]).sum(axis=1).mean() / scale == pytest.approx(
+        last["retention_error"], abs=1e-4
+    )
     change = sum(np.square(v).sum() for v in mapping.delta.dense.values())
-    assert last["loss"] == pytest.approx(last["target_error"] + last["retention_error"] + 1e-5 * change, rel=1e-4)
+    assert last["loss"] == pytest.approx(
+        last["target_error"] + last["retention_error"] + 1e-5 * change, rel=1e-4
+    )
     assert last["target_error"] < 0.5
 
 
@@ -62,37 +67,63 @@ def test_the_history_begins_unedited_and_never_rises(seen):
 
 def test_only_the_layernorms_named_change_and_come_back(seen):
     before = {k: v.clone() for k, v in seen.state_dict().items()}
-    mapping = map_layernorms(seen, SHIFT, "green", coloured(6), coloured(6), parameters="last_block", steps=3)
+    mapping = map_layernorms(
+        seen, SHIFT, "green", coloured(6), coloured(6), parameters="last_block", steps=3
+    )
     edited = mapping.delta.apply_to(seen)
     changed = {k for k, v in edited.state_dict().items() if not torch.equal(v, before[k])}
     block = "encoder.transformer.resblocks.2.ln_"
     assert changed == {f"{block}{i}.{part}" for i in (1, 2) for part in ("weight", "bias")}
     assert mapping.n_parameters == sum(before[k].numel() for k in changed) == 64
     restored = mapping.delta.remove_from(edited).state_dict()
-    assert all(torch.equal(v, before[k]) for state in (seen.state_dict(), restored) for k, v in state.items())
+    assert all(
+        torch.equal(v, before[k])
+        for state in (seen.state_dict(), restored)
+        for k, v in state.items()
+    )
     assert all(p.grad is None and p.requires_grad for p in seen.encoder.parameters())
 
 
 def test_ridge_is_the_least_squares_solution(seen):
     data, penalty = coloured(12), 0.01
-    mapping = map_layernorms(seen, SHIFT, "red", data, data, parameters="ln_post", method="ridge", ridge=penalty, retention=2.0)
+    mapping = map_layernorms(
+        seen,
+        SHIFT,
+        "red",
+        data,
+        data,
+        parameters="ln_post",
+        method="ridge",
+        ridge=penalty,
+        retention=2.0,
+    )
     suffix = Suffix(seen.encoder, ("ln_post",))
     x = torch.stack([seen.preprocess(data[i][0]) for i in range(12)])
     tokens, projection = (t.double().numpy() for t in suffix.linear(suffix.prefix(x)))
     own = data.targets == 0
-    weight = np.sqrt(np.where(own, 1 / own.sum(), 2 / (~own).sum()) / np.square(SHIFT).sum())[:, None]
-    design = [np.hstack([projection.T * n, projection.T]) * w for n, w in zip(tokens, weight, strict=True)]
+    weight = np.sqrt(np.where(own, 1 / own.sum(), 2 / (~own).sum()) / np.square(SHIFT).sum())[
+        :, None
+    ]
+    design = [
+        np.hstack([projection.T * n, projection.T]) * w for n, w in zip(tokens, weight, strict=True)
+    ]
     goal = np.concatenate([*(weight * own[:, None] * SHIFT), np.zeros(32)])
     expected = np.linalg.lstsq(np.vstack([*design, np.sqrt(penalty) * np.eye(32)]), goal)[0]
-    found = np.concatenate([mapping.delta.dense[f"encoder.ln_post.{part}"] for part in ("weight", "bias")])
+    found = np.concatenate(
+        [mapping.delta.dense[f"encoder.ln_post.{part}"] for part in ("weight", "bias")]
+    )
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert mapping.converged
 
 
 def test_training_reaches_the_exact_minimum(seen):
     data = coloured(12)
-    exact = map_layernorms(seen, SHIFT, "red", data, data, parameters="ln_post", method="ridge", ridge=1e-2)
-    trained = map_layernorms(seen, SHIFT, "red", data, data, parameters="ln_post", ridge=1e-2, tol=1e-6)
+    exact = map_layernorms(
+        seen, SHIFT, "red", data, data, parameters="ln_post", method="ridge", ridge=1e-2
+    )
+    trained = map_layernorms(
+        seen, SHIFT, "red", data, data, parameters="ln_post", ridge=1e-2, tol=1e-6
+    )
     assert trained.converged
     least = exact.history["loss"].iloc[-1]
     assert least <= trained.history["loss"].iloc[-1] * (1 + 1e-5)
@@ -100,8 +131,12 @@ def test_training_reaches_the_exact_minimum(seen):
 
 
 def test_it_stops_when_the_loss_has_come_to_rest(seen):
-    loose = map_layernorms(seen, SHIFT, "red", coloured(12), coloured(12), parameters="ln_2", tol=0.2)
-    short = map_layernorms(seen, SHIFT, "red", coloured(12), coloured(12), parameters="ln_2", steps=2)
+    loose = map_layernorms(
+        seen, SHIFT, "red", coloured(12), coloured(12), parameters="ln_2", tol=0.2
+    )
+    short = map_layernorms(
+        seen, SHIFT, "red", coloured(12), coloured(12), parameters="ln_2", steps=2
+    )
     assert loose.converged
     assert 5 <= loose.steps < 200
     assert not short.converged
@@ -110,8 +145,12 @@ def test_it_stops_when_the_loss_has_come_to_rest(seen):
 
 def test_published_pulls_all_references_to_one_point_and_holds_no_anchor(seen):
     data = coloured(12)
-    mapping = map_layernorms(seen, SHIFT, "red", data, data, method="published", parameters="last_2_blocks", steps=20)
-    without = map_layernorms(seen, SHIFT, "red", data, method="published", parameters="last_2_blocks", steps=20)
+    mapping = map_layernorms(
+        seen, SHIFT, "red", data, data, method="published", parameters="last_2_blocks", steps=20
+    )
+    without = map_layernorms(
+        seen, SHIFT, "red", data, method="published", parameters="last_2_blocks", steps=20
+    )
     assert mapping.steps == 20
     for name, change in mapping.delta.dense.items():
         np.testing.assert_allclose(change, without.delta.dense[name], atol=1e-6)
@@ -144,14 +183,27 @@ def test_tensors_and_data_sets_are_taken_alike(seen):
 
 def test_images_are_drawn_by_seed(seen):
     def drawn(seed):
-        return map_layernorms(seen, SHIFT, "green", coloured(30), coloured(30), steps=2, n_references=2, n_anchors=3, seed=seed)
+        return map_layernorms(
+            seen,
+            SHIFT,
+            "green",
+            coloured(30),
+            coloured(30),
+            steps=2,
+            n_references=2,
+            n_anchors=3,
+            seed=seed,
+        )
 
     assert (drawn(0).n_references, drawn(0).n_anchors) == (2, 6)
     assert drawn(0).delta.fingerprint == drawn(0).delta.fingerprint != drawn(1).delta.fingerprint
 
 
 def test_edits_of_several_classes_are_undone_in_any_order(seen):
-    deltas = [map_layernorms(seen, SHIFT, c, coloured(6), coloured(6), parameters="ln_2", steps=2).delta for c in CLASSES]
+    deltas = [
+        map_layernorms(seen, SHIFT, c, coloured(6), coloured(6), parameters="ln_2", steps=2).delta
+        for c in CLASSES
+    ]
     edited = seen
     for delta in deltas:
         edited = delta.apply_to(edited)
@@ -165,7 +217,10 @@ def test_a_second_edit_starts_from_the_first(seen):
     once = first.apply_to(seen)
     second = map_layernorms(once, SHIFT, "blue", coloured(6), coloured(6))
     moved = encoded(second.delta.apply_to(once), coloured(6)) - encoded(once, coloured(6))
-    error = np.square(moved[coloured(6).targets == 2] - SHIFT).sum(axis=1).mean() / np.square(SHIFT).sum()
+    error = (
+        np.square(moved[coloured(6).targets == 2] - SHIFT).sum(axis=1).mean()
+        / np.square(SHIFT).sum()
+    )
     assert error == pytest.approx(second.history["target_error"].iloc[-1], abs=1e-4)
     assert second.delta.model == seen.fingerprint
 
@@ -180,17 +235,35 @@ def test_a_second_edit_starts_from_the_first(seen):
         ({"method": "adam"}, EditError, f"method='adam'; one of {', '.join(METHODS)}"),
         ({"steps": 0}, EditError, "steps=0"),
         ({"method": "ridge", "ridge": 0.0}, EditError, r"ridge=0\.0"),
-        ({"method": "ridge"}, ModelError, r"linear only in ln_post.*not in transformer\.resblocks\.2\.ln_2"),
+        (
+            {"method": "ridge"},
+            ModelError,
+            r"linear only in ln_post.*not in transformer\.resblocks\.2\.ln_2",
+        ),
         ({"images": coloured(5).subset([0, 2])}, EditError, "no reference image of class 'green'"),
         ({"images": torch.zeros(3, 8, 8)}, MismatchError, r"shape \(N, 3, H, W\).*\(3, 8, 8\)"),
-        ({"images": coloured(6).only(["red", "blue"])}, MismatchError, "have no class 'green'; theirs are red, blue"),
+        (
+            {"images": coloured(6).only(["red", "blue"])},
+            MismatchError,
+            "have no class 'green'; theirs are red, blue",
+        ),
         ({"anchors": None}, EditError, "pass anchors="),
-        ({"anchors": coloured(6).only(["green"])}, EditError, "no image of a class other than 'green'"),
+        (
+            {"anchors": coloured(6).only(["green"])},
+            EditError,
+            "no image of a class other than 'green'",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_before_any_work(seen, monkeypatch, change, error, words):
     monkeypatch.setattr(Suffix, "prefix", lambda *_: pytest.fail("the encoder ran"))
-    settings = {"shift": SHIFT, "target": "green", "images": coloured(6), "anchors": coloured(6), **change}
+    settings = {
+        "shift": SHIFT,
+        "target": "green",
+        "images": coloured(6),
+        "anchors": coloured(6),
+        **change,
+    }
     with pytest.raises(error, match=words):
         map_layernorms(seen, **settings)
 

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from torch import nn
 from worlds import class_vectors_of, logits, reader, samples
 
-from classvec_lab import Classifier, EditError, MismatchError, calibrate_gate, gate_curve, inject, strength_curve
-from classvec_lab.editing import LiveEdits, LiveReadout, gate_report
-from classvec_lab.editing.metrics import split_accuracy
+from classvec_lab import Classifier, calibrate_gate, inject
+from classvec_lab.editing import LiveEdits, LiveReadout, gate_curve, gate_report, strength_curve
+from classvec_lab.errors import EditError, MismatchError
+from classvec_lab.statistics import split_accuracy
 
 VECTORS = class_vectors_of()
 HELD, OTHER = samples(VECTORS, 400, spread=1.5), samples(VECTORS, 300, seed=3, spread=1.5)
@@ -82,7 +83,10 @@ def test_the_table_counts_what_the_strength_curve_counts():
         assert table.loc[row, "low"] == pytest.approx(curve.loc[-1.5, f"acc_{name}_low"])
     assert table.loc["c2", "after"] < 0.1 < 0.8 < table.loc["c2", "random"]
     went = np.bincount(read.after[read.y == 2], minlength=4)
-    assert (table.loc["c2", "called"], table.loc["c2", "called_share"]) == (VECTORS.classes[went.argmax()], went.max() / 75)
+    assert (table.loc["c2", "called"], table.loc["c2", "called_share"]) == (
+        VECTORS.classes[went.argmax()],
+        went.max() / 75,
+    )
     assert table.loc["all others", "called"] == ""
     assert "Class 'c2'" in read.says()[0]
     assert ": less;" in read.says()[0]
@@ -98,7 +102,9 @@ def test_strengths_are_reads_at_each_strength():
         hit = read.after == read.y
         own = read.y == 0
         assert row.acc_f == pytest.approx(hit[own].mean())
-        assert row.acc_r == pytest.approx(split_accuracy(hit, (read.y == 0) | (read.y == 3))["acc_r"])
+        assert row.acc_r == pytest.approx(
+            split_accuracy(hit, (read.y == 0) | (read.y == 3))["acc_r"]
+        )
     with pytest.raises(EditError, match="2 edits; no number 2"):
         live.strengths([first, second], 2, [1.0])
 
@@ -109,7 +115,9 @@ def test_fires_and_curves_agree_with_the_gates_report():
     fires = live.read((-1.0 * VECTORS["c1"]).gated(g)).fires().iloc[0]
     report = gate_report(g, OTHER)
     assert fires["fires"] == pytest.approx(report.loc[report["group"] == "target", "rate"].item())
-    assert fires["false_fires"] == pytest.approx(report.loc[report["group"] == "others", "rate"].item())
+    assert fires["false_fires"] == pytest.approx(
+        report.loc[report["group"] == "others", "rate"].item()
+    )
     assert fires["worst_fires"] == pytest.approx(report.loc[report["worst"], "rate"].item())
     plain, given = gate_curve(g, OTHER), gate_curve(g, OTHER, scores=live.scores(g))
     assert plain.equals(given)
@@ -122,11 +130,18 @@ def test_the_worst_class_is_one_that_has_samples():
     def fires(chosen):
         size = len(y[chosen])
         nothing = np.zeros(size, int)
-        read = LiveReadout(nothing, nothing, acts[:, chosen], np.zeros((0, size)), y[chosen], tuple("abcd"), ("a",))
+        read = LiveReadout(
+            nothing, nothing, acts[:, chosen], np.zeros((0, size)), y[chosen], tuple("abcd"), ("a",)
+        )
         return read.fires().iloc[0]
 
     every = fires(np.arange(7))
-    assert (every["fires"], every["false_fires"], every["worst_class"], every["worst_fires"]) == (1.0, 0.4, "c", 0.5)
+    assert (every["fires"], every["false_fires"], every["worst_class"], every["worst_fires"]) == (
+        1.0,
+        0.4,
+        "c",
+        0.5,
+    )
     alone, without = fires(y == 0), fires(y == 3)
     assert alone["worst_class"] == ""
     assert np.isnan(alone["worst_fires"])
@@ -142,7 +157,9 @@ def test_random_directions_have_the_edits_norm_and_repeat():
     read = live.read(edit)
     assert read.control.shape == (3, 300)
     assert (read.control == LiveEdits(classifier, OTHER, n_random=3).read(edit).control).all()
-    unit = live._drawn("c0") @ np.linalg.pinv(live._head).T  # back from the head: their part that it reads
+    unit = (
+        live._drawn("c0") @ np.linalg.pinv(live._head).T
+    )  # back from the head: their part that it reads
     assert (np.linalg.norm(unit, axis=1) <= 1 + 1e-9).all()
 
 
@@ -165,5 +182,10 @@ def test_what_does_not_fit_is_said():
     deep = nn.Sequential(nn.Linear(10, 4))
     deep.in_features, deep.out_features = 10, 4
     with pytest.raises(EditError, match=r"nn\.Linear and CosineHead"):
-        LiveEdits(Classifier(classifier.encoder, deep, classes=VECTORS.classes, preprocess=classifier.preprocess), OTHER)
+        LiveEdits(
+            Classifier(
+                classifier.encoder, deep, classes=VECTORS.classes, preprocess=classifier.preprocess
+            ),
+            OTHER,
+        )
     assert torch.is_grad_enabled()

@@ -17,20 +17,24 @@ from classvec_lab import (
     ClassMoments,
     CosineHead,
     Features,
-    MismatchError,
-    ModelError,
     extract_features,
     load_classifier,
 )
-from classvec_lab.editing.delta import apply_deltas
-from classvec_lab.editing.mapping import map_edit
-from classvec_lab.editing.sites import find_site
+from classvec_lab.editing.weights.delta import apply_deltas
+from classvec_lab.editing.weights.mapping import map_edit
+from classvec_lab.editing.weights.sites import find_site
 from classvec_lab.edits import Edit
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, MismatchError, ModelError
 
 COLOURS = ("red", "green", "blue")
 TEN = ("red", "green", "blue", "black", "white", "yellow", "orange", "pink", "brown", "grey")
-KINDS = {"clip": "encoder.proj", "linear head": "head", "plain head": "head", "mlp": "encoder.3", "no bias": "encoder.3"}
+KINDS = {
+    "clip": "encoder.proj",
+    "linear head": "head",
+    "plain head": "head",
+    "mlp": "encoder.3",
+    "no bias": "encoder.3",
+}
 
 
 @cache
@@ -44,13 +48,23 @@ def setting(kind, classes=COLOURS):
         classifier = small_classifier(classes, dim=12)
     elif kind == "plain head":
         encoder = small_classifier(classes, dim=12).encoder
-        classifier = Classifier(encoder, nn.Linear(12, len(classes), bias=False), classes=classes, preprocess=PREPROCESS)
+        classifier = Classifier(
+            encoder, nn.Linear(12, len(classes), bias=False), classes=classes, preprocess=PREPROCESS
+        )
     elif kind == "mlp":
-        mlp = load_classifier("mlp", classes=classes, model_args={"size": 8, "hidden": [16], "dim": 12})
-        classifier = Classifier(mlp.encoder, CosineHead(rows, 10.0), classes=classes, preprocess=mlp.preprocess)
+        mlp = load_classifier(
+            "mlp", classes=classes, model_args={"size": 8, "hidden": [16], "dim": 12}
+        )
+        classifier = Classifier(
+            mlp.encoder, CosineHead(rows, 10.0), classes=classes, preprocess=mlp.preprocess
+        )
     else:
-        encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 12, bias=False))
-        classifier = Classifier(encoder, CosineHead(rows, 10.0), classes=classes, preprocess=PREPROCESS)
+        encoder = nn.Sequential(
+            nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, 12, bias=False)
+        )
+        classifier = Classifier(
+            encoder, CosineHead(rows, 10.0), classes=classes, preprocess=PREPROCESS
+        )
     return classifier, data, extract_features(classifier, data, progress=False, cache=False)
 
 
@@ -61,7 +75,13 @@ def edit_on(classifier, features, target, strength=-1.0, seed=0):
     size = np.linalg.norm(mean[features.classes.index(target)] - mean.mean(axis=0))
     drawn = rng.normal(size=classifier.dim)
     name = f"u[{target}]"
-    edit = Edit.along(name, size * drawn / np.linalg.norm(drawn), target=target, classes=classifier.classes, ft=features.model)
+    edit = Edit.along(
+        name,
+        size * drawn / np.linalg.norm(drawn),
+        target=target,
+        classes=classifier.classes,
+        ft=features.model,
+    )
     return strength * edit
 
 
@@ -70,7 +90,9 @@ def edit_on(classifier, features, target, strength=-1.0, seed=0):
 def test_retained_means_stay_and_the_targets_moves_by_the_edit(kind, source):
     classifier, _, f = setting(kind)
     edit = edit_on(classifier, f, "green")
-    mapped = map_edit(classifier, edit, f if source == "features" else f.moments(pooled_scatter=True))
+    mapped = map_edit(
+        classifier, edit, f if source == "features" else f.moments(pooled_scatter=True)
+    )
     assert mapped.site.name == KINDS[kind]
     assert mapped.site.bias is (kind in ("linear head", "mlp"))
     np.testing.assert_allclose(mapped.moved_means["green"], [0, 1, 0], atol=1e-6)
@@ -94,7 +116,9 @@ def test_the_network_does_what_the_formula_says(kind, method):
     if mapped.site.kind == "head":
         np.testing.assert_array_equal(new.z, f.z)
         expected = logits(classifier, moved).numpy()
-        np.testing.assert_allclose(logits(changed, f.z).numpy(), expected, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(
+            logits(changed, f.z).numpy(), expected, atol=1e-5 * np.abs(expected).max()
+        )
     else:
         np.testing.assert_allclose(new.z, moved, atol=1e-5 * scale)
         assert same_bits(bits(changed.head), bits(classifier.head))
@@ -110,7 +134,10 @@ def test_moments_are_as_good_as_features():
         streamed = ClassMoments(3, classifier.dim, pooled_scatter=True)
         for part in np.array_split(np.arange(len(f)), 5):
             streamed.update(f.z[part], f.y[part])
-        keys = [map_edit(classifier, edit, source).keys for source in (f, f.moments(pooled_scatter=True), streamed)]
+        keys = [
+            map_edit(classifier, edit, source).keys
+            for source in (f, f.moments(pooled_scatter=True), streamed)
+        ]
         np.testing.assert_array_equal(keys[0], keys[1])
         np.testing.assert_allclose(keys[0], keys[2], rtol=1e-6, atol=1e-8 * np.abs(keys[0]).max())
     images = map_edit(classifier, edit, data)
@@ -123,7 +150,9 @@ def test_the_key_is_the_smallest_of_all_feasible(seed, shrinkage, bias):
     vectors = class_vectors_of(int(rng.integers(2, 7)), 9, seed)
     f = samples(vectors, 140, seed)
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 9, bias=bias))
-    mapped = map_edit(reader(vectors, "cosine", encoder=encoder), vectors["c1"], f, shrinkage=shrinkage)
+    mapped = map_edit(
+        reader(vectors, "cosine", encoder=encoder), vectors["c1"], f, shrinkage=shrinkage
+    )
     assert mapped.site.bias is bias
     moments = f.moments(pooled_scatter=True)
     covariance = moments.scatter / (len(f) - len(vectors))
@@ -132,11 +161,15 @@ def test_the_key_is_the_smallest_of_all_feasible(seed, shrinkage, bias):
     constraints = moments.mean - others.mean(axis=0) if bias else moments.mean
     key = mapped.keys[0]
     np.testing.assert_allclose(constraints @ key, np.eye(len(vectors))[1], atol=1e-8)
-    np.testing.assert_allclose(mapped.offsets[0], -key @ others.mean(axis=0) if bias else 0.0, atol=1e-8)
+    np.testing.assert_allclose(
+        mapped.offsets[0], -key @ others.mean(axis=0) if bias else 0.0, atol=1e-8
+    )
     free = np.eye(9) - np.linalg.pinv(constraints) @ constraints
     steps = rng.normal(size=(50, 9)) @ free * rng.uniform(1e-3, 1, (50, 1))
     feasible = key + steps
-    np.testing.assert_allclose(feasible @ constraints.T, np.tile(np.eye(len(vectors))[1], (50, 1)), atol=1e-7)
+    np.testing.assert_allclose(
+        feasible @ constraints.T, np.tile(np.eye(len(vectors))[1], (50, 1)), atol=1e-7
+    )
     cost = np.einsum("nm,mk,nk->n", feasible, metric, feasible)
     assert (cost > key @ metric @ key).all()
 
@@ -150,7 +183,9 @@ def test_two_mappings_of_one_displacement_differ_elsewhere():
         np.testing.assert_allclose(a.moved_means, b.moved_means, atol=1e-6)
         means = [ClassMoments.of(m.moved(f.z), f.y, 3).mean for m in (a, b)]
         np.testing.assert_allclose(*means, atol=1e-6 * edit.norm)
-        fresh = extract_features(classifier, coloured(30, split="test"), progress=False, cache=False).z
+        fresh = extract_features(
+            classifier, coloured(30, split="test"), progress=False, cache=False
+        ).z
         apart = np.linalg.norm(a.moved(fresh) - b.moved(fresh), axis=1)
         assert np.median(apart) > 1e-3 * edit.norm
 
@@ -159,8 +194,12 @@ def test_two_mappings_of_one_displacement_differ_elsewhere():
 def test_ridge_is_that_of_scikit_learn_on_the_drawn_samples(bias):
     vectors = class_vectors_of(4, 9)
     f = samples(vectors, 80)
-    classifier = reader(vectors, "cosine", encoder=nn.Sequential(nn.Flatten(), nn.Linear(192, 9, bias=bias)))
-    everything = map_edit(classifier, [vectors["c1"], vectors["c3"]], f, method="ridge", n_references=1000, ridge=0.3)
+    classifier = reader(
+        vectors, "cosine", encoder=nn.Sequential(nn.Flatten(), nn.Linear(192, 9, bias=bias))
+    )
+    everything = map_edit(
+        classifier, [vectors["c1"], vectors["c3"]], f, method="ridge", n_references=1000, ridge=0.3
+    )
     z = f.z - f.z.mean(axis=0) if bias else f.z
     penalty = 0.3 * np.square(z).sum() / len(z)
     for t, c in enumerate((1, 3)):
@@ -172,9 +211,18 @@ def test_ridge_is_that_of_scikit_learn_on_the_drawn_samples(bias):
     few = map_edit(classifier, vectors["c1"], f, method="ridge", seed=3)
     order = np.random.default_rng(3)
     chosen = np.concatenate([order.permutation(np.flatnonzero(f.y == c))[:5] for c in range(4)])
-    fitted = map_edit(classifier, vectors["c1"], Features(f.z[chosen], f.y[chosen], f.classes), method="ridge", n_references=5)
+    fitted = map_edit(
+        classifier,
+        vectors["c1"],
+        Features(f.z[chosen], f.y[chosen], f.classes),
+        method="ridge",
+        n_references=5,
+    )
     np.testing.assert_allclose(few.keys, fitted.keys, rtol=1e-9)
-    assert np.abs(few.keys - map_edit(classifier, vectors["c1"], f, method="ridge", seed=4).keys).max() > 1e-6
+    assert (
+        np.abs(few.keys - map_edit(classifier, vectors["c1"], f, method="ridge", seed=4).keys).max()
+        > 1e-6
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -190,13 +238,17 @@ def test_ten_classes_together_and_in_turn(kind):
     assert not same_bits(bits(step), start)
 
     joint = map_edit(classifier, edits, f)
-    np.testing.assert_allclose(joint.keys, np.concatenate([m.keys for m in mapped]), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        joint.keys, np.concatenate([m.keys for m in mapped]), rtol=1e-9, atol=1e-12
+    )
     np.testing.assert_allclose(joint.moved_means, np.eye(10), atol=1e-6)
     total = f.z + sum(m.moved(f.z) - f.z for m in mapped)
     np.testing.assert_allclose(joint.moved(f.z), total, atol=1e-9 * np.abs(total).max())
     one = bits(joint.apply_to(classifier))
     for name, value in bits(step).items():
-        torch.testing.assert_close(one[name], value, rtol=1e-5, atol=1e-6 * float(value.abs().max()))
+        torch.testing.assert_close(
+            one[name], value, rtol=1e-5, atol=1e-6 * float(value.abs().max())
+        )
 
     for seed in range(4):
         left = step
@@ -212,7 +264,13 @@ def test_ten_classes_together_and_in_turn(kind):
 
 
 def test_what_is_stored():
-    n = {"clip": None, "mlp": (12 + 16) + 12, "linear head": (12 + 3) + 3, "plain head": 12 + 3, "no bias": 16 + 12}
+    n = {
+        "clip": None,
+        "mlp": (12 + 16) + 12,
+        "linear head": (12 + 3) + 3,
+        "plain head": 12 + 3,
+        "no bias": 16 + 12,
+    }
     for kind, count in n.items():
         classifier, _, f = setting(kind)
         mapped = map_edit(classifier, edit_on(classifier, f, "red"), f)
@@ -230,13 +288,26 @@ def test_the_report_counts_by_hand():
     fresh = extract_features(classifier, coloured(45, split="test"), progress=False, cache=False)
     edits = [edit_on(classifier, f, c) for c in ("red", "blue")]
     table = map_edit(classifier, edits, f).report(f, fresh, level=0.1)
-    assert list(table.columns) == ["edit", "target", "quantile", "norm", "n", "beyond", "low", "high"]
+    assert list(table.columns) == [
+        "edit",
+        "target",
+        "quantile",
+        "norm",
+        "n",
+        "beyond",
+        "low",
+        "high",
+    ]
     for edit, (_, row) in zip(edits, table.iterrows(), strict=True):
         single, own = map_edit(classifier, edit, f), f.classes.index(edit.target)
-        held, new = (np.linalg.norm(single.moved(x.z) - x.z, axis=1)[x.y != own] for x in (f, fresh))
+        held, new = (
+            np.linalg.norm(single.moved(x.z) - x.z, axis=1)[x.y != own] for x in (f, fresh)
+        )
         assert row["target"] == edit.target
         assert row["norm"] == pytest.approx(edit.norm)
-        assert row["quantile"] == pytest.approx(np.sort(held)[int(np.ceil(0.9 * (len(held) - 1)))], rel=1e-6)
+        assert row["quantile"] == pytest.approx(
+            np.sort(held)[int(np.ceil(0.9 * (len(held) - 1)))], rel=1e-6
+        )
         assert row["n"] == 30
         assert row["beyond"] == pytest.approx((new > row["quantile"]).mean())
         assert row["low"] <= row["beyond"] <= row["high"]
@@ -244,7 +315,12 @@ def test_the_report_counts_by_hand():
 
 def with_encoder(*layers):
     rows = torch.randn(3, 6, generator=torch.Generator().manual_seed(0))
-    return Classifier(nn.Sequential(nn.Flatten(), *layers), CosineHead(rows, 1.0), classes=COLOURS, preprocess=PREPROCESS)
+    return Classifier(
+        nn.Sequential(nn.Flatten(), *layers),
+        CosineHead(rows, 1.0),
+        classes=COLOURS,
+        preprocess=PREPROCESS,
+    )
 
 
 class Scaled(nn.Module):
@@ -252,19 +328,25 @@ class Scaled(nn.Module):
         return 2 * z
 
 
-@pytest.mark.parametrize("last", [nn.ReLU(), nn.ReLU(inplace=True), nn.LayerNorm(6), nn.Tanh(), Scaled()], ids=repr)
+@pytest.mark.parametrize(
+    "last", [nn.ReLU(), nn.ReLU(inplace=True), nn.LayerNorm(6), nn.Tanh(), Scaled()], ids=repr
+)
 def test_an_encoder_without_a_linear_last_map_is_refused(last):
     linear = nn.Linear(192, 6)
     nn.init.constant_(linear.bias, 9.0)  # so that a ReLU lets everything through
     nn.init.constant_(linear.weight, 0.0)
     classifier = with_encoder(linear, last)
     f = Features(np.random.default_rng(0).normal(size=(30, 6)), np.arange(30) % 3, COLOURS)
-    with pytest.raises(ModelError, match=r"neither a linear head nor a linear last map.*use inject"):
+    with pytest.raises(
+        ModelError, match=r"neither a linear head nor a linear last map.*use inject"
+    ):
         map_edit(classifier, Edit.along("u", np.ones(6), target="red", classes=COLOURS), f)
 
 
 def test_looking_for_the_last_map_leaves_the_encoder_alone():
-    classifier = with_encoder(nn.Linear(192, 4), nn.BatchNorm1d(4), nn.Linear(4, 6), nn.Dropout(0.5), nn.Identity()).train()
+    classifier = with_encoder(
+        nn.Linear(192, 4), nn.BatchNorm1d(4), nn.Linear(4, 6), nn.Dropout(0.5), nn.Identity()
+    ).train()
     before = bits(classifier)
     site = find_site(classifier)
     assert (site.name, site.kind, site.bias) == ("encoder.3", "linear", True)
@@ -280,13 +362,20 @@ def test_more_classes_than_dimensions():
     for bias, fits, fails in ((True, 6, 7), (False, 5, 6)):
         for n_classes in (fits, fails):
             vectors = class_vectors_of(n_classes, 5)
-            classifier = reader(vectors, "cosine", encoder=nn.Sequential(nn.Flatten(), nn.Linear(192, 5, bias=bias)))
+            classifier = reader(
+                vectors, "cosine", encoder=nn.Sequential(nn.Flatten(), nn.Linear(192, 5, bias=bias))
+            )
             f = samples(vectors, 200)
             if n_classes == fits:
-                np.testing.assert_allclose(map_edit(classifier, vectors["c1"], f).moved_means["c1"], np.eye(fits)[1], atol=1e-6)
+                np.testing.assert_allclose(
+                    map_edit(classifier, vectors["c1"], f).moved_means["c1"],
+                    np.eye(fits)[1],
+                    atol=1e-6,
+                )
             else:
                 with pytest.raises(
-                    EditError, match=f"{fails} class means can't be told apart linearly in 5 dimensions; use inject"
+                    EditError,
+                    match=f"{fails} class means can't be told apart linearly in 5 dimensions; use inject",
                 ):
                     map_edit(classifier, vectors["c1"], f)
 
@@ -296,9 +385,16 @@ def test_dependent_means_are_refused(bias):
     vectors, rng = class_vectors_of(4, 9), np.random.default_rng(0)
     mean = vectors.z_ft.copy()
     mean[3] = mean[0] + mean[1] - mean[2]
-    moments = ClassMoments.of(mean[np.arange(80) % 4] + rng.normal(size=(80, 9)), np.arange(80) % 4, 4, pooled_scatter=True)
+    moments = ClassMoments.of(
+        mean[np.arange(80) % 4] + rng.normal(size=(80, 9)),
+        np.arange(80) % 4,
+        4,
+        pooled_scatter=True,
+    )
     moments._mean[:] = mean
-    classifier = reader(vectors, "cosine", encoder=nn.Sequential(nn.Flatten(), nn.Linear(192, 9, bias=bias)))
+    classifier = reader(
+        vectors, "cosine", encoder=nn.Sequential(nn.Flatten(), nn.Linear(192, 9, bias=bias))
+    )
     with pytest.raises(EditError, match="linearly dependent"):
         map_edit(classifier, vectors["c1"], moments)
 
@@ -327,18 +423,42 @@ HELD = samples(V)
         ({"shrinkage": 1.5}, EditError, "shrinkage lies in .* got 1.5"),
         ({"method": "ridge", "ridge": 0}, EditError, "ridge is above 0"),
         ({"method": "ridge", "n_references": 0}, EditError, "n_references at least 1"),
-        ({"method": "ridge", "references": HELD.moments()}, EditError, "needs samples: give Features or a data set, not moments"),
+        (
+            {"method": "ridge", "references": HELD.moments()},
+            EditError,
+            "needs samples: give Features or a data set, not moments",
+        ),
         ({"references": HELD.moments()}, EditError, "moments with a pooled scatter"),
-        ({"references": ClassMoments(3, 10, pooled_scatter=True)}, MismatchError, "moments of 3 classes and 10 dimensions"),
-        ({"references": ClassMoments(4, 10, pooled_scatter=True)}, MismatchError, "no reference of class c0, c1, c2, c3"),
+        (
+            {"references": ClassMoments(3, 10, pooled_scatter=True)},
+            MismatchError,
+            "moments of 3 classes and 10 dimensions",
+        ),
+        (
+            {"references": ClassMoments(4, 10, pooled_scatter=True)},
+            MismatchError,
+            "no reference of class c0, c1, c2, c3",
+        ),
         (
             {"references": Features(HELD.z, np.zeros(len(HELD), int), HELD.classes)},
             MismatchError,
             "no reference of class c1, c2, c3",
         ),
-        ({"references": Features(HELD.z, HELD.y, names(5))}, MismatchError, "the references has 5 classes"),
-        ({"references": samples(class_vectors_of(dim=9))}, MismatchError, "references have 9 dimensions and the classifier 10"),
-        ({"references": Features(HELD.z, HELD.y, HELD.classes, "another")}, MismatchError, r"another model \(another\)"),
+        (
+            {"references": Features(HELD.z, HELD.y, names(5))},
+            MismatchError,
+            "the references has 5 classes",
+        ),
+        (
+            {"references": samples(class_vectors_of(dim=9))},
+            MismatchError,
+            "references have 9 dimensions and the classifier 10",
+        ),
+        (
+            {"references": Features(HELD.z, HELD.y, HELD.classes, "another")},
+            MismatchError,
+            r"another model \(another\)",
+        ),
     ],
 )
 def test_bad_input(changes, error, message):

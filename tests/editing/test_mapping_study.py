@@ -10,15 +10,15 @@ from conftest import CLASSES
 from contexts import RECIPE, changed, idle_context, small_context, splits, warmed
 from torch import nn
 
-from classvec_lab import Classifier, EditError, Features, Preprocess, extract_features
-from classvec_lab._torchvision import ensure_torchvision
-from classvec_lab.diagnostics.intervals import mean_interval, wilson
-from classvec_lab.editing.context import EditingContext
-from classvec_lab.editing.delta import apply_deltas
+from classvec_lab import Classifier, Features, extract_features
+from classvec_lab.datasets.torchvision_repair import ensure_torchvision
 from classvec_lab.editing.directions import retirement
 from classvec_lab.editing.injection import inject
-from classvec_lab.editing.mapping import map_edit
-from classvec_lab.editing.mapping_study import (
+from classvec_lab.editing.weights.delta import apply_deltas
+from classvec_lab.editing.weights.mapping import map_edit
+from classvec_lab.errors import EditError
+from classvec_lab.experiments.context import EditingContext
+from classvec_lab.experiments.mapping import (
     compare_mappings,
     difference_says,
     mapping_difference,
@@ -29,7 +29,9 @@ from classvec_lab.editing.mapping_study import (
     sample_groups,
     summarise_mappings,
 )
-from classvec_lab.editing.readout import Readout
+from classvec_lab.models import Preprocess
+from classvec_lab.readout import Readout
+from classvec_lab.statistics import mean_interval, wilson
 
 GATED, NULL, RETIRED = "latent injection, margin gate", "null space", "null space, retired"
 COLUMNS = [
@@ -40,7 +42,9 @@ COLUMNS = [
 @pytest.fixture(scope="module", params=["linear", "cosine"])
 def context(request, tmp_path_factory):
     """Mappings go into the linear head, or, before a cosine head, into the encoder's last linear map."""
-    return warmed(tmp_path_factory, lambda: small_context(request.param, data=splits(noise=90.0), seed=3))
+    return warmed(
+        tmp_path_factory, lambda: small_context(request.param, data=splits(noise=90.0), seed=3)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +58,21 @@ def mapped(context, name, target):
         return map_edit(context.ft, edit, context.moments)
     if name == RETIRED:
         return map_edit(context.ft, retirement(context.vectors, target), context.moments)
-    return map_edit(context.ft, edit, context.features["train"], method="ridge", n_references=4, seed=context.seed)
+    return map_edit(
+        context.ft,
+        edit,
+        context.features["train"],
+        method="ridge",
+        n_references=4,
+        seed=context.seed,
+    )
 
 
 def answers(context, classifier):
     """Labels that a classifier gives test images, the encoder run anew."""
-    return Readout.of(classifier, extract_features(classifier, context.data["test"], progress=False, cache=False)).predicted
+    return Readout.of(
+        classifier, extract_features(classifier, context.data["test"], progress=False, cache=False)
+    ).predicted
 
 
 def test_one_row_a_mapping_and_target(study):
@@ -93,10 +106,14 @@ def test_rows_are_what_the_edited_models_answer(context, study):
             (hit.astype(float) - (unedited == y))[~own].mean(),
             (predicted == gated).mean(),
         ]
-        np.testing.assert_allclose(row[["acc_f", "acc_r", "change_r", "agreement"]].astype(float), expected, atol=1e-12)
+        np.testing.assert_allclose(
+            row[["acc_f", "acc_r", "change_r", "agreement"]].astype(float), expected, atol=1e-12
+        )
 
 
-def test_latent_injection_agrees_with_itself_and_a_mapping_that_does_nothing_as_the_unedited(context, study):
+def test_latent_injection_agrees_with_itself_and_a_mapping_that_does_nothing_as_the_unedited(
+    context, study
+):
     assert study.table.loc[study.table["mapping"] == GATED, "agreement"].eq(1).all()
     idle = mapping_study(context, ["red"], lambda_=-1e-9).table.set_index("mapping")
     assert (idle.loc[[GATED, NULL], "change_r"] == 0).all()
@@ -106,7 +123,9 @@ def test_latent_injection_agrees_with_itself_and_a_mapping_that_does_nothing_as_
 
 def test_the_strength_moves_the_class(study, context):
     by = study.table.set_index(["mapping", "target"])
-    unedited = (answers(context, context.ft) == context.data["test"].targets)[context.data["test"].targets == 0].mean()
+    unedited = (answers(context, context.ft) == context.data["test"].targets)[
+        context.data["test"].targets == 0
+    ].mean()
     assert by.loc[(NULL, "red"), "acc_f"] < unedited - 0.3
 
 
@@ -117,22 +136,45 @@ def test_unknown_classes_cost_no_work():
 
 
 def rows(**columns):
-    start = {"mapping": "m", "target": "a", "n_parameters": 10, "acc_f": 0.0, "acc_r": 1.0, "change_r": 0.0, "agreement": 1.0}
+    start = {
+        "mapping": "m",
+        "target": "a",
+        "n_parameters": 10,
+        "acc_f": 0.0,
+        "acc_r": 1.0,
+        "change_r": 0.0,
+        "agreement": 1.0,
+    }
     size = max(len(v) for v in columns.values())
     return pd.DataFrame({**{k: [v] * size for k, v in start.items()}, **columns})
 
 
 def test_the_summary_is_means_and_the_worst():
     table = rows(
-        target=["a", "b", "c"], acc_f=[0.0, 0.3, 0.03], acc_r=[0.9, 0.8, 1.0], change_r=[-0.1, 0.0, 0.04], n_parameters=[4, 6, 8]
+        target=["a", "b", "c"],
+        acc_f=[0.0, 0.3, 0.03],
+        acc_r=[0.9, 0.8, 1.0],
+        change_r=[-0.1, 0.0, 0.04],
+        n_parameters=[4, 6, 8],
     )
     found = summarise_mappings(table).iloc[0]
-    assert (found["mapping"], found["n"], found["split"], found["n_parameters"]) == ("m", 3, "test", 6)
+    assert (found["mapping"], found["n"], found["split"], found["n_parameters"]) == (
+        "m",
+        3,
+        "test",
+        6,
+    )
     assert (found["worst_acc_f"], found["worst_target"]) == (0.3, "b")
-    for name, bounds in (("acc_f", (0, 1)), ("acc_r", (0, 1)), ("change_r", (-1, 1)), ("agreement", (0, 1))):
+    for name, bounds in (
+        ("acc_f", (0, 1)),
+        ("acc_r", (0, 1)),
+        ("change_r", (-1, 1)),
+        ("agreement", (0, 1)),
+    ):
         mean, low, high = mean_interval(table[name])
         np.testing.assert_allclose(
-            found[[name, f"{name}_low", f"{name}_high"]].astype(float), [mean, *np.clip([low, high], *bounds)]
+            found[[name, f"{name}_low", f"{name}_high"]].astype(float),
+            [mean, *np.clip([low, high], *bounds)],
         )
     assert (found["acc_f_low"], found["acc_r_high"]) == (0, 1)
     assert found["change_r_low"] < -0.1
@@ -148,8 +190,23 @@ def test_the_summary_keeps_the_order_of_mappings_and_says_when_one_cell_has_no_i
 
 def test_more_references_up_to_the_smallest_class(context):
     found = mapping_references(context, ["red", "green"], counts=(1, 3, 60, 500))
-    assert list(found) == ["method", "references", "target", "split", "n_f", "acc_f", "n_r", "acc_r"]
-    expected = {(m, k, t) for k in (1, 3, 60) for t in ("red", "green") for m in ("ridge", "nullspace") if k > 1 or m == "ridge"}
+    assert list(found) == [
+        "method",
+        "references",
+        "target",
+        "split",
+        "n_f",
+        "acc_f",
+        "n_r",
+        "acc_r",
+    ]
+    expected = {
+        (m, k, t)
+        for k in (1, 3, 60)
+        for t in ("red", "green")
+        for m in ("ridge", "nullspace")
+        if k > 1 or m == "ridge"
+    }
     assert set(zip(found["method"], found["references"], found["target"], strict=True)) == expected
     assert len(found) == len(expected)
     assert (found["n_f"] + found["n_r"]).eq(150).all()
@@ -157,11 +214,20 @@ def test_more_references_up_to_the_smallest_class(context):
 
 def test_all_references_are_all_of_them(context):
     found = mapping_references(context, ["green"], counts=()).set_index("method")
-    train, edit, y = context.features["train"], -1.5 * context.vectors["green"], context.data["test"].targets
+    train, edit, y = (
+        context.features["train"],
+        -1.5 * context.vectors["green"],
+        context.data["test"].targets,
+    )
     for method in ("ridge", "nullspace"):
-        edited = map_edit(context.ft, edit, train, method=method, n_references=60).apply_to(context.ft)
+        edited = map_edit(context.ft, edit, train, method=method, n_references=60).apply_to(
+            context.ft
+        )
         hit = answers(context, edited) == y
-        np.testing.assert_allclose(found.loc[method, ["acc_f", "acc_r"]].astype(float), [hit[y == 1].mean(), hit[y != 1].mean()])
+        np.testing.assert_allclose(
+            found.loc[method, ["acc_f", "acc_r"]].astype(float),
+            [hit[y == 1].mean(), hit[y != 1].mean()],
+        )
     assert found["references"].eq(60).all()
 
 
@@ -175,17 +241,24 @@ def test_several_at_once(context):
         edits = [-1.5 * context.vectors[t] for t in gone]
         if way == ways[1]:  # the mean of those that stay
             left = context.vectors.z_ft[k:].mean(axis=0)
-            edits = [retirement(context.vectors, t, without=tuple(x for x in gone if x != t)) for t in gone]
+            edits = [
+                retirement(context.vectors, t, without=tuple(x for x in gone if x != t))
+                for t in gone
+            ]
             for i, edit in enumerate(edits):
                 np.testing.assert_allclose(context.vectors.z_ft[i] + edit.vector, left)
         deltas = [map_edit(context.ft, e, context.moments).delta for e in edits]
         hit, own = answers(context, apply_deltas(context.ft, deltas)) == y, y < k
-        np.testing.assert_allclose(row[["acc_f", "acc_r"]].astype(float), [hit[own].mean(), hit[~own].mean()])
+        np.testing.assert_allclose(
+            row[["acc_f", "acc_r"]].astype(float), [hit[own].mean(), hit[~own].mean()]
+        )
         assert (row["n_f"], row["n_r"]) == (50 * k, 150 - 50 * k)
         assert row["n_parameters"] == sum(d.n_parameters for d in deltas)
         for name, chosen in (("f", own), ("r", ~own)):
             bounds = np.ravel(wilson(hit[chosen].sum(), chosen.sum()))
-            np.testing.assert_allclose(row[[f"acc_{name}_low", f"acc_{name}_high"]].astype(float), bounds)
+            np.testing.assert_allclose(
+                row[[f"acc_{name}_low", f"acc_{name}_high"]].astype(float), bounds
+            )
     assert (found.xs(2, level="classes")["acc_f"] < 0.5).all()
 
 
@@ -196,7 +269,10 @@ def test_sizes_of_several(context, n, sizes):
 
 def pair_of(first, second):
     """Stand-ins that move z by given keys, as a mapping with one edit does."""
-    return [SimpleNamespace(amounts=lambda z, k=k: np.asarray(z) @ np.asarray(k, float)[:, None]) for k in (first, second)]
+    return [
+        SimpleNamespace(amounts=lambda z, k=k: np.asarray(z) @ np.asarray(k, float)[:, None])
+        for k in (first, second)
+    ]
 
 
 def test_a_mapping_does_not_differ_from_itself(context):
@@ -237,7 +313,10 @@ def test_compared_amounts_are_those_of_the_mappings(context):
 def test_groups_share_out_the_samples():
     features = Features(np.arange(8.0).reshape(4, 2), np.array([0, 1, 0, 1]), ("a", "b"))
     groups = sample_groups(features, "b")
-    assert {k: v[:, 0].tolist() for k, v in groups.items()} == {"class b": [2, 6], "other classes": [0, 4]}
+    assert {k: v[:, 0].tolist() for k, v in groups.items()} == {
+        "class b": [2, 6],
+        "other classes": [0, 4],
+    }
 
 
 GUARANTEE = pd.DataFrame({"beyond": [0.04, 0.06], "n": [100, 300]})
@@ -249,7 +328,10 @@ def test_sentences_have_the_tables_numbers(study):
     assert len(found) == len(summary)
     for text, (_, row) in zip(found, summary.iterrows(), strict=True):
         assert text.lower().startswith(row["mapping"].lower())
-        assert f"ACC_f {row['acc_f']:.1%}, worst {row['worst_target']} {row['worst_acc_f']:.1%}" in text
+        assert (
+            f"ACC_f {row['acc_f']:.1%}, worst {row['worst_target']} {row['worst_acc_f']:.1%}"
+            in text
+        )
         assert f"agrees with latent injection on {row['agreement']:.1%} (n = 2)" in text
         assert f"{row['n_parameters']:.0f} numbers" in text
     assert "in 5.5% of cases on test, about as stated (worst target 6.0%)" in last  # (4 + 18) / 400
@@ -264,17 +346,24 @@ def test_sentences_have_the_tables_numbers(study):
     ],
 )
 def test_verdicts_follow_the_numbers(acc_f, change_r, words):
-    assert words in mapping_says(summarise_mappings(rows(acc_f=[acc_f], change_r=[change_r])), GUARANTEE)[0]
+    assert (
+        words
+        in mapping_says(summarise_mappings(rows(acc_f=[acc_f], change_r=[change_r])), GUARANTEE)[0]
+    )
 
 
-@pytest.mark.parametrize(("beyond", "word"), [(0.05, "about as"), (0.2, "more than"), (0.0, "less than")])
+@pytest.mark.parametrize(
+    ("beyond", "word"), [(0.05, "about as"), (0.2, "more than"), (0.0, "less than")]
+)
 def test_the_quantile_is_kept_to_or_not(beyond, word):
     text = mapping_says(summarise_mappings(rows(acc_f=[0.0])), GUARANTEE.assign(beyond=beyond))[-1]
     assert f"in {beyond:.1%} of cases on test, {word} stated" in text
 
 
 def test_the_difference_is_said_with_both_ends():
-    table = pd.DataFrame({"group": ["near", "middle", "far"], "n": [5, 6, 7], "difference": [0.02, 0.3, 0.8]})
+    table = pd.DataFrame(
+        {"group": ["near", "middle", "far"], "n": [5, 6, 7], "difference": [0.02, 0.3, 0.8]}
+    )
     (text,) = difference_says(table)
     assert "by 2% of the movement on near (n = 5) and by 80% on far (n = 7)" in text
 
@@ -303,9 +392,19 @@ def transformer(tmp_path_factory):
 
 def test_layernorms_are_trained_on_the_targets_named(transformer):
     before = {k: v.clone() for k, v in transformer.ft.state_dict().items()}
-    study = mapping_study(transformer, ["red", "green"], layernorms=["ln_post", "ln_2"], trained=["green"], n_references=3)
+    study = mapping_study(
+        transformer,
+        ["red", "green"],
+        layernorms=["ln_post", "ln_2"],
+        trained=["green"],
+        n_references=3,
+    )
     table = study.table[study.table["mapping"].str.startswith("LayerNorms")].set_index("mapping")
-    names = ["LayerNorms ln_post, trained", "LayerNorms ln_post, published", "LayerNorms ln_2, trained"]
+    names = [
+        "LayerNorms ln_post, trained",
+        "LayerNorms ln_post, published",
+        "LayerNorms ln_2, trained",
+    ]
     assert table.index.tolist() == names
     assert table["target"].eq("green").all()
     assert table["n_parameters"].eq(32).all()  # one LayerNorm of width 16, weight and bias
@@ -317,17 +416,39 @@ def test_layernorms_are_trained_on_the_targets_named(transformer):
 
 
 def test_layernorm_rows_are_what_the_edited_model_answers(transformer):
-    from classvec_lab.editing.layernorm import map_layernorms
+    from classvec_lab.editing.weights.layernorm import map_layernorms
 
     context = changed(transformer, seed=2)
-    table = mapping_study(context, ["blue"], layernorms=["ln_2"], trained=["blue"], n_references=3).table.set_index("mapping")
+    table = mapping_study(
+        context, ["blue"], layernorms=["ln_2"], trained=["blue"], n_references=3
+    ).table.set_index("mapping")
     train, shift = context.data["train"], -1.5 * context.vectors["blue"].vector
     trained = map_layernorms(
-        context.ft, shift, "blue", train, parameters="ln_2", method="trained", n_references=3, anchors=train, n_anchors=3, seed=2
+        context.ft,
+        shift,
+        "blue",
+        train,
+        parameters="ln_2",
+        method="trained",
+        n_references=3,
+        anchors=train,
+        n_anchors=3,
+        seed=2,
     )
-    published = map_layernorms(context.ft, shift, "blue", train, parameters="ln_2", method="published", n_references=1, seed=2)
+    published = map_layernorms(
+        context.ft,
+        shift,
+        "blue",
+        train,
+        parameters="ln_2",
+        method="published",
+        n_references=1,
+        seed=2,
+    )
     y = context.data["test"].targets
     for name, found in (("trained", trained), ("published", published)):
         hit = answers(context, found.apply_to(context.ft)) == y
         row = table.loc[f"LayerNorms ln_2, {name}"]
-        np.testing.assert_allclose([row["acc_f"], row["acc_r"]], [hit[y == 2].mean(), hit[y != 2].mean()])
+        np.testing.assert_allclose(
+            [row["acc_f"], row["acc_r"]], [hit[y == 2].mean(), hit[y != 2].mean()]
+        )

@@ -9,13 +9,14 @@ import pytest
 from contexts import RECIPE, changed, idle_context, small_context, warmed, with_labels
 from worlds import same_bits
 
-from classvec_lab import EditError, MismatchError, ModelError, extract_features, predict
+from classvec_lab import extract_features
 from classvec_lab.editing import directions
-from classvec_lab.editing import methods as M
-from classvec_lab.editing.context import SPLITS
-from classvec_lab.editing.readout import Readout
 from classvec_lab.editing.strength import choose_lambda
 from classvec_lab.editing.unlearning import retrain_without
+from classvec_lab.errors import EditError, MismatchError, ModelError
+from classvec_lab.experiments import methods as M
+from classvec_lab.experiments.context import SPLITS
+from classvec_lab.readout import Readout, predict
 
 GATES = ("none", "margin", "cosine", "predicted", "discriminant")
 LATENT = {
@@ -44,7 +45,10 @@ ALL = LATENT | MAPPINGS | OTHERS
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
-    return {head: warmed(tmp_path_factory, lambda head=head: small_context(head)) for head in ("linear", "cosine")}
+    return {
+        head: warmed(tmp_path_factory, lambda head=head: small_context(head))
+        for head in ("linear", "cosine")
+    }
 
 
 @pytest.fixture(scope="module", params=["linear", "cosine"])
@@ -101,7 +105,9 @@ def test_every_outcome_reads_all_splits(context, outcomes, name):
 def test_readouts_are_what_the_classifier_gives_for_the_images(context, outcomes, name):
     outcome = outcomes(name)
     some = np.arange(0, 150, 4)
-    features = extract_features(outcome.classifier, context.data["test"].subset(some), progress=False, cache=False)
+    features = extract_features(
+        outcome.classifier, context.data["test"].subset(some), progress=False, cache=False
+    )
     expected, found = Readout.of(outcome.classifier, features), outcome.readouts["test"]
     np.testing.assert_allclose(found.logits[some], expected.logits, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(found.z[some], expected.z, rtol=1e-4, atol=1e-4)
@@ -120,7 +126,9 @@ def test_a_gate_says_where_a_latent_edit_acts(context, outcomes, name):
             assert moved.all()
         else:
             np.testing.assert_array_equal(outcome.fired[split], outcome.edit.gate.fires(features.z))
-            tied = np.abs(outcome.edit.gate.scores(features.z) - outcome.edit.gate.threshold) < 1e-5  # float32 in the network
+            tied = (
+                np.abs(outcome.edit.gate.scores(features.z) - outcome.edit.gate.threshold) < 1e-5
+            )  # float32 in the network
             np.testing.assert_array_equal(moved[~tied], outcome.fired[split][~tied])
             assert tied.sum() <= 1
             assert moved.any()
@@ -130,10 +138,17 @@ def test_a_gate_says_where_a_latent_edit_acts(context, outcomes, name):
 @pytest.mark.parametrize("lambda_", [-1.0, -2.0])
 def test_controls_have_the_class_vectors_norm_gate_and_strength(context, gate, lambda_):
     main = M.class_vector(context, "red", gate=gate, lambda_=lambda_)
-    controls = [M.rival(context, "red", which, gate=gate, lambda_=lambda_) for which in ("z_ft - μ", "head direction")]
-    controls += [M.random_vector(context, "red", draw=k, gate=gate, lambda_=lambda_) for k in range(3)]
+    controls = [
+        M.rival(context, "red", which, gate=gate, lambda_=lambda_)
+        for which in ("z_ft - μ", "head direction")
+    ]
+    controls += [
+        M.random_vector(context, "red", draw=k, gate=gate, lambda_=lambda_) for k in range(3)
+    ]
     for control in controls:
-        np.testing.assert_allclose(control.norm, abs(lambda_) * context.vectors["red"].norm, rtol=1e-12)
+        np.testing.assert_allclose(
+            control.norm, abs(lambda_) * context.vectors["red"].norm, rtol=1e-12
+        )
         assert (control.lambda_, control.gate, control.strength) == (lambda_, gate, None)
         assert control.edit.gate is main.edit.gate is context.gate("red", gate)
         assert not np.allclose(control.edit.vector, main.edit.vector)
@@ -185,7 +200,10 @@ def test_a_mapping_is_stored_in_the_head_where_that_is_linear(context):
     assert np.isnan(retired.lambda_)
     own = context.vectors.z_ft
     np.testing.assert_allclose(retired.edit.vector, own[[1, 2]].mean(axis=0) - own[0])
-    names = [M.mapped(context, "red", towards=t, method="ridge").method for t in ("class vector", "retire")]
+    names = [
+        M.mapped(context, "red", towards=t, method="ridge").method
+        for t in ("class vector", "retire")
+    ]
     assert names == ["mapping, class vector (ridge)", "mapping, retired to the mean (ridge)"]
 
 
@@ -193,13 +211,20 @@ def test_a_mappings_strength_is_what_the_classifier_does_on_val(context):
     found = M.mapped(context, "green")
     r, curve = found.readouts["val"], found.strength.curve.set_index("lambda_")
     own, hit = r.y == 1, r.predicted == r.y
-    np.testing.assert_allclose(curve.loc[found.lambda_, ["acc_f", "acc_r"]].astype(float), [hit[own].mean(), hit[~own].mean()])
+    np.testing.assert_allclose(
+        curve.loc[found.lambda_, ["acc_f", "acc_r"]].astype(float),
+        [hit[own].mean(), hit[~own].mean()],
+    )
 
 
 def test_references_are_what_they_say(context):
     ft, pre = M.unedited(context, "red"), M.pretrained(context, "red")
-    np.testing.assert_array_equal(ft.readouts["test"].logits, Readout.of(context.ft, context.features["test"]).logits)
-    np.testing.assert_array_equal(pre.readouts["test"].logits, Readout.of(context.ft, context.pre_features["test"]).logits)
+    np.testing.assert_array_equal(
+        ft.readouts["test"].logits, Readout.of(context.ft, context.features["test"]).logits
+    )
+    np.testing.assert_array_equal(
+        pre.readouts["test"].logits, Readout.of(context.ft, context.pre_features["test"]).logits
+    )
     mask = M.logit_mask(context, "red").readouts["test"]
     assert np.isneginf(mask.logits[:, 0]).all()
     np.testing.assert_array_equal(mask.logits[:, 1:], ft.readouts["test"].logits[:, 1:])
@@ -214,27 +239,46 @@ def test_the_projection_levels_the_class_with_the_mean_of_the_head(linear):
 def test_retraining_follows_the_recipe(linear):
     found = M.retrained(linear, "red")
     data = linear.data
-    expected = retrain_without(linear.pre, data["train"], "red", val=data["val"], progress=False, cache=False, **RECIPE)
+    expected = retrain_without(
+        linear.pre, data["train"], "red", val=data["val"], progress=False, cache=False, **RECIPE
+    )
     z = extract_features(expected.classifier, data["test"], progress=False)
-    np.testing.assert_array_equal(found.readouts["test"].logits, Readout.of(expected.classifier, z).logits)
-    assert (found.family, found.leaves_encoder, tuple(found.readouts)) == ("reference", False, SPLITS)
+    np.testing.assert_array_equal(
+        found.readouts["test"].logits, Readout.of(expected.classifier, z).logits
+    )
+    assert (found.family, found.leaves_encoder, tuple(found.readouts)) == (
+        "reference",
+        False,
+        SPLITS,
+    )
     assert found.n_parameters == sum(p.numel() for p in linear.ft.parameters())
 
 
-@pytest.mark.parametrize(("method", "name"), [("neggrad+", "NegGrad+"), ("retain", "fine-tuned on the rest")])
+@pytest.mark.parametrize(
+    ("method", "name"), [("neggrad+", "NegGrad+"), ("retain", "fine-tuned on the rest")]
+)
 def test_training_baselines(linear, method, name):
     before = Readout.of(linear.ft, linear.features["test"]).logits
     found = M.trained(linear, "red", method)
-    assert (found.method, found.family, found.leaves_encoder, tuple(found.readouts)) == (name, "training", False, SPLITS)
+    assert (found.method, found.family, found.leaves_encoder, tuple(found.readouts)) == (
+        name,
+        "training",
+        False,
+        SPLITS,
+    )
     assert not np.array_equal(found.readouts["test"].logits, before)
     features = extract_features(linear.ft, linear.data["test"], progress=False, cache=False)
     np.testing.assert_array_equal(Readout.of(linear.ft, features).logits, before)
 
 
 def test_unknown_names(linear):
-    with pytest.raises(EditError, match="no rival direction 'best'; there are z_ft - μ, head direction"):
+    with pytest.raises(
+        EditError, match="no rival direction 'best'; there are z_ft - μ, head direction"
+    ):
         M.rival(idle_context(), "red", "best")
-    with pytest.raises(EditError, match="a mapping goes along the class vector or to \"retire\"; got 'away'"):
+    with pytest.raises(
+        EditError, match="a mapping goes along the class vector or to \"retire\"; got 'away'"
+    ):
         M.mapped(idle_context(), "red", towards="away")
     with pytest.raises(EditError, match="unknown mapping 'magic'"):
         M.mapped(linear, "red", method="magic")

@@ -9,30 +9,29 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import ortho_group
 
-from classvec_lab.diagnostics.intervals import wilson
-from classvec_lab.editing.metrics import (
-    Estimate,
+from classvec_lab.editing.audit.metrics import (
     collateral,
     confidence_scores,
     js_divergence,
     linear_cka,
     membership_inference,
-    paired_change,
     probe_recovery,
     routing,
     routing_distance,
-    share,
     total_variation,
     worst_sibling,
     zrf,
 )
-from classvec_lab.editing.readout import Readout
 from classvec_lab.errors import MismatchError
+from classvec_lab.readout import Readout
+from classvec_lab.statistics import Estimate, paired_change, share, wilson
 
 CLASSES = ("a", "b", "c")
 
 
-def blobs(n: int, *, seed: int = 0, dim: int = 5, noise: float = 0.3, collapse: str = "") -> Readout:
+def blobs(
+    n: int, *, seed: int = 0, dim: int = 5, noise: float = 0.3, collapse: str = ""
+) -> Readout:
     """Clouds around three corners; with `collapse` "a", class a lies where class b does."""
     rng = np.random.default_rng(seed)
     y = np.arange(n) % 3
@@ -67,17 +66,24 @@ def test_masked_logits_have_probability_zero():
     logits = np.array([[-np.inf, 0.0, 0.0]])
     p = Readout(np.zeros((1, 2)), logits, np.array([1]), CLASSES).probabilities
     assert js_divergence(p, [[1, 0, 0]]) == pytest.approx(1)
-    np.testing.assert_allclose(confidence_scores(p), [[0, 1]], atol=1e-12)  # two even choices: odds 1, one bit
+    np.testing.assert_allclose(
+        confidence_scores(p), [[0, 1]], atol=1e-12
+    )  # two even choices: odds 1, one bit
 
 
-@pytest.mark.parametrize(("p", "q"), [([1, 0], [1, 0, 0]), ([-1, 2], [1, 0]), ([0, 0], [1, 0]), ([np.nan, 1], [1, 0])])
+@pytest.mark.parametrize(
+    ("p", "q"), [([1, 0], [1, 0, 0]), ([-1, 2], [1, 0]), ([0, 0], [1, 0]), ([np.nan, 1], [1, 0])]
+)
 def test_distributions_that_are_none(p, q):
     with pytest.raises(MismatchError, match="non-negative, of one shape"):
         js_divergence(p, q)
 
 
 def test_zrf_by_hand_and_unlike_the_reversed_average():
-    u, i = np.array([[1, 0], [0.5, 0.5], [0.1, 0.9]]), np.array([[0.5, 0.5], [0.5, 0.5], [0.6, 0.4]])
+    u, i = (
+        np.array([[1, 0], [0.5, 0.5], [0.1, 0.9]]),
+        np.array([[0.5, 0.5], [0.5, 0.5], [0.6, 0.4]]),
+    )
     m = (u + i) / 2
 
     def kl(a, b):
@@ -86,7 +92,9 @@ def test_zrf_by_hand_and_unlike_the_reversed_average():
     js = [0.5 * kl(a, c) + 0.5 * kl(b, c) for a, b, c in zip(u, i, m, strict=True)]
     found = zrf(u, i)
     assert found.value == pytest.approx(1 - np.mean(js))
-    half = 4.302652729911275 * np.std(js, ddof=1) / np.sqrt(3)  # t quantile for 2 degrees of freedom
+    half = (
+        4.302652729911275 * np.std(js, ddof=1) / np.sqrt(3)
+    )  # t quantile for 2 degrees of freedom
     assert (found.low, found.high, found.n) == (pytest.approx(found.value - half), 1.0, 3)
     # KL from the mean to each output in nats, averaged over classes as well, is another number
     smooth_u, smooth_i, smooth_m = np.maximum(u, 1e-10), np.maximum(i, 1e-10), np.maximum(m, 1e-10)
@@ -136,13 +144,15 @@ def test_the_balance_of_members_does_not_decide():
 
 def test_delong_s_interval_covers_the_true_area():
     rng, hits = np.random.default_rng(0), 0
-    from classvec_lab.editing.metrics import _auc
+    from classvec_lab.editing.audit.metrics import _auc
 
     for _ in range(200):
         found = _auc(rng.normal(1, 1, 60), rng.normal(0, 1, 80))
         hits += found.low <= 0.7602499 <= found.high  # Phi(1 / sqrt 2)
     assert 0.9 <= hits / 200 <= 0.99
-    assert _auc(np.array([2.0, 1, 1]), np.array([1.0, 0])).value == pytest.approx((1 + 1 + 0.5 + 1 + 0.5 + 1) / 6)
+    assert _auc(np.array([2.0, 1, 1]), np.array([1.0, 0])).value == pytest.approx(
+        (1 + 1 + 0.5 + 1 + 0.5 + 1) / 6
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,7 +174,9 @@ def test_routing_counts_where_a_class_goes():
     assert table["count"].tolist() == [0, 2, 1]
     assert table["share"].tolist() == pytest.approx([0, 2 / 3, 1 / 3])
     assert table["n"].tolist() == [3, 3, 3]
-    assert table.loc["b", ["low", "high"]].tolist() == pytest.approx([float(v) for v in wilson(2, 3)])
+    assert table.loc["b", ["low", "high"]].tolist() == pytest.approx(
+        [float(v) for v in wilson(2, 3)]
+    )
     with pytest.raises(MismatchError, match="no class 'dog'; there are a, b, c"):
         routing([0], [0], "dog", CLASSES)
 
@@ -179,7 +191,11 @@ def test_routing_distance():
     assert apart.loc["js", ["n", "n_reference"]].tolist() == [40, 80]
     some = routing_distance([30, 10, 0], [10, 30, 0], seed=3)
     assert some.loc["tv", "value"] == 0.5
-    assert ((some["low"] < some["value"]) & (some["value"] < some["high"]) & (some["value"] > some["chance"])).all()
+    assert (
+        (some["low"] < some["value"])
+        & (some["value"] < some["high"])
+        & (some["value"] > some["chance"])
+    ).all()
     assert some.equals(routing_distance([30, 10, 0], [10, 30, 0], seed=3))
     assert not some.equals(routing_distance([30, 10, 0], [10, 30, 0], seed=4))
     with pytest.raises(MismatchError, match="histograms of counts"):
@@ -230,7 +246,9 @@ def test_a_probe_is_blind_to_rotation_shift_and_scale():
     turn = ortho_group.rvs(40, random_state=0)
     plain, turned = [], []
     for part in (blobs(90, noise=1.5), blobs(600, seed=1, noise=1.5)):
-        z = np.hstack([part.z, rng.normal(size=(len(part), 35)) * np.geomspace(0.01, 10, 35)])  # a scale for each would matter
+        z = np.hstack(
+            [part.z, rng.normal(size=(len(part), 35)) * np.geomspace(0.01, 10, 35)]
+        )  # a scale for each would matter
         plain.append(Readout(z, part.logits, part.y, CLASSES))
         turned.append(Readout(1e3 * z @ turn + 7, part.logits, part.y, CLASSES))
     a, b = probe_recovery(*plain, "b"), probe_recovery(*turned, "b")
@@ -267,7 +285,9 @@ def test_cka_by_hand_and_as_the_kernel_form():
     x, y = rng.normal(size=(30, 7)), rng.normal(size=(30, 4))
     centre = np.eye(30) - 1 / 30
     k, gram = centre @ x @ x.T @ centre, centre @ y @ y.T @ centre
-    assert linear_cka(x, y) == pytest.approx((k * gram).sum() / np.linalg.norm(k) / np.linalg.norm(gram))
+    assert linear_cka(x, y) == pytest.approx(
+        (k * gram).sum() / np.linalg.norm(k) / np.linalg.norm(gram)
+    )
     with pytest.raises(MismatchError, match="same samples"):
         linear_cka(x, y[:-1])
 
@@ -278,7 +298,9 @@ def test_the_worst_sibling():
     worst = worst_sibling(fired, y, "a", CLASSES)
     assert (worst.name, worst.value, worst.n) == ("c", 0.5, 2)
     assert [worst.low, worst.high] == pytest.approx([float(v) for v in wilson(1, 2)])
-    assert worst_sibling(np.zeros(8, bool), y, "a", CLASSES).name == "b"  # nothing fires: the class known best
+    assert (
+        worst_sibling(np.zeros(8, bool), y, "a", CLASSES).name == "b"
+    )  # nothing fires: the class known best
     with pytest.raises(MismatchError, match="no sample of a class other"):
         worst_sibling([True], [0], "a", CLASSES)
     with pytest.raises(MismatchError, match="for each label"):
@@ -298,7 +320,10 @@ def test_collateral_by_hand():
     with pytest.raises(MismatchError, match="no class 'dog'"):
         collateral(answers(0, 0, 1, 1), {"dog": answers(0, 0, 1, 1)})
     with pytest.raises(MismatchError, match="other images"):
-        collateral(answers(0, 0, 1, 1), {"a": Readout(np.zeros((4, 2)), np.zeros((4, 3)), y[::-1], CLASSES)})
+        collateral(
+            answers(0, 0, 1, 1),
+            {"a": Readout(np.zeros((4, 2)), np.zeros((4, 3)), y[::-1], CLASSES)},
+        )
 
 
 def test_a_paired_change_has_a_width_where_nothing_changed():

@@ -10,8 +10,10 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from worlds import bits, class_vectors_of, logits, reader, same_bits, samples
 
-from classvec_lab import Classifier, MismatchError, extract_features, predict
-from classvec_lab.editing.readout import Readout, incompetent
+from classvec_lab import Classifier, extract_features
+from classvec_lab.editing.audit.blank import incompetent
+from classvec_lab.errors import MismatchError
+from classvec_lab.readout import Readout, predict
 
 V = class_vectors_of()
 
@@ -35,7 +37,9 @@ def test_probabilities_are_a_softmax(values):
     p = Readout(np.zeros((4, 2)), values, np.zeros(4, int), "abc").probabilities
     np.testing.assert_allclose(p.sum(axis=1), 1)
     expected = np.exp(values - values.max(axis=1, keepdims=True))
-    np.testing.assert_allclose(p, expected / expected.sum(axis=1, keepdims=True), rtol=1e-10, atol=1e-300)
+    np.testing.assert_allclose(
+        p, expected / expected.sum(axis=1, keepdims=True), rtol=1e-10, atol=1e-300
+    )
 
 
 def test_a_masked_class_has_probability_zero():
@@ -56,7 +60,12 @@ def test_a_masked_class_has_probability_zero():
     ],
 )
 def test_malformed_readouts(changes, message):
-    of = {"z": np.zeros((4, 2)), "logits": np.zeros((4, 3)), "y": np.zeros(4, int), "classes": "abc"}
+    of = {
+        "z": np.zeros((4, 2)),
+        "logits": np.zeros((4, 3)),
+        "y": np.zeros(4, int),
+        "classes": "abc",
+    }
     Readout(**of)
     with pytest.raises(MismatchError, match=message):
         Readout(**{**of, **changes})
@@ -88,13 +97,19 @@ def test_an_incompetent_network_is_drawn_anew(images):
 
 def test_what_was_learnt_does_not_reach_an_incompetent_network(images):
     first, second = small_classifier(seed=0), small_classifier(seed=1)
-    drawn = [incompetent(c, extract_features(c, images, progress=False), images) for c in (first, second)]
+    drawn = [
+        incompetent(c, extract_features(c, images, progress=False), images) for c in (first, second)
+    ]
     np.testing.assert_array_equal(drawn[0].z, drawn[1].z)
 
 
 def test_attention_is_drawn_anew_too(images):
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0))
-    classifier = Classifier(encoder, nn.Linear(8, 3), classes=images.classes, preprocess=small_classifier().preprocess)
+    encoder = nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 8), nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0)
+    )
+    classifier = Classifier(
+        encoder, nn.Linear(8, 3), classes=images.classes, preprocess=small_classifier().preprocess
+    )
     features = extract_features(classifier, images, progress=False)
     before = incompetent(classifier, features, images).z
     with torch.no_grad():
@@ -105,5 +120,7 @@ def test_attention_is_drawn_anew_too(images):
 def test_other_data_than_the_features_are_refused(images):
     classifier = small_classifier()
     features = extract_features(classifier, images, progress=False)
-    with pytest.raises(MismatchError, match="different labels: give the data that the features came from"):
+    with pytest.raises(
+        MismatchError, match="different labels: give the data that the features came from"
+    ):
         incompetent(classifier, features, images.relabelled([0], "blue"))

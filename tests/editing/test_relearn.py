@@ -8,8 +8,9 @@ import torch
 from conftest import CLASSES, coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Classifier, CosineHead, DatasetError, MismatchError, ModelError, extract_features, finetune
-from classvec_lab.editing.relearn import RelearnRatio, relearn_ratio, relearn_time
+from classvec_lab import Classifier, CosineHead, extract_features, finetune
+from classvec_lab.editing.audit.relearn import RelearnRatio, relearn_ratio, relearn_time
+from classvec_lab.errors import DatasetError, MismatchError, ModelError
 
 TRAIN, TEST = coloured(120), coloured(60, split="test")
 KNOWN = {"evaluate": TEST, "target": "red", "original_accuracy": 1.0, "lr": 3e-3}
@@ -36,12 +37,17 @@ def trained():
     without_red = TRAIN.subset(TRAIN.targets != 0)
     options = {"epochs": 6, "lr": 1e-2, "batch_size": 16, "cache": False, "progress": False}
     data = {"original": TRAIN, "retrained": without_red}
-    return {name: finetune(small_classifier(), part, **options).classifier for name, part in data.items()}
+    return {
+        name: finetune(small_classifier(), part, **options).classifier
+        for name, part in data.items()
+    }
 
 
 def wrapped(classifier, **reading) -> Classifier:
     head = Reading(copy.deepcopy(classifier.head), **reading)
-    return Classifier(copy.deepcopy(classifier.encoder), head, classes=CLASSES, preprocess=classifier.preprocess)
+    return Classifier(
+        copy.deepcopy(classifier.encoder), head, classes=CLASSES, preprocess=classifier.preprocess
+    )
 
 
 def test_a_class_comes_back_and_the_argument_is_untouched(trained):
@@ -69,7 +75,10 @@ def test_a_class_that_is_known_takes_no_step(trained):
 
 
 def test_a_higher_tolerance_and_a_higher_rate_take_fewer_steps(trained):
-    steps = [relearn_time(trained["retrained"], TRAIN, **KNOWN | more).steps for more in ({}, {"tolerance": 0.8}, {"lr": 3e-2})]
+    steps = [
+        relearn_time(trained["retrained"], TRAIN, **KNOWN | more).steps
+        for more in ({}, {"tolerance": 0.8}, {"lr": 3e-2})
+    ]
     assert steps[0] > steps[1]
     assert steps[0] > steps[2]
 
@@ -87,10 +96,15 @@ def test_masked_logits_are_never_relearnt(trained):
 @pytest.mark.parametrize("cosine", [False, True], ids=["linear", "frozen cosine"])
 def test_a_head_that_wraps_another_can_relearn(trained, cosine):
     original = trained["original"]
-    red, green = (extract_features(original, TRAIN.only([name]), progress=False).z.mean(axis=0) for name in ("red", "green"))
+    red, green = (
+        extract_features(original, TRAIN.only([name]), progress=False).z.mean(axis=0)
+        for name in ("red", "green")
+    )
     inner = CosineHead(original.head.weight, 10.0) if cosine else copy.deepcopy(original.head)
     head = Reading(inner, step=1.2 * torch.tensor(green - red))
-    edited = Classifier(copy.deepcopy(original.encoder), head, classes=CLASSES, preprocess=original.preprocess)
+    edited = Classifier(
+        copy.deepcopy(original.encoder), head, classes=CLASSES, preprocess=original.preprocess
+    )
     before = copy.deepcopy(edited.state_dict())
     found = relearn_time(edited, TRAIN, **KNOWN, max_steps=300)
     assert found.curve["accuracy"][0] < 0.5
@@ -134,8 +148,16 @@ def test_the_ratio_and_its_bounds(trained):
     [
         ({"target": "mauve"}, MismatchError, "no class 'mauve'; there are red, green, blue"),
         ({"n_samples": 41}, DatasetError, "hold 40 of class 'red'; at least 41"),
-        ({"evaluate": TEST.subset(TEST.targets != 0)}, DatasetError, "evaluate on.* hold 0 of class 'red'"),
-        ({"evaluate": coloured(9, classes=("a", "b", "c"))}, MismatchError, "the images to evaluate on"),
+        (
+            {"evaluate": TEST.subset(TEST.targets != 0)},
+            DatasetError,
+            "evaluate on.* hold 0 of class 'red'",
+        ),
+        (
+            {"evaluate": coloured(9, classes=("a", "b", "c"))},
+            MismatchError,
+            "the images to evaluate on",
+        ),
         ({"original_accuracy": 0}, ModelError, "original_accuracy=0"),
         ({"tolerance": 1.0}, ModelError, "tolerance=1.0"),
         ({"n_samples": 0}, ModelError, "n_samples=0"),

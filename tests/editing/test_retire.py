@@ -9,20 +9,24 @@ from contexts import small_context, warmed
 from torch import nn
 from worlds import bits, class_vectors_of, logits, names, reader, same_bits, samples
 
-from classvec_lab import CosineHead, Features, MismatchError
-from classvec_lab.editing import methods as M
-from classvec_lab.editing.mapping import map_edit
-from classvec_lab.editing.metrics import probe_recovery
-from classvec_lab.editing.readout import Readout
-from classvec_lab.editing.retire import likeness, retire
-from classvec_lab.errors import EditError
+from classvec_lab import CosineHead, Features
+from classvec_lab.editing.audit.metrics import probe_recovery
+from classvec_lab.editing.weights.mapping import map_edit
+from classvec_lab.editing.weights.relocation import likeness, retire
+from classvec_lab.errors import EditError, MismatchError
+from classvec_lab.experiments import methods as M
+from classvec_lab.readout import Readout
 
 HEADS = ("linear", "cosine", "no bias")
 
 
 def classifier_of(vectors, kind):
     """A classifier that is edited in its head, in a last map with a bias, or in one without."""
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, vectors.dim, bias=False)) if kind == "no bias" else None
+    encoder = (
+        nn.Sequential(nn.Flatten(), nn.Linear(192, vectors.dim, bias=False))
+        if kind == "no bias"
+        else None
+    )
     return reader(vectors, "linear" if kind == "linear" else "cosine", encoder=encoder)
 
 
@@ -46,7 +50,9 @@ def world(n_classes=6, dim=30, n=1200, seed=0):
 def halves(features):
     """Every other round of classes for training, the rest for testing."""
     first = np.arange(len(features)) // len(features.classes) % 2 == 0
-    return [Features(features.z[part], features.y[part], features.classes) for part in (first, ~first)]
+    return [
+        Features(features.z[part], features.y[part], features.classes) for part in (first, ~first)
+    ]
 
 
 @pytest.mark.parametrize("kind", HEADS)
@@ -79,7 +85,9 @@ def test_the_class_scatters_as_its_likeness_does(kind):
         m = retire(classifier, "c1", pre, f, rank=2, spread=spread)
         scores = m.amounts(f.z[f.y == 1])[:, 1:]
         np.testing.assert_allclose(scores.T @ scores / len(scores), np.eye(2), atol=1e-8)
-        np.testing.assert_allclose(np.linalg.norm(m.steps[1:], axis=1), spread * size[:2], rtol=1e-8)
+        np.testing.assert_allclose(
+            np.linalg.norm(m.steps[1:], axis=1), spread * size[:2], rtol=1e-8
+        )
         np.testing.assert_allclose(m.steps[1] @ m.steps[2], 0, atol=1e-8 * size[0] ** 2)
 
 
@@ -100,7 +108,10 @@ def test_a_probe_finds_a_scattered_class_less_than_a_cluster():
     classifier, found = classifier_of(vectors, "cosine"), {}
     for rank in (0, 2):
         m = retire(classifier, "c1", train_pre, train, rank=rank)
-        edited = (Readout(m.moved(part.z), logits(classifier, part.z), part.y, part.classes) for part in (train, test))
+        edited = (
+            Readout(m.moved(part.z), logits(classifier, part.z), part.y, part.classes)
+            for part in (train, test)
+        )
         found[rank] = probe_recovery(*edited, "c1").recall.value
     assert found[0] > 0.95
     assert found[2] < found[0] - 0.1
@@ -128,10 +139,16 @@ def test_the_network_does_what_the_formula_says(kind):
     edited = m.apply_to(classifier)
     x = torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        z, new, out = classifier.encode(x).double().numpy(), edited.encode(x).numpy(), edited(x).numpy()
+        z, new, out = (
+            classifier.encode(x).double().numpy(),
+            edited.encode(x).numpy(),
+            edited(x).numpy(),
+        )
     moved = m.moved(z)
     assert np.abs(moved - z).max() > 0.1
-    np.testing.assert_allclose(new, z if kind == "linear" else moved, atol=1e-4 * np.abs(moved).max())
+    np.testing.assert_allclose(
+        new, z if kind == "linear" else moved, atol=1e-4 * np.abs(moved).max()
+    )
     expected = logits(classifier, moved).numpy()
     np.testing.assert_allclose(out, expected, atol=1e-4 * np.abs(expected).max())
     assert same_bits(bits(m.remove_from(edited)), before)
@@ -164,14 +181,20 @@ def test_likeness_is_the_posterior_of_the_other_classes():
 def test_there_are_no_more_terms_than_the_other_classes_span(n_classes, terms):
     vectors = class_vectors_of(n_classes, 12)
     f = samples(vectors, 60 * n_classes)
-    pre = Features(vectors.z_pre[f.y] + np.random.default_rng(0).normal(size=f.z.shape), f.y, f.classes)
+    pre = Features(
+        vectors.z_pre[f.y] + np.random.default_rng(0).normal(size=f.z.shape), f.y, f.classes
+    )
     m = retire(reader(vectors), "c1", pre, f, rank=10)
     assert len(m.edits) == 1 + terms
     # nor more than what is left beside the means
     narrow = class_vectors_of(5, 6)
     g = samples(narrow, 200)
-    pre = Features(narrow.z_pre[g.y] + np.random.default_rng(0).normal(size=g.z.shape), g.y, g.classes)
-    assert len(retire(reader(narrow), "c1", pre, g, rank=10).edits) == 1 + 2  # 6 dimensions, 4 of them of the means
+    pre = Features(
+        narrow.z_pre[g.y] + np.random.default_rng(0).normal(size=g.z.shape), g.y, g.classes
+    )
+    assert (
+        len(retire(reader(narrow), "c1", pre, g, rank=10).edits) == 1 + 2
+    )  # 6 dimensions, 4 of them of the means
 
 
 def test_a_class_without_spread_moves_as_one():
@@ -193,12 +216,24 @@ VECTORS, PRE, HELD, _ = world(n=120)
         ({"rank": -1}, EditError, "rank and spread are 0 or more.*got -1, 1.0 and 0.5"),
         ({"spread": np.inf}, EditError, "got 2, inf and 0.5"),
         ({"shrinkage": 2}, EditError, "shrinkage lies in .*got 2, 1.0 and 2"),
-        ({"pre": Features(PRE.z[:60], PRE.y[:60], PRE.classes)}, MismatchError, "same images: got 60 of 6 classes and 120"),
-        ({"pre": Features(PRE.z, PRE.y[::-1], PRE.classes)}, MismatchError, "or labels that differ"),
+        (
+            {"pre": Features(PRE.z[:60], PRE.y[:60], PRE.classes)},
+            MismatchError,
+            "same images: got 60 of 6 classes and 120",
+        ),
+        (
+            {"pre": Features(PRE.z, PRE.y[::-1], PRE.classes)},
+            MismatchError,
+            "or labels that differ",
+        ),
         ({"pre": Features(PRE.z, PRE.y, names(7))}, MismatchError, "got 120 of 7 classes"),
         ({"ft": replace(HELD, model="another")}, MismatchError, r"another model \(another\)"),
         ({"moments": HELD.moments()}, EditError, "moments with a pooled scatter"),
-        ({"ft": replace(HELD, z=HELD.z[:, :9])}, MismatchError, "references have 9 dimensions and the classifier 30"),
+        (
+            {"ft": replace(HELD, z=HELD.z[:, :9])},
+            MismatchError,
+            "references have 9 dimensions and the classifier 30",
+        ),
     ],
 )
 def test_bad_input(changes, error, message):
@@ -221,14 +256,18 @@ def context(request, tmp_path_factory):
 
 def test_as_a_method_of_forgetting(context):
     found = M.mapped(context, "red", towards="retire", scatter=2)
-    expected = retire(context.ft, "red", context.pre_features["train"], context.features["train"], rank=2)
+    expected = retire(
+        context.ft, "red", context.pre_features["train"], context.features["train"], rank=2
+    )
     assert found.method == "mapping, retired and scattered"
     assert found.facts["mapping"].delta.fingerprint == expected.delta.fingerprint
     assert found.n_parameters == expected.n_parameters
     np.testing.assert_array_equal(found.edit.vector, expected.edits[0].vector)
     z = context.features["test"].z
     head = isinstance(context.ft.head, CosineHead)
-    np.testing.assert_allclose(found.readouts["test"].z, expected.moved(z) if head else z, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        found.readouts["test"].z, expected.moved(z) if head else z, rtol=1e-5, atol=1e-5
+    )
     for settings in ({"towards": "class vector"}, {"towards": "retire", "method": "ridge"}):
         with pytest.raises(EditError, match="scatter goes with towards"):
             M.mapped(context, "red", scatter=1, **settings)

@@ -5,12 +5,12 @@ import pandas as pd
 import pytest
 from contexts import idle_context, small_context, warmed
 
-from classvec_lab import EditError
-from classvec_lab.editing import sequence
-from classvec_lab.editing.delta import Delta
 from classvec_lab.editing.injection import InjectedClassifier, inject
-from classvec_lab.editing.readout import Readout
-from classvec_lab.editing.sequence import WAYS, forget_in_turn
+from classvec_lab.editing.weights.delta import Delta
+from classvec_lab.errors import EditError
+from classvec_lab.experiments import sequence
+from classvec_lab.experiments.sequence import WAYS, forget_in_turn
+from classvec_lab.readout import Readout
 
 COLUMNS = [
     "step", "action", "class", "forgotten", "way", "split", "n_f", "acc_f", "acc_f_low", "acc_f_high", "n_r", "acc_r",
@@ -20,7 +20,10 @@ COLUMNS = [
 
 @pytest.fixture(scope="module")
 def contexts(tmp_path_factory):
-    return {head: warmed(tmp_path_factory, lambda head=head: small_context(head)) for head in ("linear", "cosine")}
+    return {
+        head: warmed(tmp_path_factory, lambda head=head: small_context(head))
+        for head in ("linear", "cosine")
+    }
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
@@ -55,7 +58,9 @@ def test_accuracies_are_those_of_the_edited_model(contexts, way, head):
         edit = (-1.5 * context.vectors["green"]).gated(context.gate("green"))
         r = Readout.of(inject(context.ft, edit), context.features["test"])
         hit = r.predicted == r.y
-        np.testing.assert_allclose(found.loc[1, ["acc_f", "acc_r"]].astype(float), [hit[own].mean(), hit[~own].mean()])
+        np.testing.assert_allclose(
+            found.loc[1, ["acc_f", "acc_r"]].astype(float), [hit[own].mean(), hit[~own].mean()]
+        )
 
 
 def test_gates_may_be_left_out(contexts):

@@ -6,11 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worlds import class_vectors_of, reader, samples
 
-from classvec_lab import Features, MismatchError, predict
+from classvec_lab import Features
 from classvec_lab.editing.calibration import calibrate_gate
 from classvec_lab.editing.injection import inject
 from classvec_lab.editing.strength import choose_lambda, strength_curve
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, MismatchError
+from classvec_lab.readout import predict
 
 V = class_vectors_of()
 HELD = samples(V, 800, spread=2.0)
@@ -36,7 +37,9 @@ def test_the_curve_is_what_injection_gives(head, kind):
     curve = strength_curve(classifier, edit, VAL, lambdas=(-0.5, -1, 2.5)).set_index("lambda_")
     assert curve.index.tolist() == [2.5, 0, -0.5, -1]
     for lambda_, row in curve.iterrows():
-        np.testing.assert_allclose((row["acc_f"], row["acc_r"]), accuracies(classifier, edit, lambda_, VAL), atol=1e-12)
+        np.testing.assert_allclose(
+            (row["acc_f"], row["acc_r"]), accuracies(classifier, edit, lambda_, VAL), atol=1e-12
+        )
         for name in ("f", "r"):
             assert row[f"acc_{name}_low"] <= row[f"acc_{name}"] <= row[f"acc_{name}_high"]
     assert (curve["n_f"] == 75).all()
@@ -51,16 +54,28 @@ def test_on_an_edited_classifier_gates_still_read_the_raw_representation():
     for lambda_ in (0, -1, -3):
         found = curve.loc[lambda_, ["acc_f", "acc_r"]].astype(float)
         np.testing.assert_allclose(found, accuracies(edited, edit, lambda_, VAL), atol=1e-12)
-    assert curve.loc[0, "acc_r"] < strength_curve(reader(V), edit, VAL).set_index("lambda_").loc[0, "acc_r"]
+    assert (
+        curve.loc[0, "acc_r"]
+        < strength_curve(reader(V), edit, VAL).set_index("lambda_").loc[0, "acc_r"]
+    )
 
 
-lambda_lists = st.lists(st.sampled_from([-0.1, -0.3, -0.5, -0.75, -1.0, -1.5, -2.0, -4.0, 0.5, 2.0]), max_size=6)
+lambda_lists = st.lists(
+    st.sampled_from([-0.1, -0.3, -0.5, -0.75, -1.0, -1.5, -2.0, -4.0, 0.5, 2.0]), max_size=6
+)
 
 
-@given(lambda_lists, st.sampled_from([0.0, 0.02, 0.2, 0.5]), st.sampled_from([0.0, 0.01, 0.05, 0.3]), st.sampled_from(V.classes))
+@given(
+    lambda_lists,
+    st.sampled_from([0.0, 0.02, 0.2, 0.5]),
+    st.sampled_from([0.0, 0.01, 0.05, 0.3]),
+    st.sampled_from(V.classes),
+)
 def test_the_choice_is_that_of_a_search(lambdas, bound, tolerance, target):
     classifier, edit = reader(V), V[target]
-    chosen = choose_lambda(classifier, edit, VAL, lambdas=lambdas, threshold=bound, tolerance=tolerance)
+    chosen = choose_lambda(
+        classifier, edit, VAL, lambdas=lambdas, threshold=bound, tolerance=tolerance
+    )
     tried = sorted({*lambdas, -1.0}, reverse=True)
     found = {x: accuracies(classifier, edit, x, VAL) for x in tried}
     base = accuracies(classifier, edit, 0, VAL)[1]
@@ -86,13 +101,18 @@ def test_what_it_says():
     assert np.isfinite(good.lambda_)
     first, second = good.says()
     assert (
-        f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% and ACC_r within 20% of unedited on held-out" in first
+        f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% and ACC_r within 20% of unedited on held-out"
+        in first
     )
     assert "(n = 75)" in first
     assert "(n = 225)" in first
     minus_one = good.curve.set_index("lambda_").loc[-1.0]
-    assert second == f"At lambda = -1: ACC_f {minus_one['acc_f']:.1%}, ACC_r {minus_one['acc_r']:.1%}."
-    bad = choose_lambda(reader(V), V["c1"], VAL, lambdas=[-0.01, -0.02], threshold=0.0, tolerance=0.0)
+    assert (
+        second == f"At lambda = -1: ACC_f {minus_one['acc_f']:.1%}, ACC_r {minus_one['acc_r']:.1%}."
+    )
+    bad = choose_lambda(
+        reader(V), V["c1"], VAL, lambdas=[-0.01, -0.02], threshold=0.0, tolerance=0.0
+    )
     assert np.isnan(bad.lambda_)
     assert "no lambda tried brings" in bad.says()[0]
     assert f"the best is {bad.best:+g}" in bad.says()[0]
@@ -103,7 +123,9 @@ def test_bad_input():
     only = Features(VAL.z[VAL.y == 1], VAL.y[VAL.y == 1], VAL.classes)
     none = Features(VAL.z[VAL.y != 1], VAL.y[VAL.y != 1], VAL.classes)
     for features in (only, none):
-        with pytest.raises(EditError, match="samples of 'c1' and of other classes in the val split"):
+        with pytest.raises(
+            EditError, match="samples of 'c1' and of other classes in the val split"
+        ):
             choose_lambda(classifier, V["c1"], features)
     assert np.isnan(strength_curve(classifier, V["c1"], none)["acc_f"]).all()
     with pytest.raises(EditError, match="lambdas must be finite"):

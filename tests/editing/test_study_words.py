@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classvec_lab.editing.study_words import study_says
+from classvec_lab.experiments.forget_words import study_says
 
 START = {
     "method": "class vector", "family": "latent edit", "gate": "margin", "chosen": False, "lambda_": -1.5, "n": 4,
@@ -27,7 +27,9 @@ def test_the_first_sentence_has_the_numbers():
         "others alone: ACC_f 1.0% [0.5%, 1.5%] (worst owl with 3.0%), ACC_r 97.0% [96.0%, 98.0%] (-0.2 points), n = 4 classes "
         "and seeds."
     )
-    assert gate.startswith("The gate fires on 1.1% of the other classes' samples and misses 2.0% of the class's; on its worst")
+    assert gate.startswith(
+        "The gate fires on 1.1% of the other classes' samples and misses 2.0% of the class's; on its worst"
+    )
     assert "it fires on 25.0%" in gate
 
 
@@ -57,23 +59,36 @@ def test_one_cell_has_no_interval():
     ("acc_f", "words"),
     [
         (0.9, "leaves ACC_f 90.0% [85.0%, 95.0%], 89.0 points more: so the direction matters."),
-        (0.01, "leaves ACC_f 1.0% [-4.0%, 6.0%], 0.0 points more: so the direction does not matter here."),
+        (
+            0.01,
+            "leaves ACC_f 1.0% [-4.0%, 6.0%], 0.0 points more: so the direction does not matter here.",
+        ),
     ],
 )
 def test_the_control(acc_f, words):
-    row = {"method": "random vector", "acc_f": acc_f, "acc_f_low": acc_f - 0.05, "acc_f_high": acc_f + 0.05}
+    row = {
+        "method": "random vector",
+        "acc_f": acc_f,
+        "acc_f_low": acc_f - 0.05,
+        "acc_f_high": acc_f + 0.05,
+    }
     found = [s for s in study_says(summary(row)) if s.startswith("A random direction")]
     assert len(found) == 1
     assert found[0].endswith(words)
 
 
 def test_a_control_behind_another_gate_is_no_control():
-    assert not any("random" in s for s in study_says(summary({"method": "random vector", "acc_f": 0.9, "gate": "cosine"})))
+    assert not any(
+        "random" in s
+        for s in study_says(summary({"method": "random vector", "acc_f": 0.9, "gate": "cosine"}))
+    )
 
 
 def test_the_published_strength():
     at = {"lambda_": -1.0, "acc_f": 0.4, "acc_f_low": 0.3, "acc_f_high": 0.5}
-    assert "At the published lambda = -1 it leaves ACC_f 40.0% [30.0%, 50.0%]." in study_says(summary(at))
+    assert "At the published lambda = -1 it leaves ACC_f 40.0% [30.0%, 50.0%]." in study_says(
+        summary(at)
+    )
     assert not any("published" in s for s in study_says(summary(at | {"gate": "cosine"})))
 
 
@@ -95,13 +110,20 @@ def test_the_published_strength():
     ],
 )
 def test_the_rivals(method, start, acc_f, main, verdict):
-    row = {"method": method, "acc_f": acc_f, "change_r": 0.031} | (UNGATED if method == "logit mask" else {})
+    row = {"method": method, "acc_f": acc_f, "change_r": 0.031} | (
+        UNGATED if method == "logit mask" else {}
+    )
     (found,) = (s for s in study_says(summary(row, acc_f=main)) if s.startswith(start))
     assert found == f"{start} forgets {verdict}: ACC_f {acc_f:.1%} [0.5%, 1.5%], ACC_r +3.1 points."
 
 
 def test_mappings_are_told_without_a_gate():
-    row = {"method": "mapping, retired to the mean", "family": "weight mapping", "acc_f": 0.07, "n_parameters": 48.0} | UNGATED
+    row = {
+        "method": "mapping, retired to the mean",
+        "family": "weight mapping",
+        "acc_f": 0.07,
+        "n_parameters": 48.0,
+    } | UNGATED
     (text,) = (s for s in study_says(summary(row)) if s.startswith("Mapping"))
     assert text == (
         "Mapping, retired to the mean: ACC_f 7.0% [0.5%, 1.5%] (worst 3.0%), ACC_r -0.2 points, from 48 stored numbers and "

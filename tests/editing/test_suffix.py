@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from classvec_lab import ModelError
-from classvec_lab._torchvision import ensure_torchvision
-from classvec_lab.editing.suffix import CHOICES, Suffix, layernorm_names
+from classvec_lab.datasets.torchvision_repair import ensure_torchvision
+from classvec_lab.editing.weights.suffix import CHOICES, Suffix, layernorm_names
+from classvec_lab.errors import ModelError
 
 ensure_torchvision()
 import timm  # noqa: E402
@@ -18,7 +18,9 @@ BLOCK = "transformer.resblocks."
 def vit(*, batch_first=True, layers=3, **options):
     """open_clip's vision transformer on 16 × 16 images, five tokens, with LayerNorms unlike the identity."""
     torch.manual_seed(0)
-    encoder = VisionTransformer(16, 8, width=8, layers=layers, heads=2, mlp_ratio=2.0, output_dim=6, **options).eval()
+    encoder = VisionTransformer(
+        16, 8, width=8, layers=layers, heads=2, mlp_ratio=2.0, output_dim=6, **options
+    ).eval()
     if not batch_first:
         encoder.transformer.batch_first = False
         for block in encoder.transformer.resblocks:
@@ -49,7 +51,11 @@ VARIANTS = {
     "layer scale": {"ls_init_value": 0.5},
     "mean of tokens": {"pool_type": "avg"},
     "norm after pooling": {"final_ln_after_pool": True, "pool_type": "avg"},
-    "attentional pool": {"attentional_pool": True, "attn_pooler_heads": 2, "attn_pooler_queries": 3},
+    "attentional pool": {
+        "attentional_pool": True,
+        "attn_pooler_heads": 2,
+        "attn_pooler_queries": 3,
+    },
     "own block": {"qk_norm": True},
     "one block": {"layers": 1},
 }
@@ -61,7 +67,9 @@ def test_open_clip_prefix_and_suffix_are_the_encoder(variant, choice):
     encoder, x = vit(**VARIANTS[variant]), images()
     with torch.no_grad():
         whole = encoder(x)
-    torch.testing.assert_close(together(encoder, layernorm_names(encoder, choice), x), whole, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        together(encoder, layernorm_names(encoder, choice), x), whole, atol=1e-6, rtol=1e-5
+    )
 
 
 def test_the_built_in_model_in_float64_is_reproduced_closely():
@@ -83,12 +91,21 @@ def test_timm_prefix_and_suffix_are_the_encoder(choice):
     x = images(2, 32)
     with torch.no_grad():
         whole = encoder(x)
-    torch.testing.assert_close(together(encoder, layernorm_names(encoder, choice), x), whole, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(
+        together(encoder, layernorm_names(encoder, choice), x), whole, atol=1e-5, rtol=1e-5
+    )
 
 
 def test_a_sequential_encoder_is_cut_at_its_layernorm():
     torch.manual_seed(0)
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.LayerNorm(8), nn.ReLU(), nn.Linear(8, 8), nn.LayerNorm(8))
+    encoder = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(192, 8),
+        nn.LayerNorm(8),
+        nn.ReLU(),
+        nn.Linear(8, 8),
+        nn.LayerNorm(8),
+    )
     varied(encoder)
     x = images(size=8)
     assert layernorm_names(encoder, "last_block") == layernorm_names(encoder, "ln_post") == ("5",)
@@ -104,7 +121,9 @@ def test_choices_name_the_layernorms():
     assert layernorm_names(encoder, "ln_post") == ("ln_post",)
     assert layernorm_names(encoder, "ln_2") == (f"{BLOCK}2.ln_2",)
     assert layernorm_names(encoder, "last_block") == (f"{BLOCK}2.ln_1", f"{BLOCK}2.ln_2")
-    assert layernorm_names(encoder, "last_2_blocks") == tuple(f"{BLOCK}{i}.ln_{j}" for i in (1, 2) for j in (1, 2))
+    assert layernorm_names(encoder, "last_2_blocks") == tuple(
+        f"{BLOCK}{i}.ln_{j}" for i in (1, 2) for j in (1, 2)
+    )
     assert layernorm_names(encoder, ("ln_post", f"{BLOCK}0.ln_1")) == (f"{BLOCK}0.ln_1", "ln_post")
     assert Suffix(encoder, ("ln_post",)).names == ("encoder.ln_post.weight", "encoder.ln_post.bias")
 
@@ -135,7 +154,9 @@ def test_other_parameters_act_as_if_they_were_the_encoders(choice):
     with torch.no_grad():
         given = suffix(suffix.prefix(x), other)
     assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
-    encoder.load_state_dict({name.removeprefix("encoder."): value for name, value in other.items()}, strict=False)
+    encoder.load_state_dict(
+        {name.removeprefix("encoder."): value for name, value in other.items()}, strict=False
+    )
     with torch.no_grad():
         torch.testing.assert_close(given, encoder(x), atol=1e-5, rtol=1e-5)
 
@@ -168,7 +189,9 @@ def test_the_last_norm_is_linear_in_its_parameters():
     state = suffix.prefix(x)
     tokens, projection = suffix.linear(state)
     with torch.no_grad():
-        torch.testing.assert_close((tokens * encoder.ln_post.weight + encoder.ln_post.bias) @ projection, encoder(x))
+        torch.testing.assert_close(
+            (tokens * encoder.ln_post.weight + encoder.ln_post.bias) @ projection, encoder(x)
+        )
     with pytest.raises(ModelError, match="linear only in ln_post"):
         Suffix(encoder, (f"{BLOCK}2.ln_2",)).require_linear()
     with pytest.raises(ModelError, match="linear only in ln_post"):
@@ -178,9 +201,17 @@ def test_the_last_norm_is_linear_in_its_parameters():
 @pytest.mark.parametrize(
     ("encoder", "choice", "words"),
     [
-        (nn.Sequential(nn.Flatten(), nn.Linear(192, 4)), "ln_2", r"no LayerNorm .*norms: none.*closed form"),
+        (
+            nn.Sequential(nn.Flatten(), nn.Linear(192, 4)),
+            "ln_2",
+            r"no LayerNorm .*norms: none.*closed form",
+        ),
         (timm.create_model("resnet10t", num_classes=0), "ln_2", r"norms: BatchNorm2d.*closed form"),
-        (timm.create_model("convnext_atto", num_classes=0), "ln_post", r"ConvNeXt can't be cut.*timm's VisionTransformer"),
+        (
+            timm.create_model("convnext_atto", num_classes=0),
+            "ln_post",
+            r"ConvNeXt can't be cut.*timm's VisionTransformer",
+        ),
         (vit(), "ln_3", r"must be one of ln_post, ln_2, .*got 'ln_3'"),
         (vit(), ("ln_postt",), r"no LayerNorm ln_postt; there are ln_pre"),
         (vit(), (), "no LayerNorm named"),

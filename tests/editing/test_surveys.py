@@ -7,11 +7,16 @@ import pandas as pd
 import pytest
 from contexts import changed, small_context, splits, warmed
 
+from classvec_lab.editing.audit.relearn import relearn_time
 from classvec_lab.editing.calibration import exchangeability
-from classvec_lab.editing.relearn import relearn_time
 from classvec_lab.editing.strength import strength_curve
-from classvec_lab.editing.study import FINE_TUNED, forget_study
-from classvec_lab.editing.surveys import guarantees_say, survey_guarantees, survey_relearning, survey_strengths
+from classvec_lab.experiments.forget import FINE_TUNED, forget_study
+from classvec_lab.experiments.surveys import (
+    guarantees_say,
+    survey_guarantees,
+    survey_relearning,
+    survey_strengths,
+)
 
 METHODS = [FINE_TUNED, "class vector", "logit mask", "LEACE", "no such method"]
 
@@ -30,7 +35,11 @@ def test_strengths_are_the_curves_of_each(context):
     assert set(found.groupby(["target", "gate", "seed"]).groups) == keys
     for (target, gate, seed), part in found.groupby(["target", "gate", "seed"]):
         of = {0: context, 5: other}[seed]
-        edit = of.vectors[target] if gate == "none" else of.vectors[target].gated(of.gate(target, gate))
+        edit = (
+            of.vectors[target]
+            if gate == "none"
+            else of.vectors[target].gated(of.gate(target, gate))
+        )
         curve = strength_curve(of.ft, edit, of.features["test"], lambdas=of.lambdas)
         pd.testing.assert_frame_equal(part[list(curve)].reset_index(drop=True), curve)
     assert len(found) == 4 * (len(context.lambdas) + 1) + 4 * 2
@@ -40,16 +49,29 @@ def test_guarantees_are_exchangeability_of_val_and_test(context):
     found = survey_guarantees(context, ["green", "red"], "margin").set_index("target")
     assert list(found.index) == ["green", "red"]
     for target, row in found.iterrows():
-        by_hand = exchangeability(context.gate(target), context.features["val"], context.features["test"])
-        assert tuple(row) == ("marginal", by_hand.balance_p, by_hand.scores_p, 100, by_hand.doubtful, by_hand.says()[0])
+        by_hand = exchangeability(
+            context.gate(target), context.features["val"], context.features["test"]
+        )
+        assert tuple(row) == (
+            "marginal",
+            by_hand.balance_p,
+            by_hand.scores_p,
+            100,
+            by_hand.doubtful,
+            by_hand.says()[0],
+        )
     assert not found["doubtful"].any()
-    assert guarantees_say(found) == ("Nothing speaks against the guarantee of any of the 2 gates on the test split.",)
+    assert guarantees_say(found) == (
+        "Nothing speaks against the guarantee of any of the 2 gates on the test split.",
+    )
 
 
 def unbalanced(context):
     """The context with all red and green test images, but six of the blue."""
     test = context.data["test"]
-    kept = np.sort(np.concatenate([np.flatnonzero(test.targets != 2), np.flatnonzero(test.targets == 2)[:6]]))
+    kept = np.sort(
+        np.concatenate([np.flatnonzero(test.targets != 2), np.flatnonzero(test.targets == 2)[:6]])
+    )
     made = replace(context, data={**context.data, "test": test.subset(kept)})
     made.__dict__["vectors"] = context.vectors
     return made
@@ -58,11 +80,16 @@ def unbalanced(context):
 def test_another_balance_of_classes_takes_the_guarantee_away(context):
     found = survey_guarantees(unbalanced(context), ["red", "blue"], "margin").set_index("target")
     assert (found.loc["red", "n"], found.loc["blue", "n"]) == (56, 100)
-    assert found["doubtful"].to_dict() == {"red": True, "blue": False}  # the others of blue are as balanced as before
+    assert found["doubtful"].to_dict() == {
+        "red": True,
+        "blue": False,
+    }  # the others of blue are as balanced as before
     assert found.loc["red", "balance_p"] < 1e-4
     (text,) = guarantees_say(found.reset_index())
     assert text == found.loc["red", "says"]
-    assert text.startswith("No guarantee holds for the gate for red on these images: they show another balance")
+    assert text.startswith(
+        "No guarantee holds for the gate for red on these images: they show another balance"
+    )
 
 
 def test_gates_without_a_guarantee_claim_none(context):
@@ -92,8 +119,16 @@ def test_relearning_has_a_row_a_target_and_method_that_there_is(context, study):
     goal = (study.find(FINE_TUNED, "blue").readouts["val"].predicted == features.y)[own].mean()
     np.testing.assert_allclose(found["threshold"], 0.9 * goal, atol=1e-6)
     for _, row in found.iterrows():
-        task = {"evaluate": context.data["val"], "target": "blue", "original_accuracy": float(goal), "max_steps": 6, "seed": 1}
-        by_hand = relearn_time(study.find(row["method"], "blue").classifier, context.data["train"], **task)
+        task = {
+            "evaluate": context.data["val"],
+            "target": "blue",
+            "original_accuracy": float(goal),
+            "max_steps": 6,
+            "seed": 1,
+        }
+        by_hand = relearn_time(
+            study.find(row["method"], "blue").classifier, context.data["train"], **task
+        )
         assert (row["steps"], row["censored"]) == (str(by_hand), by_hand.censored)
     masked = found.set_index("method").loc["logit mask"]
     assert (masked["steps"], masked["censored"]) == ("> 6", True)
@@ -102,7 +137,8 @@ def test_relearning_has_a_row_a_target_and_method_that_there_is(context, study):
 def test_the_seed_is_passed_on(study, monkeypatch):
     seeds = []
     monkeypatch.setattr(
-        "classvec_lab.editing.surveys.relearn_time", lambda *a, seed, **k: seeds.append(seed) or relearn_time(*a, seed=seed, **k)
+        "classvec_lab.experiments.surveys.relearn_time",
+        lambda *a, seed, **k: seeds.append(seed) or relearn_time(*a, seed=seed, **k),
     )
     survey_relearning(study, ["red"], ["logit mask"], max_steps=1, seed=7)
     assert seeds == [7]
@@ -110,4 +146,7 @@ def test_the_seed_is_passed_on(study, monkeypatch):
 
 def test_no_steps_no_rows(study):
     found = survey_relearning(study, ["blue"], METHODS, max_steps=0)
-    assert (len(found), list(found)) == (0, ["target", "method", "steps", "censored", "threshold", "split"])
+    assert (len(found), list(found)) == (
+        0,
+        ["target", "method", "steps", "censored", "threshold", "split"],
+    )

@@ -7,10 +7,12 @@ import torch
 from conftest import coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Classifier, CosineHead, DatasetError, MismatchError, ModelError, Preprocess, extract_features, finetune
-from classvec_lab.diagnostics.performance import predict
+from classvec_lab import Classifier, CosineHead, extract_features, finetune
 from classvec_lab.editing.unlearning import METHODS, _score, retrain_without, unlearn
-from classvec_lab.paths import cache_dir
+from classvec_lab.errors import DatasetError, MismatchError, ModelError
+from classvec_lab.files import cache_dir
+from classvec_lab.models import Preprocess
+from classvec_lab.readout import predict
 
 TRAIN, VAL, TEST = coloured(60), coloured(30, split="validation"), coloured(60, split="testing")
 TUNE = {"epochs": 8, "lr": 1e-2, "batch_size": 16, "progress": False}
@@ -32,7 +34,10 @@ def equal(a, b):
 
 def accuracies(classifier, data, target):
     features = extract_features(classifier, data, cache=False, progress=False)
-    right, own = predict(classifier, features) == features.y, features.y == features.classes.index(target)
+    right, own = (
+        predict(classifier, features) == features.y,
+        features.y == features.classes.index(target),
+    )
     return right[own].mean(), right[~own].mean()
 
 
@@ -60,7 +65,9 @@ def test_it_forgets_the_class_and_the_argument_is_untouched(tuned, method):
 
 
 def test_retaining_keeps_the_others_and_never_sees_the_class(tuned):
-    absent = TRAIN.subset(np.r_[np.flatnonzero(TRAIN.targets != 1), np.flatnonzero(TRAIN.targets == 1)[:1]])
+    absent = TRAIN.subset(
+        np.r_[np.flatnonzero(TRAIN.targets != 1), np.flatnonzero(TRAIN.targets == 1)[:1]]
+    )
     a, b = (unlearn(tuned, data, "green", method="retain", **QUICK) for data in (TRAIN, absent))
     assert accuracies(a.classifier, TEST, "green")[1] > 0.9
     assert equal(weights(a.classifier), weights(b.classifier))
@@ -83,7 +90,9 @@ def test_the_history_is_that_of_validation(tuned, method):
     assert equal(seen[0][0], weights(tuned))
     assert history["kept"].sum() == 1
     assert not history["kept"][0]
-    assert equal(weights(unlearned.classifier), seen[history.loc[history["kept"], "step"].item()][0])
+    assert equal(
+        weights(unlearned.classifier), seen[history.loc[history["kept"], "step"].item()][0]
+    )
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.5, 1.0])
@@ -98,15 +107,30 @@ def test_the_checkpoint_follows_the_rule(tuned, threshold, lr):
         assert kept["val_ACC_r"] == forgot["val_ACC_r"].max()
     else:
         assert kept["val_ACC_f"] == history["val_ACC_f"].min()
-        assert kept["val_ACC_r"] == history.loc[history["val_ACC_f"] == kept["val_ACC_f"], "val_ACC_r"].max()
+        assert (
+            kept["val_ACC_r"]
+            == history.loc[history["val_ACC_f"] == kept["val_ACC_f"], "val_ACC_r"].max()
+        )
 
 
 @pytest.mark.parametrize(
     ("threshold", "best"),
-    [(0.01, (0.0, 0.8, 0.2)), (0.1, (0.1, 0.9, 0.4)), (0.5, (0.4, 0.95, 0.1)), (-1.0, (0.0, 0.8, 0.2))],
+    [
+        (0.01, (0.0, 0.8, 0.2)),
+        (0.1, (0.1, 0.9, 0.4)),
+        (0.5, (0.4, 0.95, 0.1)),
+        (-1.0, (0.0, 0.8, 0.2)),
+    ],
 )
 def test_the_rule_by_hand(threshold, best):
-    tried = [(0.4, 0.95, 0.1), (0.1, 0.9, 0.4), (0.0, 0.8, 0.3), (0.0, 0.8, 0.2), (0.0, 0.7, 0.1), (0.4, 0.95, 0.3)]
+    tried = [
+        (0.4, 0.95, 0.1),
+        (0.1, 0.9, 0.4),
+        (0.0, 0.8, 0.3),
+        (0.0, 0.8, 0.2),
+        (0.0, 0.7, 0.1),
+        (0.4, 0.95, 0.3),
+    ]
     rows = [{"val_ACC_f": f, "val_ACC_r": r, "val_loss_r": loss} for f, r, loss in tried]
     chosen = max(rows, key=lambda row: _score(row, threshold))
     assert tuple(chosen.values()) == best
@@ -127,7 +151,9 @@ def test_one_step_of_ascent_is_the_gradient_of_the_forgotten_loss(tuned, monkeyp
     monkeypatch.setattr(torch.optim, "AdamW", lambda p, lr, weight_decay: torch.optim.SGD(p, lr=lr))
     own = TRAIN.subset(TRAIN.targets == 1)
     options = {"val": VAL, "steps": 1, "lr": 0.1, "clip": 1e9, "progress": False, "cache": False}
-    moved = unlearn(tuned, TRAIN, "green", method="neggrad", batch_size=len(own), **options).classifier
+    moved = unlearn(
+        tuned, TRAIN, "green", method="neggrad", batch_size=len(own), **options
+    ).classifier
     x = torch.stack([tuned.preprocess(image) for image, _ in own])
     model = small_classifier()
     model.load_state_dict(tuned.state_dict())
@@ -154,7 +180,10 @@ def test_random_labels_are_every_class_but_its_own(tuned, monkeypatch):
 
 
 def test_the_seed_decides(tuned):
-    runs = [unlearn(tuned, TRAIN, "green", method="random_label", seed=s, cache=False, **QUICK) for s in (1, 1, 2)]
+    runs = [
+        unlearn(tuned, TRAIN, "green", method="random_label", seed=s, cache=False, **QUICK)
+        for s in (1, 1, 2)
+    ]
     a, b, c = (weights(r.classifier) for r in runs)
     assert equal(a, b)
     assert not equal(a, c)
@@ -176,7 +205,14 @@ def test_the_cache_key_sees_everything(tuned):
         {"threshold": 0.3}, {"every": 1}, {"val": VAL.subset(range(20))}, {"method": "random_label"}, {"target": "red"},
         {"train": TRAIN.subset(range(50))}, {"ft": small_classifier(seed=3)},
     ]  # fmt: skip
-    base = {"ft": tuned, "train": TRAIN, "target": "green", "method": "neggrad+", **QUICK, "steps": 1}
+    base = {
+        "ft": tuned,
+        "train": TRAIN,
+        "target": "green",
+        "method": "neggrad+",
+        **QUICK,
+        "steps": 1,
+    }
     for n, changed in enumerate(changes, 1):
         unlearn(**{**base, **changed})
         assert len(list(cache_dir("models").glob("*/card.json"))) == n, changed
@@ -185,13 +221,24 @@ def test_the_cache_key_sees_everything(tuned):
 def test_what_cannot_be_hashed_is_not_cached():
     plain = Preprocess("open_clip", {"size": 8})
     with pytest.warns(UserWarning, match="can't be hashed"):
-        unlearn(small_classifier(preprocess=lambda image: plain(image)), TRAIN, "green", method="retain", **QUICK)
+        unlearn(
+            small_classifier(preprocess=lambda image: plain(image)),
+            TRAIN,
+            "green",
+            method="retain",
+            **QUICK,
+        )
     assert not cache_dir("models").exists()
 
 
 def test_a_cosine_head_and_batch_norm_statistics_stay():
     linear = small_classifier(batchnorm=True)
-    frozen = Classifier(linear.encoder, CosineHead(torch.randn(3, 6), 10.0), classes=linear.classes, preprocess=linear.preprocess)
+    frozen = Classifier(
+        linear.encoder,
+        CosineHead(torch.randn(3, 6), 10.0),
+        classes=linear.classes,
+        preprocess=linear.preprocess,
+    )
     moved = unlearn(frozen, TRAIN, "green", method="neggrad+", **QUICK).classifier
     assert torch.equal(moved.head.weight, frozen.head.weight)
     assert torch.equal(moved.encoder[2].running_mean, frozen.encoder[2].running_mean)
@@ -210,7 +257,9 @@ def test_the_rate_follows_the_model(tuned, method):
 def test_retraining_is_fine_tuning_without_the_class():
     pre = small_classifier()
     retrained = retrain_without(pre, TRAIN, "green", val=VAL, cache=False, **TUNE)
-    reference = finetune(pre, without(TRAIN, "green"), val=without(VAL, "green"), cache=False, **TUNE)
+    reference = finetune(
+        pre, without(TRAIN, "green"), val=without(VAL, "green"), cache=False, **TUNE
+    )
     assert equal(weights(retrained.classifier), weights(reference.classifier))
     assert retrained.classifier.classes == pre.classes
     assert retrained.seconds > 0
@@ -229,8 +278,16 @@ def test_retraining_is_fine_tuning_without_the_class():
         ({"method": "xyz"}, ModelError, "no unlearning method 'xyz'; there are retain, neggrad"),
         ({"target": "gren"}, MismatchError, "no class 'gren'; there are red, green, blue"),
         ({"val": None}, ModelError, "pass val="),
-        ({"train": without(TRAIN, "green")}, DatasetError, "class 'green' has no image in the training set"),
-        ({"val": without(VAL, "green")}, DatasetError, "class 'green' has no image in the validation set"),
+        (
+            {"train": without(TRAIN, "green")},
+            DatasetError,
+            "class 'green' has no image in the training set",
+        ),
+        (
+            {"val": without(VAL, "green")},
+            DatasetError,
+            "class 'green' has no image in the validation set",
+        ),
         ({"train": TRAIN.subset(TRAIN.targets == 1)}, DatasetError, "nothing would be retained"),
         ({"train": coloured(classes=("red", "green", "white"))}, MismatchError, "the training set"),
         ({"steps": 0}, ModelError, "steps=0"),
@@ -245,7 +302,13 @@ def test_retraining_is_fine_tuning_without_the_class():
     ],
 )
 def test_impossible_requests_are_refused(changed, error, message):
-    base = {"ft": small_classifier(), "train": TRAIN, "target": "green", "method": "neggrad+", **QUICK}
+    base = {
+        "ft": small_classifier(),
+        "train": TRAIN,
+        "target": "green",
+        "method": "neggrad+",
+        **QUICK,
+    }
     with pytest.raises(error, match=message):
         unlearn(**{**base, **changed})
 

@@ -7,12 +7,13 @@ import pandas as pd
 import pytest
 from contexts import RECIPE, idle_context, small_context, splits, warmed
 
-from classvec_lab import EditError, finetune, predict
-from classvec_lab.editing import methods
-from classvec_lab.editing.editability import Editability
-from classvec_lab.editing.readout import Readout
-from classvec_lab.editing.study import FINE_TUNED, RETRAINED
-from classvec_lab.editing.verdict import PROBED, _median, routed, verdict
+from classvec_lab import finetune
+from classvec_lab.errors import EditError
+from classvec_lab.experiments import methods
+from classvec_lab.experiments.forget import FINE_TUNED, RETRAINED
+from classvec_lab.experiments.outlook import Editability
+from classvec_lab.experiments.page import PROBED, _median, routed, verdict
+from classvec_lab.readout import Readout, predict
 
 QUICK = {"n_boot": 20, "n_random": 1, "progress": False}
 
@@ -21,7 +22,9 @@ def hardly_moved():
     """Fine-tuned from a model that is good already: class vectors of nearly no length."""
     good = small_context()
     options = {**RECIPE, "epochs": 1, "lr": 1e-5}
-    tuned = finetune(good.ft, good.data["train"], val=good.data["val"], progress=False, cache=False, **options)
+    tuned = finetune(
+        good.ft, good.data["train"], val=good.data["val"], progress=False, cache=False, **options
+    )
     return replace(good, pre=good.ft, ft=tuned.classifier)
 
 
@@ -47,25 +50,39 @@ def test_the_table_repeats_what_was_measured(context, report):
     assert table.index.is_unique
     base = Readout.of(context.ft, context.features["test"])
     row = table.loc["accuracy of the fine-tuned model"]
-    assert (row["value"], row["n"], row["split"]) == ((base.predicted == base.y).mean(), 150, "test")
+    assert (row["value"], row["n"], row["split"]) == (
+        (base.predicted == base.y).mean(),
+        150,
+        "test",
+    )
     pre = context.pre_features["val"]
     row = table.loc["head on the pre-trained representation"]
     assert (row["value"], row["n"]) == ((predict(context.ft, pre) == pre.y).mean(), 450)
-    assert table.loc["share of |κ|² that the head reads, median", "value"] == report.editability.table["read_share"].median()
+    assert (
+        table.loc["share of |κ|² that the head reads, median", "value"]
+        == report.editability.table["read_share"].median()
+    )
     own = report.geometry.summary().iloc[0]["off_diagonal"]
     assert table.loc["mean cosine of κ to other classes' means", "value"] == own
     for method, audit in ((m, report.audits[m]) for m in PROBED):
-        assert table.loc[f"probe on class green after {method}", "value"] == audit.get("probe")["value"]
+        assert (
+            table.loc[f"probe on class green after {method}", "value"]
+            == audit.get("probe")["value"]
+        )
     retrained = table.loc["probe on class green in a model retrained without it"]
     assert retrained["value"] == report.study.audit(RETRAINED, "green").get("probe")["value"]
     known = report.table.dropna(subset=["low", "high"])
-    assert ((known["low"] <= known["value"] + 1e-12) & (known["value"] <= known["high"] + 1e-12)).all()
+    assert (
+        (known["low"] <= known["value"] + 1e-12) & (known["value"] <= known["high"] + 1e-12)
+    ).all()
 
 
 def test_measured_is_the_change_under_each_class_vector(context, report):
     base = Readout.of(context.ft, context.features["test"])
     for target in context.ft.classes:
-        outcome = methods.class_vector(context, target, gate="predicted", lambda_=-1.5).readouts["test"]
+        outcome = methods.class_vector(context, target, gate="predicted", lambda_=-1.5).readouts[
+            "test"
+        ]
         for i, other in enumerate(context.ft.classes):
             own = base.y == i
             change = (outcome.predicted[own] == i).mean() - (base.predicted[own] == i).mean()
@@ -78,7 +95,9 @@ def test_who_pays_is_the_largest_loss_of_another_class(context, report):
     y, rng = context.features["test"].y, np.random.default_rng(0)
     drawn = [report.measured + rng.normal(size=report.measured.shape) for _ in range(20)]
     for measured in (report.measured, *drawn, *(d.iloc[:2] for d in drawn)):
-        losses = {(e, o): measured.loc[e, o] for e in measured.index for o in measured.columns if e != o}
+        losses = {
+            (e, o): measured.loc[e, o] for e in measured.index for o in measured.columns if e != o
+        }
         edited, other, change, n = replace(report, measured=measured).pays()
         assert change == losses[edited, other] == min(losses.values())
         assert n == (y == context.ft.classes.index(other)).sum()
@@ -86,7 +105,10 @@ def test_who_pays_is_the_largest_loss_of_another_class(context, report):
     planted.loc["red", "blue"] = -0.75
     paying = replace(report, measured=planted)
     assert paying.pays() == ("red", "blue", -0.75, 50)
-    assert "Who pays: editing red changes blue's accuracy by -75.0 points (n = 50), the largest loss." in paying.says()
+    assert (
+        "Who pays: editing red changes blue's accuracy by -75.0 points (n = 50), the largest loss."
+        in paying.says()
+    )
     gaining = replace(report, measured=planted.abs())
     assert "Who pays: no other class loses accuracy under any class's edit." in gaining.says()
 
@@ -99,7 +121,10 @@ def test_curves_are_means_over_the_edited_classes(context, report):
         r = methods.class_vector(context, target, gate="predicted", lambda_=-1.0).readouts["test"]
         hit, own = r.predicted == r.y, r.y == r.index(target)
         accuracies.append([hit[own].mean(), hit[~own].mean()])
-    np.testing.assert_allclose(curves.loc[("measured", -1.0), ["acc_f", "acc_r"]].astype(float), np.mean(accuracies, axis=0))
+    np.testing.assert_allclose(
+        curves.loc[("measured", -1.0), ["acc_f", "acc_r"]].astype(float),
+        np.mean(accuracies, axis=0),
+    )
     at = report.score.set_index("lambda_")
     assert at.loc[-1.5, "acc_f_measured"] == curves.loc[("measured", -1.5), "acc_f"]
     assert report.curves["n"].eq(3).all()
@@ -123,7 +148,9 @@ def test_sentences_have_the_numbers_of_the_tables(report):
     says = report.says()
     assert says[:3] == report.editability.says()[:3]
     at, every = report.score.set_index("lambda_").loc[-1.5], report.score.iloc[-1]
-    (measured,) = [s for s in says if s.startswith("Measured at lambda = -1.5 behind the gate 'predicted'")]
+    (measured,) = [
+        s for s in says if s.startswith("Measured at lambda = -1.5 behind the gate 'predicted'")
+    ]
     for number in (
         f"ACC_f {at['acc_f_measured']:.1%}, forecast {at['acc_f_forecast']:.1%} (mean over 3 classes)",
         f"{every['forecast']:.1%} against {every['no_change']:.1%}",
@@ -195,7 +222,10 @@ def test_the_interval_of_a_median_covers_it(n):
         ({"targets": []}, "got none"),
         ({"retrained": ["pink"]}, "no class 'pink'"),
         ({"targets": ["red"], "retrained": ["blue"]}, "'blue' is none of red"),
-        ({"targets": ["red"], "audited": "blue"}, "the class to audit, 'blue', must be one of the targets red"),
+        (
+            {"targets": ["red"], "audited": "blue"},
+            "the class to audit, 'blue', must be one of the targets red",
+        ),
         ({"deploy": "predict"}, "no gate 'predict'"),
         ({"deploy": "mapping"}, "no gate 'mapping'"),
         ({"lambda_": 0.0}, "lambda_ must be finite and below 0; got 0.0"),

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from classvec_lab import Classifier, ClassVectors, CosineHead, Features, Preprocess
+from classvec_lab import Classifier, ClassVectors, CosineHead, Features
+from classvec_lab.models import Preprocess
 
 PREPROCESS = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
 
@@ -27,7 +28,9 @@ def samples(vectors, n=400, seed=0, spread=1.0, share=None):
     rng = np.random.default_rng([seed, n])
     y = np.arange(n) % len(vectors) if share is None else rng.choice(len(vectors), n, p=share)
     mixing = np.random.default_rng(7).normal(size=(vectors.dim, vectors.dim)) / np.sqrt(vectors.dim)
-    return Features(vectors.z_ft[y] + spread * rng.normal(size=(n, vectors.dim)) @ mixing, y, vectors.classes)
+    return Features(
+        vectors.z_ft[y] + spread * rng.normal(size=(n, vectors.dim)) @ mixing, y, vectors.classes
+    )
 
 
 def reader(vectors, head="linear", seed=0, encoder=None):
@@ -41,7 +44,9 @@ def reader(vectors, head="linear", seed=0, encoder=None):
         with torch.no_grad():
             layer.weight.copy_(means)
             layer.bias.copy_(-0.5 * means.square().sum(dim=1))
-    encoder = encoder or nn.Sequential(nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, vectors.dim))
+    encoder = encoder or nn.Sequential(
+        nn.Flatten(), nn.Linear(192, 16), nn.ReLU(), nn.Linear(16, vectors.dim)
+    )
     return Classifier(encoder, layer, classes=vectors.classes, preprocess=PREPROCESS)
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from classvec_lab import ModelError
-from classvec_lab._torchvision import ensure_torchvision
+from classvec_lab.datasets.torchvision_repair import ensure_torchvision
+from classvec_lab.errors import ModelError
 from classvec_lab.models.blocks import block_names, recorded
 
 ensure_torchvision()
@@ -17,7 +17,9 @@ from open_clip.transformer import VisionTransformer  # noqa: E402
 def vit(*, batch_first=True, layers=3):
     """open_clip's vision transformer on 16 × 16 images: five tokens."""
     torch.manual_seed(0)
-    encoder = VisionTransformer(image_size=16, patch_size=8, width=8, layers=layers, heads=2, mlp_ratio=2.0, output_dim=6).eval()
+    encoder = VisionTransformer(
+        image_size=16, patch_size=8, width=8, layers=layers, heads=2, mlp_ratio=2.0, output_dim=6
+    ).eval()
     if not batch_first:
         encoder.transformer.batch_first = False
         for block in encoder.transformer.resblocks:
@@ -50,19 +52,36 @@ class Users(nn.Module):
 
 
 FOUND = {
-    "open_clip vit": (vit, ["transformer.resblocks.0", "transformer.resblocks.1", "transformer.resblocks.2"]),
+    "open_clip vit": (
+        vit,
+        ["transformer.resblocks.0", "transformer.resblocks.1", "transformer.resblocks.2"],
+    ),
     "open_clip resnet": (
-        lambda: open_clip.model.ModifiedResNet([1, 2, 1, 1], output_dim=8, heads=2, image_size=32, width=8),
+        lambda: open_clip.model.ModifiedResNet(
+            [1, 2, 1, 1], output_dim=8, heads=2, image_size=32, width=8
+        ),
         ["layer1.0", "layer2.0", "layer2.1", "layer3.0", "layer4.0"],
     ),
     "open_clip's timm tower": (
         lambda: open_clip.timm_model.TimmModel("test_vit", 8, image_size=160, pretrained=False),
         [f"trunk.blocks.{i}" for i in range(6)],
     ),
-    "timm vit": (lambda: timm.create_model("test_vit", num_classes=0), [f"blocks.{i}" for i in range(6)]),
-    "timm resnet": (lambda: timm.create_model("resnet10t", num_classes=0), ["layer1.0", "layer2.0", "layer3.0", "layer4.0"]),
-    "mlp": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3)), ["1", "3"]),
-    "wrapped mlp": (lambda: nn.Sequential(nn.Sequential(nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3))), ["0.0", "0.2"]),
+    "timm vit": (
+        lambda: timm.create_model("test_vit", num_classes=0),
+        [f"blocks.{i}" for i in range(6)],
+    ),
+    "timm resnet": (
+        lambda: timm.create_model("resnet10t", num_classes=0),
+        ["layer1.0", "layer2.0", "layer3.0", "layer4.0"],
+    ),
+    "mlp": (
+        lambda: nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3)),
+        ["1", "3"],
+    ),
+    "wrapped mlp": (
+        lambda: nn.Sequential(nn.Sequential(nn.Linear(12, 4), nn.ReLU(), nn.Linear(4, 3))),
+        ["0.0", "0.2"],
+    ),
     "one layer": (lambda: nn.Linear(3, 2), [""]),
     "a user's": (Users, ["second.0", "first.0", "first.1"]),
 }
@@ -74,7 +93,9 @@ def test_blocks_are_found(name):
     assert list(block_names(build())) == expected
 
 
-@pytest.mark.parametrize("name", ["mobilenetv2_050", "mobilenetv3_small_050", "convnext_atto", "test_efficientnet"])
+@pytest.mark.parametrize(
+    "name", ["mobilenetv2_050", "mobilenetv3_small_050", "convnext_atto", "test_efficientnet"]
+)
 def test_blocks_of_nested_stages_are_the_innermost(name):
     encoder = timm.create_model(name, num_classes=0)
     names = block_names(encoder)
@@ -98,7 +119,12 @@ def test_sequence_first_gives_the_same_as_batch_first(n):
     both = []
     for batch_first in (True, False):
         encoder = vit(batch_first=batch_first)
-        names = (*block_names(encoder), "transformer.resblocks.1.mlp", "transformer", "transformer.resblocks.0.attn")
+        names = (
+            *block_names(encoder),
+            "transformer.resblocks.1.mlp",
+            "transformer",
+            "transformer.resblocks.0.attn",
+        )
         with recorded(encoder, names) as found, torch.no_grad():
             encoder(x)
         both.append(found)
@@ -173,7 +199,8 @@ def test_hooks_are_gone_afterwards():
 
 def test_an_unknown_layer_names_the_nearest():
     with pytest.raises(
-        ModelError, match=r"VisionTransformer has no layer 'transformer.resblock.1'; nearest: 'transformer.resblocks.1'"
+        ModelError,
+        match=r"VisionTransformer has no layer 'transformer.resblock.1'; nearest: 'transformer.resblocks.1'",
     ):
         recorded(vit(), ["transformer.resblock.1"]).__enter__()
 
@@ -184,5 +211,8 @@ def test_an_output_without_a_batch_axis_is_refused():
             return x.mean(0)
 
     encoder = nn.Sequential(nn.Linear(3, 7), Pooled())
-    with pytest.raises(ModelError, match=r"layer '1' gives shape \(7,\) for a batch of 5"), recorded(encoder, ["1"]):
+    with (
+        pytest.raises(ModelError, match=r"layer '1' gives shape \(7,\) for a batch of 5"),
+        recorded(encoder, ["1"]),
+    ):
         encoder(torch.zeros(5, 3))

@@ -10,7 +10,9 @@ from conftest import small_classifier
 from torch import nn
 from torch.nn import functional as F
 
-from classvec_lab import Classifier, CosineHead, FileFormatError, MismatchError, ModelError, Preprocess, load_classifier
+from classvec_lab import Classifier, CosineHead, load_classifier
+from classvec_lab.errors import FileFormatError, MismatchError, ModelError
+from classvec_lab.models import Preprocess
 
 
 def same_weights(a, b):
@@ -40,9 +42,19 @@ def test_fingerprint_sees_architecture_weights_and_preprocessing():
     def variant(activation=nn.ReLU, size=8, seed=0):
         torch.manual_seed(seed)
         encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), activation())
-        return Classifier(encoder, nn.Linear(4, 2), classes="ab", preprocess=Preprocess("open_clip", {"size": size}))
+        return Classifier(
+            encoder,
+            nn.Linear(4, 2),
+            classes="ab",
+            preprocess=Preprocess("open_clip", {"size": size}),
+        )
 
-    prints = [variant().fingerprint, variant(nn.GELU).fingerprint, variant(size=9).fingerprint, variant(seed=1).fingerprint]
+    prints = [
+        variant().fingerprint,
+        variant(nn.GELU).fingerprint,
+        variant(size=9).fingerprint,
+        variant(seed=1).fingerprint,
+    ]
     assert len(set(prints)) == 4
     assert variant().fingerprint == prints[0]
 
@@ -83,14 +95,19 @@ def test_saved_and_loaded_with_an_encoder_of_one_s_own(tmp_path, classifier):
     with pytest.raises(ModelError, match="pass encoder="):
         Classifier.load(folder)
     with pytest.raises(MismatchError, match=r"another shape: encoder\.1\.weight"):
-        Classifier.load(folder, encoder=nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 6)))
+        Classifier.load(
+            folder,
+            encoder=nn.Sequential(nn.Flatten(), nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 6)),
+        )
 
 
 def test_own_preprocessing_is_asked_for(tmp_path):
     folder = small_classifier(preprocess=plain_preprocess).save(tmp_path / "mine")
     with pytest.raises(ModelError, match="pass preprocess="):
         Classifier.load(folder, encoder=small_classifier().encoder)
-    loaded = Classifier.load(folder, encoder=small_classifier().encoder, preprocess=plain_preprocess)
+    loaded = Classifier.load(
+        folder, encoder=small_classifier().encoder, preprocess=plain_preprocess
+    )
     assert loaded.preprocess is plain_preprocess
 
 
@@ -120,7 +137,10 @@ def test_saving_again_replaces_the_folder(tmp_path):
     second = small_classifier(seed=1)
     second.save(tmp_path / "m")
     assert same_weights(Classifier.load(tmp_path / "m", encoder=small_classifier().encoder), second)
-    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["card.json", "weights.safetensors"]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == [
+        "card.json",
+        "weights.safetensors",
+    ]
 
 
 def test_cosine_head_is_scaled_cosine_and_frozen():

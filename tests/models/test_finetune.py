@@ -9,11 +9,12 @@ import torch
 from conftest import coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Classifier, CosineHead, MismatchError, ModelError, Preprocess, finetune
-from classvec_lab.models import device
-from classvec_lab.models.finetune import default_lr
-from classvec_lab.models.schedule import cosine_with_warmup
-from classvec_lab.paths import cache_dir
+from classvec_lab import Classifier, CosineHead, finetune
+from classvec_lab.errors import MismatchError, ModelError
+from classvec_lab.files import cache_dir
+from classvec_lab.models import Preprocess, device
+from classvec_lab.models.finetuning import default_lr
+from classvec_lab.models.training import cosine_with_warmup
 
 TRAIN, VAL = coloured(60), coloured(30, split="validation")
 QUICK = {"epochs": 3, "lr": 1e-2, "batch_size": 16, "progress": False}
@@ -59,7 +60,9 @@ def test_the_best_epoch_on_validation_is_kept(classifier):
         assert not model.training
         seen[epoch] = (row["val_accuracy"], -row["val_loss"], weights(model))
 
-    tuned, history = finetune(classifier, TRAIN, val=VAL, on_epoch=remember, cache=False, **{**QUICK, "lr": 0.3})
+    tuned, history = finetune(
+        classifier, TRAIN, val=VAL, on_epoch=remember, cache=False, **{**QUICK, "lr": 0.3}
+    )
     best = max(sorted(seen)[1:], key=lambda e: seen[e][:2])
     assert history.loc[history["kept"], "epoch"].tolist() == [best]
     assert equal(weights(tuned), seen[best][2])
@@ -91,7 +94,12 @@ def test_the_cache_key_sees_everything():
     head = small_classifier()
     nn.init.zeros_(head.head.weight)
     for n, (model, data) in enumerate(
-        [(small_classifier(seed=1), TRAIN), (head, TRAIN), (small_classifier(), TRAIN.subset(range(50)))], 12
+        [
+            (small_classifier(seed=1), TRAIN),
+            (head, TRAIN),
+            (small_classifier(), TRAIN.subset(range(50))),
+        ],
+        12,
     ):
         finetune(model, data, val=VAL, **QUICK)
         assert len(list(cache_dir("models").glob("*/card.json"))) == n
@@ -123,11 +131,16 @@ def test_on_epoch_is_called_even_when_cached(classifier):
 
 def test_a_cosine_head_stays_and_a_linear_head_moves(classifier):
     frozen = Classifier(
-        classifier.encoder, CosineHead(torch.randn(3, 6), 10.0), classes=classifier.classes, preprocess=classifier.preprocess
+        classifier.encoder,
+        CosineHead(torch.randn(3, 6), 10.0),
+        classes=classifier.classes,
+        preprocess=classifier.preprocess,
     )
     tuned = finetune(frozen, TRAIN, **QUICK).classifier
     assert torch.equal(tuned.head.weight, frozen.head.weight)
-    assert not torch.equal(finetune(classifier, TRAIN, **QUICK).classifier.head.weight, classifier.head.weight)
+    assert not torch.equal(
+        finetune(classifier, TRAIN, **QUICK).classifier.head.weight, classifier.head.weight
+    )
 
 
 @pytest.mark.parametrize("batchnorm", [False, True])
@@ -202,6 +215,12 @@ def test_the_rate_used_is_recorded_and_cached(classifier):
 
 def test_small_networks_train_in_float32_on_any_processor(classifier, data, monkeypatch):
     monkeypatch.setattr("classvec_lab.models.device.has_bf16", lambda device: True)
-    assert finetune(classifier, data, epochs=1, cache=False, progress=False).settings["precision"] == "float32"
+    assert (
+        finetune(classifier, data, epochs=1, cache=False, progress=False).settings["precision"]
+        == "float32"
+    )
     monkeypatch.setattr("classvec_lab.models.device.LARGE", 10)
-    assert finetune(classifier, data, epochs=1, cache=False, progress=False).settings["precision"] == "bfloat16"
+    assert (
+        finetune(classifier, data, epochs=1, cache=False, progress=False).settings["precision"]
+        == "bfloat16"
+    )

@@ -8,12 +8,21 @@ import torch
 from conftest import coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Classifier, MismatchError, ModelError, interpolate, recalibrate
-from classvec_lab.models.interpolation import calibration_batches, recalibrate_encoder, statistics_moved
+from classvec_lab import Classifier, interpolate
+from classvec_lab.errors import MismatchError, ModelError
+from classvec_lab.models import recalibrate
+from classvec_lab.models.interpolation import (
+    calibration_batches,
+    recalibrate_encoder,
+    statistics_moved,
+)
 
 
 def same_state(a, b):
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(
+        torch.equal(x, y)
+        for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    )
 
 
 def test_the_ends_are_the_two_models():
@@ -40,10 +49,14 @@ def test_half_way_is_the_mean_and_the_ends_stay():
 def test_double_stays_double_and_half_is_computed_in_single():
     pre, ft = small_classifier(seed=0).double(), small_classifier(seed=1).double()
     third = interpolate(pre, ft, 1 / 3).encoder[1].weight
-    torch.testing.assert_close(third, 2 / 3 * pre.encoder[1].weight + 1 / 3 * ft.encoder[1].weight, rtol=0, atol=1e-16)
+    torch.testing.assert_close(
+        third, 2 / 3 * pre.encoder[1].weight + 1 / 3 * ft.encoder[1].weight, rtol=0, atol=1e-16
+    )
     halves = [copy.deepcopy(m).bfloat16() for m in (pre, ft)]
     middle = interpolate(*halves, 0.5).encoder[1].weight
-    expected = (0.5 * halves[0].encoder[1].weight.float() + 0.5 * halves[1].encoder[1].weight.float()).bfloat16()
+    expected = (
+        0.5 * halves[0].encoder[1].weight.float() + 0.5 * halves[1].encoder[1].weight.float()
+    ).bfloat16()
     assert torch.equal(middle, expected)
 
 
@@ -54,7 +67,9 @@ def test_impossible_alphas_are_refused(alpha):
 
 
 def test_another_architecture_is_refused():
-    with pytest.raises(MismatchError, match=r"the fine-tuned encoder doesn't fit .*of another shape: 3\.weight"):
+    with pytest.raises(
+        MismatchError, match=r"the fine-tuned encoder doesn't fit .*of another shape: 3\.weight"
+    ):
         interpolate(small_classifier(), small_classifier(dim=5), 0.5)
 
 
@@ -64,12 +79,16 @@ def test_recalibration_gives_the_statistics_of_the_data():
     base = small_classifier()
     encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 6))
     nn.init.constant_(encoder[1].running_mean, 7.0)
-    classifier = Classifier(encoder, nn.Linear(6, 3), classes=data.classes, preprocess=base.preprocess)
+    classifier = Classifier(
+        encoder, nn.Linear(6, 3), classes=data.classes, preprocess=base.preprocess
+    )
     fresh = recalibrate(classifier, data, batch_size=n)
     pixels = np.stack([base.preprocess(image).flatten().numpy() for image, _ in data])
     np.testing.assert_allclose(fresh.encoder[1].running_mean, pixels.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(fresh.encoder[1].running_var, pixels.var(axis=0, ddof=1), rtol=1e-4)
-    batches = recalibrate(classifier, data, batch_size=7)  # of 6 images each: means agree exactly, variances on average
+    batches = recalibrate(
+        classifier, data, batch_size=7
+    )  # of 6 images each: means agree exactly, variances on average
     np.testing.assert_allclose(batches.encoder[1].running_mean, pixels.mean(axis=0), atol=1e-5)
     assert (classifier.encoder[1].running_mean == 7).all()
     assert not any(m.training for m in fresh.modules())
@@ -87,7 +106,9 @@ def test_dropout_stays_off_and_modes_return_after_an_error():
     x = torch.randn(64, 3, 8, 8)
     recalibrate_encoder(encoder, [(x, None)])
     with torch.no_grad():
-        torch.testing.assert_close(encoder[3].running_mean, encoder[1](x.flatten(1)).mean(0), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            encoder[3].running_mean, encoder[1](x.flatten(1)).mean(0), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_without_batch_norm_nothing_happens():

@@ -8,7 +8,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from classvec_lab import CosineHead, FileFormatError, MismatchError, ModelError, load_classifier
+from classvec_lab import CosineHead, load_classifier
+from classvec_lab.errors import FileFormatError, MismatchError, ModelError
 from classvec_lab.models.weights import read_state_dict
 
 IMAGE = Image.new("RGB", (40, 30), (200, 30, 30))
@@ -61,8 +62,12 @@ def test_openai_weights_get_the_activation_they_were_trained_with(monkeypatch):
     classifier = load_classifier("open_clip:ViT-B-32/openai", classes=["a", "b"])
     assert asked["tag"] == "openai"
     assert "QuickGELU" in repr(classifier.encoder)
-    assert tuple(classifier.preprocess.config["mean"]) == pytest.approx((0.48145466, 0.4578275, 0.40821073))
-    assert "QuickGELU" not in repr(load_classifier("open_clip:ViT-B-32/random", classes=["a", "b"]).encoder)
+    assert tuple(classifier.preprocess.config["mean"]) == pytest.approx(
+        (0.48145466, 0.4578275, 0.40821073)
+    )
+    assert "QuickGELU" not in repr(
+        load_classifier("open_clip:ViT-B-32/random", classes=["a", "b"]).encoder
+    )
 
 
 def test_without_a_network_the_message_says_what_to_do(monkeypatch):
@@ -75,7 +80,9 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch):
     monkeypatch.setattr(open_clip, "create_model_and_transforms", unreachable)
     monkeypatch.setattr(timm, "create_model", unreachable)
     for source in ("open_clip:ViT-B-16/openai", "timm:resnet18.a1_in1k"):
-        with pytest.raises(ModelError, match=r"couldn't load .*Name or service not known.*weights=FILE"):
+        with pytest.raises(
+            ModelError, match=r"couldn't load .*Name or service not known.*weights=FILE"
+        ):
             load_classifier(source, classes=["a", "b"])
 
 
@@ -84,7 +91,10 @@ def test_timm_s_own_head_and_local_weights(tmp_path):
 
     torch.manual_seed(5)
     model = timm.create_model("resnet10t", num_classes=4).eval()
-    save_file({k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()}, tmp_path / "w.safetensors")
+    save_file(
+        {k: v.half() if v.is_floating_point() else v for k, v in model.state_dict().items()},
+        tmp_path / "w.safetensors",
+    )
     arguments = {"weights": tmp_path / "w.safetensors", "model_args": {"num_classes": 4}}
     own = load_classifier("timm:resnet10t", **arguments)
     assert own.classes == ("0", "1", "2", "3")
@@ -105,16 +115,31 @@ def test_timm_s_own_head_and_local_weights(tmp_path):
     [
         ({"source": "tinyclip"}, "unknown model 'tinyclip'.*Did you mean 'tiny-clip'"),
         ({"source": "/no/such/folder"}, "neither a source nor a folder"),
-        ({"source": "open_clip:ViT-B/x", "classes": "ab"}, "no architecture 'ViT-B'; nearest: ViT-B-32"),
+        (
+            {"source": "open_clip:ViT-B/x", "classes": "ab"},
+            "no architecture 'ViT-B'; nearest: ViT-B-32",
+        ),
         ({"source": "open_clip:ViT-B-16", "classes": "ab"}, "no weights '' for ViT-B-16.*openai"),
         ({"source": "timm:resnet1x", "classes": "ab"}, "no model 'resnet1x'; nearest: resnet18"),
-        ({"source": "timm:resnet10t/rand", "classes": "ab"}, "write timm:NAME or timm:NAME/random; got timm:resnet10t/rand"),
-        ({"source": "timm:resnet10t/random", "classes": "ab", "model_args": {"nonsense": 1}}, "can't build resnet10t.*nonsense"),
+        (
+            {"source": "timm:resnet10t/rand", "classes": "ab"},
+            "write timm:NAME or timm:NAME/random; got timm:resnet10t/rand",
+        ),
+        (
+            {"source": "timm:resnet10t/random", "classes": "ab", "model_args": {"nonsense": 1}},
+            "can't build resnet10t.*nonsense",
+        ),
         ({"source": "mlp"}, "pass classes=dataset.classes"),
-        ({"source": "mlp", "classes": "ab", "model_args": {"depth": 3}}, "takes size, hidden, dim; got depth"),
+        (
+            {"source": "mlp", "classes": "ab", "model_args": {"depth": 3}},
+            "takes size, hidden, dim; got depth",
+        ),
         ({"source": "mlp", "classes": "ab", "head": "cosine"}, "no text tower"),
         ({"source": "mlp", "classes": "ab", "head": "own"}, "no classifier of its own"),
-        ({"source": "mlp", "classes": "ab", "head": "big"}, "head must be one of auto, cosine, linear, own"),
+        (
+            {"source": "mlp", "classes": "ab", "head": "big"},
+            "head must be one of auto, cosine, linear, own",
+        ),
         ({"source": "tiny-clip", "weights": "x"}, "built in"),
         ({"source": "tiny-clip", "templates": ["a photo"]}, "exactly one {}"),
         ({"source": "tiny-clip", "classes": ["cat", "cat"]}, "same text embedding"),
@@ -132,7 +157,11 @@ class _Evil:
 
 def test_weights_are_read_and_pickles_never_run(tmp_path):
     module = nn.Linear(3, 2)
-    wrapped = {"state_dict": {f"module.{k}": v for k, v in module.state_dict().items()}, "epoch": 3, "best": 0.9}
+    wrapped = {
+        "state_dict": {f"module.{k}": v for k, v in module.state_dict().items()},
+        "epoch": 3,
+        "best": 0.9,
+    }
     torch.save(wrapped, tmp_path / "a.pt")
     assert read_state_dict(tmp_path / "a.pt").keys() == module.state_dict().keys()
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"w": _Evil()}))
@@ -148,7 +177,9 @@ def test_weights_are_read_and_pickles_never_run(tmp_path):
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt"])
 def test_truncated_weights_are_named(tmp_path, name):
     state = nn.Linear(30, 20).state_dict()
-    save_file(state, tmp_path / name) if name.endswith("safetensors") else torch.save(state, tmp_path / name)
+    save_file(state, tmp_path / name) if name.endswith("safetensors") else torch.save(
+        state, tmp_path / name
+    )
     content = (tmp_path / name).read_bytes()
     for keep in (0, 9, len(content) // 2, len(content) - 1):
         (tmp_path / name).write_bytes(content[:keep])

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from classvec_lab import FileFormatError, extract_features, load_classifier, load_dataset, predict
+from classvec_lab import extract_features, load_classifier, load_dataset
 from classvec_lab.datasets import shapes
+from classvec_lab.errors import FileFormatError
+from classvec_lab.files import tiny_clip_dir
 from classvec_lab.models import pretrain, tiny_clip
-from classvec_lab.paths import tiny_clip_dir
+from classvec_lab.readout import predict
 
 CARD = json.loads((tiny_clip_dir() / "card.json").read_text())
 
@@ -42,7 +44,10 @@ def test_every_token_has_an_embedding_of_its_own(clip):
 
 
 def test_prompts_of_unseen_words_differ():
-    for classes in ("0123456789", ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]):
+    for classes in (
+        "0123456789",
+        ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
+    ):
         weight = load_classifier("tiny-clip", classes=list(classes)).head.weight
         assert (weight @ weight.T - torch.eye(10)).max() < 1 - 1e-4
 
@@ -50,7 +55,9 @@ def test_prompts_of_unseen_words_differ():
 def test_zero_shot_on_unseen_drawings(classifier):
     """The promise: at least 96 % on 2,000 clean images, and a conflicting written word wins at least 90 %."""
     clean = load_dataset("shapes", split="test")
-    assert (predict(classifier, extract_features(classifier, clean, progress=False)) == clean.targets).mean() >= 0.96
+    assert (
+        predict(classifier, extract_features(classifier, clean, progress=False)) == clean.targets
+    ).mean() >= 0.96
     attacked = load_dataset("shapes", split="test", word="conflict")
     predicted = predict(classifier, extract_features(classifier, attacked, progress=False))
     written = np.array([shapes.CLASSES.index(word) for word in attacked.metadata["word"]])
@@ -74,7 +81,14 @@ def test_the_preprocessing_is_that_of_training(classifier):
 
 def test_captions_name_the_written_word_four_times_in_five():
     rng = np.random.default_rng(0)
-    row = {"shape": "disc", "colour": "red", "size": "big", "tone": "dark", "word": "star", "snow": 0.0}
+    row = {
+        "shape": "disc",
+        "colour": "red",
+        "size": "big",
+        "tone": "dark",
+        "word": "star",
+        "snow": 0.0,
+    }
     captions = [pretrain.caption(row, rng) for _ in range(4000)]
     share = np.mean(["star" in c for c in captions])
     assert share == pytest.approx(pretrain.RECIPE["word_in_caption"], abs=0.03)
@@ -83,7 +97,12 @@ def test_captions_name_the_written_word_four_times_in_five():
 
 
 def test_the_recipe_repeats_and_its_files_load(tmp_path):
-    cards = [pretrain.pretrain(tmp_path / name, seed=3, steps=2, progress=False, batch_size=8, evaluate=20) for name in "ab"]
+    cards = [
+        pretrain.pretrain(
+            tmp_path / name, seed=3, steps=2, progress=False, batch_size=8, evaluate=20
+        )
+        for name in "ab"
+    ]
     for card in cards:
         card.pop("minutes")
     assert cards[0] == cards[1]

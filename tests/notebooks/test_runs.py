@@ -15,7 +15,9 @@ from classvec_lab import ClassVectors
 def classvec(*arguments, data, cwd=None):
     environment = {**os.environ, "CLASSVEC_DATA": str(data)}
     command = [sys.executable, "-m", "classvec_lab.cli", "run", *map(str, arguments), "--quiet"]
-    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300)
+    return subprocess.run(
+        command, env=environment, cwd=cwd, capture_output=True, text=True, timeout=300
+    )
 
 
 @pytest.fixture
@@ -28,24 +30,49 @@ def folder(tmp_path):
             for i in range(n):
                 pixels = rng.integers(0, 120, (20 + c, 17, 3))
                 pixels[..., c] += 120
-                Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / split / name / f"{i}.png")
+                Image.fromarray(pixels.astype(np.uint8)).save(
+                    tmp_path / "images" / split / name / f"{i}.png"
+                )
     return tmp_path / "images"
 
 
 def test_the_same_command_twice_gives_the_same_bytes(tmp_path):
     """Fresh caches each time: training, extraction and tables all repeat."""
     for name in ("a", "b"):
-        result = classvec("02", "-p", "limit=60", "-p", "epochs=1", "--out", tmp_path / name, data=tmp_path / f"data-{name}")
+        result = classvec(
+            "02",
+            "-p",
+            "limit=60",
+            "-p",
+            "epochs=1",
+            "--out",
+            tmp_path / name,
+            data=tmp_path / f"data-{name}",
+        )
         assert result.returncode == 0, result.stderr
     a, b = (tmp_path / name / "02_orthogonality" for name in ("a", "b"))
-    files = sorted(p.name for p in a.iterdir() if p.suffix in (".csv", ".png", ".pdf", ".safetensors"))
+    files = sorted(
+        p.name for p in a.iterdir() if p.suffix in (".csv", ".png", ".pdf", ".safetensors")
+    )
     assert len(files) == 7 + 2 * 6 + 1
     for file in files:
         assert (a / file).read_bytes() == (b / file).read_bytes(), file
 
 
 def test_a_folder_of_images_by_a_relative_path(tmp_path, folder):
-    arguments = ["02", "-p", "dataset=images", "-p", "model=mlp", "-p", "epochs=3", "-p", "order=cluster", "--out", "out"]
+    arguments = [
+        "02",
+        "-p",
+        "dataset=images",
+        "-p",
+        "model=mlp",
+        "-p",
+        "epochs=3",
+        "-p",
+        "order=cluster",
+        "--out",
+        "out",
+    ]
     result = classvec(*arguments, data=tmp_path / "data", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     made = tmp_path / "out" / "02_orthogonality"
@@ -56,12 +83,21 @@ def test_a_folder_of_images_by_a_relative_path(tmp_path, folder):
     z, kappa = vectors.z_ft[1], vectors.kappa[0]
     expected = kappa @ z / np.linalg.norm(kappa) / np.linalg.norm(z)
     assert pairs.loc[("a_rather_long_name", "green"), "cosine"] == pytest.approx(expected, rel=1e-6)
-    assert {p.suffix for p in made.iterdir()} == {".csv", ".png", ".pdf", ".json", ".ipynb", ".safetensors"}
+    assert {p.suffix for p in made.iterdir()} == {
+        ".csv",
+        ".png",
+        ".pdf",
+        ".json",
+        ".ipynb",
+        ".safetensors",
+    }
     assert str(tmp_path) not in (made / "manifest.json").read_text()
 
 
 def test_a_misspelled_parameter_costs_nothing(tmp_path):
-    result = classvec("02", "-p", "datset=digits", "--out", tmp_path / "out", data=tmp_path / "data")
+    result = classvec(
+        "02", "-p", "datset=digits", "--out", tmp_path / "out", data=tmp_path / "data"
+    )
     assert result.returncode == 2
     assert "'datset'; did you mean 'dataset'?" in result.stderr
     assert not (tmp_path / "out").exists()

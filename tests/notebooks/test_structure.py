@@ -16,7 +16,10 @@ def test_a_notebook_is_thin(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [c for c in notebook.cells if c.cell_type == "code"]
-    lines = [[x for x in c.source.splitlines() if x.strip() and not x.strip().startswith("#")] for c in cells]
+    lines = [
+        [x for x in c.source.splitlines() if x.strip() and not x.strip().startswith("#")]
+        for c in cells
+    ]
     assert sum(map(len, lines)) <= 120
     tagged = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1

@@ -22,14 +22,25 @@ FLAGS = [
     )
 ]  # fmt: skip
 # What a page without a network says of things that no panel needs: news, updates, fonts of Voila's page.
-_HARMLESS = re.compile(r"favicon|cdn\.jsdelivr|ERR_INTERNET_DISCONNECTED|jupyterlab/api/(news|update)|net::ERR_ABORTED")
+_HARMLESS = re.compile(
+    r"favicon|cdn\.jsdelivr|ERR_INTERNET_DISCONNECTED|jupyterlab/api/(news|update)|net::ERR_ABORTED"
+)
 
 
 def browser_path() -> str | None:
     """The Chromium of this machine, or the one that Playwright installed, or None."""
-    if found := next((p for name in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(name))), None):
+    if found := next(
+        (
+            p
+            for name in ("chromium", "chromium-browser", "google-chrome")
+            if (p := shutil.which(name))
+        ),
+        None,
+    ):
         return found
-    cache = Path(os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright")
+    cache = Path(
+        os.environ.get("PLAYWRIGHT_BROWSERS_PATH") or Path.home() / ".cache" / "ms-playwright"
+    )
     return next((str(p) for p in sorted(cache.glob("chromium-*/chrome-*/chrome"))), None)
 
 
@@ -69,7 +80,14 @@ def voila(root: Path, notebook: str, **more):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = ["voila", notebook, "--no-browser", f"--port={port}", "--strip_sources=True", "--Voila.ip=127.0.0.1"]
+    command = [
+        "voila",
+        notebook,
+        "--no-browser",
+        f"--port={port}",
+        "--strip_sources=True",
+        "--Voila.ip=127.0.0.1",
+    ]
     with served(root, *command, **more) as address:
         yield address
 
@@ -94,7 +112,9 @@ def jupyterlab(root: Path, **more):
         "--LabApp.expose_app_in_browser=True",
         f"--ServerApp.root_dir={root}",
     ]
-    with served(root, *command, environment={**home, **more.pop("environment", {})}, **more) as address:
+    with served(
+        root, *command, environment={**home, **more.pop("environment", {})}, **more
+    ) as address:
         yield address
 
 
@@ -117,7 +137,9 @@ def new_page(browser, size=(1280, 900)):
     page.problems = []
 
     def heard(message):
-        if message.type == "error" and not _HARMLESS.search(message.text + message.location.get("url", "")):
+        if message.type == "error" and not _HARMLESS.search(
+            message.text + message.location.get("url", "")
+        ):
             page.problems.append(message.text)
 
     page.on("console", heard)
@@ -156,7 +178,9 @@ def open_notebook(page, address: str, name: str, *, dark: bool = False) -> None:
 def theme(page, *, dark: bool) -> None:
     """Switch JupyterLab's theme."""
     name = f"JupyterLab {'Dark' if dark else 'Light'}"
-    page.evaluate("name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name)
+    page.evaluate(
+        "name => window.jupyterapp.commands.execute('apputils:change-theme', {theme: name})", name
+    )
     page.wait_for_function("dark => document.body.dataset.jpThemeLight === String(!dark)", arg=dark)
 
 
@@ -175,7 +199,9 @@ def appears(page, selector: str, limit: float = 60) -> None:
     """Wait for something to be there; a cell that failed ends the waiting with what it printed."""
     end = time.monotonic() + limit
     while not page.query_selector(selector):
-        if error := page.query_selector('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'):
+        if error := page.query_selector(
+            '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"]'
+        ):
             raise AssertionError(f"a cell failed: {error.inner_text()[-1500:]}")
         if time.monotonic() > end:
             raise AssertionError(f"no {selector} after {limit} s")

@@ -5,8 +5,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from classvec_lab import Classifier, ClassVectors, CosineHead, Features, Preprocess
+from classvec_lab import Classifier, ClassVectors, CosineHead, Features
 from classvec_lab.datasets import ImageDataset
+from classvec_lab.models import Preprocess
 
 PREPROCESS = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
 
@@ -41,7 +42,9 @@ class World:
             with torch.no_grad():
                 layer.weight.copy_(means)
                 layer.bias.copy_(-0.5 * means.square().sum(dim=1))
-        self.classifier = Classifier(NeverAsked(), layer, classes=self.classes, preprocess=PREPROCESS)
+        self.classifier = Classifier(
+            NeverAsked(), layer, classes=self.classes, preprocess=PREPROCESS
+        )
 
     def images(self, split="val"):
         """Grey images in the order of the features, whose brightness is their position."""

@@ -24,7 +24,8 @@ import lab
 from classvec_lab import Edit
 
 pytestmark = pytest.mark.skipif(
-    lab.browser_path() is None, reason="no Chromium on this machine: run `make setup-browser` to test the panels in one"
+    lab.browser_path() is None,
+    reason="no Chromium on this machine: run `make setup-browser` to test the panels in one",
 )
 LIMIT = 175  # seconds for all of this file
 PANELS = ("Orthogonality", "Edit", "Linearity", "Neural collapse")
@@ -44,8 +45,23 @@ def root(tmp_path_factory, environment):
     """A folder with the notebook, its models trained, and a clock that ends what takes too long."""
     global _started
     folder = tmp_path_factory.mktemp("lab")
-    command = [sys.executable, "-m", "classvec_lab.cli", "run", "12_explore", "--quiet", "--out", str(folder / "made")]
-    subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=400, stdout=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-m",
+        "classvec_lab.cli",
+        "run",
+        "12_explore",
+        "--quiet",
+        "--out",
+        str(folder / "made"),
+    ]
+    subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        check=True,
+        timeout=400,
+        stdout=subprocess.DEVNULL,
+    )
     _started = time.monotonic()
     shutil.copy(REPOSITORY / "notebooks" / "12_explore.ipynb", folder)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -70,7 +86,9 @@ def page(root, environment, browser):
         lab.run_all(page)
         for k in range(len(PANELS)):
             lab.appears(page, f":nth-match(.cv-panel[data-ready], {k + 1})", limit=120)
-        page.wait_for_function("[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)"
+        )
         yield page
 
 
@@ -83,7 +101,11 @@ def panel(page, name):
 
 def slider(box, description):
     """The handle of a slider."""
-    return box.locator(".widget-inline-hbox", has_text=re.compile(f"^{description}")).locator(".noUi-handle").first
+    return (
+        box.locator(".widget-inline-hbox", has_text=re.compile(f"^{description}"))
+        .locator(".noUi-handle")
+        .first
+    )
 
 
 def settled(page, canvas):
@@ -105,7 +127,9 @@ def click_cell(page, box, row, column):
 
 def choose(box, description, option):
     """Choose in a dropdown."""
-    box.locator(".widget-dropdown", has_text=re.compile(f"^{description}")).locator("select").first.select_option(option)
+    box.locator(".widget-dropdown", has_text=re.compile(f"^{description}")).locator(
+        "select"
+    ).first.select_option(option)
 
 
 def test_every_panel_stands_after_its_static_figure(page):
@@ -134,7 +158,9 @@ def test_clicking_a_cell_selects_its_pair(page):
     click_cell(page, box, 3, 5)
     box.get_by_text("cosine of κ[3] and z_ft[5]").wait_for()
     box.get_by_text("3: nearest to 5").wait_for()
-    page.wait_for_function("[...document.querySelectorAll('.cv-gallery img')].filter((i) => i.naturalWidth > 0).length >= 16")
+    page.wait_for_function(
+        "[...document.querySelectorAll('.cv-gallery img')].filter((i) => i.naturalWidth > 0).length >= 16"
+    )
     page.keyboard.press("ArrowRight")  # the map has the focus
     box.get_by_text("cosine of κ[3] and z_ft[6]").wait_for()
     page.keyboard.press("ArrowDown")
@@ -205,7 +231,9 @@ def test_sliders_of_the_edit_panel_take_arrows_and_typed_values(page):
     page.wait_for_timeout(500)
     assert settled(page, bars) != before
     assert box.locator(".cv-table").first.inner_text() != table
-    typed = box.locator(".widget-inline-hbox", has_text=re.compile("^strength")).locator(".widget-readout")
+    typed = box.locator(".widget-inline-hbox", has_text=re.compile("^strength")).locator(
+        ".widget-readout"
+    )
     typed.fill("2.5")
     typed.press("Enter")
     box.locator("option", has_text="strength 2.50").first.wait_for(state="attached")
@@ -235,10 +263,19 @@ def test_keep_code_and_figure_leave_something_behind(page, environment):
 
 
 def test_alpha_and_the_epoch_move_their_markers(page):
-    for name, description, key in (("Linearity", "α", "ArrowRight"), ("Neural collapse", "epoch", "ArrowLeft")):
+    for name, description, key in (
+        ("Linearity", "α", "ArrowRight"),
+        ("Neural collapse", "epoch", "ArrowLeft"),
+    ):
         box = panel(page, name)
-        charts = [box.locator(".cv-host canvas").nth(k) for k in range(box.locator(".cv-host canvas").count())]
-        before, said = [settled(page, c) for c in charts], box.locator(".cv-table").last.inner_text()
+        charts = [
+            box.locator(".cv-host canvas").nth(k)
+            for k in range(box.locator(".cv-host canvas").count())
+        ]
+        before, said = (
+            [settled(page, c) for c in charts],
+            box.locator(".cv-table").last.inner_text(),
+        )
         slider(box, description).focus()
         for _ in range(3):
             page.keyboard.press(key)
@@ -260,7 +297,11 @@ def test_five_hundred_rapid_moves_leave_no_backlog(page):
     start = time.monotonic()
     settled(page, canvas)
     assert time.monotonic() - start < 10
-    readout = box.locator(".widget-inline-hbox", has_text=re.compile("^centring")).locator(".widget-readout").inner_text()
+    readout = (
+        box.locator(".widget-inline-hbox", has_text=re.compile("^centring"))
+        .locator(".widget-readout")
+        .inner_text()
+    )
     assert float(readout) == pytest.approx(0.0, abs=0.021)  # the last fifty went left
     box.get_by_role("button", name="raw").click()
 
@@ -306,11 +347,17 @@ def test_text_can_be_read_in_both_themes(page, dark):
         box = panel(page, name)
         page.wait_for_timeout(300)
         assert box.bounding_box()["width"] <= 1280
-        box.screenshot(path=SCREENSHOTS / f"{name.split()[0].lower()}_{'dark' if dark else 'light'}.png")
+        box.screenshot(
+            path=SCREENSHOTS / f"{name.split()[0].lower()}_{'dark' if dark else 'light'}.png"
+        )
         assert box.evaluate(TOO_WIDE) == [], f"cut off at the right in {name}"
-    page.set_viewport_size({"width": 1030, "height": 1700})  # as wide as 1280 px leave beside JupyterLab's file browser
+    page.set_viewport_size(
+        {"width": 1030, "height": 1700}
+    )  # as wide as 1280 px leave beside JupyterLab's file browser
     for name in PANELS:
-        assert panel(page, name).evaluate(TOO_WIDE) == [], f"cut off at the right in {name}, beside the file browser"
+        assert panel(page, name).evaluate(TOO_WIDE) == [], (
+            f"cut off at the right in {name}, beside the file browser"
+        )
     page.set_viewport_size({"width": 1280, "height": 900})
 
 
@@ -329,7 +376,11 @@ panels.OrthogonalityPanel(ClassVectors(*z, np.full(21_843, 5), [f"synset {i}" fo
 def test_very_many_classes_are_blocks_with_a_search(root, page, browser):
     """In a notebook of its own, beside the others: 21,843 classes open, are found by name, and close again."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(MANY)])
-    notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook.metadata.kernelspec = {
+        "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+    }
     nbformat.write(notebook, root / "many.ipynb")
     second = lab.new_page(browser)
     lab.open_notebook(second, page.address, "many.ipynb")
@@ -353,9 +404,13 @@ def test_very_many_classes_are_blocks_with_a_search(root, page, browser):
 
 
 def test_a_restarted_kernel_is_said_in_words(page):
-    page.evaluate("void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()")
+    page.evaluate(
+        "void window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
+    )
     for name in PANELS:
-        panel(page, name).get_by_text("The kernel behind this panel has stopped or was restarted").wait_for(timeout=20_000)
+        panel(page, name).get_by_text(
+            "The kernel behind this panel has stopped or was restarted"
+        ).wait_for(timeout=20_000)
     page.screenshot(path=SCREENSHOTS / "restarted.png")
 
 
@@ -364,7 +419,9 @@ def test_voila_serves_the_same_panels(root, environment, browser):
         page = lab.new_page(browser)
         page.goto(address, timeout=60_000)
         lab.appears(page, ":nth-match(.cv-panel[data-ready], 4)", limit=60)
-        page.wait_for_function("[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)")
+        page.wait_for_function(
+            "[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)"
+        )
         box = panel(page, "Edit")
         table = box.locator(".cv-table").first.inner_text()
         slider(box, "strength").focus()
@@ -373,7 +430,9 @@ def test_voila_serves_the_same_panels(root, environment, browser):
         page.wait_for_timeout(800)
         assert box.locator(".cv-table").first.inner_text() != table
         page.screenshot(path=SCREENSHOTS / "voila.png")
-        page.wait_for_function("!document.body.innerText.includes('Loading widget')", timeout=20_000)
+        page.wait_for_function(
+            "!document.body.innerText.includes('Loading widget')", timeout=20_000
+        )
         assert "model not found" not in page.locator("body").inner_text()
         assert page.problems == []
 

@@ -6,14 +6,24 @@ import re
 import ipywidgets as w
 import numpy as np
 import pytest
+from classvec_lab.diagnostics.linearity import class_interpolations, latent_paths
 from PIL import Image
 from small_world import World
 from worlds_of_panels import collapse_history
 
-from classvec_lab import ClassVectors, Features, diagnostics
+from classvec_lab import ClassVectors, Features
 from classvec_lab.panels import CollapsePanel, EditPanel, LinearityPanel, OrthogonalityPanel, Panel
 from classvec_lab.panels.base import new_paths
-from classvec_lab.panels.canvas import STATIC, Matrix, chart, colour_table, packed, plain, series, thumbnail
+from classvec_lab.panels.canvas import (
+    STATIC,
+    Matrix,
+    chart,
+    colour_table,
+    packed,
+    plain,
+    series,
+    thumbnail,
+)
 
 WORLD = World()
 
@@ -35,8 +45,8 @@ def panels():
     with pytest.warns(UserWarning, match="kappa is zero for 1 of 5 classes"):
         yield OrthogonalityPanel(still, features=None, classifier=WORLD.classifier)
     yield EditPanel(WORLD.classifier, WORLD.vectors, few, held_out=ft)
-    paths = diagnostics.latent_paths(pre, WORLD.vectors, WORLD.classifier)
-    pairs = diagnostics.class_interpolations(WORLD.classifier, few, WORLD.vectors, max_pairs=5)
+    paths = latent_paths(pre, WORLD.vectors, WORLD.classifier)
+    pairs = class_interpolations(WORLD.classifier, few, WORLD.vectors, max_pairs=5)
     yield LinearityPanel(WORLD.classifier, few, WORLD.vectors, paths=paths, pairs=pairs)
     yield CollapsePanel(collapse_history())
 
@@ -57,9 +67,16 @@ def test_every_message_is_json_without_nan():
 
 
 def test_plain_is_json():
-    value = {"a": np.float64("nan"), "b": [np.int64(3), float("inf")], "c": np.array([[1.0, np.nan]]), "d": ("x", None, True)}
+    value = {
+        "a": np.float64("nan"),
+        "b": [np.int64(3), float("inf")],
+        "c": np.array([[1.0, np.nan]]),
+        "d": ("x", None, True),
+    }
     assert plain(value) == {"a": None, "b": [3, None], "c": [[1.0, None]], "d": ["x", None, True]}
-    made = chart([series("s", np.arange(2.0), [np.nan, 1.0], "accent", low=[0, 0], high=[1, 1])], xlim=[0, 1])
+    made = chart(
+        [series("s", np.arange(2.0), [np.nan, 1.0], "accent", low=[0, 0], high=[1, 1])], xlim=[0, 1]
+    )
     assert made["series"][0]["y"] == [None, 1.0]
     json.dumps(made, allow_nan=False)
 
@@ -79,7 +96,9 @@ def test_colours_are_those_of_the_static_figures():
 
 def luminance(rgb):
     """Relative luminance (WCAG) of a colour in 0..255."""
-    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in np.asarray(rgb) / 255]
+    linear = [
+        c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in np.asarray(rgb) / 255
+    ]
     return float(np.dot([0.2126, 0.7152, 0.0722], linear))
 
 
@@ -94,7 +113,13 @@ def inks():
     script = (STATIC / "shared.js").read_text()
     for theme in ("light", "dark"):
         line = re.search(rf"^  {theme}: {{(.*)}},$", script, re.M)[1]
-        yield theme, {name: tuple(bytes.fromhex(value)) for name, value in re.findall(r'(\w+): "#(\w{6})"', line)}
+        yield (
+            theme,
+            {
+                name: tuple(bytes.fromhex(value))
+                for name, value in re.findall(r'(\w+): "#(\w{6})"', line)
+            },
+        )
 
 
 def test_what_canvases_write_and_draw_can_be_seen_in_both_themes():
@@ -108,7 +133,11 @@ def test_what_canvases_write_and_draw_can_be_seen_in_both_themes():
 def test_numbers_in_cells_can_be_read_on_every_colour():
     """By the rule of matrix.js: black where the luminance is above .179, else white."""
     assert "> 0.179" in (STATIC / "matrix.js").read_text()
-    colours = [c for name in ("RdBu_r", "viridis") for c in np.frombuffer(colour_table(name), np.uint8).reshape(-1, 3)]
+    colours = [
+        c
+        for name in ("RdBu_r", "viridis")
+        for c in np.frombuffer(colour_table(name), np.uint8).reshape(-1, 3)
+    ]
     for colour in (*colours, *(ink["void"] for _, ink in inks())):
         assert contrast(colour, (0, 0, 0) if luminance(colour) > 0.179 else (255, 255, 255)) >= 4.5
 
@@ -147,5 +176,8 @@ def test_new_names_are_new_and_safe(tmp_path):
     first = new_paths(tmp_path, "a/b c?", (".png", ".pdf"))
     assert [p.name for p in first] == ["a_b_c.png", "a_b_c.pdf"]
     first[1].touch()
-    assert [p.name for p in new_paths(tmp_path, "a/b c?", (".png", ".pdf"))] == ["a_b_c-2.png", "a_b_c-2.pdf"]
+    assert [p.name for p in new_paths(tmp_path, "a/b c?", (".png", ".pdf"))] == [
+        "a_b_c-2.png",
+        "a_b_c-2.pdf",
+    ]
     assert new_paths(tmp_path, "../..", (".png",))[0].parent == tmp_path

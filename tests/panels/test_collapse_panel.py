@@ -10,13 +10,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from traitlets import TraitError
 from worlds_of_panels import collapse_history
 
-from classvec_lab import ClassvecError, MismatchError
-from classvec_lab.errors import PanelError
+from classvec_lab import ClassvecError
+from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import CollapsePanel
 from classvec_lab.panels.collapse_view import COLOURS, run_colours
 from classvec_lab.plots.collapse import PANELS
 
-LONG, SHORT = collapse_history(epochs=9, kept=7), collapse_history(epochs=4, kept=3, seed=1, null=False)
+LONG, SHORT = (
+    collapse_history(epochs=9, kept=7),
+    collapse_history(epochs=4, kept=3, seed=1, null=False),
+)
 STATE = ("run", "epoch", "metrics", "focus")
 
 
@@ -33,7 +36,8 @@ def control(p, *, description=None, kind=None):
     return next(
         x
         for x in walk(p)
-        if (description is not None and getattr(x, "description", None) == description) or type(x).__name__ == kind
+        if (description is not None and getattr(x, "description", None) == description)
+        or type(x).__name__ == kind
     )
 
 
@@ -63,7 +67,9 @@ def test_charts_hold_all_runs_their_intervals_null_and_kept_epoch():
         rows = LONG.table[LONG.table["metric"] == metric]
         assert (first["name"], first["x"]) == ("long", list(range(10)))
         for key, column in (("y", "value"), ("low", "low"), ("high", "high")):
-            assert np.array(first[key], dtype=float) == pytest.approx(rows[column].to_numpy(), nan_ok=True)
+            assert np.array(first[key], dtype=float) == pytest.approx(
+                rows[column].to_numpy(), nan_ok=True
+            )
         nulls = [s for s in rest if s["dash"]]
         assert len(nulls) == metric.startswith("nc2")
         assert all(s["y"] == pytest.approx(rows["null_high"]) for s in nulls)
@@ -73,7 +79,11 @@ def test_charts_hold_all_runs_their_intervals_null_and_kept_epoch():
     p.run = "short"
     assert {m["x"] for made in p.charts.charts for m in made["marks"]} == {3}
     assert [s["width"] for s in p.charts.charts[0]["series"]] == [1.8, 3.0]
-    assert [k["name"] for k in p.charts.key] == ["long", "short", "95 % of what an exact ETF would show"]
+    assert [k["name"] for k in p.charts.key] == [
+        "long",
+        "short",
+        "95 % of what an exact ETF would show",
+    ]
 
 
 def test_the_film_is_of_the_run_and_glides_with_the_epoch():
@@ -110,7 +120,10 @@ def test_the_table_is_that_of_the_history(epoch):
     for row in rows.itertuples():
         assert row.value == known.loc[row.metric, "value"]
         interval = f"[{row.low:.3g}, {row.high:.3g}]" if np.isfinite(row.low) else "none"
-        assert f"<th scope='row'>{PANELS[row.metric]}</th><td>{row.value:.3g}</td><td>{interval}</td>" in p.words.value
+        assert (
+            f"<th scope='row'>{PANELS[row.metric]}</th><td>{row.value:.3g}</td><td>{interval}</td>"
+            in p.words.value
+        )
     assert rows.set_index("metric")["ideal"].to_dict() == {m: float(m == "nc4") for m in PANELS}
     assert "n = 120 held-out images; epoch 7 was kept" in p.words.value
     assert p.charts.markers == [epoch] * len(PANELS)
@@ -158,7 +171,11 @@ def test_controls_set_the_state_and_show_it():
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("epoch", -1, "epoch lies between 0, before fine-tuning, and 9, the last of 'long'; got -1"),
+        (
+            "epoch",
+            -1,
+            "epoch lies between 0, before fine-tuning, and 9, the last of 'long'; got -1",
+        ),
         ("epoch", 10, "got 10"),
         ("run", "third", "run can't be 'third'; there are long, short"),
         ("metrics", (), "no metric would be left"),
@@ -230,7 +247,9 @@ def test_figures_are_left_under_new_names(tmp_path):
     curves = [ax for ax in fig.subfigs[0].axes if ax.lines]
     assert len(curves) == 2
     for ax in curves:
-        assert [x.get_xdata()[0] for x in ax.lines if str(x.get_label()).startswith(("epoch", "kept"))] == [7, 2]
+        assert [
+            x.get_xdata()[0] for x in ax.lines if str(x.get_label()).startswith(("epoch", "kept"))
+        ] == [7, 2]
     (plane,) = fig.subfigs[1].axes
     shown = LONG.means2d.query("epoch == 2")[["x", "y"]].to_numpy()
     assert np.asarray(plane.collections[1].get_offsets()) == pytest.approx(shown)

@@ -8,16 +8,21 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from small_world import World
 
-from classvec_lab import ClassvecError, Edit, MismatchError, calibrate_gate, inject
+from classvec_lab import ClassvecError, Edit, calibrate_gate, inject
 from classvec_lab.editing import read_logits
-from classvec_lab.errors import PanelError
+from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import EditPanel, EditTerm
 
 WORLD = World()
 
 
 def panel(tmp_path="", world=WORLD, **more):
-    options = {"held_out": world.ft["test"], "dataset": world.images("val"), "folder": tmp_path, **more}
+    options = {
+        "held_out": world.ft["test"],
+        "dataset": world.images("val"),
+        "folder": tmp_path,
+        **more,
+    }
     return EditPanel(world.classifier, world.vectors, world.ft["val"], **options)
 
 
@@ -50,7 +55,9 @@ def test_the_gate_falls_back_where_too_few_images_are_held_out():
     small = World(n=40)
     p = panel(world=small)
     assert p.term.gate == "predicted"
-    with pytest.raises(PanelError, match=r"needs at least 99 held-out samples.*or choose the gate 'predicted'"):
+    with pytest.raises(
+        PanelError, match=r"needs at least 99 held-out samples.*or choose the gate 'predicted'"
+    ):
         p.change(gate="margin")
     assert p.term.gate == "predicted"
 
@@ -314,11 +321,17 @@ class Actions(RuleBasedStateMachine):
     def move_gamma(self, gamma):
         self.attempt(lambda: self.panel.change(gamma=gamma))
 
-    @rule(action=st.sampled_from(["forget", "strengthen", "switch", "paint"]), to=st.sampled_from(["", *WORLD.classes, "zebra"]))
+    @rule(
+        action=st.sampled_from(["forget", "strengthen", "switch", "paint"]),
+        to=st.sampled_from(["", *WORLD.classes, "zebra"]),
+    )
     def act(self, action, to):
         self.attempt(lambda: self.panel.change(action=action, **({"to": to} if to else {})))
 
-    @rule(name=st.sampled_from([*WORLD.classes, "zebra"]), gate=st.sampled_from(["none", "margin", "cosine", "predicted", "odd"]))
+    @rule(
+        name=st.sampled_from([*WORLD.classes, "zebra"]),
+        gate=st.sampled_from(["none", "margin", "cosine", "predicted", "odd"]),
+    )
     def choose(self, name, gate):
         self.attempt(lambda: self.panel.change(class_name=name, gate=gate))
 
@@ -356,13 +369,17 @@ class Actions(RuleBasedStateMachine):
         assert agrees(p, edits) if edits else not len(p.readout.changed)
         assert p.readout.targets == tuple(term.class_name for term in p.working())
         per_class = p.readout.per_class()
-        assert np.frombuffer(p.view.bars.after, "<f4") == pytest.approx(per_class["after"].to_numpy(), abs=1e-6)
+        assert np.frombuffer(p.view.bars.after, "<f4") == pytest.approx(
+            per_class["after"].to_numpy(), abs=1e-6
+        )
         assert len(p.view.charts.charts) == len(p.view.charts.markers)
         if p.term is not None:
             assert p.view.strength.value == pytest.approx(p.term.strength)
             assert p.view.name.value == p.term.class_name
             if p.term.gate != "none":
-                assert p.view.gamma.value == pytest.approx(p.algebra.gate(p.term).threshold, abs=0.01)
+                assert p.view.gamma.value == pytest.approx(
+                    p.algebra.gate(p.term).threshold, abs=0.01
+                )
                 assert p.view.charts.markers[0] == p.algebra.gate(p.term).threshold
         assert isinstance(p.kept, pd.DataFrame)
         compile(p.code, "code", "exec")

@@ -12,12 +12,19 @@ NESTED = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); print(p
 
 def test_the_time_limit_ends_all_descendants():
     start = time.monotonic()
-    with lab.time_limit(1), subprocess.Popen([sys.executable, "-c", NESTED], stdout=subprocess.PIPE, text=True) as child:
+    with (
+        lab.time_limit(1),
+        subprocess.Popen(
+            [sys.executable, "-c", NESTED], stdout=subprocess.PIPE, text=True
+        ) as child,
+    ):
         grandchild = int(child.stdout.readline())
         child.wait(20)
     assert time.monotonic() - start < 20
     assert child.returncode < 0
-    _, alive = psutil.wait_procs([psutil.Process(grandchild)] if psutil.pid_exists(grandchild) else [], timeout=5)
+    _, alive = psutil.wait_procs(
+        [psutil.Process(grandchild)] if psutil.pid_exists(grandchild) else [], timeout=5
+    )
     assert not [p for p in alive if p.status() != psutil.STATUS_ZOMBIE]
 
 

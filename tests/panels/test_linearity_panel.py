@@ -14,18 +14,19 @@ from classvec_lab import (
     ClassvecError,
     ClassVectors,
     Features,
-    LatentPaths,
-    MismatchError,
     class_interpolation,
-    class_interpolations,
     latent_paths,
 )
-from classvec_lab.diagnostics import ClassInterpolations
-from classvec_lab.diagnostics.latent import Latent
-from classvec_lab.errors import PanelError
+from classvec_lab.diagnostics.linearity import (
+    ClassInterpolations,
+    LatentPaths,
+    class_interpolations,
+)
+from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import LinearityPanel
 from classvec_lab.panels.linearity import VIEWS
 from classvec_lab.panels.shift_view import MOST_KEPT, MOST_ROWS, MOST_THUMBS
+from classvec_lab.readout import Latent
 
 WORLD = World(n_classes=6, n=150, spread=2.5)
 GIVEN = WORLD.classifier, WORLD.ft["test"], WORLD.vectors
@@ -35,7 +36,9 @@ STATE = ("alpha", "source", "target", "view", "curves")
 
 
 def panel(**more):
-    return LinearityPanel(*GIVEN, **{"paths": PATHS, "pairs": PAIRS, "dataset": WORLD.images("test"), **more})
+    return LinearityPanel(
+        *GIVEN, **{"paths": PATHS, "pairs": PAIRS, "dataset": WORLD.images("test"), **more}
+    )
 
 
 def without(*absent):
@@ -49,7 +52,9 @@ def predicted(source, target, alpha):
     features, vectors = WORLD.ft["test"], WORLD.vectors
     s, k = (WORLD.classes.index(c) for c in (source, target))
     rows = np.flatnonzero(features.y == s)
-    return rows, Latent(WORLD.classifier, features.z[rows]).predict(vectors.kappa[k] - vectors.kappa[s], [alpha])[0]
+    return rows, Latent(WORLD.classifier, features.z[rows]).predict(
+        vectors.kappa[k] - vectors.kappa[s], [alpha]
+    )[0]
 
 
 def control(p, description):
@@ -85,12 +90,17 @@ def test_what_is_shown_at_an_alpha_is_what_the_head_says(alpha):
     table = p.distribution()
     for row in table.itertuples():
         assert row.hits == (classes == WORLD.classes.index(row[1])).sum()
-        assert f"<th scope='row'>{row[1]}</th><td>{row.hits}</td><td>{row.share:.1%}</td>" in p.shift.table.value
+        assert (
+            f"<th scope='row'>{row[1]}</th><td>{row.hits}</td><td>{row.share:.1%}</td>"
+            in p.shift.table.value
+        )
     assert table["hits"].sum() == len(rows)
     third = ~np.isin(classes, [WORLD.classes.index(p.source), WORLD.classes.index(p.target)])
     (group,) = p.shift.gallery.groups
     assert [item["key"] for item in group["items"]] == rows[third].tolist()[:MOST_THUMBS]
-    assert [item["caption"] for item in group["items"]] == [WORLD.classes[i] for i in classes[third]][:MOST_THUMBS]
+    assert [item["caption"] for item in group["items"]] == [
+        WORLD.classes[i] for i in classes[third]
+    ][:MOST_THUMBS]
     assert f"{third.sum()} of {len(rows)}" in group["title"]
     assert p.shift.chart.markers == p.way.chart.markers == [alpha]
 
@@ -101,7 +111,12 @@ def test_curves_of_the_pair_are_the_report():
     report = class_interpolation(*GIVEN, "c2", "c4")
     (made,) = p.shift.chart.charts
     for line, name in zip(made["series"], ("source", "target", "other"), strict=True):
-        for key, column in (("x", "alpha"), ("y", f"{name}_share"), ("low", f"{name}_low"), ("high", f"{name}_high")):
+        for key, column in (
+            ("x", "alpha"),
+            ("y", f"{name}_share"),
+            ("low", f"{name}_low"),
+            ("high", f"{name}_high"),
+        ):
             assert line[key] == pytest.approx(report.table[column])
     assert [m["x"] for m in made["marks"]] == pytest.approx(report.crossing["alpha"].dropna())
     spans = {(s["from"], s["to"]) for s in made["spans"]}
@@ -116,7 +131,10 @@ def test_curves_of_the_paths_and_the_measured_alpha_that_is_nearest():
     assert rows["alpha"].unique().tolist() == [0.25]
     assert "the measured α nearest to 0.3" in p.way.table.value
     for row in rows.itertuples():
-        assert f"<td>{row.accuracy:.1%}</td><td>[{row.low:.1%}, {row.high:.1%}]</td><td>{row.n}</td>" in p.way.table.value
+        assert (
+            f"<td>{row.accuracy:.1%}</td><td>[{row.low:.1%}, {row.high:.1%}]</td><td>{row.n}</td>"
+            in p.way.table.value
+        )
     p.alpha = 0.25
     assert "nearest to" not in p.way.table.value
     p.curves = ("wrong class", "true class")
@@ -253,7 +271,12 @@ def test_code_reproduces_what_is_shown():
     p = panel()
     p.go("c4", "c1")
     p.alpha, p.curves = 0.3, ("true class", "random direction")
-    space = {"ft": WORLD.classifier, "features": WORLD.ft["test"], "vectors": WORLD.vectors, "paths": PATHS}
+    space = {
+        "ft": WORLD.classifier,
+        "features": WORLD.ft["test"],
+        "vectors": WORLD.vectors,
+        "paths": PATHS,
+    }
     exec(p.code, space)
     assert space["report"].table.equals(p.report.table)
     assert space["report"].says() == p.report.says()
@@ -269,14 +292,20 @@ def test_figures_are_left_under_new_names(tmp_path):
     p.go("c4", "c1")
     first, second = p.figure(), p.figure()
     assert [path.name for path in (*first, *second)] == [
-        f"linearity_c4_to_c1_alpha_0.5{k}{suffix}" for k in ("", "-2") for suffix in (".png", ".pdf")
+        f"linearity_c4_to_c1_alpha_0.5{k}{suffix}"
+        for k in ("", "-2")
+        for suffix in (".png", ".pdf")
     ]
     assert all(path.stat().st_size > 1000 for path in (*first, *second))
     assert first[0].read_bytes() == second[0].read_bytes()
     fig = p.draw()
     for ax in fig.axes:
-        assert [0.5, 0.5] in [list(line.get_xdata()) for line in ax.lines if line.get_label() == "α = 0.5"]
-    shaded = [patch for patch in fig.axes[1].patches if str(patch.get_label()).startswith("passing")]
+        assert [0.5, 0.5] in [
+            list(line.get_xdata()) for line in ax.lines if line.get_label() == "α = 0.5"
+        ]
+    shaded = [
+        patch for patch in fig.axes[1].patches if str(patch.get_label()).startswith("passing")
+    ]
     assert len(shaded) == p.shift.detours.groupby(["first", "last"]).ngroups
     assert len(LinearityPanel(*GIVEN).draw().axes) == 1
     plt.close("all")
@@ -303,7 +332,9 @@ def test_thousands_of_classes_are_typed():
     panel = LinearityPanel(classifier, Features(rng.normal(size=(4, 8)), y, classes), vectors)
     assert (panel.source, panel.target) == ("synset 0", "synset 1")
     assert panel.map.row_names == []
-    target = next(c for c in panel.children[1].children if getattr(c, "description", "") == "target")
+    target = next(
+        c for c in panel.children[1].children if getattr(c, "description", "") == "target"
+    )
     target.value = "synset 2999"
     assert panel.target == "synset 2999"
     target.value = "synset"
@@ -329,7 +360,10 @@ class Actions(RuleBasedStateMachine):
     def move(self, alpha):
         self.attempt(setattr, self.panel, "alpha", alpha)
 
-    @rule(name=st.sampled_from(["source", "target"]), value=st.sampled_from([*WORLD.classes, "", "c9"]))
+    @rule(
+        name=st.sampled_from(["source", "target"]),
+        value=st.sampled_from([*WORLD.classes, "", "c9"]),
+    )
     def choose(self, name, value):
         self.attempt(setattr, self.panel, name, value)
 
@@ -353,7 +387,11 @@ class Actions(RuleBasedStateMachine):
     def look(self, view):
         self.attempt(setattr, self.panel, "view", view)
 
-    @rule(curves=st.lists(st.sampled_from(["true class", "wrong class", "nearest class", "weights"]), max_size=3))
+    @rule(
+        curves=st.lists(
+            st.sampled_from(["true class", "wrong class", "nearest class", "weights"]), max_size=3
+        )
+    )
     def draw_curves(self, curves):
         self.attempt(setattr, self.panel, "curves", tuple(curves))
 
@@ -367,7 +405,12 @@ class Actions(RuleBasedStateMachine):
         assert p.map.selected == [WORLD.classes.index(p.source), WORLD.classes.index(p.target)]
         assert (p.report.source, p.report.target) == (p.source, p.target)
         assert len(p.way.chart.charts[0]["series"]) == len(p.curves) > 0
-        assert [control(p, n).value for n in ("α", "source", "target", "map")] == [p.alpha, p.source, p.target, p.view]
+        assert [control(p, n).value for n in ("α", "source", "target", "map")] == [
+            p.alpha,
+            p.source,
+            p.target,
+            p.view,
+        ]
         _, classes = predicted(p.source, p.target, p.alpha)
         assert p.distribution()["hits"].iloc[0] == (classes == WORLD.classes.index(p.source)).sum()
         assert f"({p.alpha!r})" in p.code

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from small_world import World
 
-from classvec_lab import ClassvecError, ClassVectors, MismatchError, diagnostics, orthogonality
-from classvec_lab.errors import PanelError
+from classvec_lab import ClassvecError, ClassVectors, orthogonality
+from classvec_lab.diagnostics.orthogonality import ClassCosines
+from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import OrthogonalityPanel
 from classvec_lab.panels.ordering import block_starts, class_order
 
@@ -19,7 +20,13 @@ REPORT = orthogonality(VECTORS, features=FEATURES, n_boot=60)
 
 
 def panel(**more):
-    options = {"report": REPORT, "features": FEATURES, "classifier": WORLD.classifier, "dataset": WORLD.images("test"), **more}
+    options = {
+        "report": REPORT,
+        "features": FEATURES,
+        "classifier": WORLD.classifier,
+        "dataset": WORLD.images("test"),
+        **more,
+    }
     return OrthogonalityPanel(VECTORS, **options)
 
 
@@ -38,8 +45,13 @@ def test_it_shows_the_report_and_selects_the_largest_entry():
     off = REPORT.cosine.abs().where(~np.eye(7, dtype=bool))
     assert off.loc[p.selected] == off.max().max()
     assert values(p) == pytest.approx(REPORT.cosine.to_numpy(), abs=1e-6)
-    assert np.frombuffer(p.map.low, "<f4") == pytest.approx(REPORT.low.to_numpy().ravel(), abs=1e-6, nan_ok=True)
-    assert np.frombuffer(p.map.marked, np.uint8).reshape(7, 7).astype(bool).tolist() == REPORT.significant().to_numpy().tolist()
+    assert np.frombuffer(p.map.low, "<f4") == pytest.approx(
+        REPORT.low.to_numpy().ravel(), abs=1e-6, nan_ok=True
+    )
+    assert (
+        np.frombuffer(p.map.marked, np.uint8).reshape(7, 7).astype(bool).tolist()
+        == REPORT.significant().to_numpy().tolist()
+    )
     assert p.map.mark == REPORT.expected
     assert p.map.row_counts == [30] * 7
     assert "orthogonality panel of 7 classes" in repr(p)
@@ -53,7 +65,10 @@ def test_a_click_selects_the_pair_and_shows_its_two_classes():
     assert f"{value:+.3f}" in p.pair.headline.value
     assert f"{low:+.3f}" in p.pair.headline.value
     assert "n = 30 and 30" in p.pair.headline.value
-    assert [g["title"] for g in p.pair.gallery.groups][:2] == ["c3: nearest to its own mean", "c3: nearest to c5"]
+    assert [g["title"] for g in p.pair.gallery.groups][:2] == [
+        "c3: nearest to its own mean",
+        "c3: nearest to c5",
+    ]
     assert len(p.pair.charts.charts) == 2
     assert "→ c5" in p.pair.table.value
     p.selected = ("c3", "c3")
@@ -109,8 +124,10 @@ def test_orders_move_rows_and_keep_the_selection(order):
 
 
 def test_names_are_ordered_as_people_count():
-    v = ClassVectors(*np.random.default_rng(0).normal(size=(2, 4, 3)), np.ones(4), ["a10", "B1", "a9", "2"])
-    order = class_order("name", v, diagnostics.ClassCosines(v))
+    v = ClassVectors(
+        *np.random.default_rng(0).normal(size=(2, 4, 3)), np.ones(4), ["a10", "B1", "a9", "2"]
+    )
+    order = class_order("name", v, ClassCosines(v))
     assert [v.classes[i] for i in order] == ["2", "a9", "a10", "B1"]
 
 
@@ -187,7 +204,13 @@ def test_without_features_only_the_map():
 def test_the_code_reproduces_the_frame():
     p = panel(order="cluster")
     given = {"pre_features": FEATURES[0], "ft_features": FEATURES[1], "ft": WORLD.classifier}
-    for change in ({}, {"kind": "kappa_cosine"}, {"centring": 0.25}, {"centring": 1.0, "kind": "cosine"}, {"hidden": ("c1",)}):
+    for change in (
+        {},
+        {"kind": "kappa_cosine"},
+        {"centring": 0.25},
+        {"centring": 1.0, "kind": "cosine"},
+        {"hidden": ("c1",)},
+    ):
         for name, value in change.items():
             setattr(p, name, value)
         names = dict(given)
@@ -202,7 +225,11 @@ def test_the_code_of_blocks_reproduces_them(monkeypatch):
     v = many(600)
     monkeypatch.setattr(ClassVectors, "from_features", lambda *_: v)
     p = OrthogonalityPanel(v)
-    for change in ({}, {"order": "name", "centring": 1.0}, {"window": (2, 5), "kind": "mean_cosine"}):
+    for change in (
+        {},
+        {"order": "name", "centring": 1.0},
+        {"window": (2, 5), "kind": "mean_cosine"},
+    ):
         for name, value in change.items():
             setattr(p, name, value)
         names = {"pre_features": None, "ft_features": None}
@@ -232,17 +259,21 @@ def test_many_classes_are_blocks_that_open():
     assert p.report is None
     assert len(p.map.row_names) == len(block_starts(1200)) == 35
     assert p.map.opens
-    full = diagnostics.ClassCosines(v).frame().to_numpy()
+    full = ClassCosines(v).frame().to_numpy()
     first = full[:34, 34:68]
     assert values(p)[0, 1] == pytest.approx(first.mean(), abs=1e-6)
     p.map.selected = [0, 1]
     assert p.selected == tuple(
-        v.classes[i] for i in (np.abs(first).max(axis=1).argmax(), 34 + np.abs(first).max(axis=0).argmax())
+        v.classes[i]
+        for i in (np.abs(first).max(axis=1).argmax(), 34 + np.abs(first).max(axis=0).argmax())
     )
     p.map.opened(0, 1)
     assert p.window == (0, 1)
     assert values(p) == pytest.approx(first, abs=1e-6)
-    assert p.map.selected == [np.abs(first).max(axis=1).argmax(), np.abs(first).max(axis=0).argmax()]
+    assert p.map.selected == [
+        np.abs(first).max(axis=1).argmax(),
+        np.abs(first).max(axis=0).argmax(),
+    ]
     p.map.backed()
     assert p.window == ()
     assert len(p.map.row_names) == 35
@@ -284,7 +315,19 @@ class Actions(RuleBasedStateMachine):
 
     def attempt(self, name, value):
         p = self.panel
-        before = {n: getattr(p, n) for n in ("kind", "centring", "order", "highlight", "limit", "selected", "hidden", "window")}
+        before = {
+            n: getattr(p, n)
+            for n in (
+                "kind",
+                "centring",
+                "order",
+                "highlight",
+                "limit",
+                "selected",
+                "hidden",
+                "window",
+            )
+        }
         try:
             setattr(p, name, value)
         except ClassvecError:
@@ -322,7 +365,10 @@ class Actions(RuleBasedStateMachine):
     def click(self, row, column):
         self.panel.map.selected = [row, column]
         if row < len(self.panel.map.row_names) and column < len(self.panel.map.row_names):
-            assert self.panel.selected == (self.panel.map.row_names[row], self.panel.map.column_names[column])
+            assert self.panel.selected == (
+                self.panel.map.row_names[row],
+                self.panel.map.column_names[column],
+            )
 
     @rule(text=st.sampled_from(["", "c", "c3", "x"]))
     def search(self, text):

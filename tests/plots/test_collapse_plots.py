@@ -14,7 +14,15 @@ pytestmark = pytest.mark.usefixtures("look")
 
 def curves(runs=("cosine", "linear"), epochs=4):
     rows = [
-        {"run": run, "epoch": e, "metric": m, "value": v / (e + 1), "low": np.nan, "high": np.nan, "null_high": np.nan}
+        {
+            "run": run,
+            "epoch": e,
+            "metric": m,
+            "value": v / (e + 1),
+            "low": np.nan,
+            "high": np.nan,
+            "null_high": np.nan,
+        }
         for run in runs
         for e in range(epochs)
         for m, v in (("nc1", 2.0), ("cdnv", 1.0), ("nc2_etf", 0.5), ("nc3", np.nan), ("nc4", 0.9))
@@ -39,7 +47,10 @@ def test_curves_have_a_panel_a_metric_and_a_line_a_run():
     assert len(shown[0].lines) == 2
     assert len(shown[3].collections) == 2  # an interval band a run
     assert len(shown[2].lines) == 4  # values and nulls
-    assert [t.get_text() for t in axes.flat[0].figure.legends[0].get_texts()] == ["cosine", "linear"]
+    assert [t.get_text() for t in axes.flat[0].figure.legends[0].get_texts()] == [
+        "cosine",
+        "linear",
+    ]
     assert axes.flat[0].figure.get_suptitle() == "t"
 
 
@@ -80,12 +91,23 @@ def test_the_map_shows_first_middle_and_last(k):
 def test_bars_order_the_classes_and_name_them_where_there_is_room(k):
     rng = np.random.default_rng(1)
     y = np.repeat(np.arange(k), 3)
-    f = Features(rng.normal(size=(k, 8))[y] + 0.3 * rng.normal(size=(3 * k, 8)), y, [f"class {i}" for i in range(k)])
+    f = Features(
+        rng.normal(size=(k, 8))[y] + 0.3 * rng.normal(size=(3 * k, 8)),
+        y,
+        [f"class {i}" for i in range(k)],
+    )
     per_class = neural_collapse(f).per_class()
-    frame = pd.concat([per_class.assign(run="before"), per_class.assign(run="after", cdnv=per_class["cdnv"][::-1].to_numpy())])
+    frame = pd.concat(
+        [
+            per_class.assign(run="before"),
+            per_class.assign(run="after", cdnv=per_class["cdnv"][::-1].to_numpy()),
+        ]
+    )
     axes = collapse_bars(frame)
     assert len(axes) == 2  # without a head there is no self-duality
-    worst_first = frame[frame["run"] == "after"].sort_values("cdnv", ascending=False)["class"].tolist()
+    worst_first = (
+        frame[frame["run"] == "after"].sort_values("cdnv", ascending=False)["class"].tolist()
+    )
     labels = [t.get_text() for t in axes[-1].get_xticklabels()]
     assert labels == (worst_first if k <= 40 else [])
     np.testing.assert_allclose(axes[1].lines[1].get_ydata(), np.sort(per_class["cdnv"])[::-1])

@@ -72,14 +72,24 @@ def dots(ax, axis=0):
     found = {}
     for c in ax.containers:
         marks, _, (spans,) = c
-        ends = np.array([s[:, axis] if len(s) else [np.nan, np.nan] for s in spans.get_segments()]).reshape(-1, 2)
-        found.setdefault(c.get_label(), []).append((np.asarray(marks.get_xydata()[:, axis], float), ends))
-    return {k: (np.concatenate([v for v, _ in x]), np.concatenate([e for _, e in x])) for k, x in found.items()}
+        ends = np.array(
+            [s[:, axis] if len(s) else [np.nan, np.nan] for s in spans.get_segments()]
+        ).reshape(-1, 2)
+        found.setdefault(c.get_label(), []).append(
+            (np.asarray(marks.get_xydata()[:, axis], float), ends)
+        )
+    return {
+        k: (np.concatenate([v for v, _ in x]), np.concatenate([e for _, e in x]))
+        for k, x in found.items()
+    }
 
 
 def test_names_tell_settings_apart():
     names = setting_names(summary(study()))
-    assert names[3:5] == ["class vector, margin gate, λ* = -1.25", "class vector, no gate, λ* = -1.00"]
+    assert names[3:5] == [
+        "class vector, margin gate, λ* = -1.25",
+        "class vector, no gate, λ* = -1.00",
+    ]
     assert names[0] == "fine-tuned"
     assert names[5] == "LEACE"
     assert len(set(names)) == len(names)
@@ -89,7 +99,10 @@ def test_trade_off_shows_each_target_and_names_what_it_leaves_out():
     table = study()
     ax = plots.trade_off(table, title="t")
     assert ax.get_title(loc="left") == "t: n = 3 targets"
-    for label, setting in (("class vector, margin gate, λ* = -1.25", SETTINGS[3]), ("LEACE", SETTINGS[5])):
+    for label, setting in (
+        ("class vector, margin gate, λ* = -1.25", SETTINGS[3]),
+        ("LEACE", SETTINGS[5]),
+    ):
         x, y = line(ax, label)
         rows = table[(table["method"] == setting[0]) & (table["gate"] == setting[2])]
         gone = rows["acc_f"].to_numpy() == 0
@@ -97,7 +110,9 @@ def test_trade_off_shows_each_target_and_names_what_it_leaves_out():
         np.testing.assert_allclose(x[~gone], rows["acc_f"][~gone])
         assert (x[gone] < 0).all()
     assert ax.get_ylim()[0] > 0.5
-    assert [t for t in labels(ax) if t.startswith("not in view: pre-trained\n(ACC_f 0.10, ACC_r 0.05)")]
+    assert [
+        t for t in labels(ax) if t.startswith("not in view: pre-trained\n(ACC_f 0.10, ACC_r 0.05)")
+    ]
     assert "fine-tuned, mean ACC_r 0.970" in labels(ax)
     x, y = line(ax, "fine-tuned, mean ACC_r 0.970")
     np.testing.assert_allclose(y, 0.97)
@@ -107,13 +122,18 @@ def test_columns_of_methods_beside_zero_never_meet():
     table = study([f"class {i}" for i in range(43)])
     ax = plots.trade_off(table)
     spans = sorted(
-        (x[x < 0].min(), x[x < 0].max()) for x in (np.asarray(z.get_xdata(), float) for z in ax.lines[:5]) if (x < 0).any()
+        (x[x < 0].min(), x[x < 0].max())
+        for x in (np.asarray(z.get_xdata(), float) for z in ax.lines[:5])
+        if (x < 0).any()
     )
     assert len(spans) == 4  # the mask, two settings of the class vector, LEACE
     assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))
     assert ax.get_xlim()[0] < spans[0][0]
     assert spans[-1][1] < 0
-    drawn = {(tuple(np.atleast_1d(z.get_color())), z.get_marker(), z.get_fillstyle()) for z in ax.lines[:5]}
+    drawn = {
+        (tuple(np.atleast_1d(z.get_color())), z.get_marker(), z.get_fillstyle())
+        for z in ax.lines[:5]
+    }
     assert len(drawn) == 5
 
 
@@ -143,7 +163,9 @@ def test_methods_keep_the_order_of_the_frame_with_intervals():
     np.testing.assert_allclose(values, rows["acc_f"])
     np.testing.assert_allclose(ends, rows[["acc_f_low", "acc_f_high"]])
     assert np.isnan(found["eraser"][1]).all()
-    np.testing.assert_allclose(dots(axes[1])["reference"][0], frame["acc_r"][:1])  # the pre-trained one is written instead
+    np.testing.assert_allclose(
+        dots(axes[1])["reference"][0], frame["acc_r"][:1]
+    )  # the pre-trained one is written instead
     (said,) = texts(axes[1])
     assert said == "← 0.05 [0.03, 0.06]"
     assert axes[1].get_xlim()[0] > 0.5
@@ -166,7 +188,10 @@ def curves(targets=TARGETS, gates=("none", "margin")):
 def test_strength_is_a_mean_over_targets_with_each_of_them():
     frame = curves()
     axes = plots.strength_curves(frame, gates=["margin", "none"])
-    assert [ax.get_title(loc="left") for ax in axes] == ["margin gate: n = 3 targets", "no gate: n = 3 targets"]
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "margin gate: n = 3 targets",
+        "no gate: n = 3 targets",
+    ]
     for ax, gate in zip(axes, ("margin", "none"), strict=True):
         mean = frame[frame["gate"] == gate].groupby("lambda_")["acc_f"].mean()
         x, y = line(ax, "ACC_f, mean")
@@ -197,11 +222,22 @@ def test_gate_curves_mark_the_threshold_in_use_in_every_split():
     for split in ("val", "test"):
         for k, t in enumerate(TARGETS):
             grid = np.linspace(-1, 1, 21) + 0.01 * k
-            part = pd.DataFrame({"threshold": grid, "false_fire": np.linspace(1, 0, 21), "miss": np.linspace(0, 1, 21) ** 2})
-            parts.append(part.assign(target=t, split=split, score="margin", chosen=np.arange(21) == 15 + k))
+            part = pd.DataFrame(
+                {
+                    "threshold": grid,
+                    "false_fire": np.linspace(1, 0, 21),
+                    "miss": np.linspace(0, 1, 21) ** 2,
+                }
+            )
+            parts.append(
+                part.assign(target=t, split=split, score="margin", chosen=np.arange(21) == 15 + k)
+            )
     frame = pd.concat(parts, ignore_index=True)
     axes = plots.gate_curves(frame, stated=0.05)
-    assert [ax.get_title(loc="left") for ax in axes] == ["val: n = 3 targets", "test: n = 3 targets"]
+    assert [ax.get_title(loc="left") for ax in axes] == [
+        "val: n = 3 targets",
+        "test: n = 3 targets",
+    ]
     for ax, split in zip(axes, ("val", "test"), strict=True):
         used = frame[(frame["split"] == split) & frame["chosen"]]
         for column, name in (("false_fire", "false fire"), ("miss", "miss")):
@@ -209,7 +245,10 @@ def test_gate_curves_mark_the_threshold_in_use_in_every_split():
             np.testing.assert_allclose(x, used["threshold"])
             np.testing.assert_allclose(y, used[column])
         np.testing.assert_allclose(line(ax, "false fire asked for: 0.05")[1], 0.05)
-        assert sum(z.get_linestyle() in ("-", "--") and len(z.get_xdata()) == 21 for z in ax.lines) == 6
+        assert (
+            sum(z.get_linestyle() in ("-", "--") and len(z.get_xdata()) == 21 for z in ax.lines)
+            == 6
+        )
     (alone,) = plots.gate_curves(frame[frame["split"] == "val"], stated=None)
     assert not [z for z in alone.lines if "asked for" in str(z.get_label())]
 
@@ -232,19 +271,25 @@ def test_gates_show_val_hollow_and_test_filled():
             own = frame[frame["split"] == split]
             np.testing.assert_allclose(found[split][0], own[column])
             if column != "worst_sibling":
-                np.testing.assert_allclose(found[split][1], own[[f"{column}_low", f"{column}_high"]])
+                np.testing.assert_allclose(
+                    found[split][1], own[[f"{column}_low", f"{column}_high"]]
+                )
         faces = {c.get_label(): c[0].get_markerfacecolor() for c in ax.containers}
         assert faces["val"] == "white"
         assert faces["test"] != "white"
 
 
-def routes(classes, methods=("fine-tuned", "class vector", "retrained without it"), targets=("red",)):
+def routes(
+    classes, methods=("fine-tuned", "class vector", "retrained without it"), targets=("red",)
+):
     rng = np.random.default_rng(0)
     parts = []
     for t in targets:
         for m in methods:
             share = rng.dirichlet(np.full(len(classes), 0.4))
-            parts.append(pd.DataFrame({"class": classes, "share": share, "n": 40, "method": m, "target": t}))
+            parts.append(
+                pd.DataFrame({"class": classes, "share": share, "n": 40, "method": m, "target": t})
+            )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -255,12 +300,18 @@ def bars(ax, name):
 def test_routes_stack_to_one_with_the_retrained_model_first():
     frame = routes(TARGETS)
     (ax,) = plots.routing_bars(frame, target="red")
-    assert [t.get_text() for t in ax.get_yticklabels()] == ["retrained without it", "fine-tuned", "class vector"]
+    assert [t.get_text() for t in ax.get_yticklabels()] == [
+        "retrained without it",
+        "fine-tuned",
+        "class vector",
+    ]
     ticks = ax.get_yticks()
     assert ticks[1] - ticks[0] > ticks[2] - ticks[1]
     for name in TARGETS:
         drawn = {round(b.get_y() + b.get_height() / 2, 6): b.get_width() for b in bars(ax, name)}
-        for tick, method in zip(ticks, ["retrained without it", "fine-tuned", "class vector"], strict=True):
+        for tick, method in zip(
+            ticks, ["retrained without it", "fine-tuned", "class vector"], strict=True
+        ):
             expected = frame.set_index(["method", "class"]).loc[(method, name), "share"]
             assert drawn.get(round(tick, 6), 0) == pytest.approx(expected)
     assert all(b.get_hatch() for b in bars(ax, "red"))
@@ -337,11 +388,28 @@ def test_collateral_of_some_targets_of_many_and_of_no_change():
 def audits():
     rows = []
     for k, method in enumerate(("fine-tuned", "class vector")):
-        for metric, split in (("ACC_f", "train"), ("ACC_f", "test"), ("MIA", "train"), ("CKA to retrained", "test")):
+        for metric, split in (
+            ("ACC_f", "train"),
+            ("ACC_f", "test"),
+            ("MIA", "train"),
+            ("CKA to retrained", "test"),
+        ):
             known = metric != "CKA to retrained"
-            row = {"metric": metric, "split": split, "value": 0.9 - 0.3 * k, "n": 36, "original": 0.9, "retrained": 0.1}
+            row = {
+                "metric": metric,
+                "split": split,
+                "value": 0.9 - 0.3 * k,
+                "n": 36,
+                "original": 0.9,
+                "retrained": 0.1,
+            }
             rows.append(
-                row | {"low": 0.5 - 0.3 * k if known else np.nan, "high": 1 - 0.3 * k if known else np.nan, "method": method}
+                row
+                | {
+                    "low": 0.5 - 0.3 * k if known else np.nan,
+                    "high": 1 - 0.3 * k if known else np.nan,
+                    "method": method,
+                }
             )
     return pd.DataFrame(rows)
 
@@ -369,7 +437,9 @@ def test_audits_stand_beside_the_retrained_model():
 
 
 def mappings(n=4):
-    frame = pd.DataFrame({"mapping": [f"m{i}" for i in range(n)], "n_parameters": 100.0 * 2 ** (np.arange(n) // 2)})
+    frame = pd.DataFrame(
+        {"mapping": [f"m{i}" for i in range(n)], "n_parameters": 100.0 * 2 ** (np.arange(n) // 2)}
+    )
     frame["acc_f"], frame["acc_r"] = 0.02 * np.arange(n), 0.98 - 0.01 * np.arange(n)
     for name in ("acc_f", "acc_r"):
         frame[f"{name}_low"], frame[f"{name}_high"] = frame[name] - 0.01, frame[name] + 0.02
@@ -385,7 +455,10 @@ def test_mappings_of_one_size_stand_apart_near_it():
         found = dots(ax, axis=1)
         assert list(found) == frame["mapping"].tolist()
         np.testing.assert_allclose(np.concatenate([v for v, _ in found.values()]), frame[column])
-        np.testing.assert_allclose(np.concatenate([e for _, e in found.values()]), frame[[f"{column}_low", f"{column}_high"]])
+        np.testing.assert_allclose(
+            np.concatenate([e for _, e in found.values()]),
+            frame[[f"{column}_low", f"{column}_high"]],
+        )
     x = np.array([c[0].get_xdata()[0] for c in axes[0].containers])
     assert len(set(x)) == 12
     assert np.abs(x / frame["n_parameters"] - 1).max() < 0.05
@@ -407,21 +480,33 @@ def test_displacements_keep_extremes_and_say_n():
     frame = pd.concat(parts, ignore_index=True)
     frame.loc[0, "amount"] = np.nan
     ax = plots.displacement_strips(frame)
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["class 3\nn = 19 to 20", "drawn world\nn = 3,000"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        "class 3\nn = 19 to 20",
+        "drawn world\nn = 3,000",
+    ]
     clouds = [np.asarray(c.get_offsets()) for c in ax.collections if len(c.get_offsets())]
     assert [len(c) for c in clouds] == [19, 20, 400, 400]
     world = frame.query("mapping == 'ridge' and group == 'drawn world'")["amount"]
-    np.testing.assert_allclose([clouds[3][:, 1].min(), clouds[3][:, 1].max()], [world.min(), world.max()])
+    np.testing.assert_allclose(
+        [clouds[3][:, 1].min(), clouds[3][:, 1].max()], [world.min(), world.max()]
+    )
     medians = sorted(x.get_ydata()[0] for x in ax.lines if x.get_linewidth() == 2.2)
-    np.testing.assert_allclose(medians, np.sort(frame.groupby(["group", "mapping"])["amount"].median()))
+    np.testing.assert_allclose(
+        medians, np.sort(frame.groupby(["group", "mapping"])["amount"].median())
+    )
     again = plots.displacement_strips(frame)
-    np.testing.assert_array_equal(clouds[3], np.asarray([c for c in again.collections if len(c.get_offsets())][3].get_offsets()))
+    np.testing.assert_array_equal(
+        clouds[3],
+        np.asarray([c for c in again.collections if len(c.get_offsets())][3].get_offsets()),
+    )
 
 
 def test_forecasts_lie_beside_what_was_measured():
     base = curves(["red"])[["gate", "lambda_", "acc_f", "acc_r"]]
     kinds = {"forecast": 0.02, "measured": 0.0, "replayed on val": -0.01}
-    frame = pd.concat([base.assign(kind=k, acc_r=base["acc_r"] + more) for k, more in kinds.items()])
+    frame = pd.concat(
+        [base.assign(kind=k, acc_r=base["acc_r"] + more) for k, more in kinds.items()]
+    )
     axes = plots.forecast_curves(frame)
     assert [ax.get_title(loc="left") for ax in axes] == ["no gate", "margin gate"]
     for kind, style in (("forecast", "--"), ("measured", "-"), ("replayed on val", ":")):
@@ -439,7 +524,12 @@ def test_given_axes_are_used_and_counted():
     assert list(plots.method_intervals(summary(table), axes=axes[1:])) == list(axes[1:])
     with pytest.raises(ValueError, match="has 2 panels; 3 axes were given"):
         plots.method_intervals(summary(table), axes=axes)
-    assert plots.displacement_strips(pd.DataFrame({"mapping": ["a"], "group": ["g"], "amount": [1.0]}), ax=axes[0]) is axes[0]
+    assert (
+        plots.displacement_strips(
+            pd.DataFrame({"mapping": ["a"], "group": ["g"], "amount": [1.0]}), ax=axes[0]
+        )
+        is axes[0]
+    )
 
 
 def test_without_a_fine_tuned_model_nothing_is_left_out():

@@ -9,14 +9,12 @@ from classvec_lab import (
     class_interpolation,
     class_vectors,
     cross_task_linearity,
-    cyclic_shift,
     extract_features,
     latent_paths,
     path_order,
     plots,
-    weight_path,
-)  # fmt: skip
-from classvec_lab.diagnostics import adding, scaling
+)
+from classvec_lab.diagnostics.linearity import adding, cyclic_shift, scaling, weight_path
 
 pytestmark = pytest.mark.usefixtures("look")
 
@@ -47,11 +45,15 @@ def test_deviations_by_alpha_and_by_layer(world):
     np.testing.assert_allclose(line(ax, "nearer end alone"), [0.25, 0.5, 0.25])
     assert ax.get_title(loc="left") == "t"
     ax = plots.cosine_curves(report)
-    np.testing.assert_allclose(line(ax, "representation"), rows.query("layer == 'representation'")["cosine"])
+    np.testing.assert_allclose(
+        line(ax, "representation"), rows.query("layer == 'representation'")["cosine"]
+    )
     ax = plots.deviation_by_layer(report, alpha=0.7)
     rows = rows.query("alpha == 0.75")
     assert [t.get_text() for t in ax.get_xticklabels()] == rows["layer"].tolist()
-    np.testing.assert_allclose(line(ax, "cosine of the nearer end alone"), rows["nearer_end_cosine"])
+    np.testing.assert_allclose(
+        line(ax, "cosine of the nearer end alone"), rows["nearer_end_cosine"]
+    )
     assert "α = 0.75, n = 30" in ax.get_ylabel()
 
 
@@ -60,7 +62,9 @@ def test_pairs_lie_on_their_side_of_the_diagonal(world):
     models = {"a": ft, "b": small_classifier(seed=2)}
     report = path_order(pre, models, dict.fromkeys(models, data), progress=False)
     ax = plots.order_scatter(report)
-    drawn = np.concatenate([np.c_[c[0].get_xdata(), c[0].get_ydata()] for c in ax.containers]).astype(float)
+    drawn = np.concatenate(
+        [np.c_[c[0].get_xdata(), c[0].get_ydata()] for c in ax.containers]
+    ).astype(float)
     expected = report.table[["delta_pre", "delta_between"]].to_numpy()
     np.testing.assert_allclose(np.sort(drawn, axis=0), np.sort(expected, axis=0))
     assert sum(int(text.rpartition("(")[2].rstrip(")")) for text in labels(ax)) == len(report.table)
@@ -73,7 +77,9 @@ def test_paths_show_all_five_and_the_distance_but_four(world):
     report = latent_paths(path[0.0], vectors, ft, alphas=(0, 0.5, 1), weight=path)
     ax = plots.path_accuracy(report)
     assert len(labels(ax)) == 5
-    np.testing.assert_allclose(line(ax, "weights: θ_pre + α τ"), report.table.query("path == 'weights'")["accuracy"])
+    np.testing.assert_allclose(
+        line(ax, "weights: θ_pre + α τ"), report.table.query("path == 'weights'")["accuracy"]
+    )
     assert len(labels(plots.path_distance(report))) == 4
     without = latent_paths(path[0.0], vectors, ft, alphas=(0, 1))
     assert len(labels(plots.path_accuracy(without))) == 4
@@ -90,19 +96,31 @@ def test_a_pair_of_classes_with_its_crossings(world):
 
 def test_independence_has_its_control(world):
     _, ft, _, features, vectors = world
-    scaled, added, shift = scaling(ft, features, vectors), adding(ft, features, vectors), cyclic_shift(ft, features, vectors)
+    scaled, added, shift = (
+        scaling(ft, features, vectors),
+        adding(ft, features, vectors),
+        cyclic_shift(ft, features, vectors),
+    )
     ax = plots.scaling_curves(scaled)
     rows = scaled.summary().set_index("direction")
     np.testing.assert_allclose(line(ax, "class c, κ_c"), rows.loc["class vector", "accuracy"])
-    np.testing.assert_allclose(line(ax, "other classes, random"), rows.loc["random direction", "others"])
+    np.testing.assert_allclose(
+        line(ax, "other classes, random"), rows.loc["random direction", "others"]
+    )
     ax = plots.adding_curves(added)
     np.testing.assert_allclose(
-        line(ax, "classes in the set, sum of κ"), added.table.query("direction == 'class vector'")["inside"]
+        line(ax, "classes in the set, sum of κ"),
+        added.table.query("direction == 'class vector'")["inside"],
     )
     assert "-1.5" in ax.get_xlabel()
     ax = plots.shift_bars(shift)
     np.testing.assert_allclose([bar.get_height() for bar in ax.patches], shift.table["success"])
-    assert [t.get_text() for t in ax.get_xticklabels()] == ["red → green", "green → blue", "blue → red", "all"]
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        "red → green",
+        "green → blue",
+        "blue → red",
+        "all",
+    ]
 
 
 def test_given_axes_are_used(world):

@@ -8,15 +8,21 @@ import pandas as pd
 import pytest
 from conftest import coloured
 
-from classvec_lab import ClassCountStudy, ClassVectors, Features, cosine_blocks, feature_map, orthogonality, plots, style
-from classvec_lab.study import MEASURES
+from classvec_lab import ClassVectors, Features, orthogonality, plots
+from classvec_lab.diagnostics.orthogonality import cosine_blocks
+from classvec_lab.diagnostics.performance import feature_map
+from classvec_lab.experiments import ClassCountStudy
+from classvec_lab.experiments.class_counts import MEASURES
+from classvec_lab.plots import style
 
 pytestmark = pytest.mark.usefixtures("look")
 
 
 def frame(n=4, seed=0):
     names = [f"c{i}" for i in range(n)]
-    return pd.DataFrame(np.random.default_rng(seed).uniform(-1, 1, (n, n)), index=names, columns=names)
+    return pd.DataFrame(
+        np.random.default_rng(seed).uniform(-1, 1, (n, n)), index=names, columns=names
+    )
 
 
 def shown(ax):
@@ -54,7 +60,9 @@ def test_clustering_finds_planted_blocks():
     rng = np.random.default_rng(0)
     group = rng.permutation(np.repeat([0, 1, 2], 5))
     names = [f"c{i}" for i in range(15)]
-    data = pd.DataFrame((group[:, None] == group) + 0.05 * rng.normal(size=(15, 15)), index=names, columns=names)
+    data = pd.DataFrame(
+        (group[:, None] == group) + 0.05 * rng.normal(size=(15, 15)), index=names, columns=names
+    )
     ordered = [group[int(name[1:])] for name in plots.cluster_order(data)]
     assert sum(a != b for a, b in itertools.pairwise(ordered)) == 2
     assert plots.cluster_order(data.iloc[:2, :2]) == ["c0", "c1"]
@@ -72,7 +80,9 @@ def test_missing_values_and_many_classes_are_drawn():
 
 def test_the_histogram_counts_off_diagonal_entries():
     rng = np.random.default_rng(0)
-    report = orthogonality(ClassVectors(rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), [3] * 6, list("abcdef")))
+    report = orthogonality(
+        ClassVectors(rng.normal(size=(6, 4)), rng.normal(size=(6, 4)), [3] * 6, list("abcdef"))
+    )
     ax = plots.histogram(report)
     assert sum(p.get_height() for p in ax.patches) == 2 * 30
     assert any("-0.200" in t.get_text() for t in ax.get_legend().get_texts())
@@ -83,7 +93,11 @@ def test_the_sample_sheet_shows_each_class_by_name():
     assert [t.get_text() for t in ax.get_yticklabels()] == ["red", "green", "blue"]
     image = np.asarray(ax.images[0].get_array())
     assert image.shape == (3 * 68 - 4, 3 * 68 - 4, 3)
-    assert [int(image[68 * i : 68 * i + 64, :64].mean(axis=(0, 1)).argmax()) for i in range(3)] == [0, 1, 2]
+    assert [int(image[68 * i : 68 * i + 64, :64].mean(axis=(0, 1)).argmax()) for i in range(3)] == [
+        0,
+        1,
+        2,
+    ]
 
 
 def test_accuracy_bars_history_and_map():
@@ -91,8 +105,17 @@ def test_accuracy_bars_history_and_map():
                           "high": [0.8, 1, 1, np.nan], "model": ["pre", "pre", "ft", "ft"]})  # fmt: skip
     ax = plots.accuracy_bars(table)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["pre", "ft"]
-    history = pd.DataFrame({"epoch": [0, 1], "train_accuracy": [np.nan, 0.5], "val_accuracy": [0.1, 0.6], "kept": [False, True]})
-    assert "kept: epoch 1" in [t.get_text() for t in plots.history_curves(history).get_legend().get_texts()]
+    history = pd.DataFrame(
+        {
+            "epoch": [0, 1],
+            "train_accuracy": [np.nan, 0.5],
+            "val_accuracy": [0.1, 0.6],
+            "kept": [False, True],
+        }
+    )
+    assert "kept: epoch 1" in [
+        t.get_text() for t in plots.history_curves(history).get_legend().get_texts()
+    ]
     z = np.random.default_rng(0).normal(size=(12, 3))
     ax = plots.scatter_map(feature_map(Features(z, np.arange(12) % 3, ["x", "y", "z"])))
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["x", "y", "z"]
@@ -103,7 +126,12 @@ def report_with_intervals(n_classes=6, n=12, dim=16):
     rng = np.random.default_rng(1)
     y = np.repeat(np.arange(n_classes), n)
     means = rng.normal(size=(2, n_classes, dim))
-    pre, ft = (Features(m[y] + 0.5 * rng.normal(size=(len(y), dim)), y, [f"c{i}" for i in range(n_classes)]) for m in means)
+    pre, ft = (
+        Features(
+            m[y] + 0.5 * rng.normal(size=(len(y), dim)), y, [f"c{i}" for i in range(n_classes)]
+        )
+        for m in means
+    )
     return orthogonality(ClassVectors.from_features(pre, ft), features=(pre, ft), n_boot=50)
 
 
@@ -120,9 +148,15 @@ def test_marked_cells_carry_a_dot_in_the_order_shown():
 def test_blocks_of_very_many_classes_are_drawn_with_their_extremes():
     rng = np.random.default_rng(0)
     names = [f"class {i}" for i in range(500)]
-    blocks = cosine_blocks(ClassVectors(*rng.normal(size=(2, 500, 8)), np.full(500, 3), names), n_blocks=25, n_extremes=20)
+    blocks = cosine_blocks(
+        ClassVectors(*rng.normal(size=(2, 500, 8)), np.full(500, 3), names),
+        n_blocks=25,
+        n_extremes=20,
+    )
     heat, bars = plots.block_heatmap(blocks, title="t")
-    np.testing.assert_allclose(np.asarray(heat.collections[0].get_array()).ravel(), blocks.blocks.to_numpy().ravel())
+    np.testing.assert_allclose(
+        np.asarray(heat.collections[0].get_array()).ravel(), blocks.blocks.to_numpy().ravel()
+    )
     assert heat.get_xticklabels()[0].get_text() == "class 0"
     top = blocks.extremes.iloc[0]
     assert bars.get_yticklabels()[-1].get_text() == f"{top['kappa']} → {top['z_ft']}"
@@ -132,8 +166,18 @@ def test_entries_show_each_pair_or_both_ends():
     table = report_with_intervals().table()
     off = table[table["kappa"] != table["z_ft"]].sort_values("corrected")
     ax = plots.entries(table)
-    assert [t.get_text() for t in ax.get_xticklabels()] == [f"{a} → {b}" for a, b in zip(off["kappa"], off["z_ft"], strict=True)]
-    drawn = np.sort(np.concatenate([c.get_offsets()[:, 1] for c in ax.collections if len(c.get_offsets()) and c.get_label()]))
+    assert [t.get_text() for t in ax.get_xticklabels()] == [
+        f"{a} → {b}" for a, b in zip(off["kappa"], off["z_ft"], strict=True)
+    ]
+    drawn = np.sort(
+        np.concatenate(
+            [
+                c.get_offsets()[:, 1]
+                for c in ax.collections
+                if len(c.get_offsets()) and c.get_label()
+            ]
+        )
+    )
     assert {round(v, 9) for v in off["corrected"]} <= {round(float(v), 9) for v in drawn}
     short = plots.entries(table, most=10)
     assert len(short.get_xticklabels()) == 10
@@ -159,6 +203,8 @@ def test_a_study_is_drawn_run_by_run():
     axes = plots.over_class_counts(study)
     raw = axes[0].collections
     assert sum(len(c.get_offsets()) for c in raw if "measured" in c.get_label()) == 2 * 2 * 3
-    assert {"a: expected", "b: measured", "-1/(C-1)"} <= {t.get_text() for t in axes[0].get_legend().get_texts()}
+    assert {"a: expected", "b: measured", "-1/(C-1)"} <= {
+        t.get_text() for t in axes[0].get_legend().get_texts()
+    }
     axes = plots.over_epochs(study)
     assert [t.get_text() for t in axes[0].get_xticklabels()] == ["1", "4"]

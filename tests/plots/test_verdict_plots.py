@@ -22,14 +22,77 @@ def quick(monkeypatch):
 
 CLASSES = ("red", "green", "blue")
 QUANTITIES = [  # in the order of the page, with how they are written
-    ("accuracy of the fine-tuned model", 0.9806, 0.9603, 0.9905, 359, "test", "98.1%", "[96.0, 99.1], n = 359 test"),
-    ("displacement explained by class (R²)", 0.8434, 0.823, 0.8639, 359, "val", "84.3%", "[82.3, 86.4], n = 359 val"),
-    ("shift of a class over its spread, median", 3.744, 2.802, 5.287, 3, "val", "3.74", "[2.80, 5.29], n = 3 classes"),
-    ("head on the pre-trained representation", 0.0669, np.nan, np.nan, 359, "val", "6.7%", "n = 359 val"),
-    ("mean cosine of κ to other classes' means", -0.2879, -0.31, -0.28, 1359, "val", "−0.29", "[−0.31, −0.28], n = 1,359 val"),
-    ("the same, expected from three scalars", np.nan, np.nan, np.nan, 359, "val", "unknown", "n = 359 val"),
+    (
+        "accuracy of the fine-tuned model",
+        0.9806,
+        0.9603,
+        0.9905,
+        359,
+        "test",
+        "98.1%",
+        "[96.0, 99.1], n = 359 test",
+    ),
+    (
+        "displacement explained by class (R²)",
+        0.8434,
+        0.823,
+        0.8639,
+        359,
+        "val",
+        "84.3%",
+        "[82.3, 86.4], n = 359 val",
+    ),
+    (
+        "shift of a class over its spread, median",
+        3.744,
+        2.802,
+        5.287,
+        3,
+        "val",
+        "3.74",
+        "[2.80, 5.29], n = 3 classes",
+    ),
+    (
+        "head on the pre-trained representation",
+        0.0669,
+        np.nan,
+        np.nan,
+        359,
+        "val",
+        "6.7%",
+        "n = 359 val",
+    ),
+    (
+        "mean cosine of κ to other classes' means",
+        -0.2879,
+        -0.31,
+        -0.28,
+        1359,
+        "val",
+        "−0.29",
+        "[−0.31, −0.28], n = 1,359 val",
+    ),
+    (
+        "the same, expected from three scalars",
+        np.nan,
+        np.nan,
+        np.nan,
+        359,
+        "val",
+        "unknown",
+        "n = 359 val",
+    ),
     ("something new", 0.25, np.nan, np.nan, 7, "val", "0.25", "n = 7 val"),
-    ("probe on class red after class vector", 0.75, 0.5, 0.875, 40, "test", "75.0%", "[50.0, 87.5], n = 40 test"),
+    (
+        "probe on class red after class vector",
+        0.75,
+        0.5,
+        0.875,
+        40,
+        "test",
+        "75.0%",
+        "[50.0, 87.5], n = 40 test",
+    ),
 ]
 METHODS = [  # method, family, gate, chosen, lambda_, ACC_f of the first class
     ("fine-tuned", "reference", "none", False, np.nan, 0.95),
@@ -42,17 +105,32 @@ METHODS = [  # method, family, gate, chosen, lambda_, ACC_f of the first class
 ]
 
 
-def report(light="green", classes=CLASSES, methods=METHODS, *, retain=0.98, name="a model on colours"):
+def report(
+    light="green", classes=CLASSES, methods=METHODS, *, retain=0.98, name="a model on colours"
+):
     audited, n = classes[0], len(classes)
     rng = np.random.default_rng(n)
-    table = pd.DataFrame([q[:6] for q in QUANTITIES], columns=["quantity", "value", "low", "high", "n", "split"])
+    table = pd.DataFrame(
+        [q[:6] for q in QUANTITIES], columns=["quantity", "value", "low", "high", "n", "split"]
+    )
     table["quantity"] = table["quantity"].str.replace("class red", f"class {audited}")
     columns = ["method", "family", "gate", "chosen", "lambda_", "acc_f"]
     study = pd.concat(
-        [pd.DataFrame(methods, columns=columns).assign(target=c, acc_r=retain - 0.001 * i) for i, c in enumerate(classes)]
+        [
+            pd.DataFrame(methods, columns=columns).assign(target=c, acc_r=retain - 0.001 * i)
+            for i, c in enumerate(classes)
+        ]
     )
     square = pd.DataFrame(rng.uniform(-0.3, 0.3, (n, n)), classes, classes)
-    curves = pd.DataFrame({"gate": "predicted", "lambda_": [0.0, -1.0, -2.0], "acc_f": [0.9, 0.4, 0.0], "acc_r": 0.9, "n": n})
+    curves = pd.DataFrame(
+        {
+            "gate": "predicted",
+            "lambda_": [0.0, -1.0, -2.0],
+            "acc_f": [0.9, 0.4, 0.0],
+            "acc_r": 0.9,
+            "n": n,
+        }
+    )
     said = (
         f"{light.upper()}: class vectors at |lambda| <= 1.5 are forecast to forget {n} of {n} classes.",
         "Recommended for most classes: class vector.",
@@ -72,7 +150,9 @@ def routes(shown):
     classes = list(shown.study.outcomes)
     share = np.full(len(classes), 1 / len(classes))
     one = pd.DataFrame({"class": classes, "share": share, "n": 40, "target": shown.audited})
-    return pd.concat([one.assign(method=m) for m in ("fine-tuned", "class vector")], ignore_index=True)
+    return pd.concat(
+        [one.assign(method=m) for m in ("fine-tuned", "class vector")], ignore_index=True
+    )
 
 
 def every_text(fig):
@@ -106,7 +186,11 @@ def overlaps(fig, texts):
 def test_the_light_is_a_disc_of_its_colour_beside_its_word(light):
     fig = plots.verdict_pair([report(light), report("green" if light != "green" else "red")])
     mark = disc(fig, light)
-    assert (to_hex(mark.get_color()), mark.get_marker(), len(mark.get_xdata())) == (LIGHTS[light], "o", 1)
+    assert (to_hex(mark.get_color()), mark.get_marker(), len(mark.get_xdata())) == (
+        LIGHTS[light],
+        "o",
+        1,
+    )
     assert words(fig).count(f"{light}: {MEANING[light]}") == 1
 
 
@@ -136,7 +220,15 @@ def test_the_page_has_its_panels_in_order_with_their_numbers():
     fig = plots.verdict_page(shown, routes(shown), title="mine")
     assert fig.axes[0].texts[0].get_text() == "mine"
     named = [t for t in titles(fig) if t]
-    starts = ("Every method", "Where samples of class red", "cos(κ_c", "Class vector", "measured", "forecast", "r = 1.00, n = 6")
+    starts = (
+        "Every method",
+        "Where samples of class red",
+        "cos(κ_c",
+        "Class vector",
+        "measured",
+        "forecast",
+        "r = 1.00, n = 6",
+    )
     assert len(named) == len(starts)
     assert all(t.startswith(start) for t, start in zip(named, starts, strict=True))
     assert "n = 40, test" in named[1]
@@ -151,28 +243,40 @@ def test_the_page_has_its_panels_in_order_with_their_numbers():
 
 def test_no_method_that_the_page_leaves_out_is_drawn():
     shown = report()
-    drawn = [line.get_label() for ax in plots.verdict_pair([shown, shown]).axes for line in ax.lines]
+    drawn = [
+        line.get_label() for ax in plots.verdict_pair([shown, shown]).axes for line in ax.lines
+    ]
     assert any(label.startswith("class vector") for label in drawn)
     assert not any(label.startswith("logit mask") for label in drawn)
 
 
 def test_the_pair_puts_the_first_left_and_explains_both_columns_once():
     fig = plots.verdict_pair([report("green"), report("red")], titles=("one", "two"))
-    at = {t.get_text(): t.get_window_extent().x0 for t in every_text(fig) if t.get_text() in ("one", "two")}
+    at = {
+        t.get_text(): t.get_window_extent().x0
+        for t in every_text(fig)
+        if t.get_text() in ("one", "two")
+    }
     assert at["one"] < at["two"]
     assert disc(fig, "green").get_window_extent().x0 < disc(fig, "red").get_window_extent().x0
     legends = [ax.get_legend() for ax in fig.axes if ax.get_legend()]
     assert not legends
-    keys = [[t.get_text() for t in part.legends[0].get_texts()] for part in fig.subfigs if part.legends]
+    keys = [
+        [t.get_text() for t in part.legends[0].get_texts()] for part in fig.subfigs if part.legends
+    ]
     assert keys[0] == [
         "fine-tuned", "class vector, λ chosen on val", "class vector, λ = −1", "class vector, no gate", "z_ft - μ",
         "head direction", "fine-tuned, mean ACC_r", "ideal: ACC_f 0, nothing else lost",
     ]  # fmt: skip
-    assert sorted(keys[1]) == sorted(f"{a}, {k}" for a in ("ACC_f", "ACC_r") for k in ("measured", "forecast", "replayed on val"))
+    assert sorted(keys[1]) == sorted(
+        f"{a}, {k}" for a in ("ACC_f", "ACC_r") for k in ("measured", "forecast", "replayed on val")
+    )
 
 
 def test_a_method_looks_the_same_in_both_columns_of_the_pair():
-    fewer = [m for m in METHODS if m[0] != "z_ft - μ"]  # alone, the head direction would have its colour
+    fewer = [
+        m for m in METHODS if m[0] != "z_ft - μ"
+    ]  # alone, the head direction would have its colour
     fig = plots.verdict_pair([report(methods=METHODS), report("red", methods=fewer, retain=0.6)])
     left, right = [ax for ax in fig.axes if ax.get_title(loc="left").startswith("Methods")]
     looks = [
@@ -215,17 +319,26 @@ def test_nothing_known_is_drawn_as_nothing_known():
     shown.measured, shown.forecast = shown.measured * np.nan, shown.forecast * np.nan
     shown.geometry.cosine = shown.geometry.cosine * np.nan
     shown.geometry.expected = np.nan
-    shown.study.table["acc_f"] = shown.study.table["acc_f"].where(shown.study.table["target"] != "red")
+    shown.study.table["acc_f"] = shown.study.table["acc_f"].where(
+        shown.study.table["target"] != "red"
+    )
     fig = plots.verdict_page(shown, routes(shown))
     assert words(fig).count("unknown") == len(QUANTITIES)
     assert not [w for w in words(fig) if "nan" in w]
     plots.verdict_pair([shown, shown])
 
 
-@pytest.mark.parametrize("classes", [CLASSES, tuple(f"a rather long name of class {i}" for i in range(43))], ids=["3", "43"])
+@pytest.mark.parametrize(
+    "classes",
+    [CLASSES, tuple(f"a rather long name of class {i}" for i in range(43))],
+    ids=["3", "43"],
+)
 def test_nothing_is_written_over_anything_else(classes):
     shown = report("amber", classes)
-    page, pair = plots.verdict_page(shown, routes(shown)), plots.verdict_pair([shown, report("red")])
+    page, pair = (
+        plots.verdict_page(shown, routes(shown)),
+        plots.verdict_pair([shown, report("red")]),
+    )
     for fig, panels in ((page, (0,)), (pair, (0, 1))):
         headers = [ax for ax in fig.axes if not ax.axison]
         assert len(headers) == len(panels)

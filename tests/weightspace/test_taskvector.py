@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import small_classifier
 
-from classvec_lab import MismatchError
+from classvec_lab.errors import MismatchError
 from classvec_lab.weightspace import TaskVector
 from classvec_lab.weightspace.taskvector import block_of
 
@@ -45,7 +45,9 @@ def test_operators(models):
         (a / 4, lambda x, y: 0.25 * x),
         (sum([a, b]), lambda x, y: x + y),
     ):
-        assert all(torch.equal(combined.deltas[k], expected(a.deltas[k], b.deltas[k])) for k in a.deltas)
+        assert all(
+            torch.equal(combined.deltas[k], expected(a.deltas[k], b.deltas[k])) for k in a.deltas
+        )
     with pytest.raises(TypeError):
         a + 1
     with pytest.raises(TypeError):

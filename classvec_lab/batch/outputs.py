@@ -1,0 +1,178 @@
+"""What a notebook leaves behind: tables and figures that repeat byte for byte, and a manifest written last."""
+
+import hashlib
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import FileFormatError, NotebookError
+from ..files import FIGURES, atomic, figures_dir, read_json, save_figure, write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+MANIFEST = "manifest.json"
+FLOAT_FORMAT = "%.8g"
+_RECORDED = ("torch", "open_clip_torch", "timm", "numpy", "pandas", "classvec_lab")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Outputs:
+    """The folder of one notebook's results, which looks finished only after `close()`.
+
+    `notebook` is the notebook's stem ("02_orthogonality"), `parameters` its JSON-able settings. Files go to
+    `out`, or to `<figures>/quick/<notebook>` when `out` is empty. A manifest that lies there, and the files it
+    lists, are removed at once, so that nothing old is taken for new. `out` itself is not recorded.
+    Raises NotebookError when a name or a parameter can't be written.
+    """
+
+    def __init__(
+        self, notebook: str, parameters: Mapping[str, object], *, out: str | os.PathLike = ""
+    ) -> None:
+        self.notebook = _checked(notebook, "notebook")
+        self.parameters = {
+            name: _jsonable(name, value) for name, value in parameters.items() if name != "out"
+        }
+        self.folder = Path(out) if out else figures_dir() / "quick" / notebook
+        self._facts: dict[str, object] = {}
+        self._files: set[str] = set()
+        self._started = time.monotonic()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._clear()
+
+    def table(self, frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
+        """Write `<name>.csv` and return the frame, so that a cell can end with this call.
+
+        Floats have 8 significant digits. The index is written unless it is the unnamed default 0..n-1.
+        """
+        import pandas as pd
+
+        index = frame.index
+        default = (
+            isinstance(index, pd.RangeIndex)
+            and index.equals(pd.RangeIndex(len(frame)))
+            and index.name is None
+        )
+        with atomic(self._path(name, ".csv")) as temporary:
+            frame.to_csv(
+                temporary,
+                index=not default,
+                float_format=FLOAT_FORMAT,
+                lineterminator="\n",
+                encoding="utf-8",
+            )
+        self._files.add(f"{name}.csv")
+        return frame
+
+    def figure(self, fig: "Figure", name: str) -> None:
+        """Write `<name>.png` and `<name>.pdf`, the same bytes for the same figure; the figure stays open."""
+        save_figure(fig, [self._path(name, suffix) for suffix in FIGURES])
+        self._files |= {name + suffix for suffix in FIGURES}
+
+    @contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Yield a path at which to write a file of any other kind; `name` has a suffix, as in "class_vectors.safetensors"."""
+        stem, dot, suffix = name.partition(".")
+        with atomic(self._path(stem, dot + _checked(suffix, "file"))) as temporary:
+            yield temporary
+        self._files.add(name)
+
+    def record(self, **facts: object) -> None:
+        """Add facts to the manifest, such as the hashes of model and data and the seeds.
+
+        Numpy scalars and arrays are converted; raises NotebookError for what JSON can't hold (NaN included).
+        """
+        self._reopen()
+        self._facts.update({name: _jsonable(name, value) for name, value in facts.items()})
+
+    def close(self) -> None:
+        """Write `manifest.json`, which marks the folder as finished until something is added again."""
+        manifest = {
+            "notebook": self.notebook,
+            "parameters": self.parameters,
+            "facts": self._facts,
+            "versions": {"python": platform.python_version(), **versions(_RECORDED)},
+            "threads": _threads(),
+            "seconds": round(time.monotonic() - self._started, 3),
+            "files": {name: sha256(self.folder / name) for name in sorted(self._files)},
+        }
+        write_json(self.folder / MANIFEST, manifest)
+
+    def _path(self, name: str, suffix: str) -> Path:
+        path = self.folder / f"{_checked(name, 'file')}{suffix}"
+        self._reopen()
+        return path
+
+    def _reopen(self) -> None:
+        # In JupyterLab a cell is often run again after the last one was.
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+
+    def _clear(self) -> None:
+        path = self.folder / MANIFEST
+        try:
+            listed = read_json(path).get("files", {})
+        except (FileNotFoundError, FileFormatError):
+            listed = {}
+        path.unlink(missing_ok=True)
+        inside = self.folder.resolve()
+        for name in listed:
+            stale = self.folder / name
+            if stale.is_file() and stale.resolve().is_relative_to(inside):
+                stale.unlink()
+
+
+def versions(packages: Iterable[str]) -> dict[str, str | None]:
+    """The installed version of each package, without importing it; None when it isn't installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hex SHA-256 of a file's contents."""
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _threads() -> int:
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdigit() else os.cpu_count() or 1
+
+
+def _checked(name: str, what: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise NotebookError(
+            f"{name!r} can't name a {what}: use letters, digits, _ and - only (and no suffix)"
+        )
+    return name
+
+
+def _jsonable(name: str, value: object) -> object:
+    def plain(item: object) -> object:
+        if hasattr(item, "tolist"):
+            return item.tolist()
+        if isinstance(item, os.PathLike):
+            return os.fspath(item)
+        raise TypeError(f"a {type(item).__name__}")
+
+    try:
+        return json.loads(json.dumps(value, default=plain, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise NotebookError(
+            f"the manifest can't hold {name}={value!r}: it isn't plain JSON ({error})"
+        ) from error
