@@ -47,6 +47,26 @@ class ClassMoments:
             where=self.count > 1,
         )
 
+    def covariance(self, shrinkage: float = 0.0) -> np.ndarray:
+        """The within-class covariance (m, m), pulled towards a multiple of the identity.
+
+        (1 - shrinkage) S / (N - C) + shrinkage · t I, where S is the pooled scatter, C the number of
+        classes with samples, and t the mean of the first's diagonal, so that the trace stays.
+
+        Args:
+            shrinkage: in [0, 1].
+        Raises:
+            MismatchError: without a pooled scatter.
+        """
+        if self.scatter is None:
+            raise MismatchError(
+                "a covariance needs moments with a pooled scatter: pooled_scatter=True"
+            )
+        free = self.count.sum() - np.count_nonzero(self.count)
+        covariance = self.scatter / max(free, 1)
+        flat = np.trace(covariance) / self.dim * np.eye(self.dim)
+        return (1 - shrinkage) * covariance + shrinkage * flat
+
     def update(self, z: np.ndarray, y: np.ndarray) -> "ClassMoments":
         """Take in a batch: z (N, m) of any float type, y (N,) integers in 0..C-1. Returns self."""
         z, y = np.asarray(z, dtype=np.float64), np.asarray(y)

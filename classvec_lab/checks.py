@@ -1,0 +1,57 @@
+"""The house's messages: what was given, what there is, and so what to do. Each check returns what it passed."""
+
+from collections.abc import Collection, Iterable, Sequence
+
+from .errors import ClassvecError, MismatchError
+
+
+def listed(names: Iterable, most: int = 20) -> str:
+    """Names separated by commas, cut off with "…" after `most`."""
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
+def one_of(value, known: Collection, what: str, error: type[ClassvecError] = MismatchError):
+    """`value`, if it is one of `known`; else raises `error`: "no {what} 'value'; there are …"."""
+    if value not in known:
+        raise error(f"no {what} {value!r}; there are {listed(known)}")
+    return value
+
+
+def index_of(name: str, classes: Sequence[str], error: type[ClassvecError] = MismatchError) -> int:
+    """Position of a class by name; raises `error` listing what there is."""
+    return list(classes).index(one_of(name, classes, "class", error))
+
+
+def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: str) -> None:
+    """Raise MismatchError, naming what differs, unless both name the same classes in the same order."""
+    given, own = tuple(given), tuple(own)
+    if given == own:
+        return
+    absent, extra = ([c for c in a if c not in b] for a, b in ((own, given), (given, own)))
+    parts = [(f"{owner} lacks", absent), (f"{other} lacks", extra)]
+    detail = "; ".join(f"{text} {listed(names, 5)}" for text, names in parts if names)
+    raise MismatchError(
+        f"{owner} has {len(given)} classes and {other} {len(own)} that differ: "
+        f"{detail or 'same names in another order'}"
+    )
+
+
+def in_range(
+    name: str,
+    value,
+    low: float,
+    high: float,
+    *,
+    open_low: bool = False,
+    open_high: bool = False,
+    error: type[ClassvecError] = MismatchError,
+):
+    """`value`, if it lies between `low` and `high`, ends included unless open; else raises `error`. NaN never does."""
+    above = value > low if open_low else value >= low
+    if not (above and (value < high if open_high else value <= high)):
+        raise error(
+            f"{name} must lie in {'(' if open_low else '['}{low:g}, {high:g}"
+            f"{')' if open_high else ']'}; got {value}"
+        )
+    return value

@@ -1,0 +1,40 @@
+"""From a value and its interval to words: every sentence of a report is put together from these."""
+
+import math
+
+
+def _interval(value: float, low: float, high: float, form: str) -> str:
+    ends = f" [{low:{form}}, {high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
+    return f"{value:{form}}{ends}"
+
+
+def number(value: float, low: float = math.nan, high: float = math.nan, form: str = "+.2f") -> str:
+    """A number with its interval, where that is known: "+0.12 [+0.08, +0.16]"."""
+    return _interval(value, low, high, form)
+
+
+def percent(value: float, low: float = math.nan, high: float = math.nan, digits: int = 1) -> str:
+    """A share with its interval, where that is known: "3.1% [2.0%, 4.5%]"."""
+    return _interval(value, low, high, f".{digits}%")
+
+
+def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """A change of a share in percentage points, signed: "-1.2 points" or "-1.2 [-2.0, -0.4] points"."""
+    return f"{_interval(100 * value, 100 * low, 100 * high, '+.1f')} points"
+
+
+def change(low: float, high: float) -> str:
+    """What an interval of a change shows: "more" above 0, "less" below it, else "no change shown"."""
+    return "more" if low > 0 else "less" if high < 0 else "no change shown"
+
+
+def bound(value: float, low: float, high: float, limit: float) -> str:
+    """Where an interval lies beside a limit: "below", "above", or "not told from"."""
+    if math.isfinite(low) and math.isfinite(high):
+        return "below" if high <= limit else "above" if low > limit else "not told from"
+    return "below" if value <= limit else "above"
+
+
+def several(count: int, one: str, many: str | None = None) -> str:
+    """A count with its noun: "1 class", "3 classes" (many: by default `one` and an s)."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
