@@ -1,10 +1,11 @@
-"""Neural collapse drawn: curves over epochs, a film of the class means, and the classes one by one."""
+"""Neural collapse drawn: curves over epochs, a film of the class means, and the classes."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from .marks import class_ticks, curve, head, inches, panels, whole_numbers
 from .style import ACCENT, MUTED, class_colours
 
 PANELS = {
@@ -35,180 +36,159 @@ def collapse_curves(
     figure=None,
     title: str = "",
 ):
-    """One panel a metric over epochs, one line a `run`, with intervals and the NC2 null where known; returns the Axes (array).
+    """One panel a metric over epochs, one line a run, with intervals and the NC2 null.
 
-    frame: columns epoch, metric, value, and where known low, high, null_high and run. NC1 and CDNV on a
-    logarithmic axis. Metrics without a value are left out. at: an epoch to mark; kept: the epoch that was kept,
-    marked too; figure: a figure or part of one to draw on.
+    Args:
+        frame: columns epoch, metric, value, and where known low, high, null_high and run.
+        metrics: those without a value are left out; NC1 and CDNV have a logarithmic axis.
+        at: an epoch to mark.
+        kept: the epoch that was kept, marked too.
+        figure: a figure, or part of one, to draw on.
+    Returns:
+        The Axes (array).
     """
     import matplotlib.pyplot as plt
 
-    frame = frame.assign(run="") if "run" not in frame else frame
-    runs = list(dict.fromkeys(frame["run"]))
+    runs, frame = _by_run(frame)
+    known = {m: rows for m, rows in frame.groupby("metric") if rows["value"].notna().any()}
+    metrics = [m for m in metrics if m in known]
+    columns = min(4, max(1, len(metrics)))
+    rows = -(-len(metrics) // columns) or 1
+    fig = figure or plt.figure(figsize=(2.9 * columns, 2.5 * rows))
+    axes = fig.subplots(rows, columns, squeeze=False)
     marks = [
-        {
-            "x": epoch,
-            "color": "black",
-            "linewidth": width,
-            "linestyle": line,
-            "label": f"{name} {epoch}",
-        }
+        (
+            epoch,
+            {"color": "black", "linewidth": width, "linestyle": line, "label": f"{name} {epoch}"},
+        )
         for epoch, name, line, width in ((kept, "kept: epoch", ":", 0.9), (at, "epoch", "-", 1.6))
         if epoch is not None
     ]
-    metrics = [m for m in metrics if np.isfinite(frame.loc[frame["metric"] == m, "value"]).any()]
-    columns = min(4, max(1, len(metrics)))
-    rows = -(-len(metrics) // columns) or 1
-    fig = plt.figure(figsize=(2.9 * columns, 2.5 * rows)) if figure is None else figure
-    axes = fig.subplots(rows, columns, squeeze=False)
     for ax, metric in zip(axes.flat, metrics, strict=False):
-        for run, colour in zip(runs, _run_colours(len(runs)), strict=True):
-            part = frame[(frame["metric"] == metric) & (frame["run"] == run)].sort_values("epoch")
-            if not np.isfinite(part["value"]).any():
-                continue
-            ax.plot(part["epoch"], part["value"], marker=".", color=colour, label=run)
-            if "low" in part and part["low"].notna().any():
-                ax.fill_between(
-                    part["epoch"], part["low"], part["high"], color=colour, alpha=0.18, linewidth=0
-                )
-            if "null_high" in part and part["null_high"].notna().any():
-                ax.plot(part["epoch"], part["null_high"], color=colour, linestyle=":", linewidth=1)
-                ax.fill_between(
-                    part["epoch"], 0, part["null_high"], color=colour, alpha=0.08, linewidth=0
-                )
-        if (
-            metric in _LOGARITHMIC
-            and (frame.loc[frame["metric"] == metric, "value"].dropna() > 0).all()
-        ):
+        values = known[metric]["value"].dropna()
+        for run, part in known[metric].sort_values("epoch").groupby("run"):
+            part, colour = part.dropna(axis=1, how="all"), runs[run]
+            if "value" in part:
+                look = {"marker": ".", "color": colour, "label": run}
+                curve(ax, part, "epoch", "value", ends=("low", "high"), band=0.18, **look)
+            if {"value", "null_high"} <= set(part):
+                part = part.assign(zero=0.0)
+                look = {"color": colour, "linestyle": ":", "linewidth": 1, "band": 0.08}
+                curve(ax, part, "epoch", "null_high", ends=("zero", "null_high"), **look)
+        if metric in _LOGARITHMIC and (values > 0).all():
             _logarithmic(ax)
         elif metric != "nc4":
             ax.set_ylim(bottom=0)
-        ax.set(title=PANELS.get(metric, metric), xlabel="epoch")
-        ax.title.set_fontsize(10)
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        for mark in marks:
-            ax.axvline(**mark)
+        ax.set_xlabel("epoch")
+        ax.set_title(PANELS.get(metric, metric), fontsize=10)
+        whole_numbers(ax)
+        for epoch, look in marks:
+            ax.axvline(epoch, **look)
     for ax in axes.flat[len(metrics) :]:
         ax.set_axis_off()
-    named = zip(runs, _run_colours(len(runs)), strict=True) if len(runs) > 1 else ()
-    handles = [plt.Line2D([], [], color=c, marker=".", label=r) for r, c in named]
-    handles += [plt.Line2D([], [], **{k: v for k, v in mark.items() if k != "x"}) for mark in marks]
-    if handles:
-        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 4))
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
+    looks = [{"color": c, "marker": ".", "label": r} for r, c in runs.items() if len(runs) > 1]
+    looks += [look for _, look in marks]
+    if looks:
+        handles = [plt.Line2D([], [], **look) for look in looks]
+        fig.legend(handles=handles, loc="outside lower center", ncols=min(len(looks), 4))
+    head(fig, title)
     return axes
 
 
 def collapse_map(
     history, *, epochs: Sequence[int] | None = None, focus: str = "", figure=None, title: str = ""
 ):
-    """Held-out samples and ringed class means at a few epochs, on the plane of the last epoch's means; returns the Axes (array).
+    """Held-out samples and ringed class means at a few epochs, on one plane.
 
-    history: a `CollapseHistory` (frames `points` and `means2d`). epochs: default first, middle and last;
-    focus: a class beside which the others fade; figure: a figure or part of one to draw on. The axes are shared, so
-    that what spreads or contracts can be seen; up to 20 classes have a legend.
+    The plane is that of the last epoch's means. The axes are shared, so that what spreads or
+    contracts can be seen. Up to 20 classes have a legend.
+
+    Args:
+        history: a `CollapseHistory` (frames `points` and `means2d`).
+        epochs: by default the first, the middle and the last.
+        focus: a class beside which the others fade.
+        figure: a figure, or part of one, to draw on.
+    Returns:
+        The Axes (array).
     """
     import matplotlib.pyplot as plt
 
     points, means = history.points, history.means2d
     known = sorted(means["epoch"].unique())
-    if epochs is None:
-        epochs = list(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
+    epochs = epochs or list(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
     names = list(means["class"].cat.categories)
-    colours = class_colours(len(names))
-    few = len(names) <= 20
-    width = 3.1 * len(epochs) + (1.6 if few else 0)
-    fig = plt.figure(figsize=(width, 3.4)) if figure is None else figure
-    axes = fig.subplots(1, len(epochs), sharex=True, sharey=True, squeeze=False)
-    for ax, epoch in zip(axes[0], epochs, strict=True):
-        part, centre = points[points["epoch"] == epoch], means[means["epoch"] == epoch]
-        ax.scatter(
-            part["x"],
-            part["y"],
-            s=8,
-            alpha=_strength(part, focus, 0.5),
-            linewidths=0,
-            c=[colours[i] for i in part["class"].cat.codes],
-        )
-        face = [colours[i] for i in centre["class"].cat.codes]
-        size, edge = (60, 1.0) if few else (14, 0.4)
-        strength = _strength(centre, focus, None)
-        ax.scatter(
-            centre["x"],
-            centre["y"],
-            s=size,
-            c=face,
-            edgecolor="black",
-            linewidth=edge,
-            zorder=3,
-            alpha=strength,
-        )
-        ax.set_title("before fine-tuning" if epoch == 0 else f"epoch {epoch}")
-    shares = means.attrs["explained"]
-    axes[0, 0].set_ylabel(f"second direction ({shares[1]:.0%})")
-    axes[0, len(epochs) // 2].set_xlabel(
-        f"first direction of the class means ({shares[0]:.0%} of their variance at the end)"
-    )
+    colours, few = np.array(class_colours(len(names))), len(names) <= 20
+    width = 3.1 * len(epochs) + 1.6 * few
+    fig = figure or plt.figure(figsize=(width, 3.4))
+    axes = fig.subplots(1, len(epochs), sharex=True, sharey=True, squeeze=False)[0]
+    ring = {"edgecolor": "black", "zorder": 3}
+    ring |= {"s": 60, "linewidth": 1.0} if few else {"s": 14, "linewidth": 0.4}
+    for ax, epoch in zip(axes, epochs, strict=True):
+        for frame, full, look in ((points, 0.5, {"s": 8, "linewidths": 0}), (means, None, ring)):
+            part = frame[frame["epoch"] == epoch]
+            alpha = np.where(part["class"] == focus, full or 1.0, 0.08) if focus else full
+            ax.scatter(
+                part["x"], part["y"], c=colours[part["class"].cat.codes], alpha=alpha, **look
+            )
+        ax.set_title(f"epoch {epoch}" if epoch else "before fine-tuning")
+    first, second = means.attrs["explained"]
+    axes[0].set_ylabel(f"second direction ({second:.0%})")
+    said = f"first direction of the class means ({first:.0%} of their variance at the end)"
+    axes[len(epochs) // 2].set_xlabel(said)
     if few:
-        handles = [
-            plt.Line2D([], [], color=c, marker="o", linestyle="", label=n)
-            for n, c in zip(names, colours, strict=True)
-        ]
+        look = {"marker": "o", "linestyle": ""}
+        pairs = zip(names, colours, strict=True)
+        handles = [plt.Line2D([], [], color=c, label=n, **look) for n, c in pairs]
         fig.legend(handles=handles, loc="outside right center")
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return axes[0]
+    head(fig, title)
+    return axes
 
 
 def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
-    """Each class's variance, CDNV and self-duality, a marker for each `run`; returns the Axes (array).
+    """Each class's variance, CDNV and self-duality, a marker for each run.
 
-    frame: the rows of `NeuralCollapse.per_class`, with a column run where there are several. Classes are
-    ordered by the last run's CDNV, worst first; names stand at the axis up to 40 classes.
+    Args:
+        frame: rows of `NeuralCollapse.per_class`, with a column run where there are several.
+            Classes are ordered by the last run's CDNV, worst first, and named up to 40.
+    Returns:
+        The Axes (array).
     """
-    import matplotlib.pyplot as plt
-
-    frame = frame.assign(run="") if "run" not in frame else frame
-    runs = list(dict.fromkeys(frame["run"]))
-    last = frame[frame["run"] == runs[-1]].sort_values("cdnv", ascending=False, kind="stable")
-    names = list(last["class"])
+    runs, frame = _by_run(frame)
+    last = frame[frame["run"] == list(runs)[-1]]
+    names = list(last.sort_values("cdnv", ascending=False, kind="stable")["class"])
     columns = [c for c in _COLUMNS if np.isfinite(frame[c]).any()]
-    legible = len(names) <= _MOST_NAMES
-    width = float(np.clip(1.5 + 0.5 * len(names), 5, 14))
-    fig, axes = plt.subplots(
-        len(columns), 1, figsize=(width, 1.9 * len(columns) + 0.9), sharex=True, squeeze=False
-    )
-    for ax, column in zip(axes[:, 0], columns, strict=True):
-        for k, (run, colour) in enumerate(zip(runs, _run_colours(len(runs)), strict=True)):
+    legible, n = len(names) <= _MOST_NAMES, len(columns)
+    size = (inches(len(names), 0.5, 1.5, 5, 14), 1.9 + 0.9 / n)
+    axes = panels(None, n, columns=1, size=size, sharex=True, over=title)
+    for ax, column in zip(axes, columns, strict=True):
+        for k, (run, colour) in enumerate(runs.items()):
             values = frame[frame["run"] == run].set_index("class").loc[names, column]
-            x = np.arange(len(names)) + (0.22 * (k - (len(runs) - 1) / 2) if legible else 0)
+            x = np.arange(len(names)) + 0.22 * (k - (len(runs) - 1) / 2) * legible
             ax.plot(x, values, "o", markersize=5 if legible else 2.5, color=colour, label=run)
-        if column != "self_duality_centred":
-            if (frame[column] > 0).all():
-                _logarithmic(ax)
-        elif ax.get_ylim()[0] < 0:
-            ax.axhline(0, color="black", linewidth=0.6)
+        if column == "self_duality_centred":
+            if ax.get_ylim()[0] < 0:
+                ax.axhline(0, color="black", linewidth=0.6)
+        elif (frame[column] > 0).all():
+            _logarithmic(ax)
         ax.set_title(_COLUMNS[column], fontsize=10)
-    bottom = axes[-1, 0]
     if legible:
-        bottom.set_xticks(
-            range(len(names)),
-            names,
-            rotation=0 if max(map(len, names)) <= 5 and len(names) <= 30 else 60,
-        )
+        class_ticks(axes[-1], names)
     else:
-        bottom.set_xticks([])
-        bottom.set_xlabel(f"{len(names)} classes, the largest CDNV of the last run first")
+        axes[-1].set_xticks([])
+        said = f"{len(names)} classes, the largest CDNV of the last run first"
+        axes[-1].set_xlabel(said)
     if len(runs) > 1:
-        axes[0, 0].legend(
-            loc="lower right", bbox_to_anchor=(1, 1), ncols=len(runs), borderaxespad=0.2
-        )
-    fig.suptitle(title, x=0.01, ha="left", fontsize=11)
-    return axes[:, 0]
+        where = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
+        axes[0].legend(ncols=len(runs), **where)
+    return axes
 
 
-def _strength(frame: pd.DataFrame, focus: str, full: float | None):
-    """How opaque each row is drawn: `full`, or faint beside the class in focus."""
-    return full if not focus else np.where(frame["class"] == focus, full or 1.0, 0.08)
+def _by_run(frame: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
+    """Run to colour in order of appearance, and the frame with a column run."""
+    frame = frame if "run" in frame else frame.assign(run="")
+    runs = list(dict.fromkeys(frame["run"]))
+    few = {1: [ACCENT], 2: [MUTED, ACCENT]}.get(len(runs))
+    return dict(zip(runs, few or class_colours(len(runs)), strict=True)), frame
 
 
 def _logarithmic(ax) -> None:
@@ -220,7 +200,3 @@ def _logarithmic(ax) -> None:
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _run_colours(n: int) -> list:
-    return [ACCENT] if n == 1 else [MUTED, ACCENT] if n == 2 else class_colours(n)

@@ -1,11 +1,13 @@
-"""The strength of edits, measured and forecast, and their mappings into weights: what size buys, which samples move."""
+"""The strength of edits, said beforehand and measured, and their mappings into weights."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from .editing import _columns, _counts, _legend, _split, _worded, errors, panels
+from ..checks import one_of
+from .editing import gate_name, legend_of_all, n_columns, split_panels
+from .marks import FAINT, HOLLOW, UNIT, beside, counts, curve, dots, inches, panels
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
 _KINDS = {  # the measured one lies broad and pale beneath the others
@@ -13,6 +15,7 @@ _KINDS = {  # the measured one lies broad and pale beneath the others
     "forecast": {"linestyle": "--", "linewidth": 1.5},
     "replayed on val": {"linestyle": ":", "linewidth": 1.8},
 }
+_PAIR = (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r"))
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _MOST_DOTS = 400  # samples of a group that are drawn as dots
 
@@ -20,175 +23,152 @@ _MOST_DOTS = 400  # samples of a group that are drawn as dots
 def strength_curves(
     curves: pd.DataFrame, *, gates: Sequence[str] | None = None, axes=None, title: str = ""
 ):
-    """ACC_f and ACC_r over lambda, thin for each target and bold for their mean; returns the Axes.
+    """ACC_f and ACC_r over lambda, thin for each target and bold for their mean.
 
-    curves: `strength_curve`s joined, with columns target, gate and direction (and split). A panel for each
-    direction, gate and split that is there, of the gates asked for. With one target its own 95 % band is drawn.
+    Args:
+        curves: `strength_curve`s joined, with columns target, gate and direction (and split). A
+            panel for each direction, gate and split that is there.
+        gates: those to draw, in this order; by default all.
+    Returns:
+        The Axes. With one target its own 95 % band is drawn.
+    Raises:
+        ValueError: for a gate without a curve.
     """
-    if gates is not None:
-        absent = [g for g in gates if g not in set(curves["gate"])]
-        if absent:
-            raise ValueError(
-                f"no gate {absent[0]!r} in these curves; there are {', '.join(dict.fromkeys(curves['gate']))}"
-            )
-        curves = curves[curves["gate"].isin(gates)]
-    parts = _split(curves, ("direction", "gate", "split"), {"gate": gates})
-    several = "direction" in curves and curves["direction"].nunique() > 1
-    columns = min(
-        curves["gate"].nunique() if several and curves["gate"].nunique() > 1 else len(parts), 3
-    )
-    axes = panels(
-        axes, len(parts), columns=columns, size=_size(parts), sharey=True, sharex=True, over=title
-    )
-    titles = []
+    for gate in gates or ():
+        one_of(gate, list(dict.fromkeys(curves["gate"])), "gate", ValueError)
+    curves = curves[curves["gate"].isin(gates)] if gates else curves
+    parts = split_panels(curves, ("direction", "gate", "split"), {"gate": gates})
+    several, n_gates = curves.get("direction", pd.Series()).nunique() > 1, curves["gate"].nunique()
+    columns = min(n_gates if several and n_gates > 1 else len(parts), 3)
+    axes, titles = _over_lambda(axes, len(parts), columns, title), []
     for ax, (name, part) in zip(axes, parts.items(), strict=True):
         n = part["target"].nunique()
-        for column, colour, label in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
-            runs = [c for c in ("target", "seed", "draw") if c in part]
-            for _, own in part.groupby(runs, sort=False):
-                own = own.sort_values("lambda_")
-                if n > 1:
-                    ax.plot(own["lambda_"], own[column], color=colour, linewidth=0.8, alpha=0.3)
-                elif f"{column}_low" in own:
-                    band = own["lambda_"], own[f"{column}_low"], own[f"{column}_high"]
-                    ax.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
+        runs = [c for c in ("target", "seed", "draw") if c in part]
+        for column, colour, label in _PAIR:
+            for _, own in part.sort_values("lambda_").groupby(runs, sort=False):
+                thin = {"linewidth": 0.8, "alpha": 0.3} if n > 1 else {"alpha": 0}
+                band = 0.15 * (n == 1)
+                curve(ax, own, "lambda_", column, band=band, color=colour, **thin)
             mean = part.groupby("lambda_")[column].mean()
-            ax.plot(
-                mean.index,
-                mean,
-                color=colour,
-                linewidth=2.2,
-                marker=".",
-                label=f"{label}, mean" if n > 1 else label,
-            )
-        _over_lambda(ax)
-        said = (
-            f"n = {n} targets"
-            if n > 1
-            else f"class {part['target'].iloc[0]}, n = {_counts(part['n_f'])} and {_counts(part['n_r'])}"
-        )
-        titles.append((name, said))
-    together = max(len(name + said) for name, said in titles) < 34
-    for ax, parts_of in zip(axes, titles, strict=True):
-        ax.set_title((": " if together else "\n").join(filter(None, parts_of)))
+            look = {"color": colour, "linewidth": 2.2, "marker": "."}
+            ax.plot(mean, label=f"{label}, mean" if n > 1 else label, **look)
+        said = f"class {part['target'].iloc[0]}, n = "
+        said += f"{counts(part['n_f'])} and {counts(part['n_r'])}" if n == 1 else ""
+        titles.append([name, f"n = {n} targets" if n > 1 else said])
+    join = ": " if max(len("".join(words)) for words in titles) < 34 else "\n"
+    for ax, words in zip(axes, titles, strict=True):
+        ax.set_title(join.join(filter(None, words)))
     if curves["target"].nunique() > 1:
-        axes[-1].plot([], [], color=MUTED, linewidth=0.8, label="one target")
-    _name_axes(axes)
+        axes[-1].plot([], [], label="one target", **FAINT)
+    legend_of_all(axes)
+    return axes
+
+
+def forecast_curves(frame: pd.DataFrame, *, axes=None, title: str = ""):
+    """ACC_f and ACC_r over lambda, said beforehand and measured, a panel a gate.
+
+    Args:
+        frame: columns gate, lambda_, kind, acc_f, acc_r; rows of several targets are drawn by
+            their mean. The 95 % band is drawn where a row has one and stands alone.
+    Returns:
+        The Axes.
+    Raises:
+        ValueError: for a kind that has no look.
+    """
+    for kind in dict.fromkeys(frame["kind"]):
+        one_of(kind, _KINDS, "kind", ValueError)
+    gates = frame.groupby("gate", sort=False)
+    axes = _over_lambda(axes, len(gates), min(len(gates), 3), title)
+    for ax, (gate, part) in zip(axes, gates, strict=True):
+        for column, colour, name in _PAIR:
+            for kind, look in _KINDS.items():
+                own = part[part["kind"] == kind].sort_values("lambda_")
+                if not own["lambda_"].is_unique:
+                    own = own.groupby("lambda_", as_index=False)[column].mean()
+                if len(own):
+                    label = f"{name}, {kind}"
+                    curve(ax, own, "lambda_", column, color=colour, label=label, **look)
+        n = f", n = {part['target'].nunique()} targets" if "target" in part else ""
+        ax.set_title(f"{gate_name(gate)}{n}")
+    legend_of_all(axes)
     return axes
 
 
 def mapping_scatter(frame: pd.DataFrame, *, axes=None, title: str = ""):
-    """ACC_f and ACC_r of mappings against the numbers they store (log), with 95 % intervals; returns the two Axes.
+    """ACC_f and ACC_r of mappings against the numbers that they store, with 95 % intervals.
 
-    frame: one row a mapping: mapping, n_parameters, acc_f and acc_r with _low and _high, worst_acc_f and perhaps n. Hollow:
-    the worst target. Mappings of one size stand side by side, up to 5 % off their size each.
+    Args:
+        frame: one row a mapping: mapping, n_parameters, acc_f and acc_r with _low and _high,
+            worst_acc_f, and perhaps n.
+    Returns:
+        The two Axes. Hollow: the worst target. Mappings of one size stand side by side, up to 5 %
+        off their size each.
+    Raises:
+        ValueError: for a mapping that stores nothing, which a logarithmic axis has no place for.
     """
     axes = panels(axes, 2, columns=2, size=(4.4, 3.5), over=title)
     frame = frame.dropna(subset="n_parameters")
-    if (frame["n_parameters"] <= 0).any():
-        name = frame.loc[frame["n_parameters"] <= 0, "mapping"].iloc[0]
-        raise ValueError(
-            f"mapping {name!r} stores no numbers; a logarithmic axis has no place for it"
-        )
-    again = frame.groupby("n_parameters").cumcount().to_numpy()
-    among = frame.groupby("n_parameters")["mapping"].transform("size").to_numpy()
-    reach = (
-        np.log(max(frame["n_parameters"].max() / frame["n_parameters"].min(), 2)) / 60
-        if len(frame)
-        else 0
-    )
-    x = frame["n_parameters"].to_numpy(float) * np.exp(
-        min(reach, 0.048) * (2 * again - among + 1) / np.maximum(among - 1, 1)
-    )
-    for k, (row, at) in enumerate(zip(frame.to_dict("records"), x, strict=True)):
-        look = {
-            "color": _colour(k, len(frame)),
-            "marker": _SHAPES[(k + k // 10) % len(_SHAPES)],
-            "markersize": 6.5,
-            "linestyle": "none",
-        }
+    for name in frame.loc[frame["n_parameters"] <= 0, "mapping"]:
+        raise ValueError(f"mapping {name!r} stores no numbers: a logarithmic axis can't show it")
+    sizes = frame.groupby("n_parameters")["mapping"]
+    again, among = sizes.cumcount(), sizes.transform("size")
+    spread = frame["n_parameters"].max() / frame["n_parameters"].min()
+    reach = min(np.log(max(spread, 2)) / 60, 0.048)
+    x = frame["n_parameters"] * np.exp(reach * (2 * again - among + 1) / (among - 1).clip(lower=1))
+    for k, at in enumerate(x):
+        row = frame.iloc[[k]]
+        look = {"color": _colour(k, len(frame)), "markersize": 6.5}
+        shape = _SHAPES[(k + k // 10) % len(_SHAPES)]
         for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
-            spans = errors(pd.DataFrame([row]), column)
-            ax.errorbar(
-                [at],
-                [row[column]],
-                yerr=spans,
-                capsize=2,
-                linewidth=1.2,
-                label=row["mapping"],
-                **look,
-            )
-        axes[0].plot([at], [row["worst_acc_f"]], fillstyle="none", **look)
-    axes[0].plot(
-        [],
-        [],
-        color="black",
-        marker="o",
-        linestyle="none",
-        fillstyle="none",
-        label="worst target (hollow)",
-    )
-    n = f", n = {_counts(frame['n'])} targets" if "n" in frame else ""
+            label = row["mapping"].iloc[0]
+            dots(ax, row, column, [at], fmt=shape, linewidth=1.2, label=label, **look)
+        axes[0].plot([at], row["worst_acc_f"], marker=shape, **look, **HOLLOW)
+    axes[0].plot([], [], color="black", marker="o", label="worst target (hollow)", **HOLLOW)
     for ax, name in zip(axes, ("ACC_f, class to forget", "ACC_r, all other classes"), strict=True):
-        ax.set_xscale("log")
-        ax.set(xlabel="numbers stored", ylabel=name)
+        ax.set(xscale="log", xlabel="numbers stored", ylabel=name)
+    n = f", n = {counts(frame['n'])} targets" if "n" in frame else ""
     axes[0].set_title(f"mean, 95 % interval{n}")
-    axes[0].set_ylim(-0.03 * max(axes[0].get_ylim()[1], 0.1), max(axes[0].get_ylim()[1], 0.1))
-    axes[1].legend(*axes[0].get_legend_handles_labels(), loc="upper left", bbox_to_anchor=(1.01, 1))
+    top = max(axes[0].get_ylim()[1], 0.1)
+    axes[0].set_ylim(-0.03 * top, top)
+    beside(axes[1], source=axes[0])
     return axes
 
 
 def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):
-    """How far mappings move the samples of each group, as a share of the step; returns the Axes.
+    """How far mappings move the samples of each group, as a share of the step.
 
-    frame: one row a sample: mapping, group, amount. The box holds the middle half, its line the median, the whiskers 90 %
-    of the samples; of large groups the dots are an evenly spaced selection. The dotted lines are 0, not moved, and 1,
-    moved by the whole step.
+    Args:
+        frame: one row a sample: mapping, group, amount.
+    Returns:
+        The Axes. The box holds the middle half, its line the median, the whiskers 90 % of the
+        samples. Of large groups the dots are an evenly spaced selection. The dotted lines are 0,
+        not moved, and 1, moved by the whole step.
     """
     groups, mappings = list(dict.fromkeys(frame["group"])), list(dict.fromkeys(frame["mapping"]))
-    (ax,) = panels(
-        None if ax is None else [ax],
-        1,
-        columns=1,
-        size=(float(np.clip(2.4 + 1.9 * len(groups), 6, 14)), 3.8),
-    )
-    step = 0.8 / len(mappings)
-    rng = np.random.default_rng(0)
+    size = (inches(len(groups), 1.9, 2.4, 6, 14), 3.8)
+    (ax,) = panels(None if ax is None else [ax], 1, columns=1, size=size)
+    step, rng, frame = 0.8 / len(mappings), np.random.default_rng(0), frame.dropna(subset="amount")
     for level in (0, 1):
         ax.axhline(level, color="black", linestyle=":", linewidth=0.8, zorder=0)
+    line = {"color": "black", "linewidth": 1.1}
+    box = {f"{part}props": line for part in ("box", "whisker", "cap")}
+    box |= {"medianprops": line | {"linewidth": 2.2}, "whis": (5, 95), "showfliers": False}
+    cloud = {"s": 7, "alpha": 0.3, "linewidths": 0, "rasterized": True, "zorder": 1}
     labels = []
     for g, group in enumerate(groups):
-        own = frame[frame["group"] == group]
-        labels.append(f"{group}\nn = {_counts(own.groupby('mapping')['amount'].count())}")
+        own = frame[frame["group"] == group].groupby("mapping")["amount"]
+        labels.append(f"{group}\nn = {counts(own.count())}")
         for k, mapping in enumerate(mappings):
-            values = np.sort(own.loc[own["mapping"] == mapping, "amount"].dropna().to_numpy())
-            if not len(values):
+            if mapping not in own.groups:
                 continue
-            x, colour = g + step * (k - (len(mappings) - 1) / 2), _colour(k, len(mappings))
-            dots = values[
-                np.unique(
-                    np.linspace(0, len(values) - 1, min(len(values), _MOST_DOTS))
-                    .round()
-                    .astype(int)
-                )
-            ]
-            side = rng.uniform(-0.3, 0.3, len(dots)) * step
-            ax.scatter(
-                x + side,
-                dots,
-                s=7,
-                color=colour,
-                alpha=0.3,
-                linewidths=0,
-                rasterized=True,
-                zorder=1,
-            )
-            line = {"color": "black", "linewidth": 1.1}
-            ax.boxplot(
-                [values], positions=[x], widths=0.62 * step, whis=(5, 95), showfliers=False, manage_ticks=False, zorder=2,
-                patch_artist=True, boxprops={"facecolor": "none", **line}, medianprops={**line, "linewidth": 2.2},
-                whiskerprops=line, capprops=line,
-            )  # fmt: skip
+            values = np.sort(own.get_group(mapping))
+            x = g + step * (k - (len(mappings) - 1) / 2)
+            chosen = np.linspace(0, len(values) - 1, min(len(values), _MOST_DOTS))
+            dotted = values[np.unique(chosen.round().astype(int))]
+            side = x + rng.uniform(-0.3, 0.3, len(dotted)) * step
+            ax.scatter(side, dotted, color=_colour(k, len(mappings)), **cloud)
+            where = {"positions": [x], "widths": 0.62 * step, "manage_ticks": False, "zorder": 2}
+            ax.boxplot([values], **where, **box)
     for k, mapping in enumerate(mappings):
         ax.scatter([], [], s=28, color=_colour(k, len(mappings)), label=mapping)
     for g in range(1, len(groups)):
@@ -196,66 +176,24 @@ def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):
     ax.set_xticks(range(len(groups)), labels)
     ax.tick_params(axis="x", length=0)
     ax.set(xlim=(-0.5, len(groups) - 0.5), ylabel="moved by, share of the step", title=title)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
-    return ax
+    return beside(ax)
 
 
-def forecast_curves(frame: pd.DataFrame, *, axes=None, title: str = ""):
-    """ACC_f and ACC_r over lambda as forecast, as measured and as replayed on val, a panel a gate; returns the Axes.
-
-    frame: columns gate, lambda_, kind ("forecast", "measured", "replayed on val"), acc_f, acc_r; rows of several
-    targets are drawn by their mean. The 95 % band is drawn where a row has one and stands alone.
-    """
-    if unknown := [k for k in dict.fromkeys(frame["kind"]) if k not in _KINDS]:
-        raise ValueError(f"no kind {unknown[0]!r}; there are {', '.join(_KINDS)}")
-    gates = list(dict.fromkeys(frame["gate"]))
-    axes = panels(
-        axes,
-        len(gates),
-        columns=min(len(gates), 3),
-        size=_size(gates),
-        sharey=True,
-        sharex=True,
-        over=title,
-    )
-    for ax, gate in zip(axes, gates, strict=True):
-        part = frame[frame["gate"] == gate]
-        for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
-            for kind, look in _KINDS.items():
-                own = part[part["kind"] == kind]
-                if own.empty:
-                    continue
-                mean = own.groupby("lambda_")[column].mean()
-                ax.plot(mean.index, mean, color=colour, label=f"{name}, {kind}", **look)
-                if f"{column}_low" in own and not own["lambda_"].duplicated().any():
-                    own = own.sort_values("lambda_")
-                    band = own["lambda_"], own[f"{column}_low"], own[f"{column}_high"]
-                    ax.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
-        _over_lambda(ax)
-        n = f", n = {part['target'].nunique()} targets" if "target" in part else ""
-        ax.set_title(f"{_worded('gate', gate)}{n}")
-    _name_axes(axes)
+def _over_lambda(axes, n: int, columns: int, title: str):
+    """n panels of accuracies over lambda, in which the edit grows to the right."""
+    size = (3.6 if n > 1 else 5.4, 3.1)
+    axes = panels(axes, n, columns=columns, size=size, sharey=True, sharex=True, over=title)
+    for i, ax in enumerate(axes):
+        ax.axvline(-1, color="black", linestyle=":", linewidth=0.9)
+        ax.axvline(0, color=MUTED, linewidth=0.6)
+        ax.set_ylim(UNIT)
+        if not ax.xaxis_inverted():
+            ax.invert_xaxis()
+        if i % n_columns(axes) == 0:
+            ax.set_ylabel("accuracy")
+        if i >= n - n_columns(axes):
+            ax.set_xlabel("λ of z + λ κ_c")
     return axes
-
-
-def _size(shown) -> tuple[float, float]:
-    return (3.6 if len(shown) > 1 else 5.4, 3.1)
-
-
-def _name_axes(axes):
-    for ax in axes[:: _columns(axes)]:
-        ax.set_ylabel("accuracy")
-    for ax in axes[-_columns(axes) :]:
-        ax.set_xlabel("λ of z + λ κ_c")
-    _legend(axes)
-
-
-def _over_lambda(ax):
-    ax.axvline(-1, color="black", linestyle=":", linewidth=0.9)
-    ax.axvline(0, color=MUTED, linewidth=0.6)
-    ax.set(ylim=(-0.03, 1.03))
-    if not ax.xaxis_inverted():  # the edit grows to the right
-        ax.invert_xaxis()
 
 
 def _colour(k: int, n: int):

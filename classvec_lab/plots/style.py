@@ -1,4 +1,6 @@
-"""One look for every figure: sizes, colours, a diverging map centred at 0 that the colour-blind can read."""
+"""One look for every figure: sizes, colours, a diverging map centred at 0 that the colour-blind
+can read.
+"""
 
 from contextlib import contextmanager
 
@@ -23,7 +25,9 @@ RC = {
 
 
 def use() -> None:
-    """Set the look for the rest of the session (the first plotting cell of each notebook calls it)."""
+    """Set the look for the rest of the session (the first plotting cell of each notebook calls
+    it).
+    """
     import matplotlib as mpl
 
     mpl.rcParams.update(RC)
@@ -39,7 +43,9 @@ def context():
 
 
 def class_colours(n: int) -> list:
-    """n distinguishable colours: seaborn's colour-blind palette up to ten, evenly spaced hues beyond."""
+    """n distinguishable colours: seaborn's colour-blind palette up to ten, evenly spaced hues
+    beyond.
+    """
     import seaborn as sns
 
     return sns.color_palette("colorblind", n) if n <= 10 else sns.husl_palette(n, l=0.55)
