@@ -1,4 +1,4 @@
-"""The house's messages: what was given, what there is, and so what to do. Each check returns what it passed."""
+"""The house's messages: they restate what was given and say what there is."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -24,7 +24,7 @@ def index_of(name: str, classes: Sequence[str], error: type[ClassvecError] = Mis
 
 
 def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: str) -> None:
-    """Raise MismatchError, naming what differs, unless both name the same classes in the same order."""
+    """Raise MismatchError, naming what differs, unless both list the same classes in one order."""
     given, own = tuple(given), tuple(own)
     if given == own:
         return
@@ -47,7 +47,10 @@ def in_range(
     open_high: bool = False,
     error: type[ClassvecError] = MismatchError,
 ):
-    """`value`, if it lies between `low` and `high`, ends included unless open; else raises `error`. NaN never does."""
+    """`value`, if it lies between the ends, which count unless open; else raises `error`.
+
+    NaN lies nowhere.
+    """
     above = value > low if open_low else value >= low
     if not (above and (value < high if open_high else value <= high)):
         raise error(

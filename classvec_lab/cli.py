@@ -12,7 +12,9 @@ from .errors import ClassvecError, NotebookError
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns 0, 1 (a notebook failed), 2 (a request that can't be met) or 130 (interrupted)."""
+    """Run the command line; returns 0, 1 (a notebook failed), 2 (a request that can't be met) or
+    130 (interrupted).
+    """
     arguments = _parser().parse_args(argv)
     try:
         return arguments.command(arguments)
@@ -110,7 +112,8 @@ def _parser() -> argparse.ArgumentParser:
 def _run(arguments: argparse.Namespace) -> int:
     from .batch import FAILED, NOT_RUN, run, table
 
-    # As Ctrl-C does: an exception in the main thread, so that the workers are ended before this process is.
+    # As Ctrl-C does: an exception in the main thread, so that the workers are ended before this
+    # process is.
     previous = signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         results = run(

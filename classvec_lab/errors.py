@@ -30,4 +30,6 @@ class EditError(ClassvecError):
 
 
 class PanelError(ClassvecError):
-    """A panel was set to something that can't be: an unknown class, a threshold out of range, nothing to keep."""
+    """A panel was set to something that can't be: an unknown class, a threshold out of range,
+    nothing to keep.
+    """

@@ -4,11 +4,12 @@ from functools import cache
 
 
 def progress_bar(items=None, **options):
-    """A tqdm bar, gone when it is done; `options` are tqdm's (`desc`, `total`, `unit`, `delay`, `disable`).
+    """A tqdm bar, gone when it is done; `options` are tqdm's (`desc`, `total`, `unit`, `delay`,
+    `disable`).
 
-    In a notebook tqdm closes such a bar's widget but leaves its output, which after a reload of the page, or in
-    Voila, reads "model not found". This one empties the output too, and shows none for what takes no time.
-    A bar that ends early, by an error, stays, in red.
+    In a notebook tqdm closes such a bar's widget but leaves its output, which after a reload of the
+    page, or in Voila, reads "model not found". This one empties the output too, and shows none for
+    what takes no time. A bar that ends early, by an error, stays, in red.
     """
     from tqdm.auto import tqdm
     from tqdm.notebook import tqdm_notebook

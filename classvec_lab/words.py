@@ -19,12 +19,12 @@ def percent(value: float, low: float = math.nan, high: float = math.nan, digits:
 
 
 def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
-    """A change of a share in percentage points, signed: "-1.2 points" or "-1.2 [-2.0, -0.4] points"."""
+    """A change of a share, signed: "-1.2 points" or "-1.2 [-2.0, -0.4] points"."""
     return f"{_interval(100 * value, 100 * low, 100 * high, '+.1f')} points"
 
 
 def change(low: float, high: float) -> str:
-    """What an interval of a change shows: "more" above 0, "less" below it, else "no change shown"."""
+    """What the interval of a change shows: "more", "less", or "no change shown"."""
     return "more" if low > 0 else "less" if high < 0 else "no change shown"
 
 

@@ -507,11 +507,31 @@ def test_jobs_run_side_by_side_each_with_its_share_of_threads(folder, lab, capfd
 # Whole processes, killed for real
 
 
+# A shell that starts something in the background makes it ignore Ctrl-C, and that is inherited:
+# the command answers to it whatever started the tests.
+START = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from classvec_lab.cli import main
+sys.exit(main())"""
+
+
 def command(*arguments, **options):
+    where = ["--notebooks", "notebooks", "--out", "out", "--quiet"]
     return subprocess.Popen(
-        [sys.executable, "-m", "classvec_lab.cli", "run", "--notebooks", "notebooks", "--out", "out", "--quiet", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-    )  # fmt: skip
+        [sys.executable, "-c", START, "run", *where, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+@pytest.fixture
+def in_the_background():
+    """What is started meanwhile inherits that Ctrl-C is ignored, as a background job of a shell does."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def wait_until(condition, seconds=60):
@@ -529,6 +549,7 @@ def alive(pid):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.usefixtures("in_the_background")
 def test_a_killed_run_leaves_finished_notebooks_no_kernel_and_nothing_half_done(
     folder, lab, number
 ):

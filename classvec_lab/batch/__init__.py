@@ -1,4 +1,6 @@
-"""Runs notebooks with checked parameters, several at a time, and files what they make; what is up to date is kept."""
+"""Runs notebooks with checked parameters, several at a time, and files what they make; what is up
+to date is kept.
+"""
 
 from .parameters import check_parameters, read_parameters
 from .planning import Job, plan

@@ -1,4 +1,6 @@
-"""What finished runs left behind: `collect` reads their tables, `write_gallery` makes a page of their figures."""
+"""What finished runs left behind: `collect` reads their tables, `write_gallery` makes a page of
+their figures.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,9 @@ PAGE = "README.md"
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """`runs`: one row a notebook; `index`: one row a table; `tables`: frames keyed by (notebook, table)."""
+    """`runs`: one row a notebook; `index`: one row a table; `tables`: frames keyed by (notebook,
+    table).
+    """
 
     runs: pd.DataFrame
     index: pd.DataFrame
@@ -22,7 +26,9 @@ class Collection:
 
 
 def finished(folder: Path) -> dict[str, dict]:
-    """Manifests of the finished runs directly under `folder`, by the name of their sub-folder; damaged ones are left out."""
+    """Manifests of the finished runs directly under `folder`, by the name of their sub-folder;
+    damaged ones are left out.
+    """
     found = {}
     for path in sorted(Path(folder).glob(f"[!.]*/{MANIFEST}")):
         try:
@@ -33,7 +39,8 @@ def finished(folder: Path) -> dict[str, dict]:
 
 
 def collect(source: str | Path = "", *, without: str = "") -> Collection:
-    """Every table of the finished runs under `source` (default figures/quick), with what each was made for.
+    """Every table of the finished runs under `source` (default figures/quick), with what each was
+    made for.
 
     `without` names a run to leave out: a notebook that collects must not find its own last result.
     """
@@ -72,12 +79,15 @@ def collect(source: str | Path = "", *, without: str = "") -> Collection:
 
 
 def write_gallery(folder: str | Path) -> Path:
-    """Write `<folder>/README.md`: per notebook its settings, what its results say, figures, links to tables."""
+    """Write `<folder>/README.md`: per notebook its settings, what its results say, figures, links
+    to tables.
+    """
     folder = Path(folder)
     lines = [
         "# Gallery",
         "",
-        "Made by `make figures-full`; each folder holds the figures, the tables behind them and the manifest of one notebook.",
+        "Made by `make figures-full`; each folder holds the figures, the tables behind them and "
+        "the manifest of one notebook.",
         "",
     ]
     for name, manifest in finished(folder).items():

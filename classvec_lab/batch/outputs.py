@@ -1,4 +1,6 @@
-"""What a notebook leaves behind: tables and figures that repeat byte for byte, and a manifest written last."""
+"""What a notebook leaves behind: tables and figures that repeat byte for byte, and a manifest
+written last.
+"""
 
 import hashlib
 import json
@@ -28,10 +30,10 @@ _NAME = re.compile(r"[A-Za-z0-9_-]+")
 class Outputs:
     """The folder of one notebook's results, which looks finished only after `close()`.
 
-    `notebook` is the notebook's stem ("02_orthogonality"), `parameters` its JSON-able settings. Files go to
-    `out`, or to `<figures>/quick/<notebook>` when `out` is empty. A manifest that lies there, and the files it
-    lists, are removed at once, so that nothing old is taken for new. `out` itself is not recorded.
-    Raises NotebookError when a name or a parameter can't be written.
+    `notebook` is the notebook's stem ("02_orthogonality"), `parameters` its JSON-able settings.
+    Files go to `out`, or to `<figures>/quick/<notebook>` when `out` is empty. A manifest that lies
+    there, and the files it lists, are removed at once, so that nothing old is taken for new. `out`
+    itself is not recorded. Raises NotebookError when a name or a parameter can't be written.
     """
 
     def __init__(
@@ -51,7 +53,8 @@ class Outputs:
     def table(self, frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
         """Write `<name>.csv` and return the frame, so that a cell can end with this call.
 
-        Floats have 8 significant digits. The index is written unless it is the unnamed default 0..n-1.
+        Floats have 8 significant digits. The index is written unless it is the unnamed default
+        0..n-1.
         """
         import pandas as pd
 
@@ -73,13 +76,17 @@ class Outputs:
         return frame
 
     def figure(self, fig: "Figure", name: str) -> None:
-        """Write `<name>.png` and `<name>.pdf`, the same bytes for the same figure; the figure stays open."""
+        """Write `<name>.png` and `<name>.pdf`, the same bytes for the same figure; the figure stays
+        open.
+        """
         save_figure(fig, [self._path(name, suffix) for suffix in FIGURES])
         self._files |= {name + suffix for suffix in FIGURES}
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
-        """Yield a path at which to write a file of any other kind; `name` has a suffix, as in "class_vectors.safetensors"."""
+        """Yield a path at which to write a file of any other kind; `name` has a suffix, as in
+        "class_vectors.safetensors".
+        """
         stem, dot, suffix = name.partition(".")
         with atomic(self._path(stem, dot + _checked(suffix, "file"))) as temporary:
             yield temporary
@@ -88,13 +95,16 @@ class Outputs:
     def record(self, **facts: object) -> None:
         """Add facts to the manifest, such as the hashes of model and data and the seeds.
 
-        Numpy scalars and arrays are converted; raises NotebookError for what JSON can't hold (NaN included).
+        Numpy scalars and arrays are converted; raises NotebookError for what JSON can't hold (NaN
+        included).
         """
         self._reopen()
         self._facts.update({name: _jsonable(name, value) for name, value in facts.items()})
 
     def close(self) -> None:
-        """Write `manifest.json`, which marks the folder as finished until something is added again."""
+        """Write `manifest.json`, which marks the folder as finished until something is added
+        again.
+        """
         manifest = {
             "notebook": self.notebook,
             "parameters": self.parameters,

@@ -1,4 +1,6 @@
-"""The parameters of a notebook: read from its `parameters` cell, and checked before anything runs."""
+"""The parameters of a notebook: read from its `parameters` cell, and checked before anything
+runs.
+"""
 
 import ast
 import difflib
@@ -13,7 +15,7 @@ from pathlib import Path
 
 from ..errors import NotebookError
 
-RESERVED = ("out", "source")
+RESERVED = {"out", "source"}
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _WANTED = {
     "bool": "a bool (true or false)",
@@ -34,7 +36,9 @@ _SCALARS = (
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: `type` is "int", "float", "bool", "str", "list", "dict", or "any" when the default is None."""
+    """One parameter: `type` is "int", "float", "bool", "str", "list", "dict", or "any" when the
+    default is None.
+    """
 
     name: str
     default: object
@@ -77,15 +81,11 @@ def title(notebook: str | os.PathLike) -> str:
 def read_parameters(notebook: str | os.PathLike) -> dict[str, Parameter]:
     """The parameters of a notebook, in order: the assignments of the code cell tagged `parameters`.
 
-    Each value is a flat literal; the comment that ends its line is its help. Raises NotebookError naming the
-    notebook and the line when there is no such cell or it holds anything else.
+    Each value is a flat literal; the comment that ends its line is its help. Raises NotebookError
+    naming the notebook and the line when there is no such cell or it holds anything else.
     """
     name = Path(notebook).name
-    cells = [
-        source
-        for kind, source, tags in load_cells(notebook)
-        if kind == "code" and "parameters" in tags
-    ]
+    cells = [s for kind, s, tags in load_cells(notebook) if kind == "code" and "parameters" in tags]
     if len(cells) != 1:
         found = "no cell" if not cells else f"{len(cells)} cells"
         raise NotebookError(
@@ -105,41 +105,44 @@ def read_parameters(notebook: str | os.PathLike) -> dict[str, Parameter]:
     }
     parameters = {}
     for statement in statements:
-        target, value = _assignment(statement)
         line = ast.unparse(statement)
-        if target is None:
+        named = re.match(r"\w+(?=\s*[:=])", line) if _assigns_once(statement) else None
+        if not named:
             raise NotebookError(
                 f"the 'parameters' cell of {name} may only hold lines like `seed = 0`, not `{line}`"
             )
-        kind = _kind(value)
-        if kind is None:
+        try:
+            default = _plain(ast.literal_eval(statement.value))
+        except ValueError:
             raise NotebookError(
-                f"the 'parameters' cell of {name} sets `{line}`: a default must be a literal int, float, bool, str, "
-                "list, dict or None (derive everything else in the next cell)"
-            )
-        parameters[target] = Parameter(
-            target, ast.literal_eval(value), kind, comments.get(statement.end_lineno, "")
-        )
+                f"the 'parameters' cell of {name} sets `{line}`: a default must be a literal int, "
+                "float, bool, str, list, dict or None (derive everything else in the next cell)"
+            ) from None
+        kind = "any" if default is None else type(default).__name__
+        help_ = comments.get(statement.end_lineno, "")
+        parameters[named[0]] = Parameter(named[0], default, kind, help_)
     return parameters
 
 
 def check_parameters(notebook: str | os.PathLike, given: Mapping[str, object]) -> dict[str, object]:
     """The given values, converted to the types of the notebook's defaults.
 
-    Text is converted (a list, mapping or None default reads YAML or JSON); other values must have the type
-    already, except that an int serves as a float. Raises one NotebookError that lists every unknown name,
-    with the nearest known one, and every value that doesn't convert.
+    Text is converted (a list, mapping or None default reads YAML or JSON); other values must have
+    the type already, except that an int serves as a float. Raises one NotebookError that lists
+    every unknown name, with the nearest known one, and every value that doesn't convert.
     """
     known, name = read_parameters(notebook), Path(notebook).name
     values, problems = {}, []
     for key, value in given.items():
         if key in RESERVED:
             problems.append(
-                f"{name}: parameter {key!r} is set by the run itself; name a folder with --out instead"
+                f"{name}: parameter {key!r} is set by the run itself; name a folder with --out "
+                "instead"
             )
         elif key not in known:
             problems.append(
-                f"{name} has no parameter {key!r}{nearest(key, known)} It has: {valid(known.values())}"
+                f"{name} has no parameter {key!r}{nearest(key, known)} It has: "
+                f"{valid(known.values())}"
             )
         else:
             try:
@@ -163,7 +166,10 @@ def convert(value: object, kind: str) -> object:
         elif kind in ("int", "float"):
             return {"int": int, "float": float}[kind](text)
         else:
-            value = _parse(text)
+            try:
+                value = json.loads(text)
+            except ValueError:
+                value = read_yaml(text)
     if isinstance(value, tuple):
         value = list(value)
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
@@ -184,54 +190,25 @@ def valid(parameters: Iterable[Parameter]) -> str:
     return ", ".join(str(p) for p in parameters if p.name not in RESERVED) or "none that can be set"
 
 
-def _assignment(statement: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    if (
-        isinstance(statement, ast.Assign)
-        and len(statement.targets) == 1
-        and isinstance(statement.targets[0], ast.Name)
-    ):
-        return statement.targets[0].id, statement.value
-    if (
+def _assigns_once(statement: ast.stmt) -> bool:
+    return getattr(statement, "value", None) is not None and (
         isinstance(statement, ast.AnnAssign)
-        and isinstance(statement.target, ast.Name)
-        and statement.value is not None
-    ):
-        return statement.target.id, statement.value
-    return None, None
-
-
-def _kind(value: ast.expr) -> str | None:
-    try:
-        literal = ast.literal_eval(value)
-        _plain(literal)
-    except ValueError:
-        return None
-    if literal is None:
-        return "any"
-    kind = type(literal).__name__
-    return kind if kind in ("int", "float", "bool", "str", "list", "dict") else None
+        or (isinstance(statement, ast.Assign) and len(statement.targets) == 1)
+    )
 
 
 def _plain(value: object) -> object:
     """`value` itself, if JSON can hold it and give it back; raises ValueError otherwise."""
-    if isinstance(value, list):
+    if isinstance(value, dict):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError(value)
+        _plain(list(value.values()))
+    elif isinstance(value, list):
         for item in value:
             _plain(item)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            if not isinstance(key, str):
-                raise ValueError(key)
-            _plain(item)
-    elif not (value is None or isinstance(value, (bool, int, float, str))):
+    elif not (value is None or isinstance(value, bool | int | float | str)):
         raise ValueError(value)
     return value
-
-
-def _parse(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return read_yaml(text)
 
 
 def read_yaml(text: str) -> object:

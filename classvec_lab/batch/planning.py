@@ -1,4 +1,6 @@
-"""What a run will do: which notebooks, with which parameters, in which order; all of it checked beforehand."""
+"""What a run will do: which notebooks, with which parameters, in which order; all of it checked
+beforehand.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -18,9 +20,10 @@ _STEM = re.compile(r"[A-Za-z0-9_-]+")
 class Job:
     """One notebook to run.
 
-    `parameters` are all its settings but `out` and `source`; `needs` are declared in settings.yaml and `after`
-    is everything that must be finished first; `gathers` tells that it reads the other notebooks' tables
-    (it has a parameter `source`); `chosen` is False for one that comes in only as a need.
+    `parameters` are all its settings but `out` and `source`; `needs` are declared in settings.yaml
+    and `after` is everything that must be finished first; `gathers` tells that it reads the other
+    notebooks' tables (it has a parameter `source`); `chosen` is False for one that comes in only as
+    a need.
     """
 
     notebook: Path
@@ -37,19 +40,25 @@ class Job:
 
 @dataclass(frozen=True)
 class Setting:
-    """What settings.yaml says of one notebook: the stems it needs, and the published values of its parameters."""
+    """What settings.yaml says of one notebook: the stems it needs, and the published values of its
+    parameters.
+    """
 
     needs: tuple[str, ...] = ()
     full: dict[str, object] = field(default_factory=dict)
 
 
 def numbered(folder: Path | None = None) -> list[Path]:
-    """The notebooks that "all" means: those of `folder` (default: the repository's) named NN_topic.ipynb, in order."""
+    """The notebooks that "all" means: those of `folder` (default: the repository's) named
+    NN_topic.ipynb, in order.
+    """
     return sorted((folder or notebooks_dir()).glob("[0-9][0-9]_*.ipynb"))
 
 
 def find(name: str, folder: Path | None = None) -> Path:
-    """The notebook that a path, a stem ("02_orthogonality") or a number ("02") means; raises NotebookError."""
+    """The notebook that a path, a stem ("02_orthogonality") or a number ("02") means; raises
+    NotebookError.
+    """
     folder = folder or notebooks_dir()
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name)
@@ -70,14 +79,16 @@ def find(name: str, folder: Path | None = None) -> Path:
         )
     there = ", ".join(paths) or "none"
     raise NotebookError(
-        f"no notebook {name!r}{nearest(stem, paths)} Give a path, or one of those in {folder}: {there}"
+        f"no notebook {name!r}{nearest(stem, paths)} Give a path, or one of those in {folder}: "
+        f"{there}"
     )
 
 
 def read_settings(folder: Path | None = None) -> dict[str, Setting]:
     """`settings.yaml` of a notebooks folder, checked against the notebooks; empty if there is none.
 
-    Raises one NotebookError with every unknown notebook, key, parameter and value of a wrong type, and cyclic needs.
+    Raises one NotebookError with every unknown notebook, key, parameter and value of a wrong type,
+    and cyclic needs.
     """
     folder = folder or notebooks_dir()
     path = folder / SETTINGS
@@ -96,10 +107,9 @@ def read_settings(folder: Path | None = None) -> dict[str, Setting]:
             settings[stem] = _setting(folder, stem, entry or {}, known)
         except NotebookError as error:
             problems += [f"{SETTINGS}: {line}" for line in str(error).splitlines()]
-    if not problems:
-        problems = _cycle({stem: setting.needs for stem, setting in settings.items()})
     if problems:
         raise NotebookError("\n".join(problems))
+    _sorter({stem: setting.needs for stem, setting in settings.items()})
     return settings
 
 
@@ -110,11 +120,12 @@ def plan(
     full: bool = False,
     folder: Path | None = None,
 ) -> list[Job]:
-    """The jobs of a run, needs first. Nothing is run; every problem found is in the one NotebookError raised.
+    """The jobs of a run, needs first. Nothing is run; every problem found is in the one
+    NotebookError raised.
 
-    `names` are paths, stems or numbers, and none means all. Each of `parameters` must exist in every named
-    notebook; notebooks that come in as "all" or as a need take those that they have. `full` uses the published
-    settings, which `parameters` override.
+    `names` are paths, stems or numbers, and none means all. Each of `parameters` must exist in
+    every named notebook; notebooks that come in as "all" or as a need take those that they have.
+    `full` uses the published settings, which `parameters` override.
     """
     given, folder, problems = dict(parameters or {}), folder or notebooks_dir(), []
     settings = read_settings(folder)
@@ -166,7 +177,8 @@ def plan(
     if not names:
         for key in given.keys() - known.keys():
             problems.append(
-                f"no notebook has a parameter {key!r}{nearest(key, known)} They have: {valid(known.values())}"
+                f"no notebook has a parameter {key!r}{nearest(key, known)} They have: "
+                f"{valid(known.values())}"
             )
     if problems:
         raise NotebookError("\n".join(dict.fromkeys(problems)))
@@ -176,13 +188,16 @@ def plan(
 def _ordered(jobs: dict[str, Job]) -> list[Job]:
     makers = tuple(sorted(stem for stem, job in jobs.items() if not job.gathers))
     after = {stem: job.needs + (makers if job.gathers else ()) for stem, job in jobs.items()}
-    if problems := _cycle(after):
-        raise NotebookError("\n".join(problems))
-    done: dict[str, Job] = {}
-    while len(done) < len(jobs):
-        stem = next(s for s in sorted(jobs) if s not in done and done.keys() >= set(after[s]))
-        done[stem] = replace(jobs[stem], after=tuple(dict.fromkeys(after[stem])))
-    return list(done.values())
+    order = _sorter(after)
+    ordered: list[Job] = []
+    ready: set[str] = set()
+    while order.is_active():
+        ready |= set(order.get_ready())
+        stem = min(ready)
+        ready.remove(stem)
+        ordered.append(replace(jobs[stem], after=tuple(dict.fromkeys(after[stem]))))
+        order.done(stem)
+    return ordered
 
 
 def _check_fit(path: Path, own: Mapping[str, object]) -> None:
@@ -190,16 +205,12 @@ def _check_fit(path: Path, own: Mapping[str, object]) -> None:
         raise NotebookError(
             f"{path.name} can't name a folder of outputs: use letters, digits, _ and - only"
         )
-    for name in RESERVED:
-        if (parameter := own.get(name)) is None:
-            if name == "out":
-                raise NotebookError(
-                    f'{path.name} needs a parameter `out = ""`, the folder that its Outputs writes to'
-                )
-        elif parameter.default != "":
-            raise NotebookError(
-                f'{path.name}: the default of parameter `{name}` must be "", not {parameter.default!r}'
-            )
+    if "out" not in own:
+        needed = 'a parameter `out = ""`, the folder that its Outputs writes to'
+        raise NotebookError(f"{path.name} needs {needed}")
+    for name in RESERVED & own.keys():
+        if (default := own[name].default) != "":
+            raise NotebookError(f'{path.name}: parameter `{name}` must be "", not {default!r}')
 
 
 def _setting_of(path: Path, folder: Path, settings: Mapping[str, Setting]) -> Setting:
@@ -221,17 +232,21 @@ def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Sett
     needs, full = entry.get("needs") or [], entry.get("full") or {}
     if not isinstance(needs, list) or not isinstance(full, dict):
         raise NotebookError(
-            f"`needs` of {stem} must be a list of notebook names, and `full` a mapping of parameters"
+            f"`needs` of {stem} must be a list of notebook names, and `full` a mapping of "
+            "parameters"
         )
     for need in needs:
         check(need, f"{stem} needs")
     return Setting(tuple(needs), check_parameters(folder / f"{stem}.ipynb", full))
 
 
-def _cycle(needs: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _sorter(needs: Mapping[str, tuple[str, ...]]) -> TopologicalSorter:
+    """Gives out each notebook after those that it needs; raises NotebookError for a circle."""
+    order = TopologicalSorter(needs)
     try:
-        TopologicalSorter(needs).prepare()
+        order.prepare()
     except CycleError as error:
         # The error lists each notebook before the one that needs it.
-        return [f"the needs of notebooks go in a circle: {' needs '.join(reversed(error.args[1]))}"]
-    return []
+        circle = " needs ".join(reversed(error.args[1]))
+        raise NotebookError(f"the needs of notebooks go in a circle: {circle}") from error
+    return order

@@ -1,4 +1,5 @@
-"""The files of a notebook run: whether they are up to date, and how new ones take the place of old ones.
+"""The files of a notebook run: whether they are up to date, and how new ones take the place of old
+ones.
 
 Everything here that writes is called with the lock of the notebook's folder held.
 """
@@ -23,8 +24,10 @@ _KINDS = (".csv", ".png", ".pdf", ".json", ".ipynb")
 
 
 def key_of(job: Job, needs: Mapping[str, str], out: Path) -> str:
-    """A hash of all that the results depend on: cells, parameters, files they name, code, built-in model, versions,
-    the keys of `needs`, and for a notebook that gathers, the tables of all others under `out`."""
+    """A hash of all that the results depend on: cells, parameters, files they name, code, built-in
+    model, versions, the keys of `needs`, and for a notebook that gathers, the tables of all others
+    under `out`.
+    """
     code = {
         path.relative_to(PACKAGE).as_posix(): hash_bytes(path.read_bytes())
         for path in sorted(PACKAGE.rglob("*.py"))
@@ -63,7 +66,9 @@ def n_files(folder: Path) -> int:
 
 
 def check_out(out: Path, todo: Sequence[Job]) -> None:
-    """Make `out`; raises NotebookError if that fails or a folder to be replaced holds files that no notebook made."""
+    """Make `out`; raises NotebookError if that fails or a folder to be replaced holds files that no
+    notebook made.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,7 +91,8 @@ def check_out(out: Path, todo: Sequence[Job]) -> None:
         if foreign or (folder.exists() and not folder.is_dir()):
             what = f"it holds {', '.join(foreign[:3])}" if foreign else "it is a file"
             problems.append(
-                f"{folder} would be replaced, but {what}, not made by a notebook: move that, or choose another --out"
+                f"{folder} would be replaced, but {what}, not made by a notebook: move that, or "
+                "choose another --out"
             )
     if problems:
         raise NotebookError("\n".join(problems))
@@ -100,7 +106,9 @@ def temporary_for(folder: Path) -> Path:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what killed runs left beside `folder`; a run killed between the two renames of a swap is undone."""
+    """Remove what killed runs left beside `folder`; a run killed between the two renames of a swap
+    is undone.
+    """
     leftover = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(?:tmp|old\.tmp)")
     for path in sorted(folder.parent.iterdir()):
         if leftover.fullmatch(path.name):
@@ -111,11 +119,14 @@ def sweep(folder: Path) -> None:
 
 
 def finish(job: Job, temporary: Path, folder: Path, key: str) -> None:
-    """Complete the manifest in `temporary` and swap that folder for `folder`; raises NotebookError without a manifest."""
+    """Complete the manifest in `temporary` and swap that folder for `folder`; raises NotebookError
+    without a manifest.
+    """
     manifest = temporary / MANIFEST
     if not manifest.is_file():
         raise NotebookError(
-            f"{job.notebook.name} ended without {MANIFEST}: it must make `Outputs(..., out=out)` and end with its `.close()`"
+            f"{job.notebook.name} ended without {MANIFEST}: it must make `Outputs(..., out=out)` "
+            "and end with its `.close()`"
         )
     _clean(temporary / job.notebook.name, temporary, folder)
     content = _renamed(read_json(manifest), temporary, folder)

@@ -1,7 +1,8 @@
 """The run itself: needs first, several notebooks at a time, each filed when it is finished.
 
-Each notebook runs in a process of its own and writes into a temporary folder beside its final one. Only this
-process moves finished folders into place, so whatever is killed, a folder is the old one or the new one, whole.
+Each notebook runs in a process of its own and writes into a temporary folder beside its final one.
+Only this process moves finished folders into place, so whatever is killed, a folder is the old one
+or the new one, whole.
 """
 
 import json
@@ -39,7 +40,9 @@ MADE, UP_TO_DATE, FAILED, NOT_RUN = "made", "up to date", "failed", "not run"
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one notebook: `status` is "made", "up to date", "failed" or "not run"; `error` says why."""
+    """What became of one notebook: `status` is "made", "up to date", "failed" or "not run"; `error`
+    says why.
+    """
 
     notebook: str
     status: str
@@ -61,12 +64,14 @@ def run(
     quiet: bool = False,
     folder: Path | None = None,
 ) -> list[Result]:
-    """Run notebooks, needs first and `jobs` at a time, and return one Result each, in the order of the plan.
+    """Run notebooks, needs first and `jobs` at a time, and return one Result each, in the order of
+    the plan.
 
-    `names`, `parameters`, `full` and `folder` are those of `plan`. The results of NN_x go to `<out>/NN_x`; `out` is
-    by default the figures folder with `full`, and `quick` inside it without. `force` runs the chosen notebooks even
-    where they are up to date. A failing notebook doesn't stop those that don't need it: look at `status`.
-    Raises NotebookError, before anything is run, when the request can't be met.
+    `names`, `parameters`, `full` and `folder` are those of `plan`. The results of NN_x go to
+    `<out>/NN_x`; `out` is by default the figures folder with `full`, and `quick` inside it without.
+    `force` runs the chosen notebooks even where they are up to date. A failing notebook doesn't
+    stop those that don't need it: look at `status`. Raises NotebookError, before anything is run,
+    when the request can't be met.
     """
     if jobs < 1:
         raise NotebookError(f"jobs must be at least 1, not {jobs}")
@@ -95,7 +100,9 @@ def table(results: Sequence[Result]) -> str:
 
 
 class _Run:
-    """One call of `run`: its settings, the workers that are alive, and whether it is being stopped."""
+    """One call of `run`: its settings, the workers that are alive, and whether it is being
+    stopped.
+    """
 
     def __init__(self, out: Path, jobs: int, force: bool, quiet: bool) -> None:
         self.out, self.jobs, self.force, self.quiet = out, jobs, force, quiet
@@ -103,7 +110,9 @@ class _Run:
         self.stopping = threading.Event()
 
     def all(self, todo: Sequence[Job]) -> list[Result]:
-        """Run all jobs as their needs are finished; on any exception, Ctrl-C included, end the workers first."""
+        """Run all jobs as their needs are finished; on any exception, Ctrl-C included, end the
+        workers first.
+        """
         results: dict[str, Result] = {}
         waiting, running = list(todo), {}
         pool = ThreadPoolExecutor(self.jobs)
@@ -184,7 +193,9 @@ class _Run:
             lock.release()
 
     def execute(self, job: Job, temporary: Path, final: Path) -> None:
-        """Run the notebook in a worker; a NotebookError says which cell failed, how, and where the rest was kept."""
+        """Run the notebook in a worker; a NotebookError says which cell failed, how, and where the
+        rest was kept.
+        """
         executed = temporary / job.notebook.name
         parameters = job.parameters | {"out": str(temporary)}
         if job.gathers:
@@ -214,14 +225,16 @@ class _Run:
         kept = keep_failed(executed, temporary, final)
         where = f"\nIts executed part is {os.path.relpath(kept)}" if kept else ""
         raise NotebookError(
-            f"{job.notebook.name} failed{cell}: {error['ename']}: {error['evalue'].strip()[:1000]}{where}"
+            f"{job.notebook.name} failed{cell}: {error['ename']}: "
+            f"{error['evalue'].strip()[:1000]}{where}"
         )
 
     def work(
         self, request: dict, noise: object, tell: Callable[[int, int], None]
     ) -> tuple[dict, int]:
         """Start a worker and follow it to its end: its last report and its exit status."""
-        # In a session of its own, Ctrl-C in a terminal reaches this process only, which then ends its workers.
+        # In a session of its own, Ctrl-C in a terminal reaches this process only, which then ends
+        # its workers.
         worker = subprocess.Popen(
             [sys.executable, "-m", "classvec_lab.batch.worker"],
             stdin=subprocess.PIPE,
@@ -254,7 +267,9 @@ class _Run:
 
     @contextmanager
     def progress(self, stem: str) -> Iterator[Callable[[int, int], None]]:
-        """What to call with (cell, number of cells): a bar for one notebook at a time, else a line each quarter."""
+        """What to call with (cell, number of cells): a bar for one notebook at a time, else a line
+        each quarter.
+        """
         if self.quiet:
             yield lambda cell, of: None
         elif self.jobs > 1:
@@ -290,7 +305,9 @@ class _Run:
 
 
 def _hang_up(worker: subprocess.Popen) -> None:
-    """Close the pipe that a worker lives by; it kills its kernel and ends, unless it has ended already."""
+    """Close the pipe that a worker lives by; it kills its kernel and ends, unless it has ended
+    already.
+    """
     with suppress(OSError, ValueError):
         worker.stdin.close()
 

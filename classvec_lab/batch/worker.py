@@ -1,8 +1,10 @@
-"""The process that runs one notebook with papermill for `batch`, and ends, kernel and all, when `batch` does.
+"""The process that runs one notebook with papermill for `batch`, and ends, kernel and all, when
+`batch` does.
 
-It reads one JSON line from standard input and reports JSON lines on standard output. Standard input stays open for
-as long as the notebook is wanted: when it closes, because `batch` closed it or was killed, the worker kills the
-kernel at once. It only writes inside the folder given to it; moving results into place is left to `batch`.
+It reads one JSON line from standard input and reports JSON lines on standard output. Standard input
+stays open for as long as the notebook is wanted: when it closes, because `batch` closed it or was
+killed, the worker kills the kernel at once. It only writes inside the folder given to it; moving
+results into place is left to `batch`.
 """
 
 import json
@@ -12,13 +14,16 @@ import threading
 
 
 def main() -> None:
-    """Run the notebook of the request {"notebook", "executed", "parameters"}; reports cells, then an error or "done"."""
+    """Run the notebook of the request {"notebook", "executed", "parameters"}; reports cells, then
+    an error or "done".
+    """
     request = json.loads(sys.stdin.buffer.readline())
     report = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
     os.dup2(2, 1)  # the kernel inherits 1 and 2: what it prints there must not mix with the report
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
-    # nbformat brings in jsonschema, which for a check of web addresses that no notebook needs builds a grammar for
+    # nbformat brings in jsonschema, which for a check of web addresses that no notebook needs
+    # builds a grammar for
     # 2 seconds; jsonschema does without it where it is not installed.
     sys.modules["rfc3987_syntax"] = None
 
@@ -44,7 +49,8 @@ def main() -> None:
             for i, cell in enumerate(notebook.cells)
             if cell.cell_type == "code" and cell.source.strip()
         ]
-        # Cells are numbered as the user's own notebook has them, without the one that papermill adds.
+        # Cells are numbered as the user's own notebook has them, without the one that papermill
+        # adds.
         code = [
             i
             for i in code
@@ -81,7 +87,8 @@ def main() -> None:
             json.dumps({"error": {**where, "ename": error.ename, "evalue": error.evalue}}) + "\n"
         )
     except Exception as error:
-        # Papermill has no common base for a dead kernel, a kernel that won't start and the like: all are reported.
+        # Papermill has no common base for a dead kernel, a kernel that won't start and the like:
+        # all are reported.
         report.write(
             json.dumps({"error": {**current, "ename": type(error).__name__, "evalue": str(error)}})
             + "\n"

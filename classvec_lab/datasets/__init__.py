@@ -1,4 +1,6 @@
-"""Where images come from: the drawn world, handwritten digits, image folders, torchvision's sets."""
+"""Where images come from: the drawn world, handwritten digits, image folders, torchvision's
+sets.
+"""
 
 import difflib
 import inspect
@@ -37,13 +39,16 @@ def load_dataset(
 ) -> ImageDataset:
     """A labelled image data set by name or path: `dataset[i]` is (RGB PIL image, class number).
 
-    name_or_path: "digits"; "shapes" (options n=, snow=, word=); "torchvision:NAME" (options go to its
+    name_or_path: "digits"; "shapes" (options n=, snow=, word=); "torchvision:NAME" (options go to
+        its
         constructor); or an image folder ("~" is expanded; "./digits" is a folder, "digits" is not).
     split: "train", "val" or "test"; splits that the source lacks are carved out of train.
     limit: at most so many images, a stratified, seeded sample; at least one a class.
-    seed: decides the sample and also which images each carved split holds: use the same one for train,
+    seed: decides the sample and also which images each carved split holds: use the same one for
+        train,
         val and test, or they will overlap.
-    group: a column of the folder's metadata.csv, or a regular expression with one capture group searched
+    group: a column of the folder's metadata.csv, or a regular expression with one capture group
+        searched
         in the relative path; images of one group stay on one side of carved splits.
     Raises DatasetError, which restates the argument at fault and says what is valid.
     """
@@ -59,7 +64,8 @@ def load_dataset(
         return dataset
     if limit < (n_classes := len(np.unique(dataset.targets))):
         raise DatasetError(
-            f"limit={limit} leaves some of the {n_classes} classes of {name_or_path} without an image"
+            f"limit={limit} leaves some of the {n_classes} classes of {name_or_path} without an "
+            "image"
         )
     return dataset.subset(stratified_sample(dataset.targets, limit, seed))
 
@@ -95,8 +101,8 @@ def _load(
         raise DatasetError(
             f"unknown data set {source!r}: no such name, and no such folder."
             + (f" Did you mean {near[0]!r}?" if near else "")
-            + f' Understood are {", ".join(map(repr, _BUILT_IN))}, "{_PREFIX}NAME" (such as "{_PREFIX}CIFAR10"), '
-            "and the path of an image folder"
+            + f" Understood are {', '.join(map(repr, _BUILT_IN))}, "
+            f'"{_PREFIX}NAME" (such as "{_PREFIX}CIFAR10"), and the path of an image folder'
         )
     _check_options(f"the image folder {source}", options, set())
     return load_folder(path, split=split, seed=seed, group=group)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..checks import index_of
 from ..errors import DatasetError
 from ..files import hash_json
 
@@ -35,11 +36,8 @@ class ImageDataset:
         self.classes = tuple(str(c) for c in classes)
         self._load, self._identity, self._metadata = load, identity, metadata
         self._all_targets = np.asarray(targets, dtype=np.int64)
-        self.indices = (
-            np.arange(len(self._all_targets))
-            if indices is None
-            else np.asarray(indices, dtype=np.int64)
-        )
+        everything = np.arange(len(self._all_targets))
+        self.indices = everything if indices is None else np.asarray(indices, dtype=np.int64)
         if len(self.indices) == 0:
             raise DatasetError(f"{name}: split {split!r} holds no images")
 
@@ -75,60 +73,51 @@ class ImageDataset:
     def subset(
         self, positions: Sequence[int] | np.ndarray, *, split: str | None = None
     ) -> "ImageDataset":
-        """The images at `positions` (indices or a boolean mask over this data set), same class names."""
-        positions = np.asarray(positions)
-        return ImageDataset(
-            self._load,
-            self._all_targets,
-            self.classes,
-            name=self.name,
-            split=split or self.split,
-            identity=self._identity,
-            metadata=self._metadata,
-            indices=self.indices[positions],
-        )
+        """The images at some positions, with the same class names.
+
+        Args:
+            positions: indices or a boolean mask over this data set.
+            split: name of the result's split; by default this one's.
+        """
+        chosen = self.indices[np.asarray(positions)]
+        return self._with(self._all_targets, self.classes, chosen, split or self.split)
 
     def relabelled(self, positions: Sequence[int] | np.ndarray, label: str) -> "ImageDataset":
-        """The same images, those at `positions` (indices or a mask) under another class's label: to study label errors."""
-        if label not in self.classes:
-            raise DatasetError(
-                f"{self.name}: no class {label!r}; there are {', '.join(self.classes[:20])}"
-            )
+        """The same images, some of them under another class's label: to study label errors.
+
+        Args:
+            positions: indices or a boolean mask of the images to relabel.
+            label: name of the class that they get.
+        Raises:
+            DatasetError: for a label that is no class.
+        """
         targets = self._all_targets.copy()
-        targets[self.indices[np.asarray(positions)]] = self.classes.index(label)
+        chosen = self.indices[np.asarray(positions)]
+        targets[chosen] = index_of(label, self.classes, DatasetError)
+        return self._with(targets, self.classes, self.indices, self.split)
+
+    def only(self, classes: Sequence[str]) -> "ImageDataset":
+        """The images of these classes, whose labels then follow the order given.
+
+        Raises:
+            DatasetError: for a class that isn't there, one given twice, or none.
+        """
+        classes = tuple(str(c) for c in classes)
+        if len(set(classes)) < len(classes) or not classes:
+            raise DatasetError(f"{self.name}: choose each class once, at least one; got {classes}")
+        new = np.full(len(self.classes), -1)
+        new[[index_of(c, self.classes, DatasetError) for c in classes]] = np.arange(len(classes))
+        kept = self.indices[new[self.targets] >= 0]
+        return self._with(new[self._all_targets], classes, kept, self.split)
+
+    def _with(self, targets, classes, indices: np.ndarray, split: str) -> "ImageDataset":
         return ImageDataset(
             self._load,
             targets,
-            self.classes,
-            name=self.name,
-            split=self.split,
-            identity=self._identity,
-            metadata=self._metadata,
-            indices=self.indices,
-        )
-
-    def only(self, classes: Sequence[str]) -> "ImageDataset":
-        """The images of these classes, whose labels then follow the order given. Raises DatasetError naming what isn't there."""
-        classes = tuple(str(c) for c in classes)
-        unknown = [c for c in classes if c not in self.classes]
-        if unknown or len(set(classes)) < len(classes) or not classes:
-            problem = (
-                f"unknown: {', '.join(unknown)}"
-                if unknown
-                else f"each once, at least one; got {', '.join(classes) or 'none'}"
-            )
-            raise DatasetError(
-                f"{self.name}: choose among its classes {', '.join(self.classes)} ({problem})"
-            )
-        new = np.full(len(self.classes), -1)
-        new[[self.classes.index(c) for c in classes]] = np.arange(len(classes))
-        return ImageDataset(
-            self._load,
-            new[self._all_targets],
             classes,
             name=self.name,
-            split=self.split,
+            split=split,
             identity=self._identity,
             metadata=self._metadata,
-            indices=self.indices[new[self.targets] >= 0],
+            indices=indices,
         )

@@ -42,7 +42,9 @@ def snow(image: Image.Image, rng: np.random.Generator, *, strength: float = 1.0)
 
 @lru_cache(maxsize=4096)
 def _label(word: str, width: int, height: int) -> Image.Image:
-    """The paper strip (width × height) with `word` in capitals, each letter centred in its own cell."""
+    """The paper strip (width × height) with `word` in capitals, each letter centred in its own
+    cell.
+    """
     over = 4
     strip = Image.new("L", (over * width, over * height), PAPER)
     draw = ImageDraw.Draw(strip)

@@ -1,4 +1,6 @@
-"""Image folders: one folder per class, ready-made splits used, missing ones carved out by class and group."""
+"""Image folders: one folder per class, ready-made splits used, missing ones carved out by class and
+group.
+"""
 
 import os
 import re
@@ -16,7 +18,8 @@ from .splits import carve, check_split
 
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _LAYOUTS = (
-    "Understood are: one folder per class with images in it (ROOT/cat/1.jpg), or ROOT/train/cat/1.jpg "
+    "Understood are: one folder per class with images in it (ROOT/cat/1.jpg), or "
+    "ROOT/train/cat/1.jpg "
     "with val/ (or valid/, validation/) and test/ beside train/ where they exist."
 )
 
@@ -38,7 +41,9 @@ def _loose(folder: Path) -> int:
 
 
 def _images(folder: Path, root: Path) -> list[str]:
-    """Image files anywhere below `folder`, hidden ones left out, as sorted posix paths relative to `root`."""
+    """Image files anywhere below `folder`, hidden ones left out, as sorted posix paths relative to
+    `root`.
+    """
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -48,7 +53,9 @@ def _images(folder: Path, root: Path) -> list[str]:
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """Folder of each ready-made split; {"all": root} where the class folders lie in the root itself."""
+    """Folder of each ready-made split; {"all": root} where the class folders lie in the root
+    itself.
+    """
     folders = _folders(root)
     named = [folder for folder in folders if folder.name.lower() in _NAMES]
     if len(named) == 1 < len(folders) and _loose(named[0]) and not _folders(named[0]):
@@ -58,12 +65,14 @@ def _parts(root: Path) -> dict[str, Path]:
         part = _NAMES[folder.name.lower()]
         if part in parts:
             raise DatasetError(
-                f"{root} has two {part} folders, {parts[part].name}/ and {folder.name}/; rename or remove one"
+                f"{root} has two {part} folders, {parts[part].name}/ and {folder.name}/; rename or "
+                "remove one"
             )
         parts[part] = folder
     if parts and "train" not in parts:
         raise DatasetError(
-            f"{root} has {', '.join(p.name + '/' for p in parts.values())} but no train/. {_LAYOUTS}"
+            f"{root} has {', '.join(p.name + '/' for p in parts.values())} but no train/. "
+            f"{_LAYOUTS}"
         )
     return parts or {"all": root}
 
@@ -75,7 +84,9 @@ def _class_order(names: Sequence[str]) -> list[str]:
 
 
 def _scan(root: Path) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
-    """Files (relative), their class numbers, their parts ("train", "val", "test" or "all"), and the class names."""
+    """Files (relative), their class numbers, their parts ("train", "val", "test" or "all"), and the
+    class names.
+    """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise DatasetError(f"an image folder is needed, but {root} {what}. {_LAYOUTS}")
@@ -92,7 +103,8 @@ def _scan(root: Path) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
     only = first / classes[0]
     if len(classes) == 1 and len(inner := _folders(only)) > 1 and not _loose(only):
         raise DatasetError(
-            f"{first} holds one folder with {len(inner)} folders inside: if these are the classes, load {only}"
+            f"{first} holds one folder with {len(inner)} folders inside: if these are the classes, "
+            f"load {only}"
         )
     files, targets, labels = [], [], []
     for part, folders in found.items():
@@ -103,7 +115,8 @@ def _scan(root: Path) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
                 )
             if not images:
                 raise DatasetError(
-                    f"the class folder {parts[part] / name} holds no images; put some in it or remove it"
+                    f"the class folder {parts[part] / name} holds no images; put some in it or "
+                    "remove it"
                 )
             files += images
             targets += [classes.index(name)] * len(images)
@@ -112,7 +125,9 @@ def _scan(root: Path) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
 
 
 def _read_metadata(root: Path, files: Sequence[str], group: str | None) -> pd.DataFrame:
-    """One row a file: `file`, then what `metadata.csv` in the root says of it (nothing where there is none)."""
+    """One row a file: `file`, then what `metadata.csv` in the root says of it (nothing where there
+    is none).
+    """
     frame, path = pd.DataFrame({"file": list(files)}), root / "metadata.csv"
     if not path.is_file():
         return frame
@@ -124,7 +139,8 @@ def _read_metadata(root: Path, files: Sequence[str], group: str | None) -> pd.Da
         raise DatasetError(f"can't read {path}: {error}") from error
     if "file" not in table:
         raise DatasetError(
-            f"{path} needs a column 'file' (paths relative to its folder); it has {', '.join(table.columns)}"
+            f"{path} needs a column 'file' (paths relative to its folder); it has "
+            f"{', '.join(table.columns)}"
         )
     table["file"] = [
         str(PurePosixPath(str(name).strip().replace("\\", "/"))) for name in table["file"]
@@ -135,7 +151,8 @@ def _read_metadata(root: Path, files: Sequence[str], group: str | None) -> pd.Da
 
 
 def find_groups(group: str, files: Sequence[str], metadata: pd.DataFrame) -> pd.Series:
-    """The group of each file: column `group` of `metadata`, else what the pattern `group` captures in its path.
+    """The group of each file: column `group` of `metadata`, else what the pattern `group` captures
+    in its path.
 
     Raises DatasetError when `group` is neither, or gives some file no group.
     """
@@ -153,7 +170,8 @@ def find_groups(group: str, files: Sequence[str], metadata: pd.DataFrame) -> pd.
             ) from error
         if pattern.groups != 1:
             raise DatasetError(
-                f"group={group!r} is no column {known}, and as a regular expression it needs exactly one "
+                f"group={group!r} is no column {known}, and as a regular expression it needs "
+                "exactly one "
                 f"capture group, such as '/([^/_]+)_'; it has {pattern.groups}"
             )
         matches = (pattern.search(name) for name in files)
@@ -172,7 +190,8 @@ def _warn_of_shared(root: Path, groups: pd.Series, parts: np.ndarray) -> None:
         if shared := seen.get(one, set()) & seen.get(other, set()):
             example = min(shared, key=str)
             warnings.warn(
-                f"{root}: {len(shared)} groups have images in both {one} and {other}, for example {example!r}; "
+                f"{root}: {len(shared)} groups have images in both {one} and {other}, for example "
+                f"{example!r}; "
                 f"results on {other} will look better than they are",
                 UserWarning,
                 stacklevel=5,  # the caller of load_dataset
@@ -182,15 +201,16 @@ def _warn_of_shared(root: Path, groups: pd.Series, parts: np.ndarray) -> None:
 def load_folder(
     path: str | os.PathLike, *, split: str, seed: int, group: str | None = None
 ) -> ImageDataset:
-    """An image folder as a data set: class folders in the root (cut 60/20/20), or in train/, val/ and test/.
+    """An image folder as a data set: class folders in the root (cut 60/20/20), or in train/, val/
+    and test/.
 
-    A missing test takes 20 % of train, a missing val min(10 %, 5,000 images); "train" is what is left, by
-    class and `seed`, the same for every `split`. Classes are the folders of train, sorted (as numbers if all
-    are); images in their sub-folders count. `group`, a column of ROOT/metadata.csv (columns `file`, relative
-    to the root, and any others) or a regular expression with one capture group searched in the relative path
-    ("train/cat/7_1.jpg"), keeps what it names together when carving. `.metadata` has `file`, the columns of
-    metadata.csv, and `group`. Raises DatasetError naming the folder or file at fault; warns when the ready-made
-    splits share groups.
+    A missing test takes 20 % of train, a missing val min(10 %, 5,000 images); "train" is what is
+    left, by class and `seed`, the same for every `split`. Classes are the folders of train, sorted
+    (as numbers if all are); images in their sub-folders count. `group`, a column of
+    ROOT/metadata.csv (columns `file`, relative to the root, and any others) or a regular expression
+    with one capture group searched in the relative path ("train/cat/7_1.jpg"), keeps what it names
+    together when carving. `.metadata` has `file`, the columns of metadata.csv, and `group`. Raises
+    DatasetError naming the folder or file at fault; warns when the ready-made splits share groups.
     """
     root = Path(os.path.abspath(os.path.expanduser(path)))
     check_split(str(root), split)

@@ -1,4 +1,6 @@
-"""Image files: any format that Pillow reads becomes 8-bit RGB, and a file is identified by its bytes."""
+"""Image files: any format that Pillow reads becomes 8-bit RGB, and a file is identified by its
+bytes.
+"""
 
 import hashlib
 import os
@@ -36,7 +38,8 @@ _SETTLED = (
 
 
 def to_rgb(image: Image.Image, name: object = "the image") -> Image.Image:
-    """The image as 8-bit RGB: transparency over white, 16-bit grey 0..65535 and float grey 0..1 to 0..255.
+    """The image as 8-bit RGB: transparency over white, 16-bit grey 0..65535 and float grey 0..1 to
+    0..255.
 
     Raises DatasetError naming `name` where the values lie outside those ranges.
     """
@@ -49,7 +52,9 @@ def to_rgb(image: Image.Image, name: object = "the image") -> Image.Image:
 
 
 def _grey(image: Image.Image, name: object) -> Image.Image:
-    """Deep greyscale ("F", "I", "I;16" in either byte order) as an 8-bit image, each value rounded to the nearest."""
+    """Deep greyscale ("F", "I", "I;16" in either byte order) as an 8-bit image, each value rounded
+    to the nearest.
+    """
     values = np.asarray(image)
     top = 1.0 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
@@ -85,7 +90,8 @@ def _check_header(path: Path, data: bytes) -> None:
 
 
 def read_image(path: str | os.PathLike) -> Image.Image:
-    """The first frame of an image file as RGB, turned upright by its EXIF orientation; see `to_rgb`.
+    """The first frame of an image file as RGB, turned upright by its EXIF orientation; see
+    `to_rgb`.
 
     Raises DatasetError that names the file when it is missing, empty, truncated or no image.
     """
@@ -95,7 +101,8 @@ def read_image(path: str | os.PathLike) -> Image.Image:
     except OSError as error:
         raise _failure(path, error) from error
     _check_header(path, data)
-    # Pillow's decoders raise nearly every kind of error on damaged files: all of them mean the same here.
+    # Pillow's decoders raise nearly every kind of error on damaged files: all of them mean the same
+    # here.
     try:
         with Image.open(BytesIO(data)) as image:
             image.load()
@@ -110,10 +117,11 @@ def read_image(path: str | os.PathLike) -> Image.Image:
 
 
 def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
-    """SHA-256 (hex) of each file's bytes, files being relative to `root`; each new one's header is checked.
+    """SHA-256 (hex) of each file's bytes, files being relative to `root`; each new one's header is
+    checked.
 
-    Remembered on disk per (path, size, modification time), so that only changed files are read again.
-    Raises DatasetError naming the first file that is missing or not an image.
+    Remembered on disk per (path, size, modification time), so that only changed files are read
+    again. Raises DatasetError naming the first file that is missing or not an image.
     """
     root = root.resolve()
     memo_path = cache_dir("hashes") / f"{hash_bytes(str(root).encode())}.json"
@@ -144,7 +152,9 @@ def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
 
 
 class ImageFiles:
-    """Image files under a root, in order: `load(i)` reads one, `identity(indices)` names paths and contents."""
+    """Image files under a root, in order: `load(i)` reads one, `identity(indices)` names paths and
+    contents.
+    """
 
     def __init__(self, root: Path, files: Sequence[str]):
         self.root, self.files = root, files

@@ -85,7 +85,9 @@ def _outlines():
 
 
 def _textures():
-    """Greyscale masks (SIDE × SIDE) that blend two background tones: plain, ramps, stripes, checks, clouds."""
+    """Greyscale masks (SIDE × SIDE) that blend two background tones: plain, ramps, stripes, checks,
+    clouds.
+    """
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
     masks = [np.zeros_like(x)] * 3
     masks += [x, y, (x + y) / 2, (x - y + 1) / 2]
@@ -110,7 +112,8 @@ def _scene(seed: int, split: str, index: int) -> tuple[int, np.ndarray]:
 
 
 def _rng(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
-    # the generator counts up in the lowest word, so that word stays free and no two images share numbers
+    # the generator counts up in the lowest word, so that word stays free and no two images share
+    # numbers
     return np.random.Generator(
         np.random.Philox(key=[seed, stream], counter=[0, index, _SPLIT_ID[split], 0])
     )
@@ -121,7 +124,9 @@ def _rgb(u: np.ndarray) -> np.ndarray:
 
 
 def _tone(u: np.ndarray) -> float:
-    """Lightness of the background in 0..1, kept away from the object's own so that it stays visible."""
+    """Lightness of the background in 0..1, kept away from the object's own so that it stays
+    visible.
+    """
     tone = 0.08 + 0.84 * u[4]
     if abs(tone - _rgb(u) @ _LUMA / 255) < 0.22:
         tone += 0.4 if tone < 0.5 else -0.4
@@ -170,7 +175,9 @@ def draw(
 
 
 def written(word: str | None, seed: int, split: str, index: int) -> str | None:
-    """The word on image `index`: None, "" (blank paper), the "true" name, a "conflict", "random", or the word itself."""
+    """The word on image `index`: None, "" (blank paper), the "true" name, a "conflict", "random",
+    or the word itself.
+    """
     shape = index % len(CLASSES)
     if word == "true":
         return CLASSES[shape]
@@ -185,7 +192,9 @@ def written(word: str | None, seed: int, split: str, index: int) -> str | None:
 def describe_one(
     seed: int, split: str, index: int, *, snow: float = 0.0, word: str | None = None
 ) -> dict:
-    """Shape, colour, size ("small" / "big"), radius in pixels, tone of the background, word, snow."""
+    """Shape, colour, size ("small" / "big"), radius in pixels, tone of the background, word,
+    snow.
+    """
     shape, u = _scene(seed, split, index)
     return {
         "shape": CLASSES[shape],
@@ -210,8 +219,8 @@ def load_shapes(
 ) -> ImageDataset:
     """The drawn world as a data set; class balance is exact up to one image.
 
-    `n` images (default train 4,000, val 1,000, test 2,000); `snow` a strength in 0..1.5 (True is 1);
-    `word` None, "true", "conflict", "random", "blank" or any word of up to 12 letters.
+    `n` images (default train 4,000, val 1,000, test 2,000); `snow` a strength in 0..1.5 (True is
+    1); `word` None, "true", "conflict", "random", "blank" or any word of up to 12 letters.
     """
     if split not in SPLITS:
         raise DatasetError(f"shapes has the splits {', '.join(SPLITS)}; got split={split!r}")
@@ -224,7 +233,8 @@ def load_shapes(
         raise DatasetError(f"shapes: snow is a strength in 0..1.5 (or True), got snow={snow!r}")
     if not (word is None or (isinstance(word, str) and len(word) <= 12)):
         raise DatasetError(
-            f"shapes: word is 'true', 'conflict', 'random', 'blank' or a word of up to 12 letters, got {word!r}"
+            "shapes: word is 'true', 'conflict', 'random', 'blank' or a word of up to 12 letters, "
+            f"got {word!r}"
         )
     seed, indices = int(seed), np.arange(n)
 

@@ -21,7 +21,9 @@ def check_split(name: str, split: str) -> None:
 def _apportion(
     counts: np.ndarray, total: int, lowest: np.ndarray, highest: np.ndarray
 ) -> np.ndarray:
-    """Seats per class by largest remainder within lowest..highest; their sum is `total` where bounds allow."""
+    """Seats per class by largest remainder within lowest..highest; their sum is `total` where
+    bounds allow.
+    """
     quota = total * counts / counts.sum()
     seats = np.clip(np.floor(quota).astype(int), lowest, highest)
     while seats.sum() < total and (seats < highest).any():
@@ -42,9 +44,11 @@ def _draw(labels: np.ndarray, seats: np.ndarray, seed: int) -> np.ndarray:
 
 
 def stratified_sample(targets: Sequence[int], n: int, seed: int) -> np.ndarray:
-    """Positions of `n` images, ascending, in proportion to the classes of `targets` (N,), largest remainders first.
+    """Positions of `n` images, ascending, in proportion to the classes of `targets` (N,), largest
+    remainders first.
 
-    Every class gets at least one image where n allows; n >= N gives all positions. Raises DatasetError for n < 1.
+    Every class gets at least one image where n allows; n >= N gives all positions. Raises
+    DatasetError for n < 1.
     """
     targets = np.asarray(targets)
     if n < 1:
@@ -59,11 +63,12 @@ def stratified_sample(targets: Sequence[int], n: int, seed: int) -> np.ndarray:
 def hold_out(
     targets: Sequence[int], fraction: float, seed: int, groups: Sequence[Hashable] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Part N images into (kept, held): ascending positions, disjoint, together all; held is about `fraction` of N.
+    """Part N images into (kept, held): ascending positions, disjoint, together all; held is about
+    `fraction` of N.
 
-    Every class with at least two images has one on either side. With `groups` (N,) no group has images
-    on both sides; every class keeps an image, and one that comes from a single group is not held.
-    Raises DatasetError for a fraction outside 0..1 and for too few images or groups.
+    Every class with at least two images has one on either side. With `groups` (N,) no group has
+    images on both sides; every class keeps an image, and one that comes from a single group is not
+    held. Raises DatasetError for a fraction outside 0..1 and for too few images or groups.
     """
     targets = np.asarray(targets)
     if not 0 < fraction < 1:
@@ -111,7 +116,8 @@ def _hold_groups(labels: np.ndarray, n_held: int, seed: int, codes: np.ndarray) 
     free = np.flatnonzero(~fixed[codes])
     if len(free) == 0:
         raise DatasetError(
-            f"too few groups: there are {n_groups} for {n_classes} classes, and each is the only one of some class; "
+            f"too few groups: there are {n_groups} for {n_classes} classes, and each is the only "
+            "one of some class; "
             "at least 2 groups in a class are needed to hold one out"
         )
     n_free, folds = int((~fixed).sum()), round(len(free) / n_held)
@@ -164,10 +170,12 @@ def carve(
     given: Collection[str] = (),
     groups: Sequence[Hashable] | None = None,
 ) -> np.ndarray:
-    """Positions of `split` in a pool of images, ascending; the parts of one (pool, seed, given) are disjoint.
+    """Positions of `split` in a pool of images, ascending; the parts of one (pool, seed, given) are
+    disjoint.
 
-    `given` names the splits that come ready-made: with none, the pool is cut 60/20/20; else it is the
-    training part, from which a missing test takes 20 % and a missing val min(10 %, 5,000 images).
+    `given` names the splits that come ready-made: with none, the pool is cut 60/20/20; else it is
+    the training part, from which a missing test takes 20 % and a missing val min(10 %, 5,000
+    images).
     """
     targets = np.asarray(targets)
     groups = None if groups is None else pd.Series(list(groups), dtype=object)
@@ -177,7 +185,8 @@ def carve(
         needed := 1 + (test > 0) + (val > 0)
     ):
         raise DatasetError(
-            f"too few groups: there are {n_groups}, and {needed} are needed to split without parting one"
+            f"too few groups: there are {n_groups}, and {needed} are needed to split without "
+            "parting one"
         )
     rest = np.arange(len(targets))
     for name, fraction in (("test", test), ("val", val)):

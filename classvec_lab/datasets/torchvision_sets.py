@@ -1,4 +1,6 @@
-"""Torchvision's classification sets: their own splits where they have them, the folder rule where not."""
+"""Torchvision's classification sets: their own splits where they have them, the folder rule where
+not.
+"""
 
 import difflib
 import inspect
@@ -38,7 +40,9 @@ _GENERIC = {"VisionDataset", "ImageFolder", "DatasetFolder"}
 
 
 class _Items:
-    """A torchvision data set without image files: `load(i)` asks it for item i, `identity` hashes the pixels."""
+    """A torchvision data set without image files: `load(i)` asks it for item i, `identity` hashes
+    the pixels.
+    """
 
     def __init__(self, source, name: str):
         self.source, self.name = source, name
@@ -93,12 +97,15 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
 def _check_options(
     label: str, parameters: Mapping[str, inspect.Parameter], options: Mapping
 ) -> dict:
-    """The constructor's arguments, `split_` standing for its `split` where `train` chooses the part."""
+    """The constructor's arguments, `split_` standing for its `split` where `train` chooses the
+    part.
+    """
     both = {"train", "split"} <= set(parameters)
     valid = {n for n in parameters if n not in _OURS} | ({"split_"} if both else set())
     if unknown := sorted(set(options) - valid):
         raise DatasetError(
-            f"{label} has no option {', '.join(unknown)}; it takes {', '.join(sorted(valid)) or 'none'}"
+            f"{label} has no option {', '.join(unknown)}; it takes "
+            f"{', '.join(sorted(valid)) or 'none'}"
         )
     required = {n for n, p in parameters.items() if p.default is p.empty and n in valid - {"root"}}
     if both and parameters["split"].default is inspect.Parameter.empty:
@@ -166,7 +173,8 @@ def _build(label: str, cls: type, parameters: Mapping[str, inspect.Parameter], a
     ) as error:  # whatever stops a download: network, archive, disk, a missing helper package
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise DatasetError(
-            f"{label} isn't there yet, and downloading it failed ({reason}). Run this once with a network, or {place}"
+            f"{label} isn't there yet, and downloading it failed ({reason}). Run this once with a "
+            f"network, or {place}"
         ) from error
 
 
@@ -186,7 +194,8 @@ def _targets(source, label: str) -> np.ndarray:
             one = np.asarray(source[i][1])
             if one.size != 1 or one.dtype.kind not in "iu":
                 raise DatasetError(
-                    f"{label} doesn't give each image one class: the label of item {i} is {source[i][1]!r:.80}"
+                    f"{label} doesn't give each image one class: the label of item {i} is "
+                    f"{source[i][1]!r:.80}"
                 )
             read.append(int(one.reshape(())))
         labels = np.array(read)
@@ -224,13 +233,15 @@ def _files(source, root: str | None) -> ImageFiles | None:
 def load_torchvision(
     name: str, /, *, split: str, seed: int, group: str | None = None, **options
 ) -> ImageDataset:
-    """Torchvision's data set `name` ("CIFAR10", "EuroSAT", "FakeData", ...), downloaded under data/torchvision once.
+    """Torchvision's data set `name` ("CIFAR10", "EuroSAT", "FakeData", ...), downloaded under
+    data/torchvision once.
 
-    Its own train, val and test are used; what is missing is carved out of train as in `load_folder`, and a
-    set with no splits is cut 60/20/20. `group` is a regular expression with one capture group searched in the
-    file's path relative to the root, for sets made of image files. `options` go to the constructor (FakeData:
-    size=, num_classes=, image_size=; `root=` where the files already lie; `split_=` for EMNIST's own "split").
-    Raises DatasetError for unknown names and options, failed downloads, and sets without one class an image.
+    Its own train, val and test are used; what is missing is carved out of train as in
+    `load_folder`, and a set with no splits is cut 60/20/20. `group` is a regular expression with
+    one capture group searched in the file's path relative to the root, for sets made of image
+    files. `options` go to the constructor (FakeData: size=, num_classes=, image_size=; `root=`
+    where the files already lie; `split_=` for EMNIST's own "split"). Raises DatasetError for
+    unknown names and options, failed downloads, and sets without one class an image.
     """
     label = f"torchvision:{name}"
     check_split(label, split)

@@ -60,5 +60,5 @@ def test_labels_follow_a_choice_of_classes():
 
 
 def test_unknown_labels_are_named():
-    with pytest.raises(DatasetError, match="coloured: no class 'pink'; there are red, green, blue"):
+    with pytest.raises(DatasetError, match="no class 'pink'; there are red, green, blue"):
         coloured(6).relabelled([0], "pink")
