@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ...checks import listed, one_of
+from ...checks import listed, one_of, same_classes
 from ...errors import EditError, MismatchError
 from ...files import hash_arrays, hash_json, read_tensors, write_tensors
 
 KIND = "weight delta"
-CARD = ("name", "classes", "model", "touched", "facts")
+CARD = ("name", "classes", "origin", "facts")
 _ATTRIBUTE = "_carried_deltas"  # where a classifier carries its deltas
 
 
@@ -28,8 +28,8 @@ class Delta:
         changes: names of weights ("encoder.ln_post.weight", "head.bias") to a difference of the
             weight's shape, or to a pair (A (rows, k), B (columns, k)). They are kept as tuples.
         classes: the classifier's classes.
-        touched: hash of the named weights without any delta.
-        model: fingerprint of the classifier without any delta, where known.
+        origin: hash of what it is made for: the classifier's fingerprint and the named weights,
+            both without any delta.
         facts: JSON-able remarks, saved along.
     Raises:
         MismatchError: for factors that can't be multiplied.
@@ -39,8 +39,7 @@ class Delta:
     name: str
     changes: Mapping[str, tuple[np.ndarray, ...]]
     classes: tuple[str, ...]
-    touched: str
-    model: str | None = None
+    origin: str
     facts: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self):
@@ -75,14 +74,8 @@ class Delta:
                 that don't fit.
         """
         carried = _carried(classifier)
-        touched = hash_arrays(_base(classifier, carried, changes))
-        delta = cls(name, changes, classifier.classes, touched, carried.model, facts)
-        return _fitting(delta, classifier, carried)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The weights that it changes."""
-        return tuple(sorted(self.changes))
+        origin = _origin(classifier, carried, changes)
+        return _fitting(cls(name, changes, classifier.classes, origin, facts), classifier, carried)
 
     @property
     def n_parameters(self) -> int:
@@ -92,9 +85,7 @@ class Delta:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that it does and for which model, and its place in the order of adding."""
-        return hash_json(
-            [self.model, self.touched, list(self.classes), hash_arrays(self._arrays())]
-        )
+        return hash_json([self.origin, list(self.classes), hash_arrays(self._arrays())])
 
     def apply_to(self, classifier):
         """A copy of the classifier with this change too; see `apply_deltas`."""
@@ -117,19 +108,18 @@ class Delta:
 
     def save(self, path: str | Path) -> Path:
         """Write numbers and card as one safetensors file, whole or not at all."""
-        card = {"kind": KIND, **{key: getattr(self, key) for key in (*CARD, "n_parameters")}}
+        card = {"kind": KIND, **{key: getattr(self, key) for key in CARD}}
         write_tensors(path, self._arrays(), card)
         return Path(path)
 
     @classmethod
-    def load(cls, path: str | Path, *, classifier=None) -> "Delta":
-        """Read what `save` wrote; a `classifier`, where given, must be the one it was made for."""
+    def load(cls, path: str | Path) -> "Delta":
+        """Read what `save` wrote. Applied to another model than its own, it is refused."""
         arrays, card = read_tensors(path, kind=KIND)
         changes = {}
         for key in sorted(arrays):
             changes.setdefault(key.rpartition("|")[0], []).append(arrays[key])
-        delta = cls(changes=changes, **{key: card[key] for key in CARD})
-        return delta if classifier is None else _fitting(delta, classifier, _carried(classifier))
+        return cls(changes=changes, **{key: card[key] for key in CARD})
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {
@@ -139,7 +129,7 @@ class Delta:
         }
 
     def __repr__(self) -> str:
-        return f"<Delta {self.name!r}: {self.n_parameters:,} numbers for {listed(self.names)}>"
+        return f"<Delta {self.name!r}: {self.n_parameters:,} numbers for {listed(self.changes)}>"
 
 
 class WrittenEdit:
@@ -180,10 +170,8 @@ def apply_deltas(classifier, deltas: Iterable[Delta]):
     on = {d.fingerprint: d for d in carried.deltas}
     for delta in deltas:
         _fitting(delta, classifier, carried)
-        if other := on.get(delta.fingerprint):
-            raise MismatchError(
-                f"the delta {delta.name!r} is already on this classifier (as {other.name!r})"
-            )
+        if delta.fingerprint in on:
+            raise MismatchError(f"the delta {delta.name!r} is already on this classifier")
         on[delta.fingerprint] = delta
     return _carrying(classifier, carried, on.values())
 
@@ -195,7 +183,7 @@ def deltas_on(classifier) -> tuple[Delta, ...]:
 
 def base_weights(classifier, names: Iterable[str]) -> list[np.ndarray]:
     """The named weights of a classifier without the deltas that it carries, float64."""
-    base = _base(classifier, _carried(classifier), names)
+    base = _values(classifier, names, _carried(classifier).base)
     return [values.astype(np.float64) for values in base.values()]
 
 
@@ -218,11 +206,11 @@ def _carried(classifier) -> _Carried:
     carried = getattr(classifier, _ATTRIBUTE, _Carried())
     if not carried.deltas:
         return _Carried(model=classifier.fingerprint)
-    if hash_arrays(_values(classifier, carried.base)) != carried.written:
+    if hash_arrays(_values(classifier, carried.base, {})) != carried.written:
         raise MismatchError(
-            f"{' or '.join(carried.base)} changed since {listed(d.name for d in carried.deltas)} went "
-            "on (by training or by hand), so deltas can't be taken off or added to; begin again from "
-            "the unedited classifier"
+            f"{' or '.join(carried.base)} changed since {listed(d.name for d in carried.deltas)} "
+            "went on (by training or by hand), so deltas can't be taken off or added to; begin "
+            "again from the unedited classifier"
         )
     return carried
 
@@ -232,20 +220,19 @@ def _carrying(classifier, carried: _Carried, deltas: Iterable[Delta]):
     import torch
 
     deltas = tuple(deltas)
-    base = _base(classifier, carried, sorted({name for d in deltas for name in d.names}))
-    values = {**carried.base, **base}
-    own = _tensors(classifier)
-    changed = {id(own[name]) for name in values}
+    names = sorted({*carried.base, *(name for d in deltas for name in d.changes)})
+    base, own = _values(classifier, names, carried.base), _tensors(classifier)
+    changed = {id(own[name]) for name in names}
     shared = {id(tensor): tensor for tensor in own.values() if id(tensor) not in changed}
-    for module in list(classifier.modules())[1:]:
-        if changed.isdisjoint(map(id, (*module.parameters(), *module.buffers()))):
-            shared[id(module)] = module
+    for part in classifier.children():
+        if changed.isdisjoint(map(id, _tensors(part).values())):
+            shared[id(part)] = part
     edited = copy.deepcopy(classifier, shared)
     own = _tensors(edited)
     with torch.no_grad():
-        for name in values:
-            own[name].copy_(torch.from_numpy(_summed(name, values[name], deltas)))
-    written = hash_arrays(_values(edited, base))
+        for name in names:
+            own[name].copy_(torch.from_numpy(_summed(name, base[name], deltas)))
+    written = hash_arrays(_values(edited, names, {}))
     setattr(edited, _ATTRIBUTE, _Carried(deltas, base, carried.model, written))
     return edited
 
@@ -257,16 +244,13 @@ def _tensors(classifier) -> dict:
     return {name: tensor for name, tensor in tensors.items() if tensor.is_floating_point()}
 
 
-def _values(classifier, names: Iterable[str]) -> dict[str, np.ndarray]:
+def _values(classifier, names: Iterable[str], known: Mapping) -> dict[str, np.ndarray]:
+    """Values of the named weights, those of `known` where it has them."""
     from ...models.fingerprint import to_numpy
 
     own = _tensors(classifier)
-    return {name: to_numpy(own[one_of(name, own, "weight")]).copy() for name in names}
-
-
-def _base(classifier, carried: _Carried, names: Iterable[str]) -> dict[str, np.ndarray]:
-    """Values of the named weights without any delta."""
-    return {name: carried.base.get(name, own) for name, own in _values(classifier, names).items()}
+    tensors = {name: own[one_of(name, own, "weight")] for name in names}
+    return {k: known[k] if k in known else to_numpy(v).copy() for k, v in tensors.items()}
 
 
 def _summed(name: str, base: np.ndarray, deltas: Iterable[Delta]) -> np.ndarray:
@@ -282,35 +266,28 @@ def _summed(name: str, base: np.ndarray, deltas: Iterable[Delta]) -> np.ndarray:
     return total
 
 
+def _origin(classifier, carried: _Carried, names: Iterable[str]) -> str:
+    return hash_json([carried.model, hash_arrays(_values(classifier, names, carried.base))])
+
+
 def _fitting(delta: Delta, classifier, carried: _Carried) -> Delta:
     """The delta, if it was made for the classifier; raises MismatchError that says what differs."""
-    differ = ""
-    if delta.classes != tuple(classifier.classes):
-        own = listed(classifier.classes, 10)
-        differ = f"classes (delta: {listed(delta.classes, 10)}; model: {own})"
-    elif None not in (delta.model, carried.model) and delta.model != carried.model:
-        differ = f"encoder weights or preprocessing ({delta.model} and {carried.model})"
-    else:
-        base = _base(classifier, carried, delta.names)
-        for name, (first, *second) in delta.changes.items():
-            shape = (len(first), len(second[0])) if second else first.shape
-            if base[name].shape != shape:
-                raise MismatchError(
-                    f"{name} has shape {base[name].shape} and the change in {delta.name!r} {shape}"
-                )
-        if hash_arrays(base) != delta.touched:
-            differ = f"the values of {listed(delta.names)}"
-    if differ:
+    name, own = f"the delta {delta.name!r}", repr(classifier.name)
+    same_classes(delta.classes, classifier.classes, name, own)
+    if _origin(classifier, carried, delta.changes) != delta.origin:
         raise MismatchError(
-            f"the delta {delta.name!r} was made for another model than {classifier.name!r}: "
-            f"they differ in {differ}"
+            f"{name} was made for another model than {own}: the encoder, its preprocessing or the "
+            f"values of {listed(delta.changes)} differ"
         )
+    for weight, tensor in _tensors(classifier).items():
+        first, *second = delta.changes.get(weight, [tensor])
+        shape = (len(first), len(second[0])) if second else first.shape
+        if tensor.shape != shape:
+            raise MismatchError(f"{weight} has shape {tuple(tensor.shape)} and {name} {shape}")
     return delta
 
 
 def _frozen(values: np.ndarray) -> np.ndarray:
-    values = np.array(values)
-    if values.dtype.kind != "f":
-        values = values.astype(np.float64)
+    values = np.array(np.add(values, 0.0))  # integers become float64
     values.flags.writeable = False
     return values

@@ -36,11 +36,6 @@ class LayerNormMapping(WrittenEdit):
     seconds: float
     prefix_seconds: float
 
-    @property
-    def steps(self) -> int:
-        """Steps taken."""
-        return len(self.history) - 1
-
 
 def map_layernorms(
     classifier,
@@ -59,14 +54,16 @@ def map_layernorms(
     n_anchors: int | None = None,
     seed: int = 0,
 ) -> LayerNormMapping:
-    """Change LayerNorm parameters alone so that images of a class are encoded `shift` away from before.
+    """Change LayerNorm parameters alone so that images of a class are encoded `shift` away.
 
     "trained" minimises, with q the change of the parameters, f0 the encoder before and f after,
-    mean |f(x) - f0(x) - shift|² / |shift|² over references + retention · (the same without shift, over
-    anchors) + ridge · |q|², by L-BFGS. "published" has one point, mean f0 + shift, for all references, no
-    retention and no ridge (anchors are measured, not kept), and takes steps of Adam at rate 0.01.
-    The edit starts from the classifier as it is, with the deltas that it carries. Deltas of "ln_2" and earlier
-    norms don't add up: map several classes one after the other, each on the last one's result.
+    mean |f(x) - f0(x) - shift|² / |shift|² over references + retention · (the same without shift,
+    over anchors) + ridge · |q|², by L-BFGS. "published" has one point, mean f0 + shift, for all
+    references, no retention and no ridge (anchors are measured, not kept), and takes steps of Adam
+    at rate 0.01.
+    The edit starts from the classifier as it is, with the deltas that it carries. Deltas of "ln_2"
+    and earlier norms don't add up: map several classes one after the other, each on the last one's
+    result.
 
     Args:
         classifier: a `Classifier` whose encoder has LayerNorms; its weights, mode and device stay.
@@ -76,13 +73,13 @@ def map_layernorms(
             (N, 3, H, W) of preprocessed ones.
         anchors: the same for the other classes (of a data set all images but the target's).
         parameters: which LayerNorms, see `layernorm_names`. "ln_2" moves the other classes least.
-            "ln_post" learns from one reference, but moves the others more, which adds up over several
-            edits. More blocks fit the references better and other images of the class worse.
+            "ln_post" learns from one reference, but moves the others more, which adds up over
+            several edits. More blocks fit the references better and other images worse.
         method: "trained" or "published".
         steps: at most so many for "trained" (default 200), exactly so many for "published" (100).
         tol: "trained" ends where the loss falls by less than this share over 5 steps.
         retention, ridge: weights in the loss of "trained", 0 or more.
-        n_references, n_anchors: draw at most so many a class from data sets. Five of each are plenty.
+        n_references, n_anchors: draw at most so many a class from data sets. Five are plenty.
         seed: of the drawing.
     Raises:
         MismatchError: for an unknown target or a shift of another shape.
@@ -102,13 +99,10 @@ def map_layernorms(
         raise EditError("shift has norm 0 and would change nothing, or is not finite")
     published = one_of(method, METHODS, "method", EditError) == "published"
     steps = steps if steps is not None else 100 if published else 200
-    in_range("steps", steps, 1, np.inf, error=EditError)
-    for name, value, high in (
-        ("tol", tol, 1),
-        ("retention", retention, np.inf),
-        ("ridge", ridge, np.inf),
-    ):
-        in_range(name, value, 0, high, open_high=True, error=EditError)
+    limits = {"steps": (steps, 1, np.inf), "tol": (tol, 0, 1)}
+    limits |= {"retention": (retention, 0, np.inf), "ridge": (ridge, 0, np.inf)}
+    for name, limit in limits.items():
+        in_range(name, *limit, error=EditError)
     if published:
         retention = ridge = 0.0
     layernorms = layernorm_names(classifier.encoder, parameters)
@@ -125,15 +119,12 @@ def map_layernorms(
     start = time.perf_counter()
     suffix = Suffix(classifier.encoder, layernorms, torch.cat([wanted, kept]))
     cached = time.perf_counter()
-    objective = _Objective(suffix, shift, len(wanted), published, retention, ridge)
-    converged = (_adam if published else _lbfgs)(objective, steps, tol)
-    columns = ["loss", "target_error", "retention_error"]
-    history = pd.DataFrame(objective.rows, columns=columns).rename_axis("step").reset_index()
+    q, history, converged = _fit(suffix, shift, len(wanted), method, steps, tol, retention, ridge)
     delta = Delta.on(
         classifier,
         f"{target}: {method} LayerNorms",
-        {f"encoder.{k}": v.cpu().numpy() for k, v in suffix.split(objective.best).items()},
-        how="LayerNorm mapping", method=method, target=target, layernorms=list(layernorms),
+        {f"encoder.{name}": change.cpu().numpy() for name, change in suffix.split(q).items()},
+        method=method, target=target, layernorms=list(layernorms),
         retention=retention, ridge=ridge, references=len(wanted), anchors=len(kept), seed=seed,
         **history.iloc[-1].dropna().to_dict(),
     )  # fmt: skip
@@ -141,105 +132,91 @@ def map_layernorms(
     return LayerNormMapping(delta, history, converged, done - cached, cached - start)
 
 
-class _Objective:
-    """The loss as a function of the change q (P,) of all affine parameters, and a record of the steps taken."""
+def _fit(suffix, shift, n, method, steps, tol, retention, ridge):
+    """The change q (P,) of the norms' parameters, the history, and whether the loss came to rest.
 
-    def __init__(self, suffix, shift, n: int, one_point: bool, retention: float, ridge: float):
-        import torch
-
-        self.suffix, self.n, self.ridge = suffix, n, ridge
-        goal = suffix(suffix.origin)
-        shift = torch.as_tensor(shift, dtype=goal.dtype, device=goal.device)
-        first = goal[:n]
-        goal[:n] = (first.mean(dim=0) if one_point else first) + shift
-        self.goal, self.scale = goal, 1 / float(shift.norm())
-        # of each image's squared error in the loss
-        self.weights = torch.full((len(goal),), 1 / n, device=goal.device)
-        self.weights[n:] = retention / max(len(goal) - n, 1)
-        self.rows = []
-        self.note(suffix.origin)
-
-    def terms(self, q):
-        """The loss, and the mean of |f(x) - goal|² / |shift|² over references and over anchors."""
-        errors = ((self.suffix(q) - self.goal) * self.scale).square().sum(dim=1).double()
-        loss = (self.weights * errors).sum() + self.ridge * q.square().sum()
-        return loss, errors[: self.n].mean(), errors[self.n :].mean()
-
-    def note(self, q) -> None:
-        """Take q as the best so far and add a row to the history."""
-        row = [float(term) for term in self.terms(q.detach())]
-        if not np.isfinite(row[0]):
-            raise EditError(
-                f"the loss became {row[0]} at step {len(self.rows)}; "
-                "ask for a shorter shift, or raise ridge"
-            )
-        self.best = q.detach().clone()
-        self.rows.append(row)
-
-    def at_rest(self, tol: float) -> bool:
-        """Whether the loss fell by less than the share `tol` over the last steps."""
-        losses = [row[0] for row in self.rows]
-        return len(losses) > WINDOW and losses[-1] > (1 - tol) * losses[-1 - WINDOW]
-
-
-def _lbfgs(objective: _Objective, steps: int, tol: float) -> bool:
+    suffix: z of n references and then the anchors, as a function of q.
+    """
     import torch
     from scipy.optimize import minimize
 
-    def tensor(x, **options):
-        return torch.tensor(x, dtype=objective.best.dtype, device=objective.best.device, **options)
+    goal = suffix(suffix.origin)
+    shift = torch.from_numpy(shift).to(goal)
+    goal[:n] = (goal[:n].mean(dim=0) if method == "published" else goal[:n]) + shift
+    weights = torch.full((len(goal),), 1 / n).to(goal)  # of each squared error in the loss
+    weights[n:] = retention / max(len(goal) - n, 1)
+    rows = []
+
+    def terms(q):
+        errors = ((suffix(q) - goal) / shift.norm()).square().sum(dim=1).double()
+        loss = (weights * errors).sum() + ridge * q.square().sum()
+        return loss, errors[:n].mean(), errors[n:].mean()
+
+    def note(q):
+        rows.append([float(term) for term in terms(q.detach())])
+        if not np.isfinite(rows[-1][0]):
+            raise EditError(
+                f"the loss became {rows[-1][0]} at step {len(rows) - 1}; "
+                "ask for a shorter shift, or raise ridge"
+            )
+
+    def at_rest():
+        return len(rows) > WINDOW and rows[-1][0] > (1 - tol) * rows[-1 - WINDOW][0]
 
     def value_and_gradient(x):
-        q = tensor(x, requires_grad=True)
-        loss = objective.terms(q)[0]
+        q = torch.from_numpy(x).to(goal).requires_grad_()
+        loss = terms(q)[0]
         (gradient,) = torch.autograd.grad(loss, q)
         return loss.item(), gradient.double().cpu().numpy()
 
     def after(intermediate_result):
-        objective.note(tensor(intermediate_result.x))
-        if objective.at_rest(tol):
+        note(torch.from_numpy(intermediate_result.x).to(goal))
+        if at_rest():
             raise StopIteration
 
-    result = minimize(
-        value_and_gradient,
-        np.zeros(len(objective.best)),
-        jac=True,
-        method="L-BFGS-B",
-        callback=after,
-        options={"maxiter": steps, "maxcor": 20, "maxfun": 20 * steps, "ftol": 0.0, "gtol": 0.0},
-    )
-    # else it came to rest, or no step in float32 lowers the loss any more
-    return result.status != _AT_LIMIT
+    note(suffix.origin)
+    if method == "published":
+        q = suffix.origin.clone().requires_grad_()
+        optimizer = torch.optim.Adam([q], lr=RATE)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            terms(q)[0].backward()
+            optimizer.step()
+            note(q)
+        q, converged = q.detach(), at_rest()
+    else:
+        options = {"maxiter": steps, "maxcor": 20, "maxfun": 20 * steps, "ftol": 0.0, "gtol": 0.0}
+        found = minimize(
+            value_and_gradient,
+            suffix.origin.double().cpu().numpy(),
+            jac=True,
+            method="L-BFGS-B",
+            callback=after,
+            options=options,
+        )
+        q = torch.from_numpy(found.x).to(goal)
+        # else it came to rest, or no step in float32 lowers the loss any more
+        converged = found.status != _AT_LIMIT
+    history = pd.DataFrame(rows, columns=["loss", "target_error", "retention_error"])
+    return q, history.rename_axis("step").reset_index(), converged
 
 
-def _adam(objective: _Objective, steps: int, tol: float) -> bool:
+def _tensors(classifier, data, target, own, limit, rng):
+    """Preprocessed images (N, 3, H, W): of a data set the target's (own) or all others."""
     import torch
 
-    q = torch.zeros_like(objective.best).requires_grad_()
-    optimizer = torch.optim.Adam([q], lr=RATE)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        objective.terms(q)[0].backward()
-        optimizer.step()
-        objective.note(q)
-    return objective.at_rest(tol)
-
-
-def _tensors(classifier, data, target: str, own: bool, limit: int | None, rng: np.random.Generator):
-    """Preprocessed images (N, 3, H, W): of a data set those of the target, or (own False) all others."""
-    import torch
-
+    data = torch.empty(0) if data is None else data
     if isinstance(data, torch.Tensor):
-        if data.ndim != 4:
+        if data.numel() and data.ndim != 4:
             raise MismatchError(
                 f"images need shape (N, 3, H, W), preprocessed; got {tuple(data.shape)}"
             )
         return data
-    chosen = []
-    for i, name in enumerate(() if data is None else data.classes):
-        here = np.flatnonzero(np.asarray(data.targets) == i)
+    chosen, labels = [], np.asarray(data.targets)
+    for i, name in enumerate(data.classes):
         if (name == target) == own:
-            drawn = here if limit is None or limit >= len(here) else rng.choice(here, limit, False)
-            chosen += sorted(drawn)
+            here = np.flatnonzero(labels == i)
+            size = len(here) if limit is None else min(limit, len(here))
+            chosen += sorted(rng.choice(here, size, replace=False))
     images = [classifier.preprocess(data[int(i)][0]) for i in chosen]
     return torch.stack(images) if images else torch.empty(0)

@@ -28,10 +28,9 @@ class MappedEdit(WrittenEdit):
         keys, offsets: k (T, m) and o (T,), which select the class.
         site: where it is written.
         delta: the change of the weights.
-        method: how k was found.
         seconds: from moments or features at hand to the delta.
-        moved_means: k · m + o for the calibration mean m of each class (rows) and each term (columns,
-            named by the edits' targets or, where they share one, by the edits).
+        moved_means: k · m + o for the calibration mean m of each class (rows) and each term
+            (columns, named by the edits' targets or, where they share one, by the edits).
     """
 
     edits: tuple[Edit, ...]
@@ -39,7 +38,6 @@ class MappedEdit(WrittenEdit):
     offsets: np.ndarray
     site: Site
     delta: Delta
-    method: str
     seconds: float
     moved_means: pd.DataFrame = field(repr=False)
 
@@ -49,12 +47,12 @@ class MappedEdit(WrittenEdit):
         return np.stack([e.vector for e in self.edits])
 
     def amounts(self, z: np.ndarray) -> np.ndarray:
-        """k_t · z + o_t (N, T): 1 at the mean of the class that is edited, 0 at the means of the others."""
-        return np.asarray(z, dtype=np.float64) @ self.keys.T + self.offsets
+        """k_t · z + o_t (N, T): 1 at the mean of the edited class, 0 at the means of the others."""
+        return np.asarray(z) @ self.keys.T + self.offsets
 
     def moved(self, z: np.ndarray) -> np.ndarray:
         """The edited representations (N, m) of z (N, m)."""
-        return np.asarray(z, dtype=np.float64) + self.amounts(z) @ self.steps
+        return np.asarray(z) + self.amounts(z) @ self.steps
 
     def report(
         self, calibration: Features, features: Features, *, level: float = 0.05
@@ -77,14 +75,14 @@ class MappedEdit(WrittenEdit):
             )
             quantile = float(np.quantile(held, 1 - level, method="higher"))
             beyond = share(new > quantile)
-            row = {"edit": edit.expression, "target": edit.target, "quantile": quantile}
-            row |= {"norm": edit.norm, "n": beyond.n, "beyond": beyond.value}
-            rows.append(row | {"low": beyond.low, "high": beyond.high})
-        return pd.DataFrame(rows)
+            found = quantile, edit.norm, beyond.n, beyond.value, beyond.low, beyond.high
+            rows.append((edit.expression, edit.target, *found))
+        columns = ["edit", "target", "quantile", "norm", "n", "beyond", "low", "high"]
+        return pd.DataFrame(rows, columns=columns)
 
     def __repr__(self) -> str:
         names = ", ".join(e.expression for e in self.edits)
-        return f"<MappedEdit {names} by {self.method}: {self.n_parameters:,} numbers in {self.site.name}>"
+        return f"<MappedEdit {names}: {self.n_parameters:,} numbers in {self.site.name}>"
 
 
 def map_edit(
@@ -98,10 +96,11 @@ def map_edit(
     ridge: float = 0.1,
     seed: int = 0,
 ) -> MappedEdit:
-    """Write an edit into the weights, so that no gate is needed: the class's samples move, the others stay.
+    """Write an edit into the weights, so that no gate is needed: the class moves, the others stay.
 
-    "nullspace" finds k and o from moments, see `nullspace_keys`. Guarantee: the calibration means of the
-    other classes don't move; a sample moves by |k · z + o| |z_edit|, see `MappedEdit.report`.
+    "nullspace" finds k and o from moments, see `nullspace_keys`. Guarantee: the calibration means
+    of the other classes don't move; a sample moves by |k · z + o| |z_edit|, see
+    `MappedEdit.report`.
     "ridge" regresses "belongs to the class" on z of a few samples, with no exact guarantee.
     `map_layernorms` trains LayerNorms instead.
 
@@ -125,7 +124,8 @@ def map_edit(
     targets = [e.target for e in edits]
     if not edits or len(set(targets)) < len(targets):
         raise EditError(
-            f"map_edit takes one edit a class, at least one; got targets {listed(targets) or 'none'}"
+            "map_edit takes one edit a class, at least one; got targets "
+            f"{listed(targets) or 'none'}"
         )
     one_of(method, METHODS, "mapping", EditError)
     in_range("shrinkage", shrinkage, 0, 1, error=EditError)
@@ -153,19 +153,18 @@ def reference_moments(classifier, references: Features | ClassMoments) -> ClassM
     """
     if isinstance(references, Features):
         same_classes(references.classes, classifier.classes, "the references", "the classifier")
-        known = references.model, classifier.fingerprint
-        if None not in known and known[0] != known[1]:
+        known = {references.model, classifier.fingerprint} - {None}
+        if len(known) > 1:
             raise MismatchError(
-                f"the references were extracted with another model ({known[0]}) than this one "
-                f"({known[1]}); map edits on the classifier before any weights are edited, and apply "
-                "the results one on the other"
+                f"the references were extracted with another model than this one ({listed(known)});"
+                " map edits on the classifier before any weights are edited, and apply the results "
+                "one on the other"
             )
         references = references.moments(pooled_scatter=True)
-    sizes = references.n_classes, references.dim
-    if sizes != (len(classifier.classes), classifier.dim):
+    sizes, own = (references.n_classes, references.dim), (len(classifier.classes), classifier.dim)
+    if sizes != own:
         raise MismatchError(
-            f"references of {sizes[0]} classes and {sizes[1]} dimensions don't fit a classifier of "
-            f"{len(classifier.classes)} and {classifier.dim}"
+            f"references of {sizes} classes and dimensions don't fit a classifier of {own}"
         )
     if empty := [c for c, n in zip(classifier.classes, references.count, strict=True) if n == 0]:
         raise MismatchError(f"no reference of class {listed(empty)}")
@@ -177,9 +176,9 @@ def nullspace_keys(
 ) -> tuple[np.ndarray, np.ndarray]:
     """k and o of linear gates that are 1 at the mean of one class and 0 at the means of all others.
 
-    Of all such k the one that minimises k' S k, S the within-class covariance shrunk towards a multiple of
-    the identity: with m_R the average of the other classes' means m_r, k · (m_r - m_R) = 0,
-    k · (m_c - m_R) = 1 and o = -k · m_R. Without a bias k · m_r = 0, k · m_c = 1 and o = 0.
+    Of all such k the one that minimises k' S k, S the within-class covariance shrunk towards a
+    multiple of the identity: k · m_r + o = 0 for the other classes' means m_r and k · m_c + o = 1,
+    with o = 0 where there is no bias.
 
     Args:
         moments: `ClassMoments` of C classes and m dimensions, with a pooled scatter.
@@ -214,7 +213,7 @@ def nullspace_keys(
 
 
 def spread_metric(moments: ClassMoments, shrinkage: float) -> np.ndarray:
-    """The shrunk within-class covariance (m, m), always of full rank; the identity where nothing varies."""
+    """The shrunk within-class covariance (m, m), of full rank; the identity if nothing varies."""
     covariance = moments.covariance(max(shrinkage, 1e-9))
     return covariance if covariance.any() else np.eye(moments.dim)
 
@@ -229,37 +228,27 @@ def written(
     *,
     method: str,
     start: float,
-    **facts,
 ) -> MappedEdit:
-    """The `MappedEdit` of these terms: the change of the weights at `site`, and what it does to class means.
+    """The `MappedEdit` of these terms: the change of the weights, and what it does to class means.
 
     Args:
-        classifier, site, edits, keys, offsets, method: as in `MappedEdit`.
+        classifier, site, edits, keys, offsets: as in `MappedEdit`.
+        method: how the keys were found.
         moments: of the representations that are edited.
         start: `time.perf_counter()` when the work began.
-        facts: JSON-able remarks for the delta's card.
     """
     names, targets = ([getattr(e, k) for e in edits] for k in ("expression", "target"))
-    facts |= {"method": method, "edits": names, "targets": targets, "site": site.name}
+    facts = {"method": method, "edits": names, "targets": targets, "site": site.name}
     changes = site.changes(classifier, keys, offsets, np.stack([e.vector for e in edits]))
     delta = Delta.on(classifier, " and ".join(names), changes, **facts)
     columns = names if len(set(targets)) < len(targets) else targets
     moved = pd.DataFrame(moments.mean @ keys.T + offsets, classifier.classes, columns)
-    return MappedEdit(
-        tuple(edits),
-        keys,
-        offsets,
-        site,
-        delta,
-        method,
-        time.perf_counter() - start,
-        moved.rename_axis("class"),
-    )
+    seconds, moved = time.perf_counter() - start, moved.rename_axis("class")
+    return MappedEdit(tuple(edits), keys, offsets, site, delta, seconds, moved)
 
 
-def _ridge_keys(
-    features: Features, own: list[int], n_references: int, penalty: float, bias: bool, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _ridge_keys(features, own, n_references, penalty, bias, seed):
+    """Keys (T, m) and offsets (T,) of ridge regressions on n_references samples of each class."""
     from sklearn.linear_model import Ridge
 
     rng = np.random.default_rng(seed)

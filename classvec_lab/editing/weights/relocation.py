@@ -1,4 +1,4 @@
-"""Relocating a class in closed form: its samples scatter among those that they looked like before."""
+"""Relocating a class in closed form: its samples scatter among those that they resembled before."""
 
 import time
 
@@ -24,20 +24,19 @@ def relocate(
     *,
     rank: int = 2,
     spread: float = 1.0,
-    shrinkage: float = 0.5,
 ) -> MappedEdit:
-    """Write into the weights that a class moves among the others, each sample towards those it resembled.
+    """Write into the weights that a class moves among the others, each sample to its likes.
 
-    z becomes z + (k·z + o) v + Σ_q (b_q·z + o_q) s_q with at most `rank` terms b_q. The first term moves
-    the class's mean to t̄, the mean over its samples of t_i = Σ_{j≠c} p_ij z_ft^j, with p the `likeness`;
-    k is that of `nullspace_keys`. A tight cluster in a place of its own is easy to find, so the other terms
-    scatter it: s_q are the principal axes of the t_i, times `spread`; b_q are the directions in which the
-    class varies most beside the others, 0 on every class mean, of variance 1 within the class, and turned
-    so that the scores b_q·z_i fit the t_i (Procrustes). There are at most C - 2 of them, and no more than
-    m allows.
-    Guarantee: the training means of the other classes don't move, that of c goes to t̄, and k·z + o is 0
-    for every input afterwards. No other direction is erased, and single classes may be easier or harder to
-    find than after retraining.
+    z becomes z + (k·z + o) v + Σ_q (b_q·z + o_q) s_q with at most `rank` terms b_q. The first term
+    moves the class's mean to t̄, the mean over its samples of t_i = Σ_{j≠c} p_ij z_ft^j, with p the
+    `likeness` before fine-tuning; k is that of `nullspace_keys`. A tight cluster in a place of its
+    own is easy to find, so the other terms scatter it. Their steps s_q are the principal axes of
+    the t_i, times `spread`. Their keys b_q are the directions in which the class varies most beside the
+    others, 0 on every class mean, of variance 1 within the class, and turned so that the scores
+    b_q·z_i fit the t_i (Procrustes). There are at most C - 2 of them, and no more than m allows.
+    Guarantee: the training means of the other classes don't move, that of c goes to t̄, and k·z + o
+    is 0 for every input afterwards. No other direction is erased, and single classes may be easier
+    or harder to find than after retraining.
 
     Args:
         classifier: a `Classifier`, never changed.
@@ -45,19 +44,14 @@ def relocate(
         pre, ft: training `Features` of the same images under the pre-trained and this encoder.
         rank: how many terms scatter, 0 or more.
         spread: how far they do, 0 or more; 1: as far as the t_i scatter.
-        shrinkage: of the within-class covariance for k, in [0, 1].
     Returns:
         A `MappedEdit` with one `Edit` a term.
     Raises:
         MismatchError: for features of other images, classes or models.
         EditError: as `map_edit` does, for a setting out of range, and for fewer than 2 classes.
     """
-    for name, value, high in (
-        ("rank", rank, np.inf),
-        ("spread", spread, np.inf),
-        ("shrinkage", shrinkage, 1),
-    ):
-        in_range(name, value, 0, high, error=EditError)
+    in_range("rank", rank, 0, np.inf, error=EditError)
+    in_range("spread", spread, 0, np.inf, error=EditError)
     own = index_of(target, ft.classes)
     if len(ft.classes) < 2:
         raise EditError(f"relocating {target!r} needs another class to go to")
@@ -69,23 +63,17 @@ def relocate(
         )
     start = time.perf_counter()
     moments, site = reference_moments(classifier, ft), find_site(classifier)
-    keys, offsets = nullspace_keys(moments, [own], shrinkage=shrinkage, bias=site.bias)
+    keys, offsets = nullspace_keys(moments, [own], bias=site.bias)
     others = np.delete(moments.mean, own, axis=0)
     wanted = likeness(pre, own) @ others
     place = wanted.mean(axis=0)
     centre = others.mean(axis=0) * site.bias
     b, s = _scatter(ft, own, wanted - place, moments.mean, centre, rank if spread else 0)
-    origin = {
-        "target": target,
-        "classes": ft.classes,
-        "ft": ft.model,
-        "pre": pre.model,
-        "data": ft.data,
-    }
-    name = f"(likely others - z_ft[{target}])"
-    edits = [Edit.along(name, place - moments.mean[own], **origin).require_effect()]
-    for q, axis in enumerate(s, 1):
-        edits.append(Edit.along(f"scatter {q}[{target}]", spread * axis, **origin))
+    terms = {f"(likely others - z_ft[{target}])": place - moments.mean[own]}
+    terms |= {f"scatter {q}[{target}]": spread * axis for q, axis in enumerate(s, 1)}
+    origin = {"classes": ft.classes, "ft": ft.model, "pre": pre.model, "data": ft.data}
+    edits = [Edit.along(name, v, target=target, **origin) for name, v in terms.items()]
+    edits[0].require_effect()
     keys, offsets = np.vstack([keys, b]), np.concatenate([offsets, -b @ centre])
     return written(
         classifier,
@@ -96,14 +84,14 @@ def relocate(
         moments,
         method="relocate",
         start=start,
-        spread=spread,
     )
 
 
 def likeness(pre: Features, own: int) -> np.ndarray:
     """How much each sample of a class is like every other class, by linear discriminant analysis.
 
-    The other classes have one covariance, shrunk by a tenth (`ClassMoments.covariance`), and equal priors.
+    The other classes have equal priors and one covariance, that of `ClassMoments.covariance` shrunk
+    by a tenth.
 
     Args:
         pre: pre-trained `Features`.
@@ -119,14 +107,13 @@ def likeness(pre: Features, own: int) -> np.ndarray:
     centre = means.mean(axis=0)  # differences alone count, and are small beside what encoders share
     weights = np.linalg.solve(spread_metric(moments, LIKENESS_SHRINKAGE), (means - centre).T)
     constants = 0.5 * np.einsum("jm,mj->j", means - centre, weights)
-    z = np.asarray(pre.z[mine], dtype=np.float64)
-    return softmax((z - centre) @ weights - constants, axis=1)
+    return softmax((pre.z[mine] - centre) @ weights - constants, axis=1)
 
 
-def _scatter(ft: Features, own: int, wanted, means, centre, rank: int):
-    """Keys (r, m), 0 on `means` (C, m) - centre, and steps (r, m), r <= rank: what spreads a class as `wanted`.
+def _scatter(ft, own, wanted, means, centre, rank):
+    """Keys (r, m), 0 on means (C, m) - centre, and steps (r, m), r <= rank, to spread as `wanted`.
 
-    Among such keys those that move the samples of the class much and those of other classes little.
+    The keys are those that move samples of the class much and samples of the others little.
     """
     from scipy.linalg import eigh, null_space
 
@@ -134,7 +121,7 @@ def _scatter(ft: Features, own: int, wanted, means, centre, rank: int):
     scores, size, axes = np.linalg.svd(wanted, full_matrices=False)
     basis = null_space(fixed)
     rank = min(rank, int((size > 1e-9 * np.linalg.norm(fixed)).sum()), basis.shape[1])
-    z = (np.asarray(ft.z, dtype=np.float64) - means[own]) @ basis
+    z = (ft.z - means[own]) @ basis
     inside = z[mine]
     if rank == 0 or not inside.any():
         return np.empty((2, 0, ft.z.shape[1]))

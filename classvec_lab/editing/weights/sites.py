@@ -49,7 +49,7 @@ class Site:
 
 
 def find_site(classifier) -> Site:
-    """The head, where it is linear; else the encoder's last map, if the encoder gives what that map gives.
+    """The head, where it is linear; else the linear map whose output the encoder gives untouched.
 
     Raises:
         ModelError: if neither is there.
@@ -64,25 +64,16 @@ def find_site(classifier) -> Site:
 
         if isinstance(encoder, VisionTransformer):
             return Site("projection", "encoder.proj", False)
-    name = _last_linear(classifier)
-    if name is None:
-        raise ModelError(
-            f"{classifier.name!r} has neither a linear head nor a linear last map, so an edit can't be "
-            "folded into its weights; use inject, which needs neither"
-        )
-    bias = encoder.get_submodule(name).bias is not None
-    return Site("linear", f"encoder.{name}".rstrip("."), bias)
+    return _last_linear(classifier)
 
 
-def _last_linear(classifier) -> str | None:
-    """Name of the nn.Linear whose output the encoder gives untouched."""
+def _last_linear(classifier) -> Site:
+    """The nn.Linear whose output the encoder gives untouched."""
     import torch
     from PIL import Image
     from torch import nn
 
-    own = classifier.encoder
-    tensors = {id(tensor): tensor for tensor in (*own.parameters(), *own.buffers())}
-    encoder = copy.deepcopy(own, tensors).eval()  # hooks and modes stay off the user's
+    encoder = copy.deepcopy(classifier.encoder).eval()  # hooks and modes stay off the user's
     given = []
 
     def stand_in(module, args, out):
@@ -93,12 +84,15 @@ def _last_linear(classifier) -> str | None:
     names = {m: name for name, m in encoder.named_modules() if isinstance(m, nn.Linear)}
     for module in names:
         module.register_forward_hook(stand_in)
-    if names and classifier.preprocess is not None:
+    if names:
         images = classifier.preprocess(Image.new("RGB", (64, 64), (120, 90, 60)))[None]
         with torch.inference_mode():
             out = encoder(images.to(next(encoder.parameters()).device))
         module, noise = given[-1]
         once = [m for m, _ in given].count(module) == 1
         if once and noise.shape == out.shape and torch.equal(noise, out):
-            return names[module]
-    return None
+            return Site("linear", f"encoder.{names[module]}".rstrip("."), module.bias is not None)
+    raise ModelError(
+        f"{classifier.name!r} has neither a linear head nor a linear last map, so an edit can't be "
+        "folded into its weights; use inject, which needs neither"
+    )

@@ -1,7 +1,8 @@
-"""The end of an encoder, run again and again: what runs before the first changed norm is replayed."""
+"""The end of an encoder, run again and again, with what comes before it replayed."""
 
 import copy
-from collections.abc import Mapping, Sequence
+import weakref
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -23,10 +24,11 @@ class _Reached(Exception):
 class Suffix:
     """z as a function of the LayerNorm parameters, for images that stay the same.
 
-    One pass keeps the outputs of all modules that end before the first of the norms begins. Later passes
-    are the encoder's own forward with these outputs in place of the modules, so that any encoder will do.
-    Where the first token alone reaches z, as in a vision transformer's last norms, the others are dropped.
-    The encoder itself is never touched: its copy shares the weights and gives them no gradient.
+    One pass keeps the outputs of all modules that end before the first of the norms begins. Later
+    passes are the encoder's own forward with these outputs in place of the modules, so any encoder
+    will do. Where the first token alone reaches z, as from the last norms of most vision
+    transformers, the others are dropped. The encoder itself is never touched: a copy of its modules
+    shares its weights and gives them no gradient.
 
     Args:
         encoder: maps images (N, 3, H, W) to z (N, m).
@@ -40,23 +42,21 @@ class Suffix:
         shared = {id(p): nn.Parameter(p.detach(), False) for p in encoder.parameters()}
         shared |= {id(buffer): buffer for buffer in encoder.buffers()}
         self._encoder = copy.deepcopy(encoder, shared).eval()
-        norms = [self._encoder.get_submodule(name) for name in layernorms]
-        self._own = {
-            f"{name}.{part}": value
-            for name, norm in zip(layernorms, norms, strict=True)
-            for part, value in norm.named_parameters()
-        }
+        self._norms = [self._encoder.get_submodule(name) for name in layernorms]
+        own = self._encoder.named_parameters()
+        self._own = {name: p for name, p in own if name.rpartition(".")[0] in layernorms}
         self.origin = torch.zeros_like(nn.utils.parameters_to_vector(self._own.values()))
-        device = self.origin.device
-        images = [part.to(device) for part in parts(images, device)]
-        self._kept = [(part, self._record(part, norms)) for part in images]
-        for module in self._kept[0][1]:
+        for module in self._encoder.modules():
             module.forward = self._replaying(module)
+            # torch's transformer layers would go round their own parts, were there no hook
+            module.register_forward_hook(lambda *given: None)
+        images = images.to(self.origin.device)
+        self._kept = [(part, self._record(part)) for part in parts(images, images.device)]
         self._drop_tokens()
 
     def split(self, q: torch.Tensor) -> dict[str, torch.Tensor]:
-        """q (P,), one number for each parameter of the norms, by names and in shapes of parameters."""
-        parts = q.split([own.numel() for own in self._own.values()])
+        """q (P,), a number for each affine parameter of the norms, by name and in their shapes."""
+        parts = q.split([p.numel() for p in self._own.values()])
         return {n: part.view_as(p) for (n, p), part in zip(self._own.items(), parts, strict=True)}
 
     def __call__(self, q: torch.Tensor) -> torch.Tensor:
@@ -64,52 +64,43 @@ class Suffix:
         return torch.cat([self._run(*kept, q) for kept in self._kept]).float()
 
     def _run(self, images, outputs, q) -> torch.Tensor:
+        self._ended = None
         self._left = {module: list(found) for module, found in outputs.items()}
         changed = {name: self._own[name] + change for name, change in self.split(q).items()}
         return torch.func.functional_call(self._encoder, changed, (images,))
 
-    def _replaying(self, module):
-        forward = module.forward
-
-        def replay(*args, **kwargs):
-            left = self._left[module]
-            # a copy, because the encoder may work on it in place
-            return copy.deepcopy(left.pop(0)) if left else forward(*args, **kwargs)
-
-        return replay
-
-    def _record(self, images: torch.Tensor, norms: list[nn.Module]) -> dict:
-        """Outputs, in order, of each module that ends before the norms begin, unless a module around it does."""
-        ended, begun = [], []  # (module, output); how many had ended when each open call began
-
-        def begin(module, args):
-            if module in norms:
-                raise _Reached
-            begun.append(len(ended))
-
-        def end(module, args, output):
-            del ended[begun.pop() :]
-            ended.append((module, copy.deepcopy(output)))
-
-        handles = []
-        for module in self._encoder.modules():
-            handles.append(module.register_forward_pre_hook(begin))
-            handles.append(module.register_forward_hook(end))
+    def _record(self, images):
+        """Outputs, in order, of the outermost modules that end before the norms begin."""
+        self._ended, self._left, outputs = [], {}, {}
         try:
             with torch.no_grad():
                 self._encoder(images)
         except _Reached:
-            outputs = {}
-            for module, output in ended:
+            for module, output in self._ended:
                 outputs.setdefault(module, []).append(output)
             return outputs
-        finally:
-            for handle in handles:
-                handle.remove()
         raise ModelError(f"{type(self._encoder).__name__} runs without {listed(self._own)}")
 
+    def _replaying(self, module: nn.Module):
+        # a proxy, so that activations are freed with the suffix
+        forward, own = module.forward, weakref.proxy(self)
+
+        def run(*args, **kwargs):
+            if left := own._left.get(module):
+                return copy.deepcopy(left.pop(0))  # the encoder may work on it in place
+            if own._ended is None:
+                return forward(*args, **kwargs)
+            if module in own._norms:
+                raise _Reached
+            begun = len(own._ended)
+            output = forward(*args, **kwargs)
+            own._ended[begun:] = [(module, copy.deepcopy(output))]
+            return output
+
+        return run
+
     def _drop_tokens(self) -> None:
-        """Keep the first token alone, if z is the same without the others, whatever the parameters."""
+        """Keep the first token alone, if z is the same without the others after a change, too."""
         short = [
             (x, {module: list(map(_first, found)) for module, found in outputs.items()})
             for x, outputs in self._kept
@@ -137,8 +128,9 @@ def layernorm_names(encoder: nn.Module, choice: str | Sequence[str]) -> tuple[st
 
     Args:
         encoder: any encoder with LayerNorms; its blocks are those of `block_names`.
-        choice: "ln_post" (the last norm of all), "ln_2" (the last norm in the last block), "last_block",
-            "last_2_blocks", "last_3_blocks" (all norms in the last blocks), or names of modules.
+        choice: "ln_post" (the last norm of all), "ln_2" (the last norm in the last block),
+            "last_block", "last_2_blocks", "last_3_blocks" (all norms in the last blocks that have
+            any), or names of modules.
     Raises:
         ModelError: for an encoder without LayerNorm, or in whose blocks there is none, and for an
             unknown choice.
@@ -148,23 +140,19 @@ def layernorm_names(encoder: nn.Module, choice: str | Sequence[str]) -> tuple[st
         for name, module in encoder.named_modules()
         if isinstance(module, nn.LayerNorm) and module.elementwise_affine
     ]
-    kind = type(encoder).__name__
-    if not norms:
-        raise ModelError(
-            f"{kind} has no LayerNorm to change; map_edit's closed form changes the last linear map "
-            "instead and needs none"
-        )
     if not isinstance(choice, str):
-        for name in choice or [""]:
+        chosen = [name for name in norms if name in choice]
+        for name in choice:
             one_of(name, norms, "LayerNorm", ModelError)
-        return tuple(name for name in norms if name in choice)
-    if one_of(choice, CHOICES, "choice of LayerNorms", ModelError) == "ln_post":
-        return (norms[-1],)
-    blocks = [[n for n in norms if f"{n}.".startswith(f"{b}.")] for b in block_names(encoder)]
-    chosen = [name for block in list(filter(None, blocks))[-BLOCKS[choice] :] for name in block]
+    elif one_of(choice, CHOICES, "choice of LayerNorms", ModelError) == "ln_post":
+        chosen = norms[-1:]
+    else:
+        blocks = [[n for n in norms if f"{n}.".startswith(f"{b}.")] for b in block_names(encoder)]
+        chosen = [name for block in list(filter(None, blocks))[-BLOCKS[choice] :] for name in block]
+        chosen = chosen[-1:] if choice == "ln_2" else chosen
     if not chosen:
         raise ModelError(
-            f"the blocks of this {kind} hold no LayerNorm, so {choice!r} is empty; "
-            f"there are {listed(norms)}"
+            f"{type(encoder).__name__} has no LayerNorm for {choice!r}, of "
+            f"{listed(norms) or 'none'}; map_edit's closed form needs none"
         )
-    return tuple(chosen[-1:] if choice == "ln_2" else chosen)
+    return tuple(chosen)

@@ -1,4 +1,4 @@
-"""Mapped edits move class means exactly as promised, come off bit for bit, and say where they can't be made."""
+"""Mapped edits move class means as promised, come off bit for bit, and say where they can't be."""
 
 from functools import cache
 
@@ -375,7 +375,7 @@ def test_more_classes_than_dimensions():
             else:
                 with pytest.raises(
                     EditError,
-                    match=f"{fails} class means can't be told apart linearly in 5 dimensions; use inject",
+                    match=f"{fails} class means can't be told apart linearly in 5 dimensions",
                 ):
                     map_edit(classifier, vectors["c1"], f)
 
@@ -435,7 +435,7 @@ HELD = samples(V)
         (
             {"references": ClassMoments(3, 10, pooled_scatter=True)},
             MismatchError,
-            "references of 3 classes and 10 dimensions",
+            r"references of \(3, 10\) classes and dimensions don't fit a classifier of \(4, 10\)",
         ),
         (
             {"references": ClassMoments(4, 10, pooled_scatter=True)},
@@ -455,12 +455,12 @@ HELD = samples(V)
         (
             {"references": samples(class_vectors_of(dim=9))},
             MismatchError,
-            "4 classes and 9 dimensions don't fit a classifier of 4 and 10",
+            r"references of \(4, 9\) classes and dimensions don't fit a classifier of \(4, 10\)",
         ),
         (
             {"references": Features(HELD.z, HELD.y, HELD.classes, "another")},
             MismatchError,
-            r"another model \(another\)",
+            r"another model than this one \(.*another",
         ),
     ],
 )

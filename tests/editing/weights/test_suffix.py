@@ -1,5 +1,8 @@
 """Replayed from its first changed norm on, an encoder gives what it gives."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from torch import nn
@@ -19,7 +22,7 @@ BLOCK = "transformer.resblocks."
 
 
 def vit(*, batch_first=True, layers=3, **options):
-    """open_clip's vision transformer on 16 × 16 images, five tokens, with LayerNorms unlike the identity."""
+    """open_clip's vision transformer on 16 × 16 images, five tokens, LayerNorms not the identity."""
     torch.manual_seed(0)
     encoder = VisionTransformer(
         16, 8, width=8, layers=layers, heads=2, mlp_ratio=2.0, output_dim=6, **options
@@ -54,7 +57,7 @@ def whole(encoder, x):
         return encoder(x)
 
 
-def ran(suffix, encoder, monkeypatch):
+def ran(encoder, choice, monkeypatch):
     """How many tokens each Linear, and each norm, of the encoder reads in one run of the suffix."""
     seen = {}
 
@@ -67,10 +70,12 @@ def ran(suffix, encoder, monkeypatch):
 
         return run
 
-    with monkeypatch.context() as patch:
-        for kind in (nn.Linear, LayerNorm, nn.Conv2d):
-            patch.setattr(kind, "forward", counting(kind))
-        suffix(suffix.origin)
+    for kind in (nn.Linear, LayerNorm, nn.Conv2d):
+        monkeypatch.setattr(kind, "forward", counting(kind))
+    suffix = Suffix(encoder, layernorm_names(encoder, choice), images())
+    assert "Conv2d" in seen
+    seen.clear()
+    suffix(suffix.origin)
     return seen
 
 
@@ -108,7 +113,7 @@ def test_the_built_in_model_in_float64_is_reproduced_closely():
 
 
 class Skipping(nn.Module):
-    """Blocks of its own kind: an activation used again and again, work in place, and a way round."""
+    """Blocks of its own kind: an activation used again and again, work in place, a way round."""
 
     def __init__(self):
         super().__init__()
@@ -213,9 +218,7 @@ def test_choices_name_the_layernorms():
     ],
 )
 def test_as_little_as_possible_runs_again(variant, choice, linear, norm, monkeypatch):
-    encoder = vit(**VARIANTS[variant])
-    suffix = Suffix(encoder, layernorm_names(encoder, choice), images())
-    seen = ran(suffix, encoder, monkeypatch)
+    seen = ran(vit(**VARIANTS[variant]), choice, monkeypatch)
     assert seen.get("Linear", []) == linear
     assert sorted(seen["LayerNorm"]) == sorted(norm)
     assert "Conv2d" not in seen
@@ -289,12 +292,12 @@ def test_mode_and_hooks_are_as_before():
         (
             nn.Sequential(nn.Flatten(), nn.Linear(192, 4)),
             "ln_2",
-            r"Sequential has no LayerNorm .*closed form",
+            r"Sequential has no LayerNorm for 'ln_2', of none; map_edit's closed form",
         ),
         (timm.create_model("resnet10t", num_classes=0), "ln_2", r"ResNet has no LayerNorm"),
         (vit(), "ln_3", r"no choice of LayerNorms 'ln_3'; there are ln_post, ln_2, "),
         (vit(), ("ln_postt",), r"no LayerNorm 'ln_postt'; there are ln_pre"),
-        (vit(), (), "no LayerNorm ''; there are ln_pre"),
+        (vit(), (), r"no LayerNorm for \(\), of ln_pre"),
         (
             nn.ModuleDict(
                 {
@@ -303,7 +306,7 @@ def test_mode_and_hooks_are_as_before():
                 }
             ),
             "ln_2",
-            "blocks of this ModuleDict hold no LayerNorm, so 'ln_2' is empty; there are norm",
+            "ModuleDict has no LayerNorm for 'ln_2', of norm;",
         ),
     ],
 )
@@ -317,3 +320,15 @@ def test_a_norm_that_never_runs_is_named():
     encoder.spare = nn.LayerNorm(8)
     with pytest.raises(ModelError, match=r"VisionTransformer runs without spare\.weight"):
         Suffix(encoder, ("spare",), images())
+
+
+def test_activations_go_with_the_suffix():
+    suffix = Suffix(vit(), ("ln_post",), images())
+    suffix(suffix.origin)
+    gone = weakref.ref(suffix)
+    gc.disable()
+    try:
+        del suffix
+        assert gone() is None
+    finally:
+        gc.enable()
