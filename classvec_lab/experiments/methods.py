@@ -11,7 +11,7 @@ from ..editing.erasers import erase, leace, mask_class, project_out
 from ..editing.injection import inject
 from ..editing.strength import Strength, choose_lambda
 from ..editing.weights.mapping import map_edit
-from ..editing.weights.relocation import retire
+from ..editing.weights.relocation import relocate
 from ..edits import Edit
 from ..errors import EditError
 from ..models import Classifier
@@ -161,7 +161,7 @@ def mapped(
 ) -> Outcome:
     """The closed-form mapping along lambda κ_c, the strength chosen on val, or "retire": to the mean of the other classes.
 
-    scatter: with "retire", how many more terms scatter the class among the others, see `retire`; 0: its samples stay a
+    scatter: with "retire", how many more terms scatter the class among the others, see `relocate`; 0: its samples stay a
     tight cluster, which a linear probe finds.
     """
     if towards not in ("class vector", "retire"):
@@ -181,7 +181,7 @@ def mapped(
         edit = lambda_ * context.vectors[target]
     if scatter:
         pre, ft = context.pre_features["train"], context.features["train"]
-        result = retire(context.ft, target, pre, ft, rank=scatter, moments=source)
+        result = relocate(context.ft, target, pre, ft, rank=scatter)
         edit = result.edits[0]
     else:
         result = map_edit(context.ft, edit, source, method=method, seed=context.seed)

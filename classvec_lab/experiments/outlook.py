@@ -231,13 +231,12 @@ def _gates(classifier, vectors, train, val, named, deploy, false_fire: float) ->
 
 
 def _keys(classifier, train) -> list[tuple[np.ndarray, float]]:
-    from ..editing.weights.mapping import _nullspace
+    from ..editing.weights.mapping import nullspace_keys
     from ..editing.weights.sites import find_site
 
     bias = find_site(classifier).bias
-    keys, offsets = _nullspace(
-        train.moments(pooled_scatter=True), list(range(len(train.classes))), 0.5, bias
-    )
+    moments = train.moments(pooled_scatter=True)
+    keys, offsets = nullspace_keys(moments, range(len(train.classes)), bias=bias)
     return list(zip(keys, offsets, strict=True))
 
 

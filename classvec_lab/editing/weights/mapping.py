@@ -1,29 +1,36 @@
-"""Weight mapping in closed form: a linear gate and a step, written into one linear map as a change of rank one a class."""
+"""Weight mapping in closed form: a linear gate and a step, written into one linear map."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
+from ...checks import in_range, listed, one_of, same_classes
 from ...edits import Edit, require_all
 from ...errors import EditError, MismatchError
 from ...features import Features, extract_features
 from ...moments import ClassMoments
-from .delta import Delta
+from ...statistics import share
+from .delta import Delta, WrittenEdit
 from .sites import Site, find_site
 
 METHODS = ("nullspace", "ridge")
 
 
 @dataclass(frozen=True, eq=False)
-class MappedEdit:
-    """z becomes z + Σ_t (k_t · z + o_t) v_t for every input, without gate or label: one term for each edit t.
+class MappedEdit(WrittenEdit):
+    """z becomes z + Σ_t (k_t · z + o_t) v_t for every input, without gate or label.
 
-    keys k (T, m) and offsets o (T,) select the class, steps v (T, m) are the edits' vectors. delta holds the
-    change of the weights, `n_parameters` numbers; site says where. seconds: from moments or features at hand
-    to the delta. moved_means: by how much the calibration mean of each class moves, in units of |v|.
+    Args:
+        edits: one for each of the T terms, with their vectors v (T, m) as steps.
+        keys, offsets: k (T, m) and o (T,), which select the class.
+        site: where it is written.
+        delta: the change of the weights.
+        seconds: from moments or features at hand to the delta.
+        moved_means: k · m + o for the calibration mean m of each class (rows) and each term
+            (columns, named by the edits' targets or, where they share one, by the edits).
     """
 
     edits: tuple[Edit, ...]
@@ -31,7 +38,6 @@ class MappedEdit:
     offsets: np.ndarray
     site: Site
     delta: Delta
-    method: str
     seconds: float
     moved_means: pd.DataFrame = field(repr=False)
 
@@ -40,61 +46,43 @@ class MappedEdit:
         """v (T, m)."""
         return np.stack([e.vector for e in self.edits])
 
-    @property
-    def n_parameters(self) -> int:
-        """How many numbers are stored."""
-        return self.delta.n_parameters
-
-    def apply_to(self, classifier):
-        """A copy of the classifier with the change in its weights, on top of those that it carries; see `apply_deltas`."""
-        return self.delta.apply_to(classifier)
-
-    def remove_from(self, classifier):
-        """A copy without this change, bit for bit as if it had never been applied."""
-        return self.delta.remove_from(classifier)
-
     def amounts(self, z: np.ndarray) -> np.ndarray:
-        """k_t · z + o_t (N, T): 1 at the mean of the class that is edited, 0 at the means of the others."""
-        return np.asarray(z, dtype=np.float64) @ self.keys.T + self.offsets
+        """k_t · z + o_t (N, T): 1 at the mean of the edited class, 0 at the means of the others."""
+        return np.asarray(z) @ self.keys.T + self.offsets
 
     def moved(self, z: np.ndarray) -> np.ndarray:
         """The edited representations (N, m) of z (N, m)."""
-        return np.asarray(z, dtype=np.float64) + self.amounts(z) @ self.steps
+        return np.asarray(z) + self.amounts(z) @ self.steps
 
     def report(
         self, calibration: Features, features: Features, *, level: float = 0.05
     ) -> pd.DataFrame:
-        """How far single samples of the retained classes move: one row an edit with the (1 - level) quantile of
-        |k · z + o| |v| on the calibration features, and the share of `features` beyond it, with n and its 95 % interval.
-        """
-        from ...statistics import wilson
+        """How far single samples of the retained classes move.
 
+        Args:
+            calibration, features: `Features` of the encoder before the edit.
+            level: in [0, 1].
+        Returns:
+            A frame with one row an edit: `edit`, `target`, the (1 - level) `quantile` of
+            |k · z + o| |v| on the calibration features, `norm` |v|, and of the `n` samples in
+            `features` the share `beyond` that quantile with `low` and `high` (95 % Wilson).
+        """
         rows = []
-        targets = [
-            f.y == f.classes.index(e.target) for f in (calibration, features) for e in self.edits
-        ]
-        length = np.linalg.norm(self.steps, axis=1)
-        sizes = [np.abs(self.amounts(f.z)) * length for f in (calibration, features)]
         for t, edit in enumerate(self.edits):
-            held, new = sizes[0][~targets[t], t], sizes[1][~targets[len(self.edits) + t], t]
-            quantile = float(np.quantile(held, 1 - level, method="higher"))
-            low, high = wilson((new > quantile).sum(), len(new))
-            row = {
-                "edit": edit.expression,
-                "target": edit.target,
-                "quantile": quantile,
-                "norm": length[t],
-                "n": len(new),
-            }
-            rows.append(
-                row
-                | {"beyond": float((new > quantile).mean()), "low": float(low), "high": float(high)}
+            held, new = (
+                np.abs(self.amounts(f.z[f.y != f.classes.index(edit.target)])[:, t]) * edit.norm
+                for f in (calibration, features)
             )
-        return pd.DataFrame(rows)
+            quantile = float(np.quantile(held, 1 - level, method="higher"))
+            beyond = share(new > quantile)
+            found = quantile, edit.norm, beyond.n, beyond.value, beyond.low, beyond.high
+            rows.append((edit.expression, edit.target, *found))
+        columns = ["edit", "target", "quantile", "norm", "n", "beyond", "low", "high"]
+        return pd.DataFrame(rows, columns=columns)
 
     def __repr__(self) -> str:
         names = ", ".join(e.expression for e in self.edits)
-        return f"<MappedEdit {names} by {self.method}: {self.n_parameters:,} numbers in {self.site.name}>"
+        return f"<MappedEdit {names}: {self.n_parameters:,} numbers in {self.site.name}>"
 
 
 def map_edit(
@@ -107,192 +95,160 @@ def map_edit(
     n_references: int = 5,
     ridge: float = 0.1,
     seed: int = 0,
-    **options,
-):
-    """Write an edit into the weights, so that no gate is needed: the class's samples move by z_edit, the others stay.
+) -> MappedEdit:
+    """Write an edit into the weights, so that no gate is needed: the class moves, the others stay.
 
-    edit: one or several, of different targets; a gate that they carry is not used. references: labelled
-    `Features` of this classifier's encoder (training images), a labelled data set, or `ClassMoments` with a
-    pooled scatter.
-    method "nullspace", from moments: the k that minimises k' S k, S the pooled within-class covariance shrunk
-    by `shrinkage` towards a multiple of the identity, with k · (m_r - m_R) = 0 for every other class's mean
-    (m_R their average) and k · (m_c - m_R) = 1; o = -k · m_R. Where the map has no bias, k · m_r = 0 and
-    k · m_c = 1. Guarantee: the calibration means of the other classes don't move; a sample moves by
-    |k · z + o| |z_edit|, see `MappedEdit.report`. Needs no more classes than dimensions.
-    method "ridge", from `n_references` samples of each class drawn by `seed`: ridge regression of
-    "belongs to c" on z with penalty `ridge` times the references' mean square; no exact guarantee.
-    methods "layernorm" (`n_references` images a class, the others kept) and "published" (Algorithm 2: one image of the class
-    and nothing else) train LayerNorms instead, see `map_layernorms`, to which `options` go; they take one edit and a data set.
-    Raises MismatchError for another model or unknown classes, EditError for an edit that would change nothing,
-    for too many classes, or dependent means.
+    "nullspace" finds k and o from moments, see `nullspace_keys`. Guarantee: the calibration means
+    of the other classes don't move; a sample moves by |k · z + o| |z_edit|, see
+    `MappedEdit.report`.
+    "ridge" regresses "belongs to the class" on z of a few samples, with no exact guarantee.
+    `map_layernorms` trains LayerNorms instead.
+
+    Args:
+        classifier: a `Classifier`, never changed.
+        edit: one `Edit` or several, of different targets; a gate that they carry is not used.
+        references: labelled `Features` of this classifier's encoder (training images), a labelled
+            data set, or, for "nullspace", `ClassMoments` with a pooled scatter.
+        method: "nullspace" or "ridge".
+        shrinkage: of the within-class covariance, in [0, 1], for "nullspace".
+        n_references: samples a class, drawn by `seed`, for "ridge".
+        ridge: the penalty in units of the samples' mean square, above 0, for "ridge".
+        seed: of the drawing.
+    Raises:
+        MismatchError: for another model, unknown classes, or a class without references.
+        EditError: for an edit that would change nothing, and as `nullspace_keys` does.
+        ModelError: if the classifier has no linear head and no linear last map.
     """
     edits = (edit,) if isinstance(edit, Edit) else tuple(edit)
     require_all(edits, classifier)
     targets = [e.target for e in edits]
     if not edits or len(set(targets)) < len(targets):
         raise EditError(
-            f"map_edit takes one edit a class, at least one; got targets {', '.join(targets) or 'none'}"
+            "map_edit takes one edit a class, at least one; got targets "
+            f"{listed(targets) or 'none'}"
         )
-    if method in ("layernorm", "published"):
-        from .layernorm import map_layernorms
-
-        if len(edits) > 1:
-            raise EditError(f"method {method!r} maps one edit at a time; got {len(edits)}")
-        if isinstance(references, Features | ClassMoments):
-            raise EditError(
-                f"method {method!r} trains on images: give a labelled data set, not {type(references).__name__}"
-            )
-        own = {"n_references": 1, "method": "published"}
-        if method == "layernorm":
-            own = {
-                "n_references": n_references,
-                "n_anchors": n_references,
-                "method": "trained",
-                "anchors": references,
-            }
-        return map_layernorms(
-            classifier,
-            edits[0].vector,
-            edits[0].target,
-            references,
-            **{**own, "seed": seed, **options},
-        )
-    if method not in METHODS:
-        raise EditError(
-            f"unknown mapping {method!r}; choose among {', '.join((*METHODS, 'layernorm', 'published'))}"
-        )
-    if options:
-        raise EditError(f"method {method!r} takes no {', '.join(options)}")
-    if not 0 <= shrinkage <= 1 or not ridge > 0 or n_references < 1:
-        raise EditError(
-            f"shrinkage lies in [0, 1], ridge is above 0 and n_references at least 1; got {shrinkage}, {ridge}, {n_references}"
-        )
-    references = _at_hand(classifier, references, method)
-    site = find_site(classifier)
+    one_of(method, METHODS, "mapping", EditError)
+    in_range("shrinkage", shrinkage, 0, 1, error=EditError)
+    in_range("ridge", ridge, 0, np.inf, open_low=True, error=EditError)
+    in_range("n_references", n_references, 1, np.inf, error=EditError)
+    if method == "ridge" and isinstance(references, ClassMoments):
+        raise EditError("the ridge mapping needs samples: give Features or a data set, not moments")
+    if not isinstance(references, Features | ClassMoments):
+        references = extract_features(classifier, references, progress=False)
     start = time.perf_counter()
+    moments, site = reference_moments(classifier, references), find_site(classifier)
     own = [classifier.classes.index(t) for t in targets]
     if method == "nullspace":
-        moments = (
-            references
-            if isinstance(references, ClassMoments)
-            else references.moments(pooled_scatter=True)
-        )
-        _require_samples(moments.count, classifier.classes)
-        keys, offsets = _nullspace(moments, own, shrinkage, site.bias)
+        keys, offsets = nullspace_keys(moments, own, shrinkage=shrinkage, bias=site.bias)
     else:
-        moments = references.moments()
-        _require_samples(moments.count, classifier.classes)
-        keys, offsets = _ridge(references, own, n_references, ridge, site.bias, seed)
-    dense, factored = site.fold(classifier, keys, offsets, np.stack([e.vector for e in edits]))
-    facts = {
-        "method": method,
-        "edits": [e.expression for e in edits],
-        "targets": targets,
-        "site": site.name,
-    }
-    delta = Delta.on(
-        classifier,
-        " and ".join(e.expression for e in edits),
-        dense=dense,
-        factored=factored,
-        facts=facts,
-    )
-    seconds = time.perf_counter() - start
-    moved = pd.DataFrame(moments.mean @ keys.T + offsets, index=classifier.classes, columns=targets)
-    return MappedEdit(
-        edits, keys, offsets, site, delta, method, seconds, moved.rename_axis("class")
-    )
+        keys, offsets = _ridge_keys(references, own, n_references, ridge, site.bias, seed)
+    return written(classifier, site, edits, keys, offsets, moments, method=method, start=start)
 
 
-def _at_hand(classifier, references, method: str):
-    if isinstance(references, ClassMoments):
-        if method == "ridge":
-            raise EditError(
-                "the ridge mapping needs samples: give Features or a data set, not moments"
-            )
-        if references.scatter is None:
-            raise EditError(
-                "the null-space mapping needs moments with a pooled scatter: ClassMoments(..., pooled_scatter=True)"
-            )
-        if (references.n_classes, references.dim) != (len(classifier.classes), classifier.dim):
+def reference_moments(classifier, references: Features | ClassMoments) -> ClassMoments:
+    """Moments with a pooled scatter, if they are of this classifier's encoder and classes.
+
+    Raises:
+        MismatchError: saying what differs, or which classes have no sample.
+    """
+    if isinstance(references, Features):
+        same_classes(references.classes, classifier.classes, "the references", "the classifier")
+        known = {references.model, classifier.fingerprint} - {None}
+        if len(known) > 1:
             raise MismatchError(
-                f"moments of {references.n_classes} classes and {references.dim} dimensions don't fit a classifier of "
-                f"{len(classifier.classes)} and {classifier.dim}"
+                f"the references were extracted with another model than this one ({listed(known)});"
+                " map edits on the classifier before any weights are edited, and apply the results "
+                "one on the other"
             )
-        return references
-    if not isinstance(references, Features):
-        references = extract_features(classifier, references, progress=False)
-    classifier.require_classes(references.classes, "the references")
-    if references.z.shape[1] != classifier.dim:
+        references = references.moments(pooled_scatter=True)
+    sizes, own = (references.n_classes, references.dim), (len(classifier.classes), classifier.dim)
+    if sizes != own:
         raise MismatchError(
-            f"the references have {references.z.shape[1]} dimensions and the classifier {classifier.dim}"
+            f"references of {sizes} classes and dimensions don't fit a classifier of {own}"
         )
-    if (
-        None not in (references.model, classifier.fingerprint)
-        and references.model != classifier.fingerprint
-    ):
-        raise MismatchError(
-            f"the references were extracted with another model ({references.model}) than this one ({classifier.fingerprint}); "
-            "map edits on the classifier before any weights are edited, and apply the results one on the other"
-        )
+    if empty := [c for c, n in zip(classifier.classes, references.count, strict=True) if n == 0]:
+        raise MismatchError(f"no reference of class {listed(empty)}")
     return references
 
 
-def _require_samples(count: np.ndarray, classes) -> None:
-    if (count == 0).any():
-        raise MismatchError(
-            f"no reference of class {', '.join(c for c, n in zip(classes, count, strict=True) if n == 0)}"
-        )
-
-
-def _nullspace(
-    moments: ClassMoments, own: list[int], shrinkage: float, bias: bool
+def nullspace_keys(
+    moments: ClassMoments, own: Sequence[int], *, shrinkage: float = 0.5, bias: bool = True
 ) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.linalg import LinAlgError, cho_factor, cho_solve
+    """k and o of linear gates that are 1 at the mean of one class and 0 at the means of all others.
 
+    Of all such k the one that minimises k' S k, S the within-class covariance shrunk towards a
+    multiple of the identity: k · m_r + o = 0 for the other classes' means m_r and k · m_c + o = 1,
+    with o = 0 where there is no bias.
+
+    Args:
+        moments: `ClassMoments` of C classes and m dimensions, with a pooled scatter.
+        own: indices of T classes c.
+        shrinkage: in [0, 1].
+        bias: whether an offset can be used.
+    Returns:
+        Keys (T, m) and offsets (T,).
+    Raises:
+        EditError: for more classes than dimensions, and for linearly dependent means.
+    """
     n_classes, dim = moments.mean.shape
     if n_classes - bias > dim:
         raise EditError(
-            f"{n_classes} class means can't be told apart linearly in {dim} dimensions; use inject with gates"
+            f"{n_classes} class means can't be told apart linearly in {dim} dimensions; "
+            "use inject with gates"
         )
-    covariance = moments.scatter / max(int(moments.count.sum()) - n_classes, 1)
-    size = np.trace(covariance) / dim
-    if size == 0:  # nothing varies within classes: any metric serves
-        covariance, size = np.eye(dim), 1.0
-    metric = (1 - shrinkage) * covariance + max(shrinkage, 1e-9) * size * np.eye(dim)
-    keys, offsets = np.empty((len(own), dim)), np.zeros(len(own))
-    factor = cho_factor(metric)
-    for t, c in enumerate(own):
-        others = np.delete(np.arange(n_classes), c)
-        centre = moments.mean[others].mean(axis=0) if bias and len(others) else np.zeros(dim)
-        # with a centre the other means are dependent, by one
-        constraints = moments.mean[[*(others[1:] if bias else others), c]] - centre
-        solved = cho_solve(factor, constraints.T)
-        gram = constraints @ solved
-        scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
-        try:
-            weights = cho_solve(
-                cho_factor(gram / np.outer(scale, scale)), np.eye(len(gram))[-1] / scale
-            )
-        except LinAlgError:
-            weights = None
-        if weights is not None:
-            keys[t] = solved @ (weights / scale)
-        # a gram matrix that is singular but for rounding has a factor too, of noise
-        if (
-            weights is None
-            or not np.abs(constraints @ keys[t] - np.eye(len(gram))[-1]).max() < 1e-6
-        ):
-            raise EditError(
-                "the class means are linearly dependent, so no linear gate can single one class out; use inject"
-            )
-        offsets[t] = -keys[t] @ centre
-    return keys, offsets
+    centre = moments.mean.mean(axis=0) * bias
+    means, wanted = moments.mean - centre, np.eye(n_classes)[:, own]
+    solved = np.linalg.solve(spread_metric(moments, shrinkage), means.T)
+    # k = S⁻¹ meansᵀ λ, with means k + o = wanted and, where o is free, Σ λ = 0
+    border = np.ones((int(bias), n_classes))
+    system = np.block([[means @ solved, border.T], [border, np.zeros((len(border), len(border)))]])
+    answer = np.linalg.lstsq(system, np.vstack([wanted, border[:, own] * 0]), rcond=None)[0]
+    keys, offsets = (solved @ answer[:n_classes]).T, answer[n_classes:].sum(axis=0)
+    if not np.abs(means @ keys.T + offsets - wanted).max() < 1e-6:
+        raise EditError(
+            "the class means are linearly dependent, so no linear gate can single one class out; "
+            "use inject"
+        )
+    return keys, offsets - keys @ centre
 
 
-def _ridge(
-    features: Features, own: list[int], n_references: int, penalty: float, bias: bool, seed: int
-):
+def spread_metric(moments: ClassMoments, shrinkage: float) -> np.ndarray:
+    """The shrunk within-class covariance (m, m), of full rank; the identity if nothing varies."""
+    covariance = moments.covariance(max(shrinkage, 1e-9))
+    return covariance if covariance.any() else np.eye(moments.dim)
+
+
+def written(
+    classifier,
+    site: Site,
+    edits: Sequence[Edit],
+    keys: np.ndarray,
+    offsets: np.ndarray,
+    moments: ClassMoments,
+    *,
+    method: str,
+    start: float,
+) -> MappedEdit:
+    """The `MappedEdit` of these terms: the change of the weights, and what it does to class means.
+
+    Args:
+        classifier, site, edits, keys, offsets: as in `MappedEdit`.
+        method: how the keys were found.
+        moments: of the representations that are edited.
+        start: `time.perf_counter()` when the work began.
+    """
+    names, targets = ([getattr(e, k) for e in edits] for k in ("expression", "target"))
+    facts = {"method": method, "edits": names, "targets": targets, "site": site.name}
+    changes = site.changes(classifier, keys, offsets, np.stack([e.vector for e in edits]))
+    delta = Delta.on(classifier, " and ".join(names), changes, **facts)
+    columns = names if len(set(targets)) < len(targets) else targets
+    moved = pd.DataFrame(moments.mean @ keys.T + offsets, classifier.classes, columns)
+    seconds, moved = time.perf_counter() - start, moved.rename_axis("class")
+    return MappedEdit(tuple(edits), keys, offsets, site, delta, seconds, moved)
+
+
+def _ridge_keys(features, own, n_references, penalty, bias, seed):
+    """Keys (T, m) and offsets (T,) of ridge regressions on n_references samples of each class."""
     from sklearn.linear_model import Ridge
 
     rng = np.random.default_rng(seed)
@@ -302,12 +258,8 @@ def _ridge(
             for c in range(len(features.classes))
         ]
     )
-    z, y = np.asarray(features.z[chosen], dtype=np.float64), features.y[chosen]
+    z = np.asarray(features.z[chosen], dtype=np.float64)
     centred = z - z.mean(axis=0) if bias else z
-    targets = (y[:, None] == np.asarray(own)).astype(np.float64)
-    fitted = Ridge(alpha=penalty * np.square(centred).sum() / len(z), fit_intercept=bias).fit(
-        z, targets
-    )
-    return np.atleast_2d(fitted.coef_), np.broadcast_to(
-        np.atleast_1d(fitted.intercept_), (len(own),)
-    ).astype(np.float64)
+    model = Ridge(alpha=penalty * np.square(centred).sum() / len(z), fit_intercept=bias)
+    model.fit(z, (features.y[chosen][:, None] == np.asarray(own)).astype(np.float64))
+    return np.atleast_2d(model.coef_), np.full(len(own), model.intercept_)

@@ -1,4 +1,4 @@
-"""Mapped edits move class means exactly as promised, come off bit for bit, and say where they can't be made."""
+"""Mapped edits move class means as promised, come off bit for bit, and say where they can't be."""
 
 from functools import cache
 
@@ -375,7 +375,7 @@ def test_more_classes_than_dimensions():
             else:
                 with pytest.raises(
                     EditError,
-                    match=f"{fails} class means can't be told apart linearly in 5 dimensions; use inject",
+                    match=f"{fails} class means can't be told apart linearly in 5 dimensions",
                 ):
                     map_edit(classifier, vectors["c1"], f)
 
@@ -418,21 +418,24 @@ HELD = samples(V)
         ({"edit": [V["c1"], 2 * V["c1"]]}, EditError, "one edit a class.*got targets c1, c1"),
         ({"edit": 0 * V["c1"]}, EditError, "strength 0"),
         ({"edit": class_vectors_of(3)["c1"]}, MismatchError, "made for another model"),
-        ({"method": "magic"}, EditError, "unknown mapping 'magic'; choose among nullspace, ridge"),
-        ({"epochs": 3}, EditError, "method 'nullspace' takes no epochs"),
-        ({"shrinkage": 1.5}, EditError, "shrinkage lies in .* got 1.5"),
-        ({"method": "ridge", "ridge": 0}, EditError, "ridge is above 0"),
-        ({"method": "ridge", "n_references": 0}, EditError, "n_references at least 1"),
+        ({"method": "magic"}, EditError, "no mapping 'magic'; there are nullspace, ridge"),
+        ({"shrinkage": 1.5}, EditError, r"shrinkage must lie in \[0, 1\]; got 1\.5"),
+        ({"method": "ridge", "ridge": 0}, EditError, r"ridge must lie in \(0, .*got 0"),
+        (
+            {"method": "ridge", "n_references": 0},
+            EditError,
+            r"n_references must lie in \[1, .*got 0",
+        ),
         (
             {"method": "ridge", "references": HELD.moments()},
             EditError,
             "needs samples: give Features or a data set, not moments",
         ),
-        ({"references": HELD.moments()}, EditError, "moments with a pooled scatter"),
+        ({"references": HELD.moments()}, MismatchError, "moments with a pooled scatter"),
         (
             {"references": ClassMoments(3, 10, pooled_scatter=True)},
             MismatchError,
-            "moments of 3 classes and 10 dimensions",
+            r"references of \(3, 10\) classes and dimensions don't fit a classifier of \(4, 10\)",
         ),
         (
             {"references": ClassMoments(4, 10, pooled_scatter=True)},
@@ -452,12 +455,12 @@ HELD = samples(V)
         (
             {"references": samples(class_vectors_of(dim=9))},
             MismatchError,
-            "references have 9 dimensions and the classifier 10",
+            r"references of \(4, 9\) classes and dimensions don't fit a classifier of \(4, 10\)",
         ),
         (
             {"references": Features(HELD.z, HELD.y, HELD.classes, "another")},
             MismatchError,
-            r"another model \(another\)",
+            r"another model than this one \(.*another",
         ),
     ],
 )
