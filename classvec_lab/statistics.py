@@ -85,6 +85,21 @@ def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(hits, n) of each class, (C,) integers: how many of its samples are True in `hits` (N,), and how many it has.
+
+    y (N,): integers in 0..C-1, C = n_classes.
+    """
+    y = np.asarray(y)
+    return tuple(np.bincount(chosen, minlength=n_classes) for chosen in (y[hits], y))
+
+
+def shares(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(hits) / np.asarray(n), *wilson(hits, n)
+
+
 def share(hits) -> Estimate:
     """Share of True in `hits` (n,) with its Wilson interval; NaN for none."""
     hits = np.asarray(hits, dtype=bool)

@@ -118,6 +118,12 @@ def test_what_it_says():
     assert f"the best is {bad.best:+g}" in bad.says()[0]
 
 
+def test_bounds_are_said_as_they_were_given():
+    """A bound of half a per cent is not rounded to none."""
+    found = choose_lambda(reader(V), gated(), VAL, threshold=0.005, tolerance=0.125)
+    assert "ACC_f <= 0.5% and ACC_r within 12.5% of unedited on val" in found.says()[0]
+
+
 def test_bad_input():
     classifier = reader(V)
     only = Features(VAL.z[VAL.y == 1], VAL.y[VAL.y == 1], VAL.classes)
