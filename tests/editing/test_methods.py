@@ -278,7 +278,7 @@ def test_unknown_names(linear):
         M.mapped(idle_context(), "red", towards="away")
     with pytest.raises(EditError, match="unknown mapping 'magic'"):
         M.mapped(linear, "red", method="magic")
-    with pytest.raises(MismatchError, match="unknown gate score 'margins'"):
+    with pytest.raises(MismatchError, match="no gate score 'margins'"):
         M.class_vector(linear, "red", gate="margins")
     with pytest.raises(ModelError, match=r"no unlearning method 'negrad'.*did you mean 'neggrad'"):
         M.trained(idle_context(), "red", "negrad")
