@@ -26,7 +26,7 @@ def index_of(name: str, classes: Sequence[str], error: type[ClassvecError] = Mis
 
 
 def representations(z, dim: int, reader: str) -> np.ndarray:
-    """`z` as an array, if it has the shape (N, dim) that `reader` reads; else raises MismatchError."""
+    """`z` as an array of the shape (N, dim) that `reader` reads; else raises MismatchError."""
     z = np.asarray(z)
     if z.ndim != 2 or z.shape[1] != dim:
         raise MismatchError(f"{reader} reads representations of shape (N, {dim}); got {z.shape}")

@@ -1,7 +1,7 @@
-"""`Edit`: a displacement of one class's representations, written as a sum of named directions. Arrays only."""
+"""`Edit`: a displacement of one class's representations, a sum of named directions. Arrays only."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from html import escape
@@ -24,7 +24,7 @@ _PLAIN = ("target", "classes", "ft", "pre", "data")
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """z_edit = Σ coefficient · direction, added to representations where the gate fires, or everywhere.
+    """z_edit = Σ coefficient · direction, added to z where the gate fires, or everywhere.
 
     Edits are added, subtracted, negated and scaled while they carry no gate; scaling keeps a gate.
     A sum keeps the target of its first edit.
@@ -78,8 +78,8 @@ class Edit:
 
     @classmethod
     def along(cls, name: str, direction: np.ndarray, *, target: str, classes, **origin) -> "Edit":
-        """An edit of strength 1 along one direction (m,), shown as `name`; origin: ft, pre, data and facts."""
-        return cls({name: direction}, {name: 1.0}, target, tuple(classes), **origin)
+        """An edit of strength 1 along a direction (m,) called `name`; origin: ft, pre, data, facts."""
+        return cls({name: direction}, {name: 1.0}, target, classes, **origin)
 
     @property
     def vector(self) -> np.ndarray:
@@ -113,7 +113,7 @@ class Edit:
         """
         if gate is None:
             return replace(self, gate=None)
-        if gate.classes != self.classes or gate.dim != self.dim:
+        if (gate.classes, gate.dim) != (self.classes, self.dim):
             raise MismatchError(
                 f"the gate reads {gate.dim} dimensions and classes {listed(gate.classes, 10)}; "
                 f"the edit has {self.dim} and {listed(self.classes, 10)}"
@@ -122,11 +122,10 @@ class Edit:
 
     def scaled_to(self, norm: float) -> "Edit":
         """The same direction with the length `norm`; raises EditError for an edit of norm 0."""
-        self.require_effect()
-        return self * (norm / self.norm)
+        return self.require_effect() * (norm / self.norm)
 
     def require_effect(self) -> "Edit":
-        """Raise EditError where the edit would change nothing: every coefficient 0, or a sum of norm 0. Returns self."""
+        """Raise EditError where all coefficients are 0 or the sum has norm 0. Returns self."""
         if not any(self.coefficients.values()):
             why = "strength 0 and would change nothing; choose lambda other than 0"
         elif self.norm == 0:
@@ -139,27 +138,29 @@ class Edit:
         raise EditError(f"the edit {self.expression} has {why}")
 
     def require(self, classifier, *, weights: bool = True) -> "Edit":
-        """Raise MismatchError, saying what differs, unless this edit fits the classifier. Returns self.
+        """Raise MismatchError, saying what differs, unless the edit fits the classifier. Returns self.
 
         Args:
             classifier: its classes and dimension must be the edit's.
-            weights: whether the encoder's fingerprint must be, too, where both are known. To compute
-                it takes a while for a large encoder.
+            weights: whether the encoder's fingerprint must be, too, where both are known. To
+                compute it takes a while for a large encoder.
         """
-        found = {
+        pairs = {
             "classes": (self.classes, tuple(classifier.classes)),
-            "dimension": (self.dim, classifier.dim),
+            "dimension": ([self.dim], [classifier.dim]),
         }
-        differ = {what: pair for what, pair in found.items() if pair[0] != pair[1]}
-        if weights and not differ and self.ft is not None:
-            model = classifier.fingerprint
-            if model not in (None, self.ft):
-                differ["weights or preprocessing"] = self.ft, model
+        if weights and self.ft is not None:
+            found = classifier.fingerprint or self.ft
+            pairs["weights or preprocessing"] = [self.ft], [found]
+        differ = " and in ".join(
+            f"{what} (edit: {listed(own, 10)}; model: {listed(other, 10)})"
+            for what, (own, other) in pairs.items()
+            if own != other
+        )
         if differ:
-            told = [f"{w} (edit: {_told(a)}; model: {_told(b)})" for w, (a, b) in differ.items()]
             raise MismatchError(
                 f"the edit {self.expression} was made for another model than {classifier.name!r}: "
-                f"they differ in {', and in '.join(told)}"
+                f"they differ in {differ}"
             )
         return self
 
@@ -181,13 +182,12 @@ class Edit:
                     f"two different directions are both called {name}: "
                     "make one of them under another name"
                 )
-        coefficients = dict(self.coefficients)
-        for name, c in other.coefficients.items():
-            coefficients[name] = coefficients.get(name, 0.0) + c
+        directions = {**self.directions, **other.directions}
+        both = self.coefficients, other.coefficients
         return replace(
             self,
-            directions={**self.directions, **other.directions},
-            coefficients=coefficients,
+            directions=directions,
+            coefficients={name: sum(c.get(name, 0.0) for c in both) for name in directions},
             ft=self.ft or other.ft,
             pre=self.pre if self.pre == other.pre else None,
             data=self.data if self.data == other.data else None,
@@ -232,7 +232,7 @@ class Edit:
         return f"<table>{shown}</table>"
 
     def save(self, path: str | Path, **facts) -> Path:
-        """Write an edit card: one safetensors file with edit, gate and `facts`, whole or not at all."""
+        """Write an edit card: a safetensors file with edit, gate and `facts`, whole or not at all."""
         arrays = {f"direction.{i}": v for i, v in enumerate(self.directions.values())}
         card = {
             "kind": KIND,
@@ -263,33 +263,25 @@ class Edit:
         arrays, card = read_tensors(path, kind=KIND)
         if card.pop("checksum", None) != hash_json(card):
             raise FileFormatError(f"{path} is damaged: its card doesn't match its checksum")
-        gate, names = card["gate"], card["names"]
-        if gate is not None:
-            parts = [k for k in arrays if k.startswith("gate.")]
-            gate = Gate.unpacked({k.removeprefix("gate."): arrays[k] for k in parts}, gate)
+        names, gate = card["names"], card["gate"]
+        parts = {k.removeprefix("gate."): v for k, v in arrays.items() if k.startswith("gate.")}
         edit = cls(
             {name: arrays[f"direction.{i}"] for i, name in enumerate(names)},
             dict(zip(names, card["coefficients"], strict=True)),
-            gate=gate,
+            gate=gate and Gate.unpacked(parts, gate),
             facts=card["facts"],
             **{name: card[name] for name in _PLAIN},
         )
         return edit if classifier is None else edit.require(classifier)
 
 
-def require_all(edits: Iterable[Edit], classifier) -> None:
-    """`Edit.require` and `Edit.require_effect` of every edit; edits of one origin are compared once."""
-    known = set()
+def require_all(edits: Sequence[Edit], classifier) -> None:
+    """`Edit.require` and `require_effect` of every edit; those of one origin are compared once."""
+    origins = {(edit.classes, edit.dim, edit.ft): edit for edit in edits}
+    for edit in origins.values():  # hashing a large encoder takes a while
+        edit.require(classifier)
     for edit in edits:
-        origin = edit.classes, edit.dim, edit.ft
-        if origin not in known:  # hashing a large encoder takes a while
-            edit.require(classifier)
-            known.add(origin)
         edit.require_effect()
-
-
-def _told(value) -> str:
-    return listed(value, 10) if isinstance(value, tuple) else str(value)
 
 
 def _version(package: str) -> str | None:

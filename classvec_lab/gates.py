@@ -1,4 +1,4 @@
-"""`Gate`: decides from a representation alone, without a label, whether an edit acts. Arrays only."""
+"""`Gate`: decides from a representation, without a label, whether an edit acts. Arrays only."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -20,12 +20,12 @@ _STATED = {
 class Gate:
     """Fires on a representation z where score(z) > threshold.
 
-    With r = weight z + bias (z at length 1 where `normalise`), the score is r[own], less the largest
-    other r where `rivals`. This covers the published gate, the cosine to one class mean ("cosine"),
-    the cosine to the target's mean less the largest to another's ("margin"), the head's own decision
-    ("predicted"; a tie fires for no class), and a linear discriminant with a shrunk covariance
-    ("discriminant"). Scores are computed in float64 from z in float32, which is what an encoder
-    gives, so that stored representations and a deployed network are decided alike.
+    With r = weight z + bias (z at length 1 where `normalise`), the score is r[own], less the
+    largest other r where `rivals`. This covers the published gate, the cosine to one class mean
+    ("cosine"), the cosine to the target's mean less the largest to another's ("margin"), the head's
+    own decision ("predicted"; a tie fires for no class), and a linear discriminant with a shrunk
+    covariance ("discriminant"). Scores are computed in float64 from z in float32, which is what an
+    encoder gives, so that stored representations and a deployed network are decided alike.
 
     Args:
         target: class that the gate is for; classes: the C names that the model tells apart.
@@ -65,53 +65,62 @@ class Gate:
             )
         if self.rivals and len(weight) < 2:
             raise MismatchError("a gate that compares with rivals needs at least two classes")
-        if not all(np.isfinite(a).all() for a in (weight, bias)) or np.isnan(self.threshold):
+        if not np.isfinite([*weight.T, bias]).all() or np.isnan(self.threshold):
             raise MismatchError("a gate's weights and threshold must be finite numbers")
         in_range("a gate's temperature", self.temperature, 0, np.inf)
         one_of(self.target, classes, "class")
         weight.flags.writeable = bias.flags.writeable = False
-        vars(self).update(weight=weight, bias=bias, classes=classes, own=int(self.own))
-        for name in ("threshold", "temperature"):
-            vars(self)[name] = float(getattr(self, name))
+        numbers = {name: float(getattr(self, name)) for name in ("threshold", "temperature")}
+        vars(self).update(numbers, weight=weight, bias=bias, classes=classes, own=int(self.own))
 
     @property
     def dim(self) -> int:
         """m, the dimension of the representation."""
         return self.weight.shape[1]
 
+    @property
+    def rows(self) -> np.ndarray:
+        """Weights and, in the last column, biases (K, m + 1), the target's row first."""
+        return np.roll(np.column_stack([self.weight, self.bias]), -self.own, axis=0)
+
+    def score_of(self, z, rows, library=np):
+        """Scores (N,) of z (N, m) in float64; z and `rows` are arrays or tensors of the library.
+
+        Tables and networks call this one function, so that they decide alike.
+        """
+        read = z @ rows[:, :-1].T
+        if self.normalise:
+            read = read / library.clip((z * z).sum(1) ** 0.5, 1e-12, None)[:, None]
+        read = read + rows[:, -1]
+        return read[:, 0] - library.amax(read[:, 1:], 1) if self.rivals else read[:, 0]
+
     def scores(self, z: np.ndarray) -> np.ndarray:
         """Scores (N,) float64 of representations z (N, m), which are rounded to float32 first."""
-        z = representations(z, self.dim, "this gate").astype(np.float32).astype(np.float64)
-        read = z @ self.weight.T
-        if self.normalise:
-            read /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-        read += self.bias
-        if not self.rivals:
-            return read[:, self.own]
-        return read[:, self.own] - np.delete(read, self.own, axis=1).max(axis=1)
+        z = representations(z, self.dim, "this gate").astype(np.float32)
+        return self.score_of(z.astype(np.float64), self.rows)
 
     def weights(self, z: np.ndarray) -> np.ndarray:
         """How far the edit acts on each of z (N, m), (N,) in 0..1; for a hard gate 0 or 1."""
         return self.weights_of(self.scores(z))
 
-    def weights_of(self, scores: np.ndarray) -> np.ndarray:
+    def weights_of(self, scores, library=np):
         """How far the edit acts where this gate's scores are (N,), see `weights`."""
-        from scipy.special import expit
-
         above = scores - self.threshold
-        return expit(above / self.temperature) if self.temperature else (above > 0).astype(float)
+        if not self.temperature:
+            return (above > 0) * 1.0
+        return 0.5 + 0.5 * library.tanh(above / (2 * self.temperature))  # the sigmoid
 
     def fires(self, z: np.ndarray) -> np.ndarray:
         """Where the gate fires on z (N, m), (N,) bool."""
         return self.scores(z) > self.threshold
 
     def at(self, threshold: float, **changes) -> "Gate":
-        """The same score with another threshold, or other fields; the guarantee goes, unless given again."""
-        unknown = {"guarantee": "none", "false_fire": None}
-        return replace(self, **{"threshold": threshold} | unknown | changes)
+        """The same score with another threshold or other fields; a guarantee must be given again."""
+        fresh = {"threshold": threshold, "guarantee": "none", "false_fire": None}
+        return replace(self, **fresh | changes)
 
     def soft(self, temperature: float) -> "Gate":
-        """The soft version, a sigmoid of this width in units of the score; it carries no guarantee."""
+        """The soft version, a sigmoid of this width in units of the score, without a guarantee."""
         in_range("a soft gate's temperature", temperature, 0, np.inf, open_low=True)
         return self.at(self.threshold, temperature=temperature)
 

@@ -1,6 +1,5 @@
 """What a head makes of representations: its rows, logits, logits along a line, and a `Readout`."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +23,17 @@ class HeadRows:
     def __iter__(self):
         return iter((self.weight, self.bias))
 
+    @property
+    def centred(self) -> np.ndarray:
+        """The rows less their mean, which decides no prediction, (C, m)."""
+        return self.weight - self.weight.mean(axis=0)
+
+    @property
+    def basis(self) -> np.ndarray:
+        """Orthonormal rows (k, m) that span the centred rows: all that the head can tell apart."""
+        _, size, basis = np.linalg.svd(self.centred, full_matrices=False)
+        return basis[size > size[0] * 1e-10]
+
 
 def find_rows(head) -> HeadRows | None:
     """The rows of an nn.Linear or CosineHead, on whatever device; None for any other module."""
@@ -34,9 +44,10 @@ def find_rows(head) -> HeadRows | None:
     cosine = isinstance(head, CosineHead)
     if not cosine and getattr(type(head), "forward", None) is not nn.Linear.forward:
         return None
-    weight, bias = head.weight.detach().cpu().double().numpy(), getattr(head, "bias", None)
-    bias = np.zeros(len(weight)) if bias is None else bias.detach().cpu().double().numpy()
-    return HeadRows(weight, bias, head.scale.item() if cosine else None)
+    weight, bias = head.weight, getattr(head, "bias", None)
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    arrays = (value.detach().cpu().double().numpy() for value in (weight, bias))
+    return HeadRows(*arrays, head.scale.item() if cosine else None)
 
 
 def head_rows(classifier) -> HeadRows:
@@ -48,13 +59,16 @@ def head_rows(classifier) -> HeadRows:
     return rows
 
 
-def device_of(module):
-    """The device of a module's parameters and buffers; None where it has none."""
-    return next((value.device for value in module.state_dict().values()), None)
+def tensor_like(head):
+    """A tensor of the device and number format that a head reads; of a bare one, float32 on the CPU."""
+    import torch
+
+    state = head.state_dict().values()
+    return next((value for value in state if value.is_floating_point()), torch.zeros(()))
 
 
 def logits(classifier, z: np.ndarray) -> np.ndarray:
-    """Logits (N, C) float64 of representations z (N, m), as the classifier computes them: in float32."""
+    """Logits (N, C) float64 of representations z (N, m), as the classifier itself computes them."""
     return _read(classifier, z, classifier.logits).astype(np.float64)
 
 
@@ -63,12 +77,12 @@ def predict(classifier, features) -> np.ndarray:
     return logits(classifier, features.z).argmax(axis=1)
 
 
-def _read(classifier, z: np.ndarray, function) -> np.ndarray:
+def _read(classifier, z, function):
     import torch
 
     with torch.inference_mode():
-        like = {"dtype": torch.float32, "device": device_of(classifier.head)}
-        return function(torch.as_tensor(np.asarray(z), **like)).cpu().numpy()
+        z = torch.as_tensor(np.asarray(z)).to(tensor_like(classifier.head))
+        return function(z).cpu().numpy()
 
 
 class Latent:
@@ -83,42 +97,38 @@ class Latent:
         self._classifier, self._rows = classifier, find_rows(classifier.head)
         if self._rows is not None:
             self._start = self.z @ self._rows.weight.T + self._rows.bias
-            self._square = np.einsum("nm,nm->n", self.z, self.z)
 
     def __len__(self) -> int:
         return len(self.z)
-
-    def __getitem__(self, rows) -> "Latent":
-        """The samples at `rows` (indices or a mask), without another product with the head."""
-        part = copy.copy(self)
-        part.z = self.z[rows]
-        if self._rows is not None:
-            part._start, part._square = self._start[rows], self._square[rows]
-        return part
 
     def along(self, step: np.ndarray, alphas) -> np.ndarray:
         """Logits (A, N, C) of z + alpha · step; step (m,) or one a sample, (N, m)."""
         step = np.asarray(step, dtype=np.float64)
         alphas = np.asarray(alphas, dtype=np.float64)
-        if self._rows is None:
-            return np.stack([logits(self._classifier, self.z + a * step) for a in alphas])
-        found = self._start + alphas[:, None, None] * (step @ self._rows.weight.T)
-        if self._rows.scale is not None:
+        found = np.stack([*self._line(step, alphas)])
+        if self._rows is not None and self._rows.scale is not None:
             across = self.z @ step if step.ndim == 1 else np.einsum("nm,nm->n", self.z, step)
             a = alphas[:, None]
-            square = self._square + 2 * a * across + a**2 * np.square(step).sum(-1)
+            square = np.einsum("nm,nm->n", self.z, self.z) + 2 * a * across
+            square += a**2 * np.square(step).sum(-1)
             length = np.sqrt(np.maximum(square, 0))
             found *= self._rows.scale / np.maximum(length, 1e-12)[..., None]
         return found
 
     def predict(self, step: np.ndarray, alphas) -> np.ndarray:
         """Predicted classes (A, N) of z + alpha · step, one alpha at a time in memory."""
-        alphas = np.atleast_1d(alphas)
-        if self._rows is None:
-            return np.stack([self.along(step, [alpha])[0].argmax(axis=1) for alpha in alphas])
         # a norm divides all classes alike: it decides nothing
-        change = np.asarray(step, dtype=np.float64) @ self._rows.weight.T
-        return np.stack([(self._start + alpha * change).argmax(axis=1) for alpha in alphas])
+        lines = self._line(step, np.atleast_1d(alphas))
+        return np.stack([found.argmax(axis=1) for found in lines])
+
+    def _line(self, step, alphas):
+        """Logits (N, C) of z + alpha · step for each alpha; of a cosine head without its norm."""
+        step = np.asarray(step, dtype=np.float64)
+        if self._rows is None:
+            yield from (logits(self._classifier, self.z + alpha * step) for alpha in alphas)
+        else:
+            change = step @ self._rows.weight.T
+            yield from (self._start + alpha * change for alpha in alphas)
 
 
 def check_labelled(classifier, features, vectors) -> None:
@@ -159,12 +169,12 @@ class Readout:
     def __post_init__(self):
         z, y, classes = np.asarray(self.z), np.asarray(self.y), tuple(self.classes)
         logits = np.asarray(self.logits, dtype=np.float64)
-        if z.ndim != 2 or logits.shape != (len(z), len(classes)) or y.shape != (len(z),):
+        if z.ndim != 2 or logits.shape != (len(z), len(classes)) or y.shape != z.shape[:1]:
             raise MismatchError(
                 f"Readout needs z (N, m), logits (N, {len(classes)}) and y (N,); "
                 f"got {z.shape}, {logits.shape} and {y.shape}"
             )
-        if not np.isfinite(z).all() or np.isnan(logits).any() or np.isposinf(logits).any():
+        if not (np.isfinite(z).all() and (logits < np.inf).all()):
             raise MismatchError(
                 "a readout's representations must be finite, and its logits finite or -inf"
             )
@@ -172,7 +182,7 @@ class Readout:
 
     @classmethod
     def of(cls, classifier, features) -> "Readout":
-        """From `features`: what `classifier.encode` gave for the images. Heads that edit say what they made of z."""
+        """From what `classifier.encode` gave for the images; heads that edit say what they made of z."""
         moved = _read(classifier, features.z, getattr(classifier.head, "moved", lambda z: z))
         return cls(moved, logits(classifier, features.z), features.y, features.classes)
 

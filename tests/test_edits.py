@@ -1,4 +1,4 @@
-"""Edits form a vector space of named directions, know their model, and come back from disk as they were."""
+"""Edits form a vector space of named directions, know their model, and survive the disk."""
 
 import copy
 import pickle
@@ -187,12 +187,12 @@ def test_edits_that_do_not_belong_together():
     with pytest.raises(MismatchError, match=r"two different directions are both called κ\[red\]"):
         V["red"] + vectors(seed=1)["red"]
     with pytest.raises(
-        MismatchError, match="different models can't be added: 6 dimensions, .* and 4 dimensions"
+        MismatchError, match=r"different models can't be added: 6 dimensions, .* and 4 dimensions"
     ):
         V["red"] + vectors(dim=4)["red"]
     with pytest.raises(MismatchError, match="the edit to add lacks blue"):
         V["red"] + vectors(classes=("red", "green"))["red"]
-    with pytest.raises(MismatchError, match="can't be added: .* model one and .* model two"):
+    with pytest.raises(MismatchError, match=r"can't be added: .* model one and .* model two"):
         vectors(ft="one")["red"] + vectors(ft="two")["blue"]
 
 

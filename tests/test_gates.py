@@ -1,4 +1,4 @@
-"""Gates score as defined, fire strictly above their threshold, soften to a sigmoid, and can be packed."""
+"""Gates score as defined, fire above their threshold, soften to a sigmoid, and can be packed."""
 
 import json
 

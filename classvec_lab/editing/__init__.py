@@ -1,4 +1,4 @@
-"""Editing a classifier with class vectors: gates, latent injection, weight mapping, and the audit of what they did."""
+"""Editing a classifier with class vectors: gates, latent injection, weight mapping, the audit."""
 
 from .calibration import (
     Exchangeability,

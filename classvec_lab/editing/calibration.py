@@ -34,12 +34,13 @@ def negatives_needed(false_fire: float, guarantee: str = "marginal") -> int:
 def threshold(
     negative_scores: np.ndarray, false_fire: float, guarantee: str = "marginal", *, among=()
 ) -> float:
-    """A threshold just above the smallest order statistic above which few enough of the others fire.
+    """A threshold above which few enough of the others fire: just above an order statistic.
 
     marginal: split conformal prediction, the ceil((n + 1)(1 - rate))-th smallest of n exchangeable
-    scores, so that the *expected* rate on a new sample of the other classes is at most the stated one
-    (Vovk et al. 2005). pac: the smallest order statistic for which Binomial(n, rate) gives at most
-    5 % to as few exceedances, so that the rate exceeds the stated one in at most 5 % of calibrations.
+    scores, so that the *expected* rate on a new sample of the other classes is at most the stated
+    one (Vovk et al. 2005). pac: the smallest order statistic for which Binomial(n, rate) gives at
+    most 5 % to as few exceedances, so that the rate exceeds the stated one in at most 5 % of
+    calibrations.
 
     The threshold lies strictly between two calibration scores: in the middle of the gap above the
     order statistic, but at most 1e-6 of the largest score above it. At a calibration score itself
@@ -58,26 +59,23 @@ def threshold(
     """
     _check(false_fire, guarantee, GUARANTEES[:2])
     scores = np.sort(np.asarray(negative_scores, dtype=np.float64))
-    n, needed = len(scores), negatives_needed(false_fire, guarantee)
-    if n < needed:
-        least = _reachable(n, guarantee)
+    n = len(scores)
+    above = np.arange(n)
+    if guarantee == "pac":
+        from scipy.stats import binom
+
+        allowed = binom.cdf(above, n, false_fire) <= (1 - CONFIDENCE) * (1 + 1e-9)
+    else:
+        allowed = above + 1 <= (n + 1) * false_fire + 1e-9
+    if not allowed.any():
+        needed, least = negatives_needed(false_fire, guarantee), _reachable(n, guarantee)
         raise EditError(
             f"a gate with false fire {false_fire:g} and the {guarantee} guarantee needs at least "
             f"{needed} held-out samples of other classes; there are {n}. "
             f"Calibrate on more, or state a rate of at least {least:.3g}"
         )
-    above = n - math.ceil((n + 1) * (1 - false_fire) - 1e-9)
-    if guarantee == "pac":
-        from scipy.stats import binom
-
-        above = int(binom.ppf(1 - CONFIDENCE, n, false_fire))
-        while above >= 0 and binom.cdf(above, n, false_fire) > 1 - CONFIDENCE:
-            above -= 1
-    level = scores[n - 1 - above]
-    low, high, room = _groups(np.concatenate([scores, among]))
-    group = np.searchsorted(low, level, side="right") - 1
-    level, following = high[group], np.append(low, np.inf)[group + 1]
-    return float(min(level + room, (level + following) / 2))
+    levels = _between(np.concatenate([scores, among]), ROOM)
+    return float(levels[np.searchsorted(levels, scores[n - allowed.sum()])])
 
 
 def calibrate_gate(
@@ -98,31 +96,27 @@ def calibrate_gate(
     in `features` are: not under shift or another balance of classes.
 
     Args:
-        features: representations that neither the class vectors nor the weights were made from; their
-            labels only tell the other classes from the target.
+        features: representations that neither the class vectors nor the weights were made from;
+            their labels only tell the other classes from the target.
         vectors: `ClassVectors` of the same classes.
         false_fire: the stated rate on the other classes, in (0, 1).
         score: "margin", cos to the target's mean less the largest cos to another's; "cosine", the
             published cos(z, z_ft^c) alone; "discriminant", the linear discriminant with a shrunk
             pooled covariance; "predicted", the decision of `classifier`'s head, which has no
             threshold to set.
-        guarantee: "marginal", "pac" (see `threshold`), or "youden": the threshold that maximises hits
-            less false fires on `features`, without a guarantee.
+        guarantee: "marginal", "pac" (see `threshold`), or "youden": the threshold that maximises
+            hits less false fires on `features`, without a guarantee.
         classifier: needed by "predicted".
-        moments: training moments with a pooled scatter, needed by "discriminant"; shrinkage: of their
-            covariance towards a multiple of the identity, in [0, 1].
+        moments: training moments with a pooled scatter, needed by "discriminant"; shrinkage: of
+            their covariance towards a multiple of the identity, in [0, 1].
     Raises:
         EditError: for too few samples, saying how many are needed.
         MismatchError: for an unknown class, other classes or another model.
     """
     _check(false_fire, guarantee)
     own = vectors.index(target)
-    vectors.require(classes=features.classes)
+    vectors.require(classes=features.classes, ft=vectors.ft and features.model)
     representations(features.z, vectors.dim, "a gate by these class vectors")
-    if None not in (features.model, vectors.ft) and features.model != vectors.ft:
-        raise MismatchError(
-            f"the gate reads the fine-tuned model {vectors.ft}; the features are of {features.model}"
-        )
     gate = _scorer(vectors, own, score, classifier, moments, shrinkage)
     if score == "predicted":
         return gate
@@ -143,8 +137,8 @@ def firing(fired: np.ndarray, y: np.ndarray, classes, target: str) -> pd.DataFra
     Returns:
         One row each for the target (group "target": its misses are the rest), all other classes
         together ("others": false fires) and every other class ("other"), with class, n, fires,
-        rate, its 95 % Wilson interval (low, high; NaN without samples), and `worst`, which marks the
-        other class that fires most.
+        rate, its 95 % Wilson interval (low, high; NaN without samples), and `worst`, which marks
+        the other class that fires most.
     """
     own = classes.index(target)
     counts = np.array(class_counts(fired, y, len(classes)))
@@ -167,19 +161,19 @@ def gate_report(gate: Gate, features) -> pd.DataFrame:
 def gate_curve(
     gate: Gate, features, *, n: int = 200, scores: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """Miss and false-fire rate of a gate's score at n thresholds over its range on labelled features.
+    """Miss and false-fire rate of a gate's score at n thresholds over its range.
 
     Args:
-        scores: (N,), where they are known.
+        features: labelled; scores: (N,), where they are known.
     Returns:
         A frame with target, score, threshold, miss, false_fire, worst (the highest rate of a single
-        other class) and chosen, which marks the threshold nearest to the gate's own; that is among
-        those tried.
+        other class) and chosen, which marks the gate's own threshold, or the largest for one that
+        is infinite.
     """
     scores = gate.scores(features.z) if scores is None else scores
     own, y = gate.classes.index(gate.target), features.y
-    tried = np.linspace(scores.min(), scores.max(), n)
-    grid = np.unique([*tried, *([gate.threshold] if np.isfinite(gate.threshold) else [])])
+    level = gate.threshold if np.isfinite(gate.threshold) else scores.max()
+    grid = np.unique([level, *np.linspace(scores.min(), scores.max(), n)])
     others = [_share_above(scores[y == i], grid) for i in range(len(gate.classes)) if i != own]
     return pd.DataFrame(
         {
@@ -189,7 +183,7 @@ def gate_curve(
             "miss": 1 - _share_above(scores[y == own], grid),
             "false_fire": _share_above(scores[y != own], grid),
             "worst": np.nanmax(others, axis=0),
-            "chosen": grid == grid[np.abs(grid - gate.threshold).argmin()],
+            "chosen": grid == level,
         }
     )
 
@@ -268,7 +262,7 @@ def exchangeability(gate: Gate, calibration, features, *, level: float = 0.01) -
     return Exchangeability(gate.target, gate.guarantee, balance, shift, len(y), len(new_y), level)
 
 
-def _scorer(vectors, own: int, score: str, classifier, moments, shrinkage: float) -> Gate:
+def _scorer(vectors, own, score, classifier, moments, shrinkage) -> Gate:
     """The gate at threshold 0."""
     one_of(score, SCORES, "gate score")
     target, means, cosine = vectors.classes[own], vectors.z_ft, score in ("cosine", "margin")
@@ -291,7 +285,7 @@ def _scorer(vectors, own: int, score: str, classifier, moments, shrinkage: float
     )
 
 
-def _discriminant(means: np.ndarray, moments, shrinkage: float) -> np.ndarray:
+def _discriminant(means, moments, shrinkage):
     """The means (C, m) times the inverse of the within-class covariance."""
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
@@ -314,38 +308,41 @@ def _discriminant(means: np.ndarray, moments, shrinkage: float) -> np.ndarray:
         ) from None
 
 
-def _youden(scores: np.ndarray, negative: np.ndarray, target: str) -> float:
+def _youden(scores, negative, target) -> float:
     if negative.all() or not negative.any():
         raise EditError(
             f"Youden's threshold needs held-out samples of {target!r} and of other classes"
         )
-    low, high, room = _groups(scores)
-    levels = np.array([high[-1] + room, *((high[:-1] + low[1:]) / 2)[::-1], low[0] - 1])
+    levels = np.array([scores.min() - 1, *_between(scores)])[::-1]  # of equals the highest
     gain = _share_above(scores[~negative], levels) - _share_above(scores[negative], levels)
     return float(levels[gain.argmax()])
 
 
-def _groups(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Lowest and highest of each group of scores that rounding can't tell apart, and the most room."""
+def _between(scores, room=1.0):
+    """A level above each score, ascending: in the middle of the gap, and `room` above it at most.
+
+    Room is in units of the largest score. Scores that rounding can't tell apart count as one.
+    """
     scores = np.sort(scores)
     size = np.abs(scores).max() or 1.0
-    first = np.diff(scores, prepend=-np.inf) > SAME * size
-    return scores[first], scores[np.roll(first, -1)], ROOM * size
+    gaps = np.append(np.diff(scores), np.inf)
+    last = gaps > SAME * size
+    return scores[last] + np.minimum(gaps[last] / 2, room * size)
 
 
-def _share_above(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def _share_above(values, levels):
     """Share of values (n,) strictly above each level; NaN for none."""
     if not len(values):
         return np.full(len(levels), np.nan)
     return 1 - np.searchsorted(np.sort(values), levels, side="right") / len(values)
 
 
-def _check(false_fire: float, guarantee: str, known=GUARANTEES) -> None:
+def _check(false_fire, guarantee, known=GUARANTEES) -> None:
     in_range("false_fire", false_fire, 0, 1, open_low=True, open_high=True, error=EditError)
     one_of(guarantee, known, "guarantee", EditError)
 
 
-def _reachable(n: int, guarantee: str) -> float:
+def _reachable(n, guarantee) -> float:
     if n == 0:
         return 1.0
     return 1 - (1 - CONFIDENCE) ** (1 / n) if guarantee == "pac" else 1 / (n + 1)

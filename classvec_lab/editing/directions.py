@@ -1,4 +1,4 @@
-"""Directions to edit along: the rivals and controls of the class vector, and what the head reads of it."""
+"""Directions to edit along: rivals and controls of the class vector, and what the head reads of it."""
 
 import numpy as np
 
@@ -10,7 +10,10 @@ from ..vectors import ClassVectors
 
 
 def contrast_direction(vectors: ClassVectors, target: str) -> Edit:
-    """z_ft^c - μ, μ the mean of all class means: needs no pre-trained model, the decisive ablation of κ_c."""
+    """z_ft^c - μ, where μ is the mean of all class means.
+
+    It needs no pre-trained model, which makes it the decisive ablation of κ_c.
+    """
     means = vectors.z_ft
     direction = means[vectors.index(target)] - means.mean(axis=0)
     return _edit(f"(z_ft[{target}] - μ)", direction, vectors, target)
@@ -19,8 +22,7 @@ def contrast_direction(vectors: ClassVectors, target: str) -> Edit:
 def head_direction(classifier, vectors: ClassVectors, target: str) -> Edit:
     """w_c - mean of the head's rows: what raises the class's logit over the others'."""
     classifier.require_classes(vectors.classes, "the class vectors")
-    weight, _ = head_rows(classifier)
-    direction = weight[vectors.index(target)] - weight.mean(axis=0)
+    direction = head_rows(classifier).centred[vectors.index(target)]
     return _edit(f"(w[{target}] - mean w)", direction, vectors, target)
 
 
@@ -56,10 +58,10 @@ def head_aware(
     miss: float = 0.01,
     reserve: float = 0.25,
 ) -> Edit:
-    """The class vector as the head reads it, lengthened along the head's own row until the class loses.
+    """The class vector as the head reads it, lengthened along the head's row until the class loses.
 
-    z_edit = -(1 + reserve) · (P κ_c + t u): P projects on the span of the head's row differences, which
-    keeps every prediction and leaves out what the head can't see; u is the unit vector along
+    z_edit = -(1 + reserve) · (P κ_c + t u): P projects on the span of the head's row differences,
+    which keeps every prediction and leaves out what the head can't see; u is the unit vector along
     w_c - mean w, and t >= 0 the smallest for which at most `miss` of the held-out samples that the
     model calls c are still called so. With κ_c long enough, t is 0.
 
@@ -74,17 +76,15 @@ def head_aware(
     in_range("reserve", reserve, 0, np.inf, error=EditError)
     i = vectors.index(target)
     check_labelled(classifier, features, vectors)
-    weight, bias = head_rows(classifier)
-    centred = weight - weight.mean(axis=0)
+    head = head_rows(classifier)
+    weight, centred, basis = head.weight, head.centred, head.basis
     if not centred[i].any():
         raise EditError(
-            f"the head's row of {target!r} is the mean of all rows: no direction is read by it alone"
+            f"the head's row of {target!r} is the mean of all rows: nothing is read by it alone"
         )
-    _, size, basis = np.linalg.svd(centred, full_matrices=False)
-    basis = basis[size > size[0] * 1e-10]
     read = basis.T @ (basis @ vectors.kappa[i])
     unit = centred[i] / np.linalg.norm(centred[i])
-    logits = np.asarray(features.z, dtype=np.float64) @ weight.T + bias
+    logits = np.asarray(features.z, dtype=np.float64) @ weight.T + head.bias
     called = logits[logits.argmax(axis=1) == i] - read @ weight.T
     if not len(called):
         raise EditError(
@@ -94,9 +94,8 @@ def head_aware(
     # along -t u each margin m_ij = l_i - l_j falls by t (w_i - w_j)·u, for some j at least, as the
     # slopes have a sum above 0: the sample is lost at its earliest crossing
     slope = (weight[i] - weight) @ unit
-    with np.errstate(divide="ignore", invalid="ignore"):
-        crossing = np.where(slope > 0, (called[:, i : i + 1] - called) / slope, np.inf)
-    crossing[:, i] = np.inf
+    falls = slope > 0
+    crossing = (called[:, [i]] - called)[:, falls] / slope[falls]
     first = np.sort(np.maximum(crossing.min(axis=1), 0))
     t = float(first[len(first) - 1 - int(miss * len(first))])
     facts = {"share_read": float(np.linalg.norm(read)), "head_step": t}
@@ -104,6 +103,6 @@ def head_aware(
     return edit * -(1.0 + reserve)
 
 
-def _edit(name: str, direction: np.ndarray, vectors: ClassVectors, target: str, **facts) -> Edit:
+def _edit(name, direction, vectors, target, **facts) -> Edit:
     origin = {key: getattr(vectors, key) for key in ("classes", "ft", "pre", "data")}
     return Edit.along(name, direction, target=target, **origin, **facts)

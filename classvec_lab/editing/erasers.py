@@ -1,7 +1,7 @@
 """Closed-form erasers of a class on the representation: projection, LEACE, and the mask of a logit.
 
-An eraser is a `LeaceEraser` of the package concept-erasure, z' = z - left · right · (z - centre), which
-is called with a tensor (N, m). It moves every sample: there is no gate.
+An eraser is a `LeaceEraser` of the package concept-erasure, z' = z - left · right · (z - centre),
+which is called with a tensor (N, m). It moves every sample: there is no gate.
 """
 
 import warnings
@@ -20,40 +20,38 @@ with warnings.catch_warnings():  # the package compiles a function by torch.jit 
     from concept_erasure import LeaceEraser
 
 
-def project_out(direction: np.ndarray, *, centre: np.ndarray | None = None) -> LeaceEraser:
+def project_out(direction: np.ndarray) -> LeaceEraser:
     """The orthogonal projection P = I - w wᵀ / |w|² that removes direction w, as POUR-P does.
 
-    POUR-P projects out a class's head row. The published row is that of a simplex, whose rows sum to
-    zero; a text head's share a large mean, so take the row less the mean of all rows. Without it the
-    class's logit becomes 0, which may still be the largest.
+    POUR-P projects out a class's head row. The published row is that of a simplex, whose rows sum
+    to zero; a text head's share a large mean, so take the row less the mean of all rows. Without it
+    the class's logit becomes 0, which may still be the largest.
 
     Args:
         direction: w, (m,), finite.
-        centre: (m,), the point that the projection is about, by default the origin.
     Raises:
         MismatchError: for other shapes.
         EditError: for a direction of norm 0.
     """
     direction = np.asarray(direction, dtype=np.float64)
-    centre = np.zeros_like(direction) if centre is None else np.asarray(centre, dtype=np.float64)
-    if direction.ndim != 1 or not np.isfinite(direction).all() or centre.shape != direction.shape:
+    if direction.ndim != 1 or not np.isfinite(direction).all():
         raise MismatchError(
-            "project_out needs one finite direction of shape (m,), and a centre of the same shape; "
-            f"got {direction.shape} and {centre.shape}"
+            f"project_out needs one finite direction of shape (m,); got shape {direction.shape}"
         )
     if not direction.any():
         raise EditError(
             "a direction of norm 0 can't be projected out; choose one that the class differs in"
         )
     unit = torch.tensor(direction / np.linalg.norm(direction))
-    return LeaceEraser(unit[:, None], unit[None, :], torch.tensor(centre))
+    return LeaceEraser(unit[:, None], unit[None, :], torch.zeros_like(unit))
 
 
 def leace(features, target: str) -> LeaceEraser:
     """The least change after which no linear probe tells class `target` from the rest.
 
     The concept is the indicator of the class: on `features` the covariance with it is 0 afterwards.
-    The covariance of the representations is shrunk as the package does, which leaves that guarantee.
+    The covariance of the representations is shrunk as the package does, which leaves that
+    guarantee.
 
     Args:
         features: labelled `Features`, usually of the training set.
@@ -120,8 +118,8 @@ def erase(classifier: Classifier, eraser: LeaceEraser) -> Classifier:
 def mask_class(classifier: Classifier, target: str) -> Classifier:
     """The classifier that never answers `target`, its other logits unchanged: the trivial baseline.
 
-    Encoder and head are shared, not copied, see `inject`. Raises MismatchError for an unknown class,
-    EditError where there is no other.
+    Encoder and head are shared, not copied, see `inject`. Raises MismatchError for an unknown
+    class, EditError where there is no other.
     """
     index = index_of(target, classifier.classes)
     if len(classifier.classes) == 1:

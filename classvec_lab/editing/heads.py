@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from ..models import Classifier
-from ..readout import device_of
+from ..readout import tensor_like
 
 
 class SteppedHead(nn.Module):
@@ -16,16 +16,7 @@ class SteppedHead(nn.Module):
     def __init__(self, head: nn.Module):
         super().__init__()
         self.head = head
-
-    @property
-    def in_features(self) -> int:
-        """m, the dimension of the representation."""
-        return self.head.in_features
-
-    @property
-    def out_features(self) -> int:
-        """C, the number of classes."""
-        return self.head.out_features
+        self.in_features, self.out_features = head.in_features, head.out_features
 
     def step(self, z: torch.Tensor) -> torch.Tensor:
         """What `head` reads instead of z (N, m)."""
@@ -48,7 +39,7 @@ def with_head(classifier: Classifier, head: nn.Module, kind: type = Classifier) 
     """
     return kind(
         classifier.encoder,
-        head.to(device_of(classifier.head)),
+        head.to(tensor_like(classifier.head).device),
         classes=classifier.classes,
         preprocess=classifier.preprocess,
         source=classifier.source,

@@ -19,7 +19,7 @@ OVERLAPS = ("sum", "first")
 
 
 class GateModule(nn.Module):
-    """A `Gate` for use inside a network: representations (N, m) to weights (N,) in 0..1, without a label.
+    """A `Gate` inside a network: representations (N, m) to weights (N,) in 0..1, without a label.
 
     It decides as `Gate.scores` does: in float64, from z in float32. So it keeps its numbers in
     float64 whatever the network is cast to, and on the CPU where a device has no float64.
@@ -27,42 +27,32 @@ class GateModule(nn.Module):
 
     def __init__(self, gate: Gate):
         super().__init__()
-        # the target's row first, and no others where they decide nothing
-        rows = [gate.own, *(i for i in range(len(gate.bias)) if gate.rivals and i != gate.own)]
-        self.register_buffer("weight", torch.tensor(gate.weight[rows]))
-        self.register_buffer("bias", torch.tensor(gate.bias[rows]))
         self.gate = gate
+        self.register_buffer("rows", torch.tensor(gate.rows))
 
     def _apply(self, fn, recurse=True):
-        exact = dict(self.named_buffers())
+        exact = self.rows
         try:
             super()._apply(fn, recurse)
         except TypeError:  # a device such as mps, which has no float64
             return self
-        for name, value in exact.items():
-            setattr(self, name, value.to(getattr(self, name).device))
+        self.rows = exact.to(self.rows.device)
         return self
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """How far the edit acts on each of z (N, m)."""
-        exact = z.float().to(self.weight.device).double()
-        read = exact @ self.weight.T
-        if self.gate.normalise:
-            read = read / exact.norm(dim=1, keepdim=True).clamp_min(1e-12)
-        read = read + self.bias
-        score = read[:, 0]
-        if self.gate.rivals:
-            score = score - read[:, 1:].amax(dim=1)
-        above = score - self.gate.threshold
-        soft = self.gate.temperature
-        return (torch.sigmoid(above / soft) if soft else above > 0).to(z)
+        exact = z.float().to(self.rows.device).double()
+        score = self.gate.score_of(exact, self.rows, torch)
+        return self.gate.weights_of(score, torch).to(z)
 
 
 class EditedHead(SteppedHead):
-    """head(z + Σ_i g_i(z) · z_edit_i): every gate reads the raw z, so that no edit hides a sample from another.
+    """head(z + Σ_i g_i(z) · z_edit_i).
 
-    Where several gates fire, `overlap` decides: "sum" adds their edits up, in the order given; "first"
-    lets the first one act alone.
+    Every gate reads the raw z, so that no edit hides a sample from another.
+
+    Where several gates fire, `overlap` decides: "sum" adds their edits up, in the order given;
+    "first" lets the first one act alone.
     """
 
     def __init__(self, head: nn.Module, edits: Iterable[Edit], overlap: str = "sum"):
@@ -83,23 +73,22 @@ class EditedHead(SteppedHead):
             if self.overlap == "first":
                 weight = weight * free
                 free = free - weight
-            columns.append(weight)
-        return torch.stack(columns, dim=1) if columns else z.new_zeros((len(z), 0))
+            columns.append(weight[:, None])
+        return torch.cat([z[:, :0], *columns], dim=1)
 
     def step(self, z: torch.Tensor) -> torch.Tensor:
         """The edited representations (N, m)."""
-        weights = self.weights(z)
         # one by one: a sample on which no gate fires keeps every bit
-        for i in range(len(self.gates)):
-            z = z + weights[:, i : i + 1] * self.steps[i]
+        for weight, step in zip(self.weights(z).T, self.steps, strict=True):
+            z = z + weight[:, None] * step
         return z
 
 
 class InjectedClassifier(Classifier):
-    """A classifier with latent edits: `encode` gives the raw representation, `logits(z)` gates, edits and reads it.
+    """A classifier with latent edits: `logits(z)` gates, edits and reads what `encode` gives.
 
-    It shares encoder and head with the classifier that was edited, see `inject`. As a context manager
-    it takes all edits off on leaving, which restores the original's logits bit for bit.
+    It shares encoder and head with the classifier that was edited, see `inject`. As a context
+    manager it takes all edits off on leaving, which restores the original's logits bit for bit.
     """
 
     @property
@@ -121,12 +110,12 @@ class InjectedClassifier(Classifier):
         """
         kept = list(self.edits)
         for edit in edits:
-            gone = [e for e in kept if e is edit or e.target == edit]
-            if not gone:
+            left = [e for e in kept if e is not edit and e.target != edit]
+            if len(left) == len(kept):
                 what = edit if isinstance(edit, str) else edit.expression
                 have = ", ".join(e.expression for e in kept) or "none"
                 raise EditError(f"there is no edit {what!r} to take off; on it: {have}")
-            kept = [e for e in kept if e not in gone]
+            kept = left
         return _edited(self, kept, self.head.overlap)
 
     def original(self) -> Classifier:
@@ -147,9 +136,9 @@ def inject(
     """The classifier that reads edited representations; the argument is never changed.
 
     The encoder and the head are shared, not copied: training or writing to them in place shows in
-    both. `copy.deepcopy(edited)` makes an independent model; what trains here (`finetune`, `unlearn`,
-    `relearn_time`) begins with one. No label is used. What the encoder knows of a class, a probe
-    still finds.
+    both. `copy.deepcopy(edited)` makes an independent model; what trains here (`finetune`,
+    `unlearn`, `relearn_time`) begins with one. No label is used. What the encoder knows of a class,
+    a probe still finds.
 
     Args:
         edits: one `Edit` or several, each with its gate or none; on a classifier that has edits
@@ -177,16 +166,15 @@ def conflicts(edits: Iterable[Edit], features) -> pd.DataFrame:
     """Samples on which two gates fire at once.
 
     Returns:
-        One row a pair of edits: first, second, n, both, share of all n, and the cosine of the edits,
-        which says whether the two pull the same way. Edits without a gate fire everywhere.
+        One row a pair of edits: first, second, n, both, share of all n, and the cosine of the
+        edits, which says whether the two pull the same way. Edits without a gate fire everywhere.
     """
-    rows, z = [], features.z
-    fired = [(e, np.ones(len(z), bool) if e.gate is None else e.gate.fires(z)) for e in edits]
-    for (one, first), (other, second) in combinations(fired, 2):
+    rows, n = [], len(features)
+    fired = [(e, np.ones(n, bool) if e.gate is None else e.gate.fires(features.z)) for e in edits]
+    for (a, first), (b, second) in combinations(fired, 2):
         both = int((first & second).sum())
-        cosine = one.vector @ other.vector / max(one.norm * other.norm, 1e-300)
-        row = (one.expression, other.expression, len(z), both, both / len(z), float(cosine))
-        rows.append(row)
+        cosine = a.vector @ b.vector / max(a.norm * b.norm, 1e-300)
+        rows.append((a.expression, b.expression, n, both, both / n, cosine))
     return pd.DataFrame(rows, columns=["first", "second", "n", "both", "share", "cosine"])
 
 

@@ -19,13 +19,13 @@ THRESHOLD, TOLERANCE = 0.02, 0.01
 
 @dataclass(frozen=True, eq=False)
 class Strength:
-    """The curve of an edit over lambda on one split, and the smallest |lambda| that meets both bounds.
+    """The curve of an edit over lambda on one split, and the smallest |lambda| that serves.
 
     Args:
         curve: as `strength_curve` gives it, with a column meets; lambda_ 0 is the unedited model.
         lambda_: NaN where no strength meets the bounds.
-        best: lambda_, or where that is NaN the one with the lowest ACC_f among those that keep ACC_r,
-            or, if none does, with the highest ACC_r.
+        best: lambda_, or where that is NaN the one with the lowest ACC_f among those that keep
+            ACC_r, or, if none does, with the highest ACC_r.
         threshold: ACC_f at most; tolerance: share of ACC_r that may be lost.
     """
 
@@ -84,7 +84,7 @@ def strength_curve(
     """
     edit.require(classifier).require_effect()
     classifier.require_classes(features.classes, "the features")
-    alphas = np.unique(np.asarray([0.0, *lambdas], dtype=np.float64))[::-1]
+    alphas = np.unique([0.0, *lambdas])[::-1]
     if not np.isfinite(alphas).all():
         raise EditError(f"lambdas must be finite numbers; got {list(lambdas)}")
     if getattr(classifier, "edits", ()):  # their gates read the raw z, not the moved one
@@ -110,7 +110,7 @@ def choose_lambda(
     split: str = "val",
     weights: np.ndarray | None = None,
 ) -> Strength:
-    """The smallest |lambda| with ACC_f <= threshold and ACC_r >= (1 - tolerance) of the unedited one.
+    """The smallest |lambda| with ACC_f <= threshold and ACC_r >= (1 - tolerance) · unedited.
 
     Args:
         edit: of strength 1, gated as it shall be deployed.

@@ -293,10 +293,8 @@ def _smallest(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
-    weight, bias = head_rows(classifier)
-    centred, kappa = weight - weight.mean(axis=0), vectors.kappa
-    _, size, basis = np.linalg.svd(centred, full_matrices=False)
-    basis = basis[size > size[0] * 1e-10]
+    head, kappa = head_rows(classifier), vectors.kappa
+    centred, basis = head.centred, head.basis
     moved, norm = kappa - kappa.mean(axis=0), np.linalg.norm(kappa, axis=1)
     held = val.moments()
     spread = np.sqrt(held.variance)
@@ -315,7 +313,7 @@ def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
         )
     hits, n = np.zeros(len(kappa)), np.zeros(len(kappa))
     if pre_val is not None:
-        right = (np.asarray(pre_val.z, dtype=np.float64) @ weight.T + bias).argmax(
+        right = (np.asarray(pre_val.z, dtype=np.float64) @ head.weight.T + head.bias).argmax(
             axis=1
         ) == pre_val.y
         hits, n = (

@@ -1,4 +1,4 @@
-"""Calibrated gates keep the rates that they state, say how many samples that takes, and when it can't hold."""
+"""Calibrated gates keep the rates that they state, and say when that can't be."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_the_number_needed_is_the_smallest_that_suffices(rate, guarantee):
 
 
 def threshold_rank(n, rate, guarantee):
-    """Position in the sorted scores with as many above as the guarantee allows, counted one by one."""
+    """Position in the sorted scores with as many above as the guarantee allows."""
     allowed = 0
     if guarantee == "marginal":
         while (allowed + 2) / (n + 1) <= rate * (1 + 1e-12) and allowed + 1 < n:
@@ -105,7 +105,7 @@ def test_pac_guarantee_over_calibrations(n, rate):
 
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
 def test_guarantees_of_whole_gates(guarantee):
-    # the other class lies on a half circle at uniform angles: cos > t on a share arccos(t) / π of it
+    # the other class lies on a half circle, angles uniform: cos > t on arccos(t) / π of it
     n, rate = 120, 0.05
     vectors = ClassVectors(
         np.zeros((2, 2)), np.array([[2.0, 0.0], [0.0, 1.0]]), [5, 5], ("target", "other")
@@ -279,13 +279,13 @@ def test_report_by_hand():
     some = table[table["n"] > 0]
     assert ((some["low"] <= some["rate"]) & (some["rate"] <= some["high"])).all()
     with pytest.raises(
-        MismatchError, match="the features has 4 classes and the gate 4 .* another order"
+        MismatchError, match=r"the features has 4 classes and the gate 4 .* another order"
     ):
         gate_report(line_gate(), Features(f.z, f.y, ("a", "b", "d", "c")))
 
 
 def test_a_gate_without_a_sample_fires_nowhere():
-    """Where no other class has a sample none is the worst, and rates without samples are unknown."""
+    """Where no other class has a sample none is the worst, and rates are unknown."""
     table = firing(np.array([True, False]), np.array([1, 1]), ("a", "b", "c"), "b")
     assert table["class"].tolist() == ["b", "all others", "a", "c"]
     assert table["n"].tolist() == [2, 0, 0, 0]
@@ -298,7 +298,7 @@ def test_too_few_samples():
     f = samples(V, 100)
     with pytest.raises(
         EditError,
-        match=r"false fire 0.01 and the marginal guarantee needs at least 99 .* there are 75.*rate of at least 0.0132",
+        match=r"false fire 0.01 .* marginal guarantee needs at least 99 .* are 75.*at least 0.0132",
     ):
         calibrate_gate(f, V, "c1")
     with pytest.raises(
@@ -366,7 +366,9 @@ def test_features_of_another_model_are_refused():
     f = samples(V)
     for model in (None, "after"):
         calibrate_gate(Features(f.z, f.y, f.classes, model), vectors, "c1")
-    with pytest.raises(MismatchError, match="fine-tuned model after; the features are of before"):
+    with pytest.raises(
+        MismatchError, match=r"another fine-tuned model \(these vectors: after, given: before\)"
+    ):
         calibrate_gate(Features(f.z, f.y, f.classes, "before"), vectors, "c1")
 
 

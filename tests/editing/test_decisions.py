@@ -89,7 +89,7 @@ def test_a_network_that_is_cast_still_decides_alike(cast):
     gate = calibrate_gate(held, vectors, "c1", false_fire=0.05)
     module = copy.deepcopy(GateModule(gate))
     getattr(module, cast)()
-    assert module.weight.dtype == module.bias.dtype == torch.float64
+    assert module.rows.dtype == torch.float64
     acts = module(torch.tensor(held.z))
     assert acts.dtype == torch.float32
     np.testing.assert_array_equal(acts.numpy() > 0, gate.fires(held.z))

@@ -1,4 +1,4 @@
-"""Directions are what their formulas say, and the head-aware step takes as many samples from the class as it promises."""
+"""Directions are what their formulas say, and the head-aware step keeps its promise."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""Erasers keep their promises: projection removes one direction, LEACE all linear information, the mask one answer."""
+"""Projection removes one direction, LEACE all linear information, and the mask one answer."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -33,26 +35,21 @@ def cosine_classifier():
     return Classifier(linear.encoder, head, classes=linear.classes, preprocess=linear.preprocess)
 
 
-@given(dim=st.integers(2, 12), seed=st.integers(0, 1000), centred=st.booleans())
-def test_projection_kills_its_direction_and_nothing_else(dim, seed, centred):
+@given(dim=st.integers(2, 12), seed=st.integers(0, 1000))
+def test_projection_kills_its_direction_and_nothing_else(dim, seed):
     rng = np.random.default_rng(seed)
     w, z = rng.normal(size=dim), rng.normal(size=(5, dim))
-    centre = rng.normal(size=dim) if centred else None
-    eraser = project_out(7.5 * w, centre=centre)
+    eraser = project_out(7.5 * w)
     once = erased(eraser, z)
-    origin = np.zeros(dim) if centre is None else centre
-    np.testing.assert_allclose((once - origin) @ w, 0, atol=1e-12)
+    np.testing.assert_allclose(once @ w, 0, atol=1e-12)
     np.testing.assert_allclose(erased(eraser, once), once, atol=1e-12)
     across = z - np.outer(z @ w / (w @ w), w)
     np.testing.assert_allclose(once - np.outer(once @ w / (w @ w), w), across, atol=1e-12)
-    np.testing.assert_allclose(erased(eraser, across + origin), across + origin, atol=1e-12)
+    np.testing.assert_allclose(erased(eraser, across), across, atol=1e-12)
 
 
 def test_a_projection_by_hand():
     np.testing.assert_allclose(erased(project_out([0.0, 2.0]), [[3.0, 5.0]]), [[3.0, 0.0]])
-    np.testing.assert_allclose(
-        erased(project_out([0.0, 2.0], centre=[1.0, 1.5]), [[3.0, 5.0]]), [[3.0, 1.5]]
-    )
 
 
 def test_leace_leaves_no_covariance_and_no_linear_probe():
@@ -73,7 +70,10 @@ def test_leace_moves_less_than_a_projection_that_also_equalises_the_means():
     features = drawn()
     y = features.y == 1
     gap = features.z[y].mean(0) - features.z[~y].mean(0)
-    erasers = leace(features, "green"), project_out(gap, centre=features.z.mean(0))
+    erasers = (
+        leace(features, "green"),
+        replace(project_out(gap), bias=torch.tensor(features.z.mean(0))),
+    )
     centred = features.z - features.z.mean(0)
     white = np.linalg.inv(
         np.cov(centred.T)
@@ -135,10 +135,8 @@ def test_impossible_erasures_are_refused():
     classifier, features = small_classifier(), drawn()
     with pytest.raises(EditError, match="norm 0"):
         project_out(np.zeros(3))
-    with pytest.raises(MismatchError, match=r"got \(2, 3\)"):
+    with pytest.raises(MismatchError, match=r"shape \(2, 3\)"):
         project_out(np.ones((2, 3)))
-    with pytest.raises(MismatchError, match="same shape"):
-        project_out(np.ones(3), centre=np.ones(4))
     with pytest.raises(MismatchError, match="finite direction"):
         project_out(np.array([1.0, np.nan, 0]))
     with pytest.raises(MismatchError, match="8 dimensions and the head reads 6"):

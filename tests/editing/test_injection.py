@@ -98,7 +98,7 @@ def storage(*modules):
 
 
 def test_ten_edits_take_less_memory_than_one_encoder():
-    """An edit behind the encoder shares encoder and head with the classifier, and so does taking it off."""
+    """An edit behind the encoder shares encoder and head, and so does taking it off."""
     classifier, x = reader(TEN), images(16)
     before = classifier(x)
     models, step = [classifier], classifier
@@ -157,8 +157,8 @@ def test_the_network_and_the_array_agree(seed, rivals, normalise, temperature):
     rng = np.random.default_rng(seed)
     k, dim = int(rng.integers(2, 6)), int(rng.integers(1, 20))
     gate = Gate(
-        "c0", names(6), "margin", rng.normal(size=(k, dim)), rng.normal(size=k), float(rng.normal()), int(rng.integers(k)),
-        rivals, normalise, temperature,
+        "c0", names(6), "margin", rng.normal(size=(k, dim)), rng.normal(size=k),
+        float(rng.normal()), int(rng.integers(k)), rivals, normalise, temperature,
     )  # fmt: skip
     z = rng.normal(size=(50, dim)) * 10 ** rng.uniform(-2, 2)
     own, module = gate.weights(z), GateModule(gate)(torch.tensor(z, dtype=torch.float32)).numpy()

@@ -93,7 +93,7 @@ def test_the_table_counts_what_the_strength_curve_counts():
 
 
 def test_sentences_say_what_the_table_knows():
-    """A class without samples is said to have none, and no control is spoken of where none was drawn."""
+    """A class without samples is said to have none; no control is told where none was drawn."""
     some = OTHER.y != 2
     part = type(OTHER)(OTHER.z[some], OTHER.y[some], OTHER.classes)
     read = LiveEdits(reader(VECTORS), part, n_random=0, split="test").read(

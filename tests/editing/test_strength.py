@@ -1,4 +1,4 @@
-"""The curve over lambda is what injecting gives, and the chosen lambda the smallest that meets both bounds."""
+"""The curve over lambda is what injecting gives, and the chosen lambda the smallest that serves."""
 
 import numpy as np
 import pytest
@@ -101,8 +101,8 @@ def test_what_it_says():
     assert np.isfinite(good.lambda_)
     first, second = good.says()
     assert (
-        f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% and ACC_r within 20% of unedited on held-out"
-        in first
+        f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% "
+        "and ACC_r within 20% of unedited on held-out" in first
     )
     assert "(n = 75)" in first
     assert "(n = 225)" in first
