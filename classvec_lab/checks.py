@@ -1,4 +1,4 @@
-"""The house's messages: what was given, what there is, and so what to do. Each check returns what it passed."""
+"""The house's messages: what was given, and what there is. Each check returns what it passed."""
 
 from collections.abc import Collection, Iterable, Sequence
 
@@ -34,7 +34,7 @@ def representations(z, dim: int, reader: str) -> np.ndarray:
 
 
 def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: str) -> None:
-    """Raise MismatchError, naming what differs, unless both name the same classes in the same order."""
+    """Raise MismatchError, naming what differs, unless both name the same classes in one order."""
     given, own = tuple(given), tuple(own)
     if given == own:
         return
@@ -57,7 +57,10 @@ def in_range(
     open_high: bool = False,
     error: type[ClassvecError] = MismatchError,
 ):
-    """`value`, if it lies between `low` and `high`, ends included unless open; else raises `error`. NaN never does."""
+    """`value`, if it lies between `low` and `high`, ends included unless open; else raises `error`.
+
+    NaN never does.
+    """
     above = value > low if open_low else value >= low
     if not (above and (value < high if open_high else value <= high)):
         raise error(

@@ -78,7 +78,7 @@ class Edit:
 
     @classmethod
     def along(cls, name: str, direction: np.ndarray, *, target: str, classes, **origin) -> "Edit":
-        """An edit of strength 1 along a direction (m,) called `name`; origin: ft, pre, data, facts."""
+        """An edit of strength 1 along one direction (m,); origin: ft, pre, data, facts."""
         return cls({name: direction}, {name: 1.0}, target, classes, **origin)
 
     @property
@@ -138,7 +138,7 @@ class Edit:
         raise EditError(f"the edit {self.expression} has {why}")
 
     def require(self, classifier, *, weights: bool = True) -> "Edit":
-        """Raise MismatchError, saying what differs, unless the edit fits the classifier. Returns self.
+        """Raise MismatchError, saying what differs, unless the edit fits. Returns self.
 
         Args:
             classifier: its classes and dimension must be the edit's.
@@ -232,7 +232,7 @@ class Edit:
         return f"<table>{shown}</table>"
 
     def save(self, path: str | Path, **facts) -> Path:
-        """Write an edit card: a safetensors file with edit, gate and `facts`, whole or not at all."""
+        """Write an edit card: a safetensors file with edit, gate and facts, all or nothing."""
         arrays = {f"direction.{i}": v for i, v in enumerate(self.directions.values())}
         card = {
             "kind": KIND,

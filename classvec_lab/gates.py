@@ -115,7 +115,7 @@ class Gate:
         return self.scores(z) > self.threshold
 
     def at(self, threshold: float, **changes) -> "Gate":
-        """The same score with another threshold or other fields; a guarantee must be given again."""
+        """The same score with another threshold or fields; a guarantee must be given again."""
         fresh = {"threshold": threshold, "guarantee": "none", "false_fire": None}
         return replace(self, **fresh | changes)
 

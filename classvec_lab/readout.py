@@ -60,7 +60,7 @@ def head_rows(classifier) -> HeadRows:
 
 
 def tensor_like(head):
-    """A tensor of the device and number format that a head reads; of a bare one, float32 on the CPU."""
+    """A tensor of the device and number format that a head reads; else float32 on the CPU."""
     import torch
 
     state = head.state_dict().values()
@@ -182,7 +182,10 @@ class Readout:
 
     @classmethod
     def of(cls, classifier, features) -> "Readout":
-        """From what `classifier.encode` gave for the images; heads that edit say what they made of z."""
+        """From what `classifier.encode` gave for the images.
+
+        Heads that edit say what they made of z.
+        """
         moved = _read(classifier, features.z, getattr(classifier.head, "moved", lambda z: z))
         return cls(moved, logits(classifier, features.z), features.y, features.classes)
 

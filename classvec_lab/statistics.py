@@ -79,7 +79,7 @@ def ratio_interval(
 
 
 def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataFrame:
-    """One row a class and a last row "all": n and the columns that `function(*values of it)` gives."""
+    """One row a class and a last row "all": n and the columns of `function(*values of it)`."""
     rows = []
     for name, chosen in [
         *((c, y == i) for i, c in enumerate(classes)),
@@ -117,8 +117,8 @@ def share(hits) -> Estimate:
 def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
     """ACC_f over the samples of the classes to forget and ACC_r over all others.
 
-    hit, own (N,) bool: answered rightly, and of a class to forget. Gives n_f, acc_f, its 95 % Wilson
-    interval (acc_f_low, acc_f_high), and the same for r.
+    hit, own (N,) bool: answered rightly, and of a class to forget. Gives n_f, acc_f, its 95 %
+    Wilson interval (acc_f_low, acc_f_high), and the same for r.
     """
     row = {}
     for name, chosen in (("f", own), ("r", ~own)):

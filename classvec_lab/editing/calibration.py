@@ -14,10 +14,8 @@ from ..statistics import class_counts, shares
 
 GUARANTEES = ("marginal", "pac", "youden")
 CONFIDENCE = 0.95
-SAME, ROOM = (
-    1e-10,
-    1e-6,
-)  # of the largest score: what rounding can't tell apart; most room above one
+# in units of the largest score: what rounding can't tell apart, and the most room above a score
+SAME, ROOM = 1e-12, 1e-9
 
 
 def negatives_needed(false_fire: float, guarantee: str = "marginal") -> int:
@@ -43,7 +41,7 @@ def threshold(
     calibrations.
 
     The threshold lies strictly between two calibration scores: in the middle of the gap above the
-    order statistic, but at most 1e-6 of the largest score above it. At a calibration score itself
+    order statistic, but at most 1e-9 of the largest score above it. At a calibration score itself
     rounding would decide, and a deployed network (another library, precision or batch size) would
     fire where this table says that it doesn't. Every calibration sample is decided as at the order
     statistic, and the rate is no higher, so the guarantee stays. The limit keeps the rate from
@@ -332,9 +330,9 @@ def _between(scores, room=1.0):
 
 def _share_above(values, levels):
     """Share of values (n,) strictly above each level; NaN for none."""
-    if not len(values):
-        return np.full(len(levels), np.nan)
-    return 1 - np.searchsorted(np.sort(values), levels, side="right") / len(values)
+    n = len(values)
+    above = n - np.searchsorted(np.sort(values), levels, side="right")
+    return above / n if n else np.full(len(levels), np.nan)
 
 
 def _check(false_fire, guarantee, known=GUARANTEES) -> None:

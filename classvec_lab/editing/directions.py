@@ -1,4 +1,4 @@
-"""Directions to edit along: rivals and controls of the class vector, and what the head reads of it."""
+"""Directions to edit along: rivals and controls of the class vector, and its part that is read."""
 
 import numpy as np
 

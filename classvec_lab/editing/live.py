@@ -62,7 +62,7 @@ class LiveReadout:
         return [p[chosen] == self.y[chosen] for p in predictions]
 
     def per_class(self) -> pd.DataFrame:
-        """One row a class: n, accuracy before, after, and under random directions (NaN without samples)."""
+        """One row a class: n, accuracy before, after, and under random directions, or NaN."""
         counts = [class_counts(hit, self.y, len(self.classes)) for hit in self._hits()]
         before, after, *drawn = (shares(*found)[0] for found in counts)
         random = np.mean(drawn, axis=0) if drawn else np.nan
@@ -175,7 +175,8 @@ class LiveEdits:
     def read(self, edits: Edit | Sequence[Edit]) -> LiveReadout:
         """What `inject(classifier, edits)` would predict, beside random directions.
 
-        Overlaps are summed, and labels only count. Raises MismatchError for an edit of other classes or another dimension.
+        Overlaps are summed, and labels only count. Raises MismatchError for an edit of other
+        classes or another dimension.
         """
         edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
         weights, touched, start, acting, steps = self._acting(edits)
@@ -215,7 +216,7 @@ class LiveEdits:
         return pd.DataFrame(rows)
 
     def _acting(self, edits):
-        """Weights (E, N), rows touched, logits and weights there, and what the head makes of each."""
+        """Weights (E, N), rows touched, logits and weights there, and the head of each edit."""
         weights = np.ones((len(edits), len(self.features)))
         for edit, row in zip(edits, weights, strict=True):
             edit.require(self.classifier, weights=False)
