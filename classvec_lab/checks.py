@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
+import numpy as np
+
 from .errors import ClassvecError, MismatchError
 
 
@@ -21,6 +23,14 @@ def one_of(value, known: Collection, what: str, error: type[ClassvecError] = Mis
 def index_of(name: str, classes: Sequence[str], error: type[ClassvecError] = MismatchError) -> int:
     """Position of a class by name; raises `error` listing what there is."""
     return list(classes).index(one_of(name, classes, "class", error))
+
+
+def representations(z, dim: int, reader: str) -> np.ndarray:
+    """`z` as an array of the shape (N, dim) that `reader` reads; else raises MismatchError."""
+    z = np.asarray(z)
+    if z.ndim != 2 or z.shape[1] != dim:
+        raise MismatchError(f"{reader} reads representations of shape (N, {dim}); got {z.shape}")
+    return z
 
 
 def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: str) -> None:

@@ -1,8 +1,9 @@
-"""`Edit`: a displacement of one class's representations, written as a sum of named directions. Arrays only."""
+"""`Edit`: a displacement of one class's representations, a sum of named directions. Arrays only."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from html import escape
 from importlib import metadata
 from numbers import Real
@@ -11,24 +12,33 @@ from types import MappingProxyType
 
 import numpy as np
 
+from .checks import listed, one_of, same_classes
 from .errors import EditError, FileFormatError, MismatchError
 from .files import hash_json, read_tensors, write_tensors
 from .gates import Gate
 
 KIND = "edit card"
 PACKAGES = ("torch", "numpy", "open_clip_torch", "timm")
+_PLAIN = ("target", "classes", "ft", "pre", "data")
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """z_edit = Σ coefficient · direction, to be added to representations z (N, m) where the gate fires (everywhere without one).
+    """z_edit = Σ coefficient · direction, added to z where the gate fires, or everywhere.
 
-    directions: name such as "κ[cat]" to a vector (m,) float64; coefficients: the same names to numbers.
-    target: the class whose samples are meant; classes: the C names that the model tells apart.
-    `ft`, `pre`, `data`: fingerprints of the fine-tuned model whose representations are edited, of the
-    pre-trained one, and of the data behind the directions, where known. Edits are added, subtracted,
-    negated and scaled while they carry no gate; scaling keeps a gate. A sum keeps the target of its
-    first edit. Raises MismatchError for shapes, classes or models that differ.
+    Edits are added, subtracted, negated and scaled while they carry no gate; scaling keeps a gate.
+    A sum keeps the target of its first edit.
+
+    Args:
+        directions: names such as "κ[cat]" to vectors (m,), finite.
+        coefficients: the same names to numbers.
+        target: the class whose samples are meant; classes: the C names that the model tells apart.
+        gate: decides on which samples the edit acts; None for all of them.
+        ft: fingerprint of the fine-tuned model whose representations are edited, where known.
+        pre: that of the pre-trained model; data: that of the data behind the directions.
+        facts: JSON-able remarks, saved along.
+    Raises:
+        MismatchError: for shapes, classes or models that differ.
     """
 
     directions: Mapping[str, np.ndarray]
@@ -48,39 +58,28 @@ class Edit:
         coefficients = {str(k): float(v) for k, v in self.coefficients.items()}
         classes = tuple(str(c) for c in self.classes)
         shapes = {v.shape for v in directions.values()}
-        if (
-            not directions
-            or len(shapes) != 1
-            or len(next(iter(shapes))) != 1
-            or set(directions) != set(coefficients)
-        ):
+        if [len(shape) for shape in shapes] != [1] or directions.keys() != coefficients.keys():
             raise MismatchError(
-                f"an edit needs directions of one shape (m,) and a coefficient for each; "
+                "an edit needs directions of one shape (m,) and a coefficient for each; "
                 f"got {sorted(map(str, shapes))}, {list(directions)} and {list(coefficients)}"
             )
-        bad = [
-            k
-            for k in directions
-            if not (np.isfinite(directions[k]).all() and np.isfinite(coefficients[k]))
-        ]
+        bad = [k for k, v in directions.items() if not np.isfinite([*v, coefficients[k]]).all()]
         if bad:
-            raise MismatchError(f"not finite in an edit: {', '.join(bad)}")
-        if self.target not in classes:
-            raise MismatchError(f"no class {self.target!r}; there are {', '.join(classes[:20])}")
+            raise MismatchError(f"not finite in an edit: {listed(bad)}")
+        one_of(self.target, classes, "class")
         for vector in directions.values():
             vector.flags.writeable = False
-        for name, value in (
-            ("directions", MappingProxyType(directions)),
-            ("coefficients", MappingProxyType(coefficients)),
-            ("classes", classes),
-            ("facts", MappingProxyType(dict(self.facts))),
-        ):
-            object.__setattr__(self, name, value)
+        mappings = {
+            "directions": directions,
+            "coefficients": coefficients,
+            "facts": dict(self.facts),
+        }
+        vars(self).update({k: MappingProxyType(v) for k, v in mappings.items()}, classes=classes)
 
     @classmethod
     def along(cls, name: str, direction: np.ndarray, *, target: str, classes, **origin) -> "Edit":
-        """An edit of strength 1 along one direction (m,), shown as `name`; `origin` may give ft, pre, data and facts."""
-        return cls({name: direction}, {name: 1.0}, target, tuple(classes), **origin)
+        """An edit of strength 1 along one direction (m,); origin: ft, pre, data, facts."""
+        return cls({name: direction}, {name: 1.0}, target, classes, **origin)
 
     @property
     def vector(self) -> np.ndarray:
@@ -107,58 +106,61 @@ class Edit:
             text += f"{sign}{size}{name}"
         return text
 
-    def gated(self, gate: Gate) -> "Edit":
-        """This edit behind `gate`, which must tell the same classes and dimension; its target becomes the edit's."""
-        if tuple(gate.classes) != self.classes or gate.dim != self.dim:
+    def gated(self, gate: Gate | None) -> "Edit":
+        """This edit behind `gate`, whose target becomes the edit's, or for None without any.
+
+        Raises MismatchError for a gate of other classes or another dimension.
+        """
+        if gate is None:
+            return replace(self, gate=None)
+        if (gate.classes, gate.dim) != (self.classes, self.dim):
             raise MismatchError(
-                f"the gate reads {gate.dim} dimensions and classes {', '.join(gate.classes[:10])}; "
-                f"the edit has {self.dim} and {', '.join(self.classes[:10])}"
+                f"the gate reads {gate.dim} dimensions and classes {listed(gate.classes, 10)}; "
+                f"the edit has {self.dim} and {listed(self.classes, 10)}"
             )
         return replace(self, gate=gate, target=gate.target)
 
-    def ungated(self) -> "Edit":
-        """This edit without its gate."""
-        return replace(self, gate=None)
-
     def scaled_to(self, norm: float) -> "Edit":
         """The same direction with the length `norm`; raises EditError for an edit of norm 0."""
-        self.require_effect()
-        return self * (norm / self.norm)
+        return self.require_effect() * (norm / self.norm)
 
     def require_effect(self) -> "Edit":
-        """Raise EditError where the edit would change nothing: every coefficient 0, or a sum of norm 0. Returns self."""
+        """Raise EditError where all coefficients are 0 or the sum has norm 0. Returns self."""
         if not any(self.coefficients.values()):
-            raise EditError(
-                f"the edit {self.expression} has strength 0 and would change nothing; choose lambda other than 0"
-            )
-        if self.norm == 0:
-            raise EditError(
-                f"the edit {self.expression} has norm 0 and would change nothing: its directions cancel, or fine-tuning moved "
+            why = "strength 0 and would change nothing; choose lambda other than 0"
+        elif self.norm == 0:
+            why = (
+                "norm 0 and would change nothing: its directions cancel, or fine-tuning moved "
                 f"class {self.target!r} nowhere (are both models the same?)"
             )
-        return self
+        else:
+            return self
+        raise EditError(f"the edit {self.expression} has {why}")
 
-    def require(self, classifier) -> "Edit":
-        """Raise MismatchError, saying what differs, unless this edit fits the classifier. Returns self.
+    def require(self, classifier, *, weights: bool = True) -> "Edit":
+        """Raise MismatchError, saying what differs, unless the edit fits. Returns self.
 
-        The classes and the dimension must be the classifier's, and so must the encoder's fingerprint,
-        where both are known.
+        Args:
+            classifier: its classes and dimension must be the edit's.
+            weights: whether the encoder's fingerprint must be, too, where both are known. To
+                compute it takes a while for a large encoder.
         """
-        problems = []
-        if tuple(classifier.classes) != self.classes:
-            problems.append(
-                f"classes (edit: {', '.join(self.classes[:10])}; model: {', '.join(classifier.classes[:10])})"
-            )
-        if classifier.dim != self.dim:
-            problems.append(f"dimension (edit: {self.dim}; model: {classifier.dim})")
-        if not problems and self.ft is not None and classifier.fingerprint not in (None, self.ft):
-            problems.append(
-                f"weights or preprocessing (edit: {self.ft}; model: {classifier.fingerprint})"
-            )
-        if problems:
+        pairs = {
+            "classes": (self.classes, tuple(classifier.classes)),
+            "dimension": ([self.dim], [classifier.dim]),
+        }
+        if weights and self.ft is not None:
+            found = classifier.fingerprint or self.ft
+            pairs["weights or preprocessing"] = [self.ft], [found]
+        differ = " and in ".join(
+            f"{what} (edit: {listed(own, 10)}; model: {listed(other, 10)})"
+            for what, (own, other) in pairs.items()
+            if own != other
+        )
+        if differ:
             raise MismatchError(
-                f"the edit {self.expression} was made for another model than {classifier.name!r}: they differ in "
-                f"{', and in '.join(problems)}"
+                f"the edit {self.expression} was made for another model than {classifier.name!r}: "
+                f"they differ in {differ}"
             )
         return self
 
@@ -167,46 +169,36 @@ class Edit:
             return NotImplemented
         if self.gate is not None or other.gate is not None:
             raise EditError(
-                "compose edits first and gate the sum, (a + b).gated(gate); to apply several gates, inject a list"
+                "compose edits first and gate the sum, (a + b).gated(gate); "
+                "to apply several gates, inject a list"
             )
-        if self.classes != other.classes or self.dim != other.dim:
-            raise MismatchError(
-                f"edits of different models can't be added: {self.dim} dimensions and {len(self.classes)} classes, "
-                f"{other.dim} and {len(other.classes)}"
-            )
-        for name in ("ft", "pre", "data"):
-            a, b = getattr(self, name), getattr(other, name)
-            if None not in (a, b) and a != b and name == "ft":
-                raise MismatchError(
-                    f"edits of different models can't be added: made for {a} and for {b}"
-                )
+        same_classes(other.classes, self.classes, "the edit to add", "the first edit")
+        if self.dim != other.dim or len({self.ft, other.ft} - {None}) > 1:
+            told = (f"{e.dim} dimensions, model {e.ft or 'unknown'}" for e in (self, other))
+            raise MismatchError(f"edits of different models can't be added: {' and '.join(told)}")
         for name in self.directions.keys() & other.directions.keys():
             if not np.array_equal(self.directions[name], other.directions[name]):
                 raise MismatchError(
-                    f"two different directions are both called {name}: make one of them under another name"
+                    f"two different directions are both called {name}: "
+                    "make one of them under another name"
                 )
-        coefficients = dict(self.coefficients)
-        for name, c in other.coefficients.items():
-            coefficients[name] = coefficients.get(name, 0.0) + c
-        origin = {
-            k: getattr(self, k) if getattr(self, k) == getattr(other, k) else None
-            for k in ("pre", "data")
-        }
+        directions = {**self.directions, **other.directions}
+        both = self.coefficients, other.coefficients
         return replace(
             self,
-            directions={**self.directions, **other.directions},
-            coefficients=coefficients,
+            directions=directions,
+            coefficients={name: sum(c.get(name, 0.0) for c in both) for name in directions},
             ft=self.ft or other.ft,
+            pre=self.pre if self.pre == other.pre else None,
+            data=self.data if self.data == other.data else None,
             facts={**other.facts, **self.facts},
-            **origin,
         )
 
     def __mul__(self, factor: float) -> "Edit":
         if not isinstance(factor, Real):
             return NotImplemented
-        return replace(
-            self, coefficients={k: float(factor) * c for k, c in self.coefficients.items()}
-        )
+        scaled = {name: float(factor) * c for name, c in self.coefficients.items()}
+        return replace(self, coefficients=scaled)
 
     __rmul__ = __mul__
 
@@ -220,17 +212,8 @@ class Edit:
         return self  # never changed, so copies of an edited classifier may share it
 
     def __reduce__(self):
-        plain = dict(self.directions), dict(self.coefficients)
-        return Edit, (
-            *plain,
-            self.target,
-            self.classes,
-            self.gate,
-            self.ft,
-            self.pre,
-            self.data,
-            dict(self.facts),
-        )
+        plain = {k: dict(v) if isinstance(v, Mapping) else v for k, v in vars(self).items()}
+        return partial(Edit, **plain), ()
 
     def __repr__(self) -> str:
         gate = "no gate" if self.gate is None else str(self.gate)
@@ -245,68 +228,59 @@ class Edit:
             "model": self.ft or "unknown",
             "data": self.data or "unknown",
         }
-        return f"<table>{''.join(f'<tr><th>{k}</th><td>{escape(v)}</td></tr>' for k, v in rows.items())}</table>"
+        shown = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
+        return f"<table>{shown}</table>"
 
     def save(self, path: str | Path, **facts) -> Path:
-        """Write an edit card: one safetensors file with all that the edit and its gate are, whole or not at all."""
+        """Write an edit card: a safetensors file with edit, gate and facts, all or nothing."""
         arrays = {f"direction.{i}": v for i, v in enumerate(self.directions.values())}
         card = {
             "kind": KIND,
             "expression": self.expression,
             "names": list(self.directions),
             "coefficients": list(self.coefficients.values()),
-            "target": self.target,
-            "classes": list(self.classes),
-            "ft": self.ft,
-            "pre": self.pre,
-            "data": self.data,
             "facts": {**self.facts, **facts},
             "gate": None,
             "versions": {name: _version(name) for name in ("classvec_lab", *PACKAGES)},
-        }
+        } | {name: getattr(self, name) for name in _PLAIN}
         if self.gate is not None:
             gate_arrays, card["gate"] = self.gate.packed()
             arrays |= {f"gate.{k}": v for k, v in gate_arrays.items()}
         card = json.loads(json.dumps(card))
-        write_tensors(
-            path, arrays, {**card, "checksum": hash_json(card)}
-        )  # the coefficients stand in the card
+        # the coefficients stand in the card, so that it has a checksum of its own
+        write_tensors(path, arrays, {**card, "checksum": hash_json(card)})
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path, classifier=None) -> "Edit":
-        """Read what `save` wrote, gate included; `classifier`, where given, must be the model it was made for, see `require`."""
+        """Read what `save` wrote, gate included.
+
+        Args:
+            classifier: where given, it must be the model that the edit was made for, see `require`.
+        Raises:
+            FileFormatError: for a damaged card, or a file that is none.
+        """
         arrays, card = read_tensors(path, kind=KIND)
         if card.pop("checksum", None) != hash_json(card):
             raise FileFormatError(f"{path} is damaged: its card doesn't match its checksum")
-        gate = None
-        if card["gate"] is not None:
-            gate_arrays = {
-                k.removeprefix("gate."): v for k, v in arrays.items() if k.startswith("gate.")
-            }
-            gate = Gate.unpacked(gate_arrays, card["gate"])
+        names, gate = card["names"], card["gate"]
+        parts = {k.removeprefix("gate."): v for k, v in arrays.items() if k.startswith("gate.")}
         edit = cls(
-            {name: arrays[f"direction.{i}"] for i, name in enumerate(card["names"])},
-            dict(zip(card["names"], card["coefficients"], strict=True)),
-            card["target"],
-            tuple(card["classes"]),
-            gate,
-            card["ft"],
-            card["pre"],
-            card["data"],
-            card["facts"],
+            {name: arrays[f"direction.{i}"] for i, name in enumerate(names)},
+            dict(zip(names, card["coefficients"], strict=True)),
+            gate=gate and Gate.unpacked(parts, gate),
+            facts=card["facts"],
+            **{name: card[name] for name in _PLAIN},
         )
         return edit if classifier is None else edit.require(classifier)
 
 
-def require_all(edits: Iterable[Edit], classifier) -> None:
-    """`Edit.require` and `Edit.require_effect` of every edit; edits of one origin are compared with the classifier once."""
-    known = set()
+def require_all(edits: Sequence[Edit], classifier) -> None:
+    """`Edit.require` and `require_effect` of every edit; those of one origin are compared once."""
+    origins = {(edit.classes, edit.dim, edit.ft): edit for edit in edits}
+    for edit in origins.values():  # hashing a large encoder takes a while
+        edit.require(classifier)
     for edit in edits:
-        origin = edit.classes, edit.dim, edit.ft
-        if origin not in known:  # hashing a large encoder takes a while
-            edit.require(classifier)
-            known.add(origin)
         edit.require_effect()
 
 

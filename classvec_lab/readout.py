@@ -1,11 +1,11 @@
-"""What a head makes of representations: its rows, logits along a line, predictions, and a `Readout` of labelled images."""
+"""What a head makes of representations: its rows, logits, logits along a line, and a `Readout`."""
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import index_of, representations
 from .errors import EditError, MismatchError
 
 
@@ -23,6 +23,17 @@ class HeadRows:
     def __iter__(self):
         return iter((self.weight, self.bias))
 
+    @property
+    def centred(self) -> np.ndarray:
+        """The rows less their mean, which decides no prediction, (C, m)."""
+        return self.weight - self.weight.mean(axis=0)
+
+    @property
+    def basis(self) -> np.ndarray:
+        """Orthonormal rows (k, m) that span the centred rows: all that the head can tell apart."""
+        _, size, basis = np.linalg.svd(self.centred, full_matrices=False)
+        return basis[size > size[0] * 1e-10]
+
 
 def find_rows(head) -> HeadRows | None:
     """The rows of an nn.Linear or CosineHead, on whatever device; None for any other module."""
@@ -33,19 +44,45 @@ def find_rows(head) -> HeadRows | None:
     cosine = isinstance(head, CosineHead)
     if not cosine and getattr(type(head), "forward", None) is not nn.Linear.forward:
         return None
-    weight, bias = head.weight.detach().cpu().double().numpy(), getattr(head, "bias", None)
-    bias = np.zeros(len(weight)) if bias is None else bias.detach().cpu().double().numpy()
-    return HeadRows(weight, bias, head.scale.item() if cosine else None)
+    weight, bias = head.weight, getattr(head, "bias", None)
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    arrays = (value.detach().cpu().double().numpy() for value in (weight, bias))
+    return HeadRows(*arrays, head.scale.item() if cosine else None)
 
 
 def head_rows(classifier) -> HeadRows:
     """`find_rows` of a classifier's head; raises EditError where it has none."""
     rows = find_rows(classifier.head)
     if rows is None:
-        raise EditError(
-            f"this reads nn.Linear and CosineHead, not {type(classifier.head).__name__}"
-        )
+        name = type(classifier.head).__name__
+        raise EditError(f"this reads nn.Linear and CosineHead, not {name}")
     return rows
+
+
+def tensor_like(head):
+    """A tensor of the device and number format that a head reads; else float32 on the CPU."""
+    import torch
+
+    state = head.state_dict().values()
+    return next((value for value in state if value.is_floating_point()), torch.zeros(()))
+
+
+def logits(classifier, z: np.ndarray) -> np.ndarray:
+    """Logits (N, C) float64 of representations z (N, m), as the classifier itself computes them."""
+    return _read(classifier, z, classifier.logits).astype(np.float64)
+
+
+def predict(classifier, features) -> np.ndarray:
+    """Predicted labels (N,) of the classifier's head on stored representations."""
+    return logits(classifier, features.z).argmax(axis=1)
+
+
+def _read(classifier, z, function):
+    import torch
+
+    with torch.inference_mode():
+        z = torch.as_tensor(np.asarray(z)).to(tensor_like(classifier.head))
+        return function(z).cpu().numpy()
 
 
 class Latent:
@@ -56,73 +93,49 @@ class Latent:
     """
 
     def __init__(self, classifier, z: np.ndarray):
-        self.z = np.asarray(z, dtype=np.float64)
-        if self.z.ndim != 2 or self.z.shape[1] != classifier.dim:
-            raise MismatchError(
-                f"the head reads {classifier.dim} dimensions; got representations of shape {self.z.shape}"
-            )
-        self._head, rows = classifier.head, find_rows(classifier.head)
-        self._weight, self._scale = (None, None) if rows is None else (rows.weight, rows.scale)
-        if rows is not None:
-            self._start = self.z @ rows.weight.T + rows.bias
-            self._square = np.einsum("nm,nm->n", self.z, self.z)
+        self.z = representations(z, classifier.dim, "the head").astype(np.float64)
+        self._classifier, self._rows = classifier, find_rows(classifier.head)
+        if self._rows is not None:
+            self._start = self.z @ self._rows.weight.T + self._rows.bias
 
     def __len__(self) -> int:
         return len(self.z)
-
-    def __getitem__(self, rows) -> "Latent":
-        """The samples at `rows` (indices or a mask), without another product with the head."""
-        part = copy.copy(self)
-        part.z = self.z[rows]
-        if self._weight is not None:
-            part._start, part._square = self._start[rows], self._square[rows]
-        return part
 
     def along(self, step: np.ndarray, alphas) -> np.ndarray:
         """Logits (A, N, C) of z + alpha · step; step (m,) or one a sample, (N, m)."""
         step = np.asarray(step, dtype=np.float64)
         alphas = np.asarray(alphas, dtype=np.float64)
-        if self._weight is None:
-            return np.stack([self._call(self.z + alpha * step) for alpha in alphas])
-        logits = self._start + alphas[:, None, None] * (step @ self._weight.T)
-        if self._scale is not None:
+        found = np.stack([*self._line(step, alphas)])
+        if self._rows is not None and self._rows.scale is not None:
             across = self.z @ step if step.ndim == 1 else np.einsum("nm,nm->n", self.z, step)
             a = alphas[:, None]
-            length = np.sqrt(
-                np.maximum(self._square + 2 * a * across + a**2 * np.square(step).sum(-1), 0)
-            )
-            logits *= self._scale / np.maximum(length, 1e-12)[..., None]
-        return logits
+            square = np.einsum("nm,nm->n", self.z, self.z) + 2 * a * across
+            square += a**2 * np.square(step).sum(-1)
+            length = np.sqrt(np.maximum(square, 0))
+            found *= self._rows.scale / np.maximum(length, 1e-12)[..., None]
+        return found
 
     def predict(self, step: np.ndarray, alphas) -> np.ndarray:
         """Predicted classes (A, N) of z + alpha · step, one alpha at a time in memory."""
-        alphas = np.atleast_1d(alphas)
-        if self._weight is None:
-            return np.stack([self.along(step, [alpha])[0].argmax(axis=1) for alpha in alphas])
-        change = (
-            np.asarray(step, dtype=np.float64) @ self._weight.T
-        )  # a norm divides all classes alike: it decides nothing
-        return np.stack([(self._start + alpha * change).argmax(axis=1) for alpha in alphas])
+        # a norm divides all classes alike: it decides nothing
+        lines = self._line(step, np.atleast_1d(alphas))
+        return np.stack([found.argmax(axis=1) for found in lines])
 
-    def _call(self, z: np.ndarray) -> np.ndarray:
-        import torch
-
-        like = next(
-            (t for t in (*self._head.parameters(), *self._head.buffers()) if t.is_floating_point()),
-            torch.zeros(()),
-        )
-        with torch.no_grad():
-            return self._head(torch.as_tensor(z).to(like.device, like.dtype)).double().cpu().numpy()
+    def _line(self, step, alphas):
+        """Logits (N, C) of z + alpha · step for each alpha; of a cosine head without its norm."""
+        step = np.asarray(step, dtype=np.float64)
+        if self._rows is None:
+            yield from (logits(self._classifier, self.z + alpha * step) for alpha in alphas)
+        else:
+            change = step @ self._rows.weight.T
+            yield from (self._start + alpha * change for alpha in alphas)
 
 
 def check_labelled(classifier, features, vectors) -> None:
-    """Raise MismatchError unless classifier, features and class vectors agree in their two or more classes, and in dimension."""
+    """Raise MismatchError unless all agree in dimension and in their two or more classes."""
     classifier.require_classes(features.classes, "the features")
     vectors.require(classes=features.classes)
-    if vectors.dim != features.z.shape[1]:
-        raise MismatchError(
-            f"the class vectors have {vectors.dim} dimensions and the features {features.z.shape[1]}"
-        )
+    representations(features.z, vectors.dim, "an edit by these class vectors")
     if len(vectors) < 2:
         raise MismatchError(
             "an edit towards another class needs at least two classes; there is one"
@@ -132,30 +145,20 @@ def check_labelled(classifier, features, vectors) -> None:
 def random_like(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Gaussian directions rescaled to the norms of the rows of `vectors` (…, m)."""
     drawn = rng.standard_normal(np.shape(vectors))
-    return drawn * (
-        np.linalg.norm(vectors, axis=-1, keepdims=True)
-        / np.linalg.norm(drawn, axis=-1, keepdims=True)
-    )
-
-
-def predict(classifier, features) -> np.ndarray:
-    """Predicted labels (N,) of the classifier's head on stored representations."""
-    import torch
-
-    device = next(
-        (t.device for t in (*classifier.head.parameters(), *classifier.head.buffers())), None
-    )
-    with torch.inference_mode():
-        z = torch.as_tensor(np.asarray(features.z), dtype=torch.float32, device=device)
-        return classifier.logits(z).argmax(1).cpu().numpy()
+    lengths = [np.linalg.norm(v, axis=-1, keepdims=True) for v in (vectors, drawn)]
+    return drawn * (lengths[0] / lengths[1])
 
 
 @dataclass(frozen=True, eq=False)
 class Readout:
-    """z (N, m) the representation that the head reads (after any edit), logits (N, C) float64, labels y (N,), C class names.
+    """What a classifier says of labelled images.
 
-    Raises MismatchError for shapes that disagree or values that are not finite. Logits of -inf are
-    allowed: a masked class.
+    Args:
+        z: representations (N, m) that the head reads, after any edit; finite.
+        logits: (N, C) float64, finite or -inf (a masked class).
+        y: labels (N,); classes: the C names.
+    Raises:
+        MismatchError: for shapes that disagree or values that can't be.
     """
 
     z: np.ndarray
@@ -164,44 +167,27 @@ class Readout:
     classes: Sequence[str]
 
     def __post_init__(self):
-        z, logits, y = (
-            np.asarray(self.z),
-            np.asarray(self.logits, dtype=np.float64),
-            np.asarray(self.y),
-        )
-        if z.ndim != 2 or logits.shape != (len(z), len(self.classes)) or y.shape != (len(z),):
+        z, y, classes = np.asarray(self.z), np.asarray(self.y), tuple(self.classes)
+        logits = np.asarray(self.logits, dtype=np.float64)
+        if z.ndim != 2 or logits.shape != (len(z), len(classes)) or y.shape != z.shape[:1]:
             raise MismatchError(
-                f"Readout needs z (N, m), logits (N, {len(self.classes)}) and y (N,); got {z.shape}, {logits.shape} and {y.shape}"
+                f"Readout needs z (N, m), logits (N, {len(classes)}) and y (N,); "
+                f"got {z.shape}, {logits.shape} and {y.shape}"
             )
-        if not np.isfinite(z).all() or np.isnan(logits).any() or np.isposinf(logits).any():
+        if not (np.isfinite(z).all() and (logits < np.inf).all()):
             raise MismatchError(
                 "a readout's representations must be finite, and its logits finite or -inf"
             )
-        for name, value in (
-            ("z", z),
-            ("logits", logits),
-            ("y", y),
-            ("classes", tuple(self.classes)),
-        ):
-            object.__setattr__(self, name, value)
+        vars(self).update(z=z, logits=logits, y=y, classes=classes)
 
     @classmethod
     def of(cls, classifier, features) -> "Readout":
-        """From `features`: what `classifier.encode` gave for the images. Heads that edit say what they made of z."""
-        import torch
+        """From what `classifier.encode` gave for the images.
 
-        device = next(
-            (t.device for t in (*classifier.head.parameters(), *classifier.head.buffers())), None
-        )
-        with torch.inference_mode():
-            z = torch.as_tensor(np.asarray(features.z), dtype=torch.float32, device=device)
-            moved = classifier.head.moved(z) if hasattr(classifier.head, "moved") else z
-            return cls(
-                moved.cpu().numpy(),
-                classifier.logits(z).double().cpu().numpy(),
-                features.y,
-                features.classes,
-            )
+        Heads that edit say what they made of z.
+        """
+        moved = _read(classifier, features.z, getattr(classifier.head, "moved", lambda z: z))
+        return cls(moved, logits(classifier, features.z), features.y, features.classes)
 
     @property
     def predicted(self) -> np.ndarray:
@@ -217,9 +203,7 @@ class Readout:
 
     def index(self, target: str) -> int:
         """Position of a class; raises MismatchError listing what there is."""
-        if target not in self.classes:
-            raise MismatchError(f"no class {target!r}; there are {', '.join(self.classes[:20])}")
-        return self.classes.index(target)
+        return index_of(target, self.classes)
 
     def __len__(self) -> int:
         return len(self.y)

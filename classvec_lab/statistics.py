@@ -1,4 +1,4 @@
-"""Intervals and resampling that the diagnostics share: float64, seeded, without loops over resamples."""
+"""Intervals and resampling that the diagnostics share, in float64, seeded."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from .errors import MismatchError
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval (NaN ends where none is known), n, the samples behind it, and `name`, the class it is of."""
+    """A value, its 95 % interval (NaN ends where none is known), the n behind it, and its class."""
 
     value: float
     low: float
@@ -20,13 +20,16 @@ class Estimate:
 
 
 def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
-    """How often each of n samples is drawn in each of n_boot bootstrap resamples of size n, (n_boot, n) float64."""
+    """How often each sample is drawn in each bootstrap resample of size n, (n_boot, n) float64."""
     drawn = rng.integers(n, size=(n_boot, n)) + n * np.arange(n_boot)[:, None]
     return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(np.float64)
 
 
 def wilson(hits, n, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of a proportion, (low, high), elementwise; NaN where n is 0. `hits` may be fractional."""
+    """Wilson's interval of a proportion, (low, high), elementwise; NaN where n is 0.
+
+    `hits` may be fractional.
+    """
     from scipy.special import (
         ndtri,  # norm.ppf, without its argument checks, which cost ten times as much
     )
@@ -50,7 +53,7 @@ def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.nda
 
 
 def mean_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float, float]:
-    """(mean, low, high) of independent values (n,) by Student's t; the ends are NaN for fewer than two."""
+    """(mean, low, high) of independent values (n,) by Student's t; NaN ends for fewer than two."""
     values = np.asarray(values, dtype=np.float64)
     n = len(values)
     mean = values.mean() if n else np.nan
@@ -62,7 +65,10 @@ def mean_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, fl
 def ratio_interval(
     numerator: np.ndarray, denominator: np.ndarray, *, level: float = 0.95
 ) -> tuple[float, float, float]:
-    """(ratio, low, high) of mean(numerator) / mean(denominator) over paired samples (n,), by linearisation and Student's t."""
+    """(ratio, low, high) of mean(numerator) / mean(denominator) over paired samples (n,).
+
+    By linearisation and Student's t.
+    """
     numerator, denominator = (np.asarray(x, dtype=np.float64) for x in (numerator, denominator))
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = numerator.mean() / denominator.mean()
@@ -73,7 +79,7 @@ def ratio_interval(
 
 
 def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataFrame:
-    """One row a class and a last row "all": n and what `function(*values of the class)` gives, a mapping of columns."""
+    """One row a class and a last row "all": n and the columns of `function(*values of it)`."""
     rows = []
     for name, chosen in [
         *((c, y == i) for i, c in enumerate(classes)),
@@ -85,6 +91,21 @@ def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataF
     return pd.DataFrame(rows)
 
 
+def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """(hits, n) of each class, (C,) integers: samples that are True in `hits` (N,), and all.
+
+    y (N,): integers in 0..C-1, C = n_classes.
+    """
+    y = np.asarray(y)
+    return tuple(np.bincount(chosen, minlength=n_classes) for chosen in (y[hits], y))
+
+
+def shares(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(hits) / np.asarray(n), *wilson(hits, n)
+
+
 def share(hits) -> Estimate:
     """Share of True in `hits` (n,) with its Wilson interval; NaN for none."""
     hits = np.asarray(hits, dtype=bool)
@@ -94,8 +115,10 @@ def share(hits) -> Estimate:
 
 
 def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
-    """ACC_f over the samples of the classes to forget and ACC_r over all others: n_f, acc_f, its 95 % Wilson interval
-    (acc_f_low, acc_f_high), and the same for r. hit, own (N,) bool: answered rightly, and of a class to forget.
+    """ACC_f over the samples of the classes to forget and ACC_r over all others.
+
+    hit, own (N,) bool: answered rightly, and of a class to forget. Gives n_f, acc_f, its 95 %
+    Wilson interval (acc_f_low, acc_f_high), and the same for r.
     """
     row = {}
     for name, chosen in (("f", own), ("r", ~own)):
@@ -112,8 +135,8 @@ def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
 def paired_change(before, after) -> Estimate:
     """Share of `after` less share of `before`, hits (n,) of the same samples, in [-1, 1].
 
-    The interval joins the Wilson intervals of the gains and of the losses (Newcombe 1998's square-and-add), so that it
-    has a width where nothing changed.
+    The interval joins the Wilson intervals of the gains and of the losses (Newcombe 1998's
+    square-and-add), so that it has a width where nothing changed.
     """
     before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     if before.shape != after.shape:
@@ -128,7 +151,10 @@ def paired_change(before, after) -> Estimate:
 
 
 def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
-    """One row a class and a last row "all": n, accuracy, and its 95 % Wilson interval (`low`, `high`); NaN without samples."""
+    """One row a class and a last row "all": n, accuracy, and its 95 % Wilson interval (low, high).
+
+    NaN without samples.
+    """
     predicted, y = np.asarray(predicted), np.asarray(y)
     table = per_class(lambda hit: {"hits": int(hit.sum())}, y, classes, predicted == y)
     with np.errstate(invalid="ignore"):

@@ -1,4 +1,4 @@
-"""Edits form a vector space of named directions, know their model, and come back from disk as they were."""
+"""Edits form a vector space of named directions, know their model, and survive the disk."""
 
 import copy
 import pickle
@@ -187,12 +187,12 @@ def test_edits_that_do_not_belong_together():
     with pytest.raises(MismatchError, match=r"two different directions are both called κ\[red\]"):
         V["red"] + vectors(seed=1)["red"]
     with pytest.raises(
-        MismatchError, match="different models can't be added: 6 dimensions and 3 classes, 4 and 3"
+        MismatchError, match=r"different models can't be added: 6 dimensions, .* and 4 dimensions"
     ):
         V["red"] + vectors(dim=4)["red"]
-    with pytest.raises(MismatchError, match="different models"):
+    with pytest.raises(MismatchError, match="the edit to add lacks blue"):
         V["red"] + vectors(classes=("red", "green"))["red"]
-    with pytest.raises(MismatchError, match="made for one and for two"):
+    with pytest.raises(MismatchError, match=r"can't be added: .* model one and .* model two"):
         vectors(ft="one")["red"] + vectors(ft="two")["blue"]
 
 
@@ -201,7 +201,7 @@ def test_a_sum_knows_only_the_origin_that_its_terms_share():
     total = a + b
     assert (total.pre, total.ft, total.data) == ("p", "m", None)
     assert (V["red"] + b).ft == "m"
-    assert V["red"].gated(gate()).ungated().gate is None
+    assert V["red"].gated(gate()).gated(None).gate is None
 
 
 def test_scaling_keeps_the_gate_and_sets_the_length():

@@ -1,4 +1,4 @@
-"""Gates score as defined, fire strictly above their threshold, soften to a sigmoid, and can be packed."""
+"""Gates score as defined, fire above their threshold, soften to a sigmoid, and can be packed."""
 
 import json
 
@@ -97,7 +97,7 @@ def test_packed_and_unpacked():
         ({"weight": np.full((3, 2), np.nan)}, "finite"),
         ({"threshold": np.nan}, "finite"),
         ({"target": "z"}, "no class 'z'; there are a, b, c"),
-        ({"temperature": -0.1}, "temperature is 0 .* got -0.1"),
+        ({"temperature": -0.1}, r"temperature must lie in \[0, inf\]; got -0.1"),
     ],
 )
 def test_malformed_gates(changes, message):
@@ -110,5 +110,5 @@ def test_wrong_representations_and_temperatures():
         with pytest.raises(MismatchError, match=r"shape \(N, 2\); got"):
             make().scores(z)
     for temperature in (0, -1, float("nan")):
-        with pytest.raises(MismatchError, match="temperature above 0"):
+        with pytest.raises(MismatchError, match=r"temperature must lie in \(0, inf\]"):
             make().soft(temperature)

@@ -1,23 +1,23 @@
-"""Editing a classifier with class vectors: gates, latent injection, weight mapping, and the audit of what they did."""
+"""Editing a classifier with class vectors: gates, latent injection, weight mapping, the audit."""
 
 from .calibration import (
     Exchangeability,
     calibrate_gate,
-    dry_run,
     exchangeability,
+    firing,
     gate_curve,
     gate_report,
     negatives_needed,
 )
 from .directions import (
+    contrast_direction,
     head_aware,
     head_direction,
     random_direction,
-    retirement,
-    without_pretraining,
+    relocation,
 )
-from .erasers import Eraser, erase, leace, mask_class, project_out
-from .injection import InjectedClassifier, conflicts, inject, read_logits
+from .erasers import erase, leace, mask_class, project_out
+from .injection import InjectedClassifier, conflicts, inject
 from .live import LiveEdits, LiveReadout
 from .strength import Strength, choose_lambda, strength_curve
 from .unlearning import Unlearned, retrain_without, unlearn

@@ -26,7 +26,7 @@ def recommend(
     method, for goal "edit": the class vector where green. Where amber, of all that meet the bounds: those behind
     `deploy` before those behind other gates, before the mapping into weights ("weight mapping", direction says along
     what); among them the smallest |lambda|, then class vector, z_ft - mu, head direction. Where red:
-    retirement to the mean of the others, a step as long as the classes are apart, where it meets them; else "logit mask".
+    relocation to the mean of the others, a step as long as the classes are apart, where it meets them; else "logit mask".
     goal "labels" (only the answers matter): "logit mask" throughout. It is perfect by construction: the class is never
     named again and no other answer gets worse. It changes nothing that the encoder knows.
     goal "representation" (a probe must not find the class either): "retraining" throughout, without the class.

@@ -1,167 +1,101 @@
-"""Closed-form erasers of a class on the representation: orthogonal projection, LEACE, and the mask of a logit."""
+"""Closed-form erasers of a class on the representation: projection, LEACE, and the mask of a logit.
 
-import copy
+An eraser is a `LeaceEraser` of the package concept-erasure, z' = z - left · right · (z - centre),
+which is called with a tensor (N, m). It moves every sample: there is no gate.
+"""
+
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
 
-from ..errors import EditError, MismatchError, ModelError
-from ..models.classifier import Classifier
+from ..checks import index_of
+from ..errors import EditError, MismatchError
+from ..models import Classifier
+from .heads import SteppedHead, with_head
+
+with warnings.catch_warnings():  # the package compiles a function by torch.jit when imported
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from concept_erasure import LeaceEraser
 
 
-@dataclass(frozen=True, eq=False)
-class Eraser:
-    """The affine map z' = z - left · right · (z - centre), of low rank, in float64.
+def project_out(direction: np.ndarray) -> LeaceEraser:
+    """The orthogonal projection P = I - w wᵀ / |w|² that removes direction w, as POUR-P does.
 
-    left (m, k), right (k, m), centre (m,); `name` says which eraser it is. Every sample is moved: there is
-    no gate. Raises MismatchError for shapes that disagree or values that are not finite.
-    """
+    POUR-P projects out a class's head row. The published row is that of a simplex, whose rows sum
+    to zero; a text head's share a large mean, so take the row less the mean of all rows. Without it
+    the class's logit becomes 0, which may still be the largest.
 
-    left: np.ndarray
-    right: np.ndarray
-    centre: np.ndarray
-    name: str = "eraser"
-
-    def __post_init__(self):
-        arrays = {
-            key: np.array(getattr(self, key), dtype=np.float64)
-            for key in ("left", "right", "centre")
-        }
-        left, right, centre = arrays.values()
-        if left.ndim != 2 or right.shape != left.shape[::-1] or centre.shape != left.shape[:1]:
-            raise MismatchError(
-                f"an eraser needs left (m, k), right (k, m) and centre (m,); got {left.shape}, {right.shape} and {centre.shape}"
-            )
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise MismatchError(f"the {self.name} eraser's map is not finite")
-        for key, array in arrays.items():
-            array.flags.writeable = False
-            object.__setattr__(self, key, array)
-
-    @property
-    def dim(self) -> int:
-        """m, the dimension of the representation."""
-        return len(self.centre)
-
-    @property
-    def rank(self) -> int:
-        """k, the number of directions erased at most."""
-        return self.left.shape[1]
-
-    def __call__(self, z: np.ndarray) -> np.ndarray:
-        """z' (N, m) float64 of representations z (N, m)."""
-        z = np.asarray(z, dtype=np.float64)
-        if z.ndim != 2 or z.shape[1] != self.dim:
-            raise MismatchError(
-                f"this eraser reads representations of shape (N, {self.dim}); got {z.shape}"
-            )
-        return z - (z - self.centre) @ self.right.T @ self.left.T
-
-
-def project_out(direction: np.ndarray, *, centre: np.ndarray | None = None) -> Eraser:
-    """The orthogonal projection P = I - w wᵀ / |w|² that removes direction w (m,), as POUR-P does with a class's head row.
-
-    The published row is that of a simplex, whose rows sum to zero; a text head's share a large mean, so take
-    the row less the mean of all rows: without it the class's logit becomes 0, which may still be the largest.
-    centre (m,): the projection is about this point, by default the origin. Raises MismatchError for other
-    shapes, EditError for a direction of norm 0.
+    Args:
+        direction: w, (m,), finite.
+    Raises:
+        MismatchError: for other shapes.
+        EditError: for a direction of norm 0.
     """
     direction = np.asarray(direction, dtype=np.float64)
     if direction.ndim != 1 or not np.isfinite(direction).all():
         raise MismatchError(
             f"project_out needs one finite direction of shape (m,); got shape {direction.shape}"
         )
-    centre = np.zeros_like(direction) if centre is None else np.asarray(centre, dtype=np.float64)
-    if centre.shape != direction.shape:
-        raise MismatchError(
-            f"direction and centre must have the same shape; got {direction.shape} and {centre.shape}"
-        )
-    norm = np.linalg.norm(direction)
-    if norm == 0:
+    if not direction.any():
         raise EditError(
             "a direction of norm 0 can't be projected out; choose one that the class differs in"
         )
-    unit = direction / norm
-    return Eraser(unit[:, None], unit[None, :], centre, "projection")
+    unit = torch.tensor(direction / np.linalg.norm(direction))
+    return LeaceEraser(unit[:, None], unit[None, :], torch.zeros_like(unit))
 
 
-def leace(features, target: str) -> Eraser:
-    """The least change of `features` after which no linear probe tells class `target` from the rest (Belrose et al. 2023, LEACE).
+def leace(features, target: str) -> LeaceEraser:
+    """The least change after which no linear probe tells class `target` from the rest.
 
-    features: labelled `Features`, usually of the training set; the concept is the indicator of the class.
-    On these features the covariance with the indicator is 0 afterwards. The covariance of the
-    representations is shrunk as the package concept-erasure does, which leaves that guarantee. Raises MismatchError for an
-    unknown class, EditError where it or every other class has no sample, ModelError where concept-erasure is missing.
+    The concept is the indicator of the class: on `features` the covariance with it is 0 afterwards.
+    The covariance of the representations is shrunk as the package does, which leaves that
+    guarantee.
+
+    Args:
+        features: labelled `Features`, usually of the training set.
+        target: name of the class.
+    Raises:
+        MismatchError: for an unknown class.
+        EditError: where it or every other class has no sample.
+    Source: Belrose et al., LEACE, NeurIPS 2023.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", DeprecationWarning
-            )  # the package compiles a function by torch.jit when imported
-            from concept_erasure import LeaceFitter
-    except ImportError:
-        raise ModelError(
-            "LEACE needs the package concept-erasure: pip install concept-erasure==0.2.4"
-        ) from None
-    concept = np.asarray(features.y) == _index(features.classes, target)
+    concept = features.y == index_of(target, features.classes)
     if not concept.any() or concept.all():
         raise EditError(
-            f"LEACE needs samples of class {target!r} and of others; of {len(concept)}, {concept.sum()} are of the class"
+            f"LEACE needs samples of class {target!r} and of others; "
+            f"of {len(concept)}, {concept.sum()} are of the class"
         )
-    z = torch.as_tensor(np.asarray(features.z), dtype=torch.float64)
+    z, concept = (torch.tensor(a, dtype=torch.float64) for a in (features.z, concept))
     # the package's limits on trace and singular values would trade the guarantee away
-    fitter = LeaceFitter.fit(
-        z, torch.as_tensor(concept).double(), constrain_cov_trace=False, svd_tol=1e-12
-    )
-    eraser = fitter.eraser
-    return Eraser(eraser.proj_left.numpy(), eraser.proj_right.numpy(), eraser.bias.numpy(), "leace")
+    return LeaceEraser.fit(z, concept, constrain_cov_trace=False, svd_tol=1e-12)
 
 
-class ErasedHead(nn.Module):
-    """logits = head(moved(z)), where `moved` applies an `Eraser` in float32 and `head` is the original head.
+class ErasedHead(SteppedHead):
+    """head(eraser(z)), the eraser in float32. Raises MismatchError where the dimensions differ."""
 
-    Raises MismatchError where the head reads another dimension.
-    """
-
-    def __init__(self, head: nn.Module, eraser: Eraser):
-        super().__init__()
-        if eraser.dim != head.in_features:
+    def __init__(self, head: nn.Module, eraser: LeaceEraser):
+        super().__init__(head)
+        left, right, centre = eraser.proj_left, eraser.proj_right, eraser.bias
+        if len(left) != head.in_features:
             raise MismatchError(
-                f"the eraser has {eraser.dim} dimensions and the head reads {head.in_features}"
+                f"the eraser has {len(left)} dimensions and the head reads {head.in_features}"
             )
-        self.head = head
-        self.in_features, self.out_features = head.in_features, head.out_features
-        device = next((t.device for t in (*head.parameters(), *head.buffers())), None)
-        for name in ("left", "right", "centre"):
-            array = np.array(getattr(eraser, name))  # a copy: torch warns of read-only arrays
-            self.register_buffer(name, torch.as_tensor(array, dtype=torch.float32, device=device))
+        for name, value in (("left", left), ("right", right), ("centre", centre)):
+            self.register_buffer(name, None if value is None else value.float())
 
-    def _erase(self, z: torch.Tensor) -> torch.Tensor:
-        return z - (z - self.centre) @ self.right.T @ self.left.T
-
-    def moved(self, z: torch.Tensor) -> torch.Tensor:
-        """The erased representations (N, m) that the innermost head reads."""
-        return _moved(self.head, self._erase(z))
-
-    def forward(self, z: torch.Tensor) -> torch.Tensor:
-        """Logits (N, C) of representations z (N, m)."""
-        return self.head(self._erase(z))
+    def step(self, z: torch.Tensor) -> torch.Tensor:
+        """The erased representations (N, m)."""
+        return LeaceEraser(self.left, self.right, self.centre)(z)
 
 
-class MaskedHead(nn.Module):
+class MaskedHead(SteppedHead):
     """The logits of `head`, but that of class `index` is -inf, so that it is never predicted."""
 
     def __init__(self, head: nn.Module, index: int):
-        super().__init__()
-        self.head, self.index = head, index
-        self.in_features, self.out_features = head.in_features, head.out_features
-
-    def moved(self, z: torch.Tensor) -> torch.Tensor:
-        """The representations (N, m) that the innermost head reads."""
-        return _moved(self.head, z)
+        super().__init__(head)
+        self.index = index
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Logits (N, C) of representations z (N, m)."""
@@ -172,42 +106,22 @@ class MaskedHead(nn.Module):
         return f"index={self.index}"
 
 
-def erase(classifier: Classifier, eraser: Eraser) -> Classifier:
-    """The classifier whose head reads erased representations, in eval mode.
+def erase(classifier: Classifier, eraser: LeaceEraser) -> Classifier:
+    """The classifier whose head reads erased representations.
 
-    The encoder is shared with the argument, not copied; the head is a copy. Erasers can be applied one after
-    another. Raises MismatchError where the dimensions differ.
+    Encoder and head are shared, not copied, see `inject`. Erasers can be applied one after another.
+    Raises MismatchError where the dimensions differ.
     """
-    return _with_head(classifier, ErasedHead(copy.deepcopy(classifier.head), eraser))
+    return with_head(classifier, ErasedHead(classifier.head, eraser))
 
 
 def mask_class(classifier: Classifier, target: str) -> Classifier:
-    """The classifier that never answers `target`, its other logits unchanged, in eval mode: the trivial baseline.
+    """The classifier that never answers `target`, its other logits unchanged: the trivial baseline.
 
-    The encoder is shared with the argument, not copied; the head is a copy. Raises MismatchError for an unknown
+    Encoder and head are shared, not copied, see `inject`. Raises MismatchError for an unknown
     class, EditError where there is no other.
     """
-    index = _index(classifier.classes, target)
+    index = index_of(target, classifier.classes)
     if len(classifier.classes) == 1:
         raise EditError(f"class {target!r} is the only one: masked, nothing could be predicted")
-    return _with_head(classifier, MaskedHead(copy.deepcopy(classifier.head), index))
-
-
-def _with_head(classifier: Classifier, head: nn.Module) -> Classifier:
-    return Classifier(
-        classifier.encoder,
-        head,
-        classes=classifier.classes,
-        preprocess=classifier.preprocess,
-        source=classifier.source,
-    )
-
-
-def _moved(head: nn.Module, z: torch.Tensor) -> torch.Tensor:
-    return head.moved(z) if hasattr(head, "moved") else z
-
-
-def _index(classes, target: str) -> int:
-    if target not in classes:
-        raise MismatchError(f"no class {target!r}; there are {', '.join(classes[:20])}")
-    return tuple(classes).index(target)
+    return with_head(classifier, MaskedHead(classifier.head, index))

@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 
 from ..editing.calibration import threshold
-from ..editing.injection import read_logits
+from ..editing.injection import inject
 from ..edits import Edit
 from ..errors import EditError
 from ..gates import Gate
-from ..readout import Readout
+from ..readout import Readout, predict
 from ..statistics import wilson
 from .context import EditingContext
 
@@ -101,7 +101,7 @@ def correct_error(
         )
     vectors, val = context.vectors, context.features["val"]
     pair = [vectors.index(truth), vectors.index(seen_as)]
-    called = read_logits(context.ft, [], val.z).argmax(axis=1)
+    called = predict(context.ft, val)
     confused = (val.y == pair[0]) & (called == pair[1])
     if confused.sum() < LEAST:
         raise EditError(
@@ -126,19 +126,19 @@ def correct_error(
         rivals=True,
         normalise=True,
     )
-    negative = gate.scores(val.z)[val.y != pair[0]]
+    scores, other = gate.scores(val.z), val.y != pair[0]
     rate = context.false_fire if false_fire is None else false_fire
     gate = gate.at(
-        threshold(negative, rate, context.guarantee),
+        threshold(scores[other], rate, context.guarantee, among=scores[~other]),
         guarantee=context.guarantee,
         false_fire=rate,
-        n_negatives=len(negative),
+        n_negatives=int(other.sum()),
     )
     edit = (vectors[truth] - vectors[seen_as]).gated(gate)
     rows = []
     for lambda_ in sorted({0.0, *lambdas}):
-        logits = read_logits(context.ft, [lambda_ * edit] if lambda_ else [], val.z)
-        hit = logits.argmax(axis=1) == val.y
+        edited = inject(context.ft, lambda_ * edit) if lambda_ else context.ft
+        hit = predict(edited, val) == val.y
         low, high = wilson(hit.sum(), len(hit))
         row = {
             "lambda_": lambda_,
@@ -155,9 +155,9 @@ def correct_error(
     test = context.features["test"]
     table = [
         row
-        for when, edits in (("before", []), ("after", [best * edit]))
+        for when, model in (("before", context.ft), ("after", inject(context.ft, best * edit)))
         for row in _rows(
-            read_logits(context.ft, edits, test.z).argmax(axis=1),
+            predict(model, test),
             test.y,
             pair,
             truth,

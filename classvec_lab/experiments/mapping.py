@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..editing.directions import retirement
+from ..editing.directions import relocation
 from ..editing.injection import inject
 from ..editing.weights.delta import apply_deltas
 from ..editing.weights.layernorm import map_layernorms
@@ -66,7 +66,7 @@ def mapping_study(
             "null space": map_edit(context.ft, edit, context.moments, shrinkage=shrinkage),
             "null space, retired": map_edit(
                 context.ft,
-                retirement(context.vectors, target),
+                relocation(context.vectors, target),
                 context.moments,
                 shrinkage=shrinkage,
             ),
@@ -196,7 +196,7 @@ def mapping_several(
         ways = {"along the class vectors": [lambda_ * context.vectors[t] for t in gone]}
         if size < len(context.ft.classes):
             ways["retired to the mean"] = [
-                retirement(context.vectors, t, without=tuple(x for x in gone if x != t))
+                relocation(context.vectors, t, without=tuple(x for x in gone if x != t))
                 for t in gone
             ]
         for way, edits in ways.items():

@@ -61,7 +61,7 @@ def latent(
     **facts,
 ) -> Outcome:
     """lambda_ · unit behind a gate; without lambda_, the strength chosen on val (its best where none meets the bounds)."""
-    edit = unit.ungated() if gate == "none" else unit.gated(context.gate(target, gate))
+    edit = unit.gated(context.gate(target, gate))
     start = time.perf_counter()
     strength = None
     if lambda_ is None:
@@ -122,7 +122,7 @@ def rival(
 ) -> Outcome:
     """ "z_ft - μ" or "head direction" at the norm of κ_c, and at the gate and strength given."""
     made = {
-        "z_ft - μ": lambda: directions.without_pretraining(context.vectors, target),
+        "z_ft - μ": lambda: directions.contrast_direction(context.vectors, target),
         "head direction": lambda: directions.head_direction(context.ft, context.vectors, target),
     }
     if which not in made:
@@ -171,7 +171,7 @@ def mapped(
             f'scatter goes with towards="retire" and method="nullspace"; got {towards!r} and {method!r}'
         )
     source = context.moments if method == "nullspace" else context.features["train"]
-    strength, lambda_, edit = None, np.nan, directions.retirement(context.vectors, target)
+    strength, lambda_, edit = None, np.nan, directions.relocation(context.vectors, target)
     if towards == "class vector":
         unit = map_edit(
             context.ft, context.vectors[target], source, method=method, seed=context.seed
@@ -268,7 +268,7 @@ def _erased(context, target, make: Callable, name: str) -> Outcome:
     eraser = make()
     edited = erase(context.ft, eraser)
     seconds = time.perf_counter() - start
-    size = eraser.left.size + eraser.right.size + eraser.centre.size
+    size = sum(part.numel() for part in (eraser.proj_left, eraser.proj_right, eraser.bias))
     readouts = _read(edited, context.features)
     return Outcome(
         name, ERASER, target, readouts, classifier=edited, n_parameters=size, seconds=seconds

@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..editing.advice import CONTRAST, HEAD, MAPPING, RETIRE, VECTOR, recommend, sentences, verdict
 from ..editing.calibration import calibrate_gate, negatives_needed
-from ..editing.directions import head_direction, retirement, without_pretraining
+from ..editing.directions import contrast_direction, head_direction, relocation
 from ..editing.strength import THRESHOLD, TOLERANCE
 from ..edits import Edit
 from ..errors import EditError, MismatchError, ModelError
@@ -95,7 +95,7 @@ def editability(
 
     train, val: labelled Features of the fine-tuned encoder; pre_val: of the pre-trained one, on the images of val.
     Directions, of length |kappa_c|: the class vector; z_ft - mu, which needs no pre-trained model; and the head's own
-    centred row. Beside them, at its own length, retirement to the mean of the other classes, which lambda = -1 completes.
+    centred row. Beside them, at its own length, relocation to the mean of the other classes, which lambda = -1 completes.
     gates: of "none", "predicted", "margin", "cosine", "discriminant", calibrated on val at `false_fire`,
     and "mapping", the closed-form linear gate that `map_edit` writes into weights. By default all of "none", "predicted",
     "margin" and "mapping" that this model and this many samples allow. deploy: the gate that is meant to be used,
@@ -244,9 +244,9 @@ def _directions(classifier, vectors, target: str) -> dict[str, Edit]:
     edit = vectors[target].require_effect()
     return {
         VECTOR: edit,
-        CONTRAST: without_pretraining(vectors, target).scaled_to(edit.norm),
+        CONTRAST: contrast_direction(vectors, target).scaled_to(edit.norm),
         HEAD: head_direction(classifier, vectors, target).scaled_to(edit.norm),
-        RETIRE: -retirement(vectors, target),
+        RETIRE: -relocation(vectors, target),
     }
 
 
@@ -292,10 +292,8 @@ def _smallest(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
-    weight, bias = head_rows(classifier)
-    centred, kappa = weight - weight.mean(axis=0), vectors.kappa
-    _, size, basis = np.linalg.svd(centred, full_matrices=False)
-    basis = basis[size > size[0] * 1e-10]
+    head, kappa = head_rows(classifier), vectors.kappa
+    centred, basis = head.centred, head.basis
     moved, norm = kappa - kappa.mean(axis=0), np.linalg.norm(kappa, axis=1)
     held = val.moments()
     spread = np.sqrt(held.variance)
@@ -314,7 +312,7 @@ def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
         )
     hits, n = np.zeros(len(kappa)), np.zeros(len(kappa))
     if pre_val is not None:
-        right = (np.asarray(pre_val.z, dtype=np.float64) @ weight.T + bias).argmax(
+        right = (np.asarray(pre_val.z, dtype=np.float64) @ head.weight.T + head.bias).argmax(
             axis=1
         ) == pre_val.y
         hits, n = (

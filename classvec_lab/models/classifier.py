@@ -45,7 +45,7 @@ class Classifier(nn.Module):
                 f"the head has {head.out_features} outputs but {len(self.classes)} classes were named"
             )
         self.encoder, self.head, self.preprocess, self.source = encoder, head, preprocess, source
-        self.eval()
+        self.training = encoder.training  # the mode that it came in: an encoder may be shared
 
     @property
     def dim(self) -> int:

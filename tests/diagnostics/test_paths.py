@@ -93,9 +93,6 @@ def test_logits_along_a_line_equal_the_head(kind):
         np.testing.assert_allclose(latent.along(step, alphas), brute, rtol=1e-6, atol=1e-6)
         np.testing.assert_array_equal(latent.predict(step, alphas), brute.argmax(axis=2))
         np.testing.assert_allclose(generic.along(step, alphas), brute**2, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(
-        latent[2:5].along(shared, alphas), latent.along(shared, alphas)[:, 2:5], rtol=1e-12
-    )
 
 
 def test_at_the_origin_a_normalising_head_gives_no_nan():
@@ -310,7 +307,7 @@ def test_what_does_not_belong_together_is_refused():
     for function in (scaling, adding, cyclic_shift, class_interpolations):
         with pytest.raises(MismatchError, match="the features"):
             function(classifier, other, vectors)
-        with pytest.raises(MismatchError, match="3 dimensions"):
+        with pytest.raises(MismatchError, match=r"shape \(N, 3\)"):
             function(classifier, after, narrow)
     with pytest.raises(MismatchError, match="no class 'c9'"):
         class_interpolation(classifier, after, vectors, "c9", "c0")

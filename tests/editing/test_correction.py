@@ -10,7 +10,7 @@ from contexts import idle_context, small_context, splits, warmed, with_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classvec_lab.editing.injection import inject, read_logits
+from classvec_lab.editing.injection import inject
 from classvec_lab.errors import EditError
 from classvec_lab.experiments.correction import (
     LAMBDAS,
@@ -19,7 +19,7 @@ from classvec_lab.experiments.correction import (
     correct_error,
     planted_error,
 )
-from classvec_lab.readout import Readout
+from classvec_lab.readout import Readout, logits, predict
 from classvec_lab.statistics import wilson
 
 
@@ -90,7 +90,7 @@ def test_the_planted_error_is_corrected(correction):
 def test_nothing_changes_where_the_gate_is_silent(context, correction):
     z, edit = context.features["test"].z, correction.edit
     fired = edit.gate.fires(z)
-    before, after = read_logits(context.ft, [], z), read_logits(context.ft, edit, z)
+    before, after = logits(context.ft, z), logits(inject(context.ft, edit), z)
     np.testing.assert_array_equal(before[~fired], after[~fired])
     assert (before[fired] != after[fired]).any(axis=1).all()
     y = context.features["test"].y
@@ -127,7 +127,7 @@ def test_the_strength_is_the_smallest_of_the_best_on_val(context, correction):
     for lambda_, accuracy in tried.items():
         np.testing.assert_allclose(
             accuracy,
-            (read_logits(context.ft, lambda_ * edit, val.z).argmax(axis=1) == val.y).mean(),
+            (predict(inject(context.ft, lambda_ * edit), val) == val.y).mean(),
         )
 
 

@@ -1,4 +1,4 @@
-"""Directions are what their formulas say, and the head-aware step takes as many samples from the class as it promises."""
+"""Directions are what their formulas say, and the head-aware step keeps its promise."""
 
 import numpy as np
 import pytest
@@ -10,11 +10,11 @@ from worlds import PREPROCESS, class_vectors_of, names, reader, samples
 
 from classvec_lab import Classifier, ClassVectors, Features
 from classvec_lab.editing.directions import (
+    contrast_direction,
     head_aware,
     head_direction,
     random_direction,
-    retirement,
-    without_pretraining,
+    relocation,
 )
 from classvec_lab.editing.injection import inject
 from classvec_lab.errors import EditError, MismatchError
@@ -44,16 +44,16 @@ def still_called(classifier, features, name, step):
 def test_formulas():
     classifier, weight = reader(V), V.z_ft.astype(np.float32).astype(float)
     np.testing.assert_allclose(
-        without_pretraining(V, "c1").vector, V.z_ft[1] - V.z_ft.mean(axis=0), rtol=1e-12
+        contrast_direction(V, "c1").vector, V.z_ft[1] - V.z_ft.mean(axis=0), rtol=1e-12
     )
     np.testing.assert_allclose(
         head_direction(classifier, V, "c1").vector, weight[1] - weight.mean(axis=0), rtol=1e-6
     )
     np.testing.assert_allclose(
-        retirement(V, "c1").vector, V.z_ft[[0, 2, 3]].mean(axis=0) - V.z_ft[1], rtol=1e-12
+        relocation(V, "c1").vector, V.z_ft[[0, 2, 3]].mean(axis=0) - V.z_ft[1], rtol=1e-12
     )
     np.testing.assert_allclose(
-        retirement(V, "c1", without=("c0", "c1")).vector,
+        relocation(V, "c1", without=("c0", "c1")).vector,
         V.z_ft[2:].mean(axis=0) - V.z_ft[1],
         rtol=1e-12,
     )
@@ -68,10 +68,10 @@ def test_every_direction_knows_its_target_and_origin():
     vectors = ClassVectors(V.z_pre, V.z_ft, V.count, V.classes, "before", None, "data")
     classifier, features = reader(V), samples(V)
     made = [
-        without_pretraining(vectors, "c1"),
+        contrast_direction(vectors, "c1"),
         head_direction(classifier, vectors, "c1"),
         random_direction(vectors, "c1", seed=3),
-        retirement(vectors, "c1"),
+        relocation(vectors, "c1"),
         head_aware(classifier, vectors, "c1", features),
     ]
     for edit in made:
@@ -187,25 +187,25 @@ def with_head(weight, bias=None):
 def test_bad_input():
     classifier, held = reader(V), samples(V)
     for options, message in (
-        ({"miss": 1.0}, "miss=1.0"),
-        ({"miss": -0.1}, "miss=-0.1"),
-        ({"reserve": -1}, "reserve=-1"),
+        ({"miss": 1.0}, r"miss must lie in \[0, 1\); got 1.0"),
+        ({"miss": -0.1}, r"miss must lie in .*got -0.1"),
+        ({"reserve": -1}, r"reserve must lie in \[0, inf\]; got -1"),
     ):
         with pytest.raises(EditError, match=message):
             head_aware(classifier, V, "c1", held, **options)
     never = Features(np.repeat(V.z_ft[:1], 5, axis=0), np.zeros(5, int), V.classes)
     with pytest.raises(EditError, match="calls none of the 5 held-out samples 'c1'"):
         head_aware(classifier, V, "c1", never)
-    for function in (without_pretraining, retirement, lambda v, c: random_direction(v, c, seed=0)):
+    for function in (contrast_direction, relocation, lambda v, c: random_direction(v, c, seed=0)):
         with pytest.raises(MismatchError, match="no class 'cat'; there are c0, c1, c2, c3"):
             function(V, "cat")
     for function in (head_direction, lambda c, v, t: head_aware(c, v, t, held)):
         with pytest.raises(MismatchError, match="no class 'cat'"):
             function(classifier, V, "cat")
     with pytest.raises(MismatchError, match="no class 'dog'"):
-        retirement(V, "c1", without=("dog",))
-    with pytest.raises(EditError, match="another class to retire to"):
-        retirement(V, "c1", without=("c0", "c2", "c3"))
+        relocation(V, "c1", without=("dog",))
+    with pytest.raises(EditError, match="another class to go to"):
+        relocation(V, "c1", without=("c0", "c2", "c3"))
     with pytest.raises(MismatchError, match="the class vectors has 3 classes"):
         head_direction(classifier, class_vectors_of(3), "c1")
     with pytest.raises(MismatchError, match="differ"):

@@ -1,6 +1,6 @@
-"""Erasers keep their promises: projection removes one direction, LEACE all linear information, the mask one answer."""
+"""Projection removes one direction, LEACE all linear information, and the mask one answer."""
 
-import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from classvec_lab import Classifier, CosineHead, Features, extract_features
-from classvec_lab.editing.erasers import Eraser, erase, leace, mask_class, project_out
-from classvec_lab.errors import EditError, MismatchError, ModelError
+from classvec_lab.editing.erasers import erase, leace, mask_class, project_out
+from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.readout import Readout
 
 
@@ -24,33 +24,32 @@ def drawn(n=400, dim=8, seed=0):
     return Features(z, y, ("red", "green", "blue"))
 
 
+def erased(eraser, z):
+    """What an eraser makes of z (N, m), in float64."""
+    return eraser(torch.tensor(z, dtype=torch.float64)).numpy()
+
+
 def cosine_classifier():
     linear = small_classifier()
     head = CosineHead(torch.randn(3, 6, generator=torch.Generator().manual_seed(1)), 10.0)
     return Classifier(linear.encoder, head, classes=linear.classes, preprocess=linear.preprocess)
 
 
-@given(dim=st.integers(2, 12), seed=st.integers(0, 1000), centred=st.booleans())
-def test_projection_kills_its_direction_and_nothing_else(dim, seed, centred):
+@given(dim=st.integers(2, 12), seed=st.integers(0, 1000))
+def test_projection_kills_its_direction_and_nothing_else(dim, seed):
     rng = np.random.default_rng(seed)
     w, z = rng.normal(size=dim), rng.normal(size=(5, dim))
-    centre = rng.normal(size=dim) if centred else None
-    eraser = project_out(7.5 * w, centre=centre)
-    once = eraser(z)
-    origin = np.zeros(dim) if centre is None else centre
-    np.testing.assert_allclose((once - origin) @ w, 0, atol=1e-12)
-    np.testing.assert_allclose(eraser(once), once, atol=1e-12)
+    eraser = project_out(7.5 * w)
+    once = erased(eraser, z)
+    np.testing.assert_allclose(once @ w, 0, atol=1e-12)
+    np.testing.assert_allclose(erased(eraser, once), once, atol=1e-12)
     across = z - np.outer(z @ w / (w @ w), w)
     np.testing.assert_allclose(once - np.outer(once @ w / (w @ w), w), across, atol=1e-12)
-    np.testing.assert_allclose(eraser(across + origin), across + origin, atol=1e-12)
-    assert (eraser.dim, eraser.rank) == (dim, 1)
+    np.testing.assert_allclose(erased(eraser, across), across, atol=1e-12)
 
 
 def test_a_projection_by_hand():
-    np.testing.assert_allclose(project_out([0.0, 2.0])([[3.0, 5.0]]), [[3.0, 0.0]])
-    np.testing.assert_allclose(
-        project_out([0.0, 2.0], centre=[1.0, 1.5])([[3.0, 5.0]]), [[3.0, 1.5]]
-    )
+    np.testing.assert_allclose(erased(project_out([0.0, 2.0]), [[3.0, 5.0]]), [[3.0, 0.0]])
 
 
 def test_leace_leaves_no_covariance_and_no_linear_probe():
@@ -58,7 +57,7 @@ def test_leace_leaves_no_covariance_and_no_linear_probe():
     y = features.y == 1
     before = LogisticRegression().fit(features.z, y)
     assert before.score(features.z, y) > y.mean() + 0.1 or before.score(features.z, y) > 0.9
-    moved = leace(features, "green")(features.z)
+    moved = erased(leace(features, "green"), features.z)
     covariance = (moved - moved.mean(0)).T @ (y - y.mean()) / len(y)
     assert np.abs(covariance).max() < 1e-6
     after = LogisticRegression(C=1e6).fit(moved, y)
@@ -71,13 +70,17 @@ def test_leace_moves_less_than_a_projection_that_also_equalises_the_means():
     features = drawn()
     y = features.y == 1
     gap = features.z[y].mean(0) - features.z[~y].mean(0)
-    erasers = leace(features, "green"), project_out(gap, centre=features.z.mean(0))
+    erasers = (
+        leace(features, "green"),
+        replace(project_out(gap), bias=torch.tensor(features.z.mean(0))),
+    )
     centred = features.z - features.z.mean(0)
     white = np.linalg.inv(
         np.cov(centred.T)
     )  # LEACE is least in every norm; the two differ most in Mahalanobis'
     sizes = [
-        np.einsum("nm,mk,nk->", d, white, d) for d in (e(features.z) - features.z for e in erasers)
+        np.einsum("nm,mk,nk->", d, white, d)
+        for d in (erased(e, features.z) - features.z for e in erasers)
     ]
     assert sizes[0] < sizes[1]
 
@@ -90,13 +93,14 @@ def test_an_erased_classifier_reads_what_the_eraser_gives(make):
     for eraser in (project_out(np.arange(1.0, 7.0)), leace(features, "green")):
         edited = erase(classifier, eraser)
         readout = Readout.of(edited, features)
-        np.testing.assert_allclose(readout.z, eraser(features.z), atol=1e-5)
+        moved = erased(eraser, features.z)
+        np.testing.assert_allclose(readout.z, moved, atol=1e-5)
         with torch.inference_mode():
-            wanted = classifier.logits(torch.as_tensor(eraser(features.z)).float())
+            wanted = classifier.logits(torch.as_tensor(moved).float())
         np.testing.assert_allclose(readout.logits, wanted.numpy(), atol=1e-4)
         assert not np.allclose(readout.logits, Readout.of(classifier, features).logits, atol=1e-3)
         assert edited.encoder is classifier.encoder
-        assert edited.head.head is not classifier.head
+        assert edited.head.head is classifier.head
         assert edited.head.left.dtype == torch.float32
         assert edited.dim == classifier.dim
     assert all(torch.equal(v, before[k]) for k, v in classifier.state_dict().items())
@@ -107,7 +111,7 @@ def test_erasers_and_masks_stack():
     features = extract_features(classifier, coloured(12), progress=False)
     a, b = project_out(np.eye(6)[0]), project_out(np.eye(6)[1])
     both = Readout.of(mask_class(erase(erase(classifier, a), b), "red"), features)
-    np.testing.assert_allclose(both.z, a(b(features.z)), atol=1e-6)
+    np.testing.assert_allclose(both.z, erased(a, erased(b, features.z)), atol=1e-6)
     np.testing.assert_allclose(both.z[:, :2], 0, atol=1e-6)
     assert np.isneginf(both.logits[:, 0]).all()
 
@@ -127,20 +131,14 @@ def test_a_masked_class_is_never_the_answer_and_the_other_logits_are_the_same_bi
     assert torch.equal(plain[:, others], masked[:, others])
 
 
-def test_impossible_erasures_are_refused(monkeypatch):
+def test_impossible_erasures_are_refused():
     classifier, features = small_classifier(), drawn()
     with pytest.raises(EditError, match="norm 0"):
         project_out(np.zeros(3))
     with pytest.raises(MismatchError, match=r"shape \(2, 3\)"):
         project_out(np.ones((2, 3)))
-    with pytest.raises(MismatchError, match="same shape"):
-        project_out(np.ones(3), centre=np.ones(4))
-    with pytest.raises(MismatchError, match=r"\(N, 3\); got \(5, 4\)"):
-        project_out(np.ones(3))(np.ones((5, 4)))
-    with pytest.raises(MismatchError, match="left"):
-        Eraser(np.ones((3, 1)), np.ones((3, 1)), np.ones(3))
-    with pytest.raises(MismatchError, match="not finite"):
-        Eraser(np.full((3, 1), np.nan), np.ones((1, 3)), np.ones(3))
+    with pytest.raises(MismatchError, match="finite direction"):
+        project_out(np.array([1.0, np.nan, 0]))
     with pytest.raises(MismatchError, match="8 dimensions and the head reads 6"):
         erase(classifier, project_out(np.ones(8)))
     for act in (lambda: leace(features, "gren"), lambda: mask_class(classifier, "gren")):
@@ -152,6 +150,3 @@ def test_impossible_erasures_are_refused(monkeypatch):
             leace(alone, target)
     with pytest.raises(EditError, match="the only one"):
         mask_class(small_classifier(("red",)), "red")
-    monkeypatch.setitem(sys.modules, "concept_erasure", None)
-    with pytest.raises(ModelError, match="pip install concept-erasure"):
-        leace(features, "green")

@@ -13,7 +13,7 @@ from torch import nn
 from classvec_lab import Classifier, ClassMoments, ClassVectors, CosineHead, Features
 from classvec_lab.diagnostics.performance import confusion
 from classvec_lab.editing.calibration import calibrate_gate
-from classvec_lab.editing.injection import read_logits
+from classvec_lab.editing.injection import inject
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.experiments.forecast import (
@@ -27,6 +27,7 @@ from classvec_lab.experiments.forecast import (
 )
 from classvec_lab.experiments.forecast_scores import replay_edits, score_forecast
 from classvec_lab.gates import Gate
+from classvec_lab.readout import predict
 
 CLASSES = ("a", "b", "c", "d")
 LAMBDAS = (0.0, -0.5, -1.0, -1.5, -2.5)
@@ -223,7 +224,7 @@ def test_features_and_moments_forecast_the_same(df):
     world = World(
         n=60, dim=30, df=df
     )  # fewer samples in a class than dimensions: the scatter has no full rank
-    calls, model = read_logits(world.classifier, [], world.val.z).argmax(axis=1), world.model()
+    calls, model = predict(world.classifier, world.val), world.model()
     told = MomentModel.from_moments(
         world.classifier,
         world.train.moments(),
@@ -356,10 +357,7 @@ def test_replaying_is_what_injection_does(world):
         seen = replay_edits(world.classifier, {"d": edit}, world.test, [-1.5]).set_index(
             ["lambda_", "class"]
         )["accuracy"]
-        hit = (
-            read_logits(world.classifier, [-1.5 * edit], world.test.z).argmax(axis=1)
-            == world.test.y
-        )
+        hit = predict(inject(world.classifier, -1.5 * edit), world.test) == world.test.y
         expected = [hit[world.test.y == i].mean() for i in range(4)]
         np.testing.assert_allclose(seen.loc[-1.5], expected, atol=0.001)
 

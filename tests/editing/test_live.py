@@ -92,6 +92,24 @@ def test_the_table_counts_what_the_strength_curve_counts():
     assert ": less;" in read.says()[0]
 
 
+def test_sentences_say_what_the_table_knows():
+    """A class without samples is said to have none; no control is told where none was drawn."""
+    some = OTHER.y != 2
+    part = type(OTHER)(OTHER.z[some], OTHER.y[some], OTHER.classes)
+    read = LiveEdits(reader(VECTORS), part, n_random=0, split="test").read(
+        [-1.5 * VECTORS["c2"], (-1.5 * VECTORS["c1"]).gated(gate("c1"))]
+    )
+    absent, edited, others = read.says()
+    assert absent == "Class 'c2': no sample on test."
+    row = read.table().set_index("class").loc["c1"]
+    assert edited == (
+        f"Class 'c1': accuracy {row['after']:.1%} [{row['low']:.1%}, {row['high']:.1%}] on test, "
+        f"from {row['before']:.1%} (n = 75): less."
+    )
+    assert others.startswith("All classes that no edit targets: accuracy ")
+    assert "nan" not in " ".join(read.says())
+
+
 def test_strengths_are_reads_at_each_strength():
     classifier = reader(VECTORS, "cosine")
     first, second = VECTORS["c0"].gated(gate("c0")), (0.7 * VECTORS["c3"]).gated(gate("c3"))
@@ -173,7 +191,7 @@ def test_the_encoder_is_never_called():
 
 
 def test_what_does_not_fit_is_said():
-    with pytest.raises(MismatchError, match="dimensions"):
+    with pytest.raises(MismatchError, match=r"the head reads .* \(N, 10\); got \(400, 7\)"):
         LiveEdits(reader(VECTORS), samples(class_vectors_of(dim=7)))
     other = class_vectors_of(n_classes=5)
     with pytest.raises(MismatchError, match="another model"):

@@ -12,7 +12,7 @@ from torch import nn
 
 from classvec_lab import Classifier, Features, extract_features
 from classvec_lab.datasets.torchvision_repair import ensure_torchvision
-from classvec_lab.editing.directions import retirement
+from classvec_lab.editing.directions import relocation
 from classvec_lab.editing.injection import inject
 from classvec_lab.editing.weights.delta import apply_deltas
 from classvec_lab.editing.weights.mapping import map_edit
@@ -57,7 +57,7 @@ def mapped(context, name, target):
     if name == NULL:
         return map_edit(context.ft, edit, context.moments)
     if name == RETIRED:
-        return map_edit(context.ft, retirement(context.vectors, target), context.moments)
+        return map_edit(context.ft, relocation(context.vectors, target), context.moments)
     return map_edit(
         context.ft,
         edit,
@@ -242,7 +242,7 @@ def test_several_at_once(context):
         if way == ways[1]:  # the mean of those that stay
             left = context.vectors.z_ft[k:].mean(axis=0)
             edits = [
-                retirement(context.vectors, t, without=tuple(x for x in gone if x != t))
+                relocation(context.vectors, t, without=tuple(x for x in gone if x != t))
                 for t in gone
             ]
             for i, edit in enumerate(edits):

@@ -1,4 +1,4 @@
-"""A readout is what the classifier says of stored representations, and refuses arrays that can't be one."""
+"""A readout is what the classifier says of stored representations."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The curve over lambda is what injecting gives, and the chosen lambda the smallest that meets both bounds."""
+"""The curve over lambda is what injecting gives, and the chosen lambda the smallest that serves."""
 
 import numpy as np
 import pytest
@@ -101,8 +101,8 @@ def test_what_it_says():
     assert np.isfinite(good.lambda_)
     first, second = good.says()
     assert (
-        f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% and ACC_r within 20% of unedited on held-out"
-        in first
+        f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% "
+        "and ACC_r within 20% of unedited on held-out" in first
     )
     assert "(n = 75)" in first
     assert "(n = 225)" in first
@@ -116,6 +116,12 @@ def test_what_it_says():
     assert np.isnan(bad.lambda_)
     assert "no lambda tried brings" in bad.says()[0]
     assert f"the best is {bad.best:+g}" in bad.says()[0]
+
+
+def test_bounds_are_said_as_they_were_given():
+    """A bound of half a per cent is not rounded to none."""
+    found = choose_lambda(reader(V), gated(), VAL, threshold=0.005, tolerance=0.125)
+    assert "ACC_f <= 0.5% and ACC_r within 12.5% of unedited on val" in found.says()[0]
 
 
 def test_bad_input():
