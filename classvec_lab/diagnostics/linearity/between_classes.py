@@ -92,10 +92,9 @@ class ClassInterpolations:
         row = self.summary().iloc[0]
         worst = self.table.loc[self.table["success"].idxmin()]
         arrive = (self.table["success_low"] > MAJORITY).mean()
-        word = {1: "all", 0: "none"}.get(arrive, f"{arrive:.0%}")
         crossing = _crossed(ends(row, "crossing_median", "crossing_"))
         return (
-            f"Of {row['n_pairs']:.0f} pairs of classes {word} arrive for most samples (mean "
+            f"{percent(arrive)} of {len(self.table)} pairs of classes arrive for most samples (mean "
             f"success {percent(row['success'])}, worst {worst['source']} to {worst['target']} "
             f"{percent(worst['success'])}, n = {worst['n']}).",
             f"Over the pairs (median, and the range of 95 % of them) the predictions {crossing}; "
@@ -141,7 +140,7 @@ def class_interpolations(
     features,
     vectors,
     *,
-    max_pairs: int | None = None,
+    max_pairs: int = 0,
     n_boot: int = 200,
     seed: int = 0,
 ) -> ClassInterpolations:
@@ -152,14 +151,14 @@ def class_interpolations(
 
     Args:
         ft, features, vectors, n_boot, seed: as in `class_interpolation`.
-        max_pairs: so many pairs are drawn with `seed`; None takes all.
+        max_pairs: so many pairs are drawn with `seed`; 0 takes all.
     Returns:
         A `ClassInterpolations`.
     """
     classes, rng = features.classes, np.random.default_rng(seed)
     here = np.unique(features.y)
     pairs = [(classes[s], t) for s in here for t in classes if t != classes[s]]
-    if max_pairs and max_pairs < len(pairs):
+    if 0 < max_pairs < len(pairs):
         pairs = [pairs[k] for k in np.sort(rng.choice(len(pairs), max_pairs, replace=False))]
     rows, counts = [], {}
     for source, target in pairs:

@@ -108,8 +108,8 @@ def cross_task_linearity(
     al., NeurIPS 2023; relative deviation as in Kim and Do, NeurIPS 2025.
     """
     alphas, device = check_alphas(alphas), default_device()
-    names = block_names(ft.encoder) if layers == "blocks" else np.atleast_1d(layers).tolist()
-    inner = [name for name in names if name not in ("", REPRESENTATION)]
+    names = block_names(ft.encoder) if layers == "blocks" else np.atleast_1d(layers)
+    inner = [str(name) for name in names if name not in ("", REPRESENTATION)]
     images = PreprocessedImages(dataset, ft.preprocess, memory=0)
     networks, traces, kept = [], [], {}
     with torch.no_grad(), ExitStack() as stack:

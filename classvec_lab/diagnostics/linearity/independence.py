@@ -13,7 +13,7 @@ from ...words import bound, change, most, percent, points, several
 
 VECTOR, RANDOM = "class vector", "random direction"
 SCALES = np.arange(-8, 9) / 4
-MOST_SIZES = 12  # values of k, spread from one class to all
+MOST_SIZES = 12  # values of k, from one class to all
 DRAWS = 5  # of random directions, and of orders of the classes
 EFFECTS = {
     "less": "costs the other classes accuracy",
@@ -44,7 +44,7 @@ class Scaling:
         """The sentences: what the strongest edits, and alpha = -1, do to both."""
         table, sentences = self.summary().set_index(["direction", "alpha"]), []
         start = table.loc[(VECTOR, 0.0), "others"]
-        for alpha in (SCALES[0], -1.0, SCALES[-1]):
+        for alpha in (-2.0, -1.0, 2.0):
             row, control = table.loc[(VECTOR, alpha)], table.loc[(RANDOM, alpha)]
             lost = np.subtract(ends(row, "others"), start)
             sentences.append(
@@ -161,7 +161,7 @@ def additivity(ft, features, vectors, *, lambda_: float = -1.5, seed: int = 0) -
     check_labelled(ft, features, vectors)
     in_range("lambda_", lambda_, -np.inf, np.inf, open_low=True, open_high=True)
     n_classes, rng = len(vectors), np.random.default_rng(seed)
-    sizes = np.unique(np.linspace(1, n_classes, min(MOST_SIZES, n_classes)).round().astype(int))
+    sizes = np.unique(np.linspace(1, n_classes, MOST_SIZES).round().astype(int))
     y, latent, rows = features.y, Latent(ft, features.z), []
     for _ in range(DRAWS):
         order = rng.permutation(n_classes)
@@ -190,10 +190,8 @@ def cyclic_shift(ft, features, vectors, *, seed: int = 0) -> CyclicShift:
     predicted = np.stack([latent.predict(move[y], [1.0])[0] for move in moves])
     arrived = predicted == (y + 1) % len(vectors)
 
-    def measure(success, *others):
-        means = {
-            name: shares(hits)[0] for name, hits in zip(("stayed", "random"), others, strict=True)
-        }
+    def measure(success, stayed, random):
+        means = {"stayed": shares(stayed)[0], "random": shares(random)[0]}
         return columns("success", shares(success), "") | means
 
     hits = arrived[0], predicted[0] == y, arrived[1:].mean(axis=0)

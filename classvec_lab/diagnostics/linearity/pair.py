@@ -61,16 +61,16 @@ def class_pair(
         for name, j in places.items():
             distance = np.linalg.norm(features.z[rows] - vectors.z_ft[j], axis=1)
             nearest[own, name] = rows[np.argsort(distance, kind="stable")[:NEAREST]]
-        if len(rows) > MOST_SAMPLES:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, MOST_SAMPLES, replace=False))
         if len(rows):
+            few = min(len(rows), MOST_SAMPLES)
+            rows = np.random.default_rng(seed).choice(rows, few, replace=False)
             moved = Latent(classifier, features.z[rows]).along(vectors.kappa[a], LAMBDAS)
             logits += _curves(own, moved, a, b)
     table = pd.concat(confusion, names=["true"]).reset_index("true")
     return ClassPair(first, second, pd.DataFrame(logits), table, nearest)
 
 
-def _curves(own: str, moved, a: int, b: int) -> list[dict]:
+def _curves(own, moved, a: int, b: int) -> list[dict]:
     """Mean logits over LAMBDAS of the samples of `own`; moved (A, n, C)."""
     curves = {"first": moved[:, :, a], "second": moved[:, :, b]}
     if moved.shape[2] > 2:

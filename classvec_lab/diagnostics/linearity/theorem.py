@@ -139,14 +139,14 @@ def path_order(
     return PathOrder(pd.DataFrame(rows).sort_values("kind", kind="stable", ignore_index=True))
 
 
-def _point(pre, model, scale: float) -> Classifier:
+def _point(pre, model, scale: float):
     """`pre` with an encoder at θ_pre + scale τ; at 1 the model's own."""
     point = copy.deepcopy(pre)
     blend(point.encoder, pre.encoder, model.encoder, scale)
     return point
 
 
-def _rate(pairs, column: str):
+def _rate(pairs, column):
     """Mean of the models' rates with Wilson's interval over models."""
     return share(pairs.groupby("i")[column].mean())
 
