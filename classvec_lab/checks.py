@@ -68,3 +68,20 @@ def in_range(
             f"{')' if open_high else ']'}; got {value}"
         )
     return value
+
+
+def same_images(given, own, owner: str, other: str) -> None:
+    """Raise MismatchError, naming what differs, unless both are of the same images in one order.
+
+    given, own: anything with `classes` and labels `y`, such as Features or a Readout.
+    """
+    same_classes(given.classes, own.classes, owner, other)
+    if len(given.y) != len(own.y):
+        raise MismatchError(
+            f"{owner} has {len(given.y)} samples and {other} {len(own.y)}: give the same images"
+        )
+    if len(differ := np.flatnonzero(np.asarray(given.y) != np.asarray(own.y))):
+        raise MismatchError(
+            f"{owner} has other labels than {other} from sample {differ[0]} on: "
+            "give the same images in the same order"
+        )

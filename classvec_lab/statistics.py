@@ -10,13 +10,19 @@ from .errors import MismatchError
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval (NaN ends where none is known), the n behind it, and its class."""
+    """A value, its 95 % interval (NaN ends where none is known), the n behind it, and its class.
+
+    Iterating gives (value, low, high), as the functions here that return an interval do.
+    """
 
     value: float
     low: float
     high: float
     n: int
     name: str = ""
+
+    def __iter__(self):
+        return iter((self.value, self.low, self.high))
 
 
 def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
@@ -67,15 +73,31 @@ def ratio_interval(
 ) -> tuple[float, float, float]:
     """(ratio, low, high) of mean(numerator) / mean(denominator) over paired samples (n,).
 
-    By linearisation and Student's t.
+    By linearisation and Student's t; NaN without samples or where the denominator is 0 throughout.
     """
+    ratio, residual = _linearised(numerator, denominator)
+    _, low, high = mean_interval(residual, level=level)
+    return ratio, ratio + low, ratio + high
+
+
+def ratio_difference(first, second) -> tuple[float, float, float]:
+    """(difference, low, high) of two ratios of means over the same samples.
+
+    Args:
+        first, second: (numerator, denominator), each (n,), as `ratio_interval` takes them.
+    """
+    (one, own), (other, rest) = (_linearised(*pair) for pair in (first, second))
+    _, low, high = mean_interval(own - rest)
+    return one - other, one - other + low, one - other + high
+
+
+def _linearised(numerator, denominator) -> tuple[float, np.ndarray]:
+    """The ratio of the means, and what each sample adds to its error."""
     numerator, denominator = (np.asarray(x, dtype=np.float64) for x in (numerator, denominator))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ratio = numerator.mean() / denominator.mean()
-        _, low, high = mean_interval(
-            (numerator - ratio * denominator) / denominator.mean(), level=level
-        )
-    return float(ratio), float(ratio + low), float(ratio + high)
+    if not denominator.any():
+        return np.nan, np.full(len(numerator), np.nan)
+    ratio = float(numerator.mean() / denominator.mean())
+    return ratio, (numerator - ratio * denominator) / denominator.mean()
 
 
 def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataFrame:
@@ -100,18 +122,24 @@ def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.nd
     return tuple(np.bincount(chosen, minlength=n_classes) for chosen in (y[hits], y))
 
 
-def shares(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(hits) / np.asarray(n), *wilson(hits, n)
 
 
+def shares(hits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(share, low, high) of hits (…, n) over the last axis with Wilson's interval; NaN for none.
+
+    Hits may be fractional, as means over draws.
+    """
+    hits = np.asarray(hits, dtype=np.float64)
+    return rates(hits.sum(axis=-1), np.float64(hits.shape[-1]))
+
+
 def share(hits) -> Estimate:
-    """Share of True in `hits` (n,) with its Wilson interval; NaN for none."""
-    hits = np.asarray(hits, dtype=bool)
-    n = len(hits)
-    low, high = wilson(hits.sum(), n)
-    return Estimate(float(hits.mean()) if n else np.nan, float(low), float(high), n)
+    """`shares` of hits (n,) as an `Estimate`."""
+    return Estimate(*map(float, shares(hits)), len(hits))
 
 
 def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
@@ -161,3 +189,79 @@ def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
         table["accuracy"] = table.pop("hits") / table["n"]
     table["low"], table["high"] = wilson(table["accuracy"] * table["n"], table["n"])
     return table
+
+
+def known_mean(values) -> tuple[float, float, float]:
+    """`mean_interval` of the finite ones among `values` (n,)."""
+    values = np.asarray(values, dtype=np.float64)
+    return mean_interval(values[np.isfinite(values)])
+
+
+def tally(predicted, classes) -> pd.DataFrame:
+    """What samples are taken for: one row a class with hits, n, share and its 95 % Wilson interval (low, high).
+
+    Args:
+        predicted: class indices (n,); without any, shares and intervals are NaN.
+        classes: names, in the order of the indices.
+    """
+    found = shares(np.equal.outer(np.arange(len(classes)), predicted))
+    hits = np.bincount(predicted, minlength=len(classes))
+    return pd.DataFrame(
+        {"class": list(classes), "hits": hits, "n": len(predicted), **columns("share", found, "")}
+    )
+
+
+def columns(name: str, found, prefix: str | None = None) -> dict[str, float]:
+    """A value and its interval as columns of a table: `name`, `name_low`, `name_high`.
+
+    Args:
+        name: of the value's column.
+        found: an `Estimate`, or (value, low, high).
+        prefix: what the columns of the ends begin with, in place of "name_"; "" gives low and high.
+    """
+    return dict(zip(_names(name, prefix), found, strict=True))
+
+
+def ends(row, name: str, prefix: str | None = None) -> tuple[float, float, float]:
+    """(value, low, high) from a row of a table whose columns `columns` named."""
+    return tuple(row[column] for column in _names(name, prefix))
+
+
+def _names(name: str, prefix: str | None) -> tuple[str, str, str]:
+    prefix = f"{name}_" if prefix is None else prefix
+    return name, f"{prefix}low", f"{prefix}high"
+
+
+def averaged(
+    table: pd.DataFrame, keys: list[str], count: str, shares: dict[str, str | None]
+) -> pd.DataFrame:
+    """Means of shares over the rows of a table that agree in `keys`, with 95 % t-intervals.
+
+    Args:
+        table: rows in which a share may be NaN, which is left out.
+        keys: columns; groups come in the order in which they appear.
+        count: the column that says how many rows a group has.
+        shares: the columns to average, each with the prefix of its interval (see `columns`).
+    Returns:
+        One row a group: keys, count, and the shares with their intervals, which stay in [0, 1].
+    """
+    rows = []
+    for values, part in table.groupby(keys, sort=False):
+        row = {**dict(zip(keys, values, strict=True)), count: len(part)}
+        for name, prefix in shares.items():
+            row |= columns(name, np.clip(known_mean(part[name]), 0, 1), prefix)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
+    """Area under the ROC curve of two groups' scores, (m,) and (n,), with DeLong's (1988) 95 % interval."""
+    from scipy.stats import norm, rankdata
+
+    m, n = len(positive), len(negative)
+    ranks = rankdata(np.concatenate([positive, negative]))
+    above = (ranks[:m] - rankdata(positive)) / n  # share of negatives below each positive
+    below = 1 - (ranks[m:] - rankdata(negative)) / m
+    half = norm.ppf(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
+    value = float(above.mean())
+    return Estimate(value, float(max(value - half, 0)), float(min(value + half, 1)), m + n)

@@ -2,6 +2,8 @@
 
 import math
 
+MAJORITY = 0.5  # the share from which "most" is said, where its interval allows it
+
 
 def _interval(value: float, low: float, high: float, form: str) -> str:
     ends = f" [{low:{form}}, {high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
@@ -33,6 +35,12 @@ def bound(value: float, low: float, high: float, limit: float) -> str:
     if math.isfinite(low) and math.isfinite(high):
         return "below" if high <= limit else "above" if low > limit else "not told from"
     return "below" if value <= limit else "above"
+
+
+def most(value: float, low: float, high: float) -> str:
+    """A share beside a half: "most", "less than half", or "perhaps half" where its interval can't tell."""
+    said = {"above": "most", "below": "less than half", "not told from": "perhaps half"}
+    return said[bound(value, low, high, MAJORITY)]
 
 
 def several(count: int, one: str, many: str | None = None) -> str:

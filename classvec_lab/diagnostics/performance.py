@@ -1,53 +1,49 @@
-"""Accuracy with intervals, per class, and confusion, from features and a head: no forward pass through the encoder."""
+"""Accuracy over runs, confusion, and a map of the representation, from features and a head."""
 
 import numpy as np
 import pandas as pd
 
+from ..statistics import averaged, tally
 
-def over_seeds(frame: pd.DataFrame, *, by: str = "model") -> pd.DataFrame:
-    """Mean accuracy over independent runs: one row a value of `by` with mean, its 95 % t-interval (NaN for one run), n runs.
 
-    frame: one row a run with columns `by` and accuracy.
+def mean_over_seeds(runs: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over independent runs of each model.
+
+    Args:
+        runs: one row a run, with columns model and accuracy.
+    Returns:
+        One row a model: model, accuracy, its 95 % t-interval (low, high; NaN for one run).
     """
-    from scipy.stats import t
-
-    groups = frame.groupby(by, sort=False)["accuracy"]
-    table = groups.agg(["mean", "sem", "count"]).reset_index()
-    half = t.ppf(0.975, (table["count"] - 1).clip(lower=1)) * table["sem"]
-    return pd.DataFrame(
-        {
-            by: table[by],
-            "accuracy": table["mean"],
-            "low": table["mean"] - half,
-            "high": table["mean"] + half,
-            "n_runs": table["count"],
-        }
-    )
+    table = averaged(runs, ["model"], "n_runs", {"accuracy": ""})
+    return table[["model", "accuracy", "low", "high", "n_runs"]]
 
 
 def confusion(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
-    """C × C frame: share of each true class (rows) that was predicted as each class (columns); NaN rows without samples."""
-    size = len(classes)
-    counts = np.bincount(
-        np.asarray(y) * size + np.asarray(predicted), minlength=size * size
-    ).reshape(size, size)
-    with np.errstate(invalid="ignore"):
-        shares = counts / counts.sum(axis=1, keepdims=True)
-    return pd.DataFrame(shares, index=list(classes), columns=list(classes)).rename_axis(
-        index="true", columns="predicted"
-    )
+    """Share of each true class (rows) that was predicted as each class (columns).
+
+    Args:
+        predicted, y: class indices (N,).
+        classes: names, in the order of the indices.
+    Returns:
+        A C × C frame; rows of classes without samples are NaN.
+    """
+    rows = {
+        name: tally(predicted[y == i], classes).set_index("class")["share"]
+        for i, name in enumerate(classes)
+    }
+    return pd.DataFrame(rows).T.rename_axis(index="true", columns="predicted")
 
 
-def feature_map(features, *, dims: int = 2) -> pd.DataFrame:
-    """Each sample on the first principal components of its data set: columns pc1, pc2, …, class.
+def feature_map(features) -> pd.DataFrame:
+    """Each sample on the first two principal components of its data set: columns pc1, pc2, class.
 
     The frame's attrs["explained"] holds the components' shares of variance.
     """
     from sklearn.decomposition import PCA
 
-    pca = PCA(dims, svd_solver="full")
+    pca = PCA(2, svd_solver="full")
     points = pca.fit_transform(np.asarray(features.z, np.float64))
-    frame = pd.DataFrame(points, columns=[f"pc{i + 1}" for i in range(dims)])
+    frame = pd.DataFrame(points, columns=["pc1", "pc2"])
     frame["class"] = pd.Categorical.from_codes(features.y, categories=list(features.classes))
     frame.attrs["explained"] = pca.explained_variance_ratio_.tolist()
     return frame

@@ -10,7 +10,7 @@ from ..checks import in_range, one_of, representations, same_classes
 from ..errors import EditError, MismatchError
 from ..gates import SCORES, Gate
 from ..readout import head_rows
-from ..statistics import class_counts, shares
+from ..statistics import class_counts, rates
 
 GUARANTEES = ("marginal", "pac", "youden")
 CONFIDENCE = 0.95
@@ -145,9 +145,9 @@ def firing(fired: np.ndarray, y: np.ndarray, classes, target: str) -> pd.DataFra
     groups = ["target", "others", *["other"] * (len(classes) - 1)]
     names = [target, "all others", *(c for c in classes if c != target)]
     table = pd.DataFrame({"group": groups, "class": names, "n": n, "fires": fires})
-    table["rate"], table["low"], table["high"] = shares(fires, n)
-    rates = table["rate"].iloc[2:]
-    return table.assign(worst=table.index == (rates.idxmax() if rates.notna().any() else -1))
+    table["rate"], table["low"], table["high"] = rates(fires, n)
+    others = table["rate"].iloc[2:]
+    return table.assign(worst=table.index == (others.idxmax() if others.notna().any() else -1))
 
 
 def gate_report(gate: Gate, features) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from ..edits import Edit
 from ..errors import EditError
 from ..gates import Gate
 from ..readout import head_rows
-from ..statistics import class_counts, paired_change, share, shares, split_accuracy
+from ..statistics import class_counts, paired_change, rates, share, split_accuracy
 from .calibration import firing
 
 N_RANDOM = 5
@@ -64,7 +64,7 @@ class LiveReadout:
     def per_class(self) -> pd.DataFrame:
         """One row a class: n, accuracy before, after, and under random directions, or NaN."""
         counts = [class_counts(hit, self.y, len(self.classes)) for hit in self._hits()]
-        before, after, *drawn = (shares(*found)[0] for found in counts)
+        before, after, *drawn = (rates(*found)[0] for found in counts)
         random = np.mean(drawn, axis=0) if drawn else np.nan
         frame = {"class": self.classes, "n": counts[0][1], "before": before, "after": after}
         return pd.DataFrame({**frame, "random": random})

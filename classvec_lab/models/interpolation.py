@@ -31,25 +31,31 @@ def check_alphas(alphas) -> tuple[float, ...]:
     return checked
 
 
-def interpolate(pre: Classifier, ft: Classifier, alpha: float) -> Classifier:
+def interpolate(pre: Classifier, ft: Classifier, alpha: float, *, calibration=None) -> Classifier:
     """A classifier with encoder weights (1 - alpha) θ_pre + alpha θ_ft and the head of `ft`, in eval mode.
 
     Floating-point buffers (batch-norm statistics) move along, integer ones are those of `pre`. The
     head is ft's at every alpha: a cosine head is the same in both, and a new linear head is random in
-    `pre`. Where batch-norm statistics differ between the two, `recalibrate` them. alpha in [-1, 2].
+    `pre`. alpha in [-1, 2]. calibration: images on which batch-norm statistics between the ends are
+    re-estimated (`recalibrate`) where the two models' differ; without it they move along.
     Raises MismatchError naming entries that differ in name or shape.
     """
     (alpha,) = check_alphas(alpha)
     encoder = copy.deepcopy(pre.encoder)
     load_into(encoder, ft.encoder.state_dict(), "the fine-tuned encoder")
     blend(encoder, pre.encoder, ft.encoder, alpha)
-    return Classifier(
+    between = Classifier(
         encoder,
         copy.deepcopy(ft.head),
         classes=ft.classes,
         preprocess=pre.preprocess,
         source=pre.source,
     )
+    if (
+        calibration is None or alpha in (0.0, 1.0)  # the ends are the two models as they are
+    ) or not statistics_moved(pre.encoder, ft.encoder):
+        return between
+    return recalibrate(between, calibration)
 
 
 def blend(into: nn.Module, first: nn.Module, second: nn.Module, alpha: float) -> None:

@@ -131,7 +131,7 @@ class LinearityPanel(Panel):
         target = int(source == 0)
         if self.pairs is not None:
             detour = np.where(
-                self.count[:, None] > 0, np.nan_to_num(self.pairs.detour.to_numpy()), 0.0
+                self.count[:, None] > 0, np.nan_to_num(self.pairs.matrix("detour").to_numpy()), 0.0
             )
             if detour.any():
                 source, target = np.unravel_index(detour.argmax(), detour.shape)
@@ -189,15 +189,13 @@ class LinearityPanel(Panel):
     def _show_view(self, _=None) -> None:
         if self.pairs is None:
             return
-        names, values = list(self.vectors.classes), getattr(self.pairs, self.view).to_numpy()
+        values = self.pairs.matrix(self.view).to_numpy()
         most = np.nanmax(values, initial=0.0)
         with self.map.hold_sync():
             self.map.values = packed(values)
             for end in ("low", "high"):
-                frame = self.pairs.table.pivot(
-                    index="source", columns="target", values=f"{self.view}_{end}"
-                )
-                setattr(self.map, end, packed(frame.reindex(index=names, columns=names).to_numpy()))
+                frame = self.pairs.matrix(f"{self.view}_{end}")
+                setattr(self.map, end, packed(frame.to_numpy()))
             self.map.limit = float(most) if self.view == "detour" and most else 1.0
             self.map.value_label = VIEWS[self.view]
 
@@ -339,7 +337,7 @@ class LinearityPanel(Panel):
 
 
 def _check_given(features, vectors, pairs, dataset) -> None:
-    if pairs is not None and tuple(pairs.crossing.index) != vectors.classes:
+    if pairs is not None and tuple(pairs.classes) != vectors.classes:
         raise MismatchError(
             "the pairs and the class vectors name different classes: make the pairs from these vectors"
         )

@@ -7,7 +7,7 @@ import torch
 from conftest import small_classifier
 
 from classvec_lab import Features
-from classvec_lab.diagnostics.performance import confusion, feature_map, over_seeds
+from classvec_lab.diagnostics.performance import confusion, feature_map, mean_over_seeds
 from classvec_lab.readout import predict
 from classvec_lab.statistics import accuracy
 
@@ -51,12 +51,12 @@ def test_confusion_rows_are_shares_of_the_true_class():
 
 def test_mean_over_seeds():
     runs = pd.DataFrame({"model": ["a", "b"] * 3, "accuracy": [0.9, 0.5, 0.8, 0.5, 1.0, 0.5]})
-    table = over_seeds(runs).set_index("model")
+    table = mean_over_seeds(runs).set_index("model")
     assert table.loc["a", "accuracy"] == pytest.approx(0.9)
     half = 4.302652729911275 * 0.1 / np.sqrt(3)  # t quantile for 2 degrees of freedom
-    assert table.loc["a", ["low", "high"]].tolist() == pytest.approx([0.9 - half, 0.9 + half])
+    assert table.loc["a", ["low", "high"]].tolist() == pytest.approx([0.9 - half, 1])  # a share
     assert table.loc["b", ["low", "high", "n_runs"]].tolist() == [0.5, 0.5, 3]
-    single = over_seeds(runs.head(2))
+    single = mean_over_seeds(runs.head(2))
     assert single[["low", "high"]].isna().to_numpy().all()
 
 

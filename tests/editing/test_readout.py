@@ -121,6 +121,6 @@ def test_other_data_than_the_features_are_refused(images):
     classifier = small_classifier()
     features = extract_features(classifier, images, progress=False)
     with pytest.raises(
-        MismatchError, match="different labels: give the data that the features came from"
+        MismatchError, match="the data set has other labels than the features from sample 0 on"
     ):
         incompetent(classifier, features, images.relabelled([0], "blue"))

@@ -72,7 +72,8 @@ def state(p):
 
 def test_it_begins_with_the_pair_that_passes_a_third_class_most_often():
     p = panel()
-    assert PAIRS.detour.loc[p.source, p.target] == PAIRS.detour.max().max()
+    detour = PAIRS.matrix("detour")
+    assert detour.loc[p.source, p.target] == detour.max().max()
     assert p.map.selected == [WORLD.classes.index(p.source), WORLD.classes.index(p.target)]
     assert p.curves == ("true class", "nearest class", "wrong class", "random direction")
     assert "linearity panel of 6 classes, 150 samples" in repr(p)
@@ -151,7 +152,7 @@ def test_the_map_follows_the_view_and_a_click_picks_the_pair():
     for view in VIEWS:
         p.view = view
         shown = np.frombuffer(p.map.values, "<f4").reshape(6, 6)
-        assert shown == pytest.approx(getattr(PAIRS, view).to_numpy(), abs=1e-6, nan_ok=True)
+        assert shown == pytest.approx(PAIRS.matrix(view).to_numpy(), abs=1e-6, nan_ok=True)
         low = np.frombuffer(p.map.low, "<f4").reshape(6, 6)
         one = PAIRS.table.set_index(["source", "target"]).loc[("c1", "c3"), f"{view}_low"]
         assert low[1, 3] == pytest.approx(one, nan_ok=True)
@@ -231,9 +232,8 @@ def test_things_that_do_not_belong_together_are_refused():
     other = World(n_classes=4)
     with pytest.raises(MismatchError):
         LinearityPanel(WORLD.classifier, other.ft["test"], WORLD.vectors)
-    frames = {name: getattr(PAIRS, name).iloc[::-1] for name in VIEWS}
     with pytest.raises(MismatchError, match="different classes"):
-        panel(pairs=ClassInterpolations(**frames, table=PAIRS.table))
+        panel(pairs=ClassInterpolations(PAIRS.table, PAIRS.classes[::-1]))
     with pytest.raises(MismatchError, match="150 features"):
         panel(dataset=other.images("test"))
     with pytest.raises(MismatchError, match="no paths of latent_paths: home"):

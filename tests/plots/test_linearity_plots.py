@@ -14,7 +14,7 @@ from classvec_lab import (
     path_order,
     plots,
 )
-from classvec_lab.diagnostics.linearity import adding, cyclic_shift, scaling, weight_path
+from classvec_lab.diagnostics.linearity import additivity, cyclic_shift, scaling, weight_path
 
 pytestmark = pytest.mark.usefixtures("look")
 
@@ -73,7 +73,7 @@ def test_pairs_lie_on_their_side_of_the_diagonal(world):
 
 def test_paths_show_all_five_and_the_distance_but_four(world):
     pre, ft, data, _, vectors = world
-    path = weight_path(pre, ft, data, alphas=(0, 0.5, 1), cache=False, progress=False)
+    path = weight_path(pre, ft, data, alphas=(0, 0.5, 1), progress=False)
     report = latent_paths(path[0.0], vectors, ft, alphas=(0, 0.5, 1), weight=path)
     ax = plots.path_accuracy(report)
     assert len(labels(ax)) == 5
@@ -98,7 +98,7 @@ def test_independence_has_its_control(world):
     _, ft, _, features, vectors = world
     scaled, added, shift = (
         scaling(ft, features, vectors),
-        adding(ft, features, vectors),
+        additivity(ft, features, vectors),
         cyclic_shift(ft, features, vectors),
     )
     ax = plots.scaling_curves(scaled)

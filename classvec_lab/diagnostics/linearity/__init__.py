@@ -8,7 +8,14 @@ from .between_classes import (
 )
 from .class_path import ClassPath, class_path
 from .cross_task import CrossTaskLinearity, cross_task_linearity
-from .independence import Adding, CyclicShift, Scaling, adding, cyclic_shift, scaling
+from .independence import (
+    Additivity,
+    CyclicShift,
+    Scaling,
+    additivity,
+    cyclic_shift,
+    scaling,
+)
 from .pair import ClassPair, class_pair
 from .paths import LatentPaths, latent_paths, weight_path
 from .theorem import PathOrder, path_order

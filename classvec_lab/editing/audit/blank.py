@@ -2,18 +2,23 @@
 
 import copy
 
-import numpy as np
-
-from ...errors import MismatchError
+from ...checks import same_images
 from ...features import extract_features
 from ...readout import Readout
 
 
 def incompetent(classifier, features, dataset, *, seed: int = 0) -> Readout:
-    """What a network of the same architecture with random weights gives for the same images: the reference of ZRF.
+    """What a network of the same architecture with random weights gives for the same images.
 
-    features: of `dataset` under the classifier, for their labels. Every module that can is initialised anew by `seed`;
-    the head stays.
+    Every module that can is initialised anew; the head stays.
+
+    Args:
+        classifier: it stays as it is.
+        features: of `dataset` under the classifier, for their labels.
+        dataset: labelled images.
+        seed: draws the weights.
+    Raises:
+        MismatchError: where data set and features carry different classes or labels.
     """
     import torch
 
@@ -21,21 +26,13 @@ def incompetent(classifier, features, dataset, *, seed: int = 0) -> Readout:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in blank.encoder.modules():
-            reset = getattr(module, "reset_parameters", None) or getattr(
-                module, "_reset_parameters", None
-            )
-            if reset is not None:
+            reset = getattr(module, "reset_parameters", None)
+            if reset := reset or getattr(module, "_reset_parameters", None):
                 reset()
                 continue
-            for parameter in module.parameters(
-                recurse=False
-            ):  # embeddings and projections that no layer owns
-                torch.nn.init.normal_(
-                    parameter, std=float(parameter.detach().double().std(correction=0))
-                )
+            for own in module.parameters(recurse=False):  # embeddings that no layer owns
+                std = own.detach().double().std(correction=0)
+                torch.nn.init.normal_(own, std=float(std))
     drawn = extract_features(blank, dataset, progress=False, cache=False)
-    if not np.array_equal(drawn.y, features.y):
-        raise MismatchError(
-            "the data set and the features carry different labels: give the data that the features came from"
-        )
+    same_images(drawn, features, "the data set", "the features")
     return Readout.of(blank, drawn)

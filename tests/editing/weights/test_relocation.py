@@ -10,7 +10,7 @@ from torch import nn
 from worlds import bits, class_vectors_of, logits, names, reader, same_bits, samples
 
 from classvec_lab import CosineHead, Features
-from classvec_lab.editing.audit.metrics import probe_recovery
+from classvec_lab.editing.audit.probe import probe_recovery
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.editing.weights.relocation import likeness, relocate
 from classvec_lab.errors import EditError, MismatchError

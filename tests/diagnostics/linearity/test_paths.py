@@ -1,6 +1,7 @@
 """Paths in the representation: closed forms equal brute force, and constructed geometries give what they must."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES, coloured, small_classifier
@@ -17,7 +18,8 @@ from classvec_lab import (
     latent_paths,
 )
 from classvec_lab.diagnostics.linearity import (
-    adding,
+    Additivity,
+    additivity,
     class_interpolations,
     cyclic_shift,
     scaling,
@@ -155,7 +157,7 @@ def test_the_weight_path_ends_at_the_two_models():
     assert weights[1.0] == pytest.approx((predict(ft, path[1.0]) == data.targets).mean())
     latent = report.table.query("path == 'true class'").set_index("alpha")
     assert latent.loc[0.0, ["deviation", "cosine"]].tolist() == pytest.approx([0, 1])
-    with pytest.raises(MismatchError, match=r"lacks alpha 0\.2"):
+    with pytest.raises(MismatchError, match=r"no weight path at alpha 0\.2"):
         latent_paths(path[0.0], vectors, ft, alphas=(0.2,), weight=path)
 
 
@@ -192,16 +194,15 @@ def test_class_interpolation_of_symmetric_classes_crosses_half_way():
         <= crossing.loc["shares", "alpha"]
         <= crossing.loc["shares", "high"]
     )
-    assert report.success["share"] == 1
-    assert report.detour["share"] == 0
+    assert report.success.value == 1
+    assert report.detour.value == 0
     shares = report.table[["source_share", "target_share", "other_share"]]
     np.testing.assert_allclose(shares.sum(axis=1), 1)
     np.testing.assert_allclose(
         report.table["source_probability"] + report.table["target_probability"], 1
     )
     assert report.table["knows_label"].all()
-    assert "arrive at 'c2'" in report.says()[0]
-    assert "do not arrive" not in report.says()[0]
+    assert "most arrive at 'c2'" in report.says()[0]
 
 
 def test_a_path_that_leads_nowhere_never_crosses_and_says_so():
@@ -211,11 +212,11 @@ def test_a_path_that_leads_nowhere_never_crosses_and_says_so():
     vectors = ClassVectors.from_features(after, moved)
     report = class_interpolation(classifier, after, vectors, "c0", "c2")
     assert report.crossing[["alpha", "low", "high"]].isna().all(axis=None)
-    assert "do not arrive at 'c2'" in report.says()[0]
+    assert "less than half arrive at 'c2'" in report.says()[0]
     assert "never cross" in report.says()[1]
     every = class_interpolations(classifier, after, vectors)
-    assert every.crossing.isna().all(axis=None)
-    assert "none arrive" in every.says()[0]
+    assert every.matrix("crossing").isna().all(axis=None)
+    assert "0.0% of 12 pairs of classes arrive" in every.says()[0]
 
 
 def test_a_planted_detour_is_found_and_named():
@@ -230,24 +231,25 @@ def test_a_planted_detour_is_found_and_named():
         head.bias.zero_()
     classifier = reader(head, 3)
     report = class_interpolation(classifier, after, vectors, "c0", "c2")
-    assert (report.detour["share"], report.detour["class"], report.detour["n"]) == (1, "c1", 10)
-    assert "100.0% pass a third class on the way, most often 'c1'" in report.says()[2]
-    every = class_interpolations(classifier, after, vectors)
-    assert every.detour.loc["c0", "c2"] == every.detour.loc["c2", "c0"] == 1
-    assert every.detour.loc["c0", "c1"] == 0
-    assert (np.diag(every.success.isna())).all()
+    assert (report.detour.value, report.detour.name, report.detour.n) == (1, "c1", 10)
+    assert report.says()[2] == ("Most often 'c1' is passed: 100.0% pass a third class on the way.")
+    detour = class_interpolations(classifier, after, vectors).matrix("detour")
+    assert detour.loc["c0", "c2"] == detour.loc["c2", "c0"] == 1
+    assert detour.loc["c0", "c1"] == 0
+    assert np.isnan(np.diag(detour)).all()
 
 
 def test_all_pairs_repeat_the_single_pair():
     classifier, _, after, vectors = collapsed(noise=0.25)
     every = class_interpolations(classifier, after, vectors)
+    success = every.matrix("success")
     for row in every.table.iloc[[0, 5, 11]].itertuples():
         one = class_interpolation(classifier, after, vectors, row.source, row.target)
-        assert one.success["share"] == row.success == every.success.loc[row.source, row.target]
-        np.testing.assert_equal(one.detour["share"], row.detour)
+        assert one.success.value == row.success == success.loc[row.source, row.target]
+        np.testing.assert_equal(one.detour.value, row.detour)
         np.testing.assert_allclose(one.crossing["alpha"], [row.crossing, row.probability_crossing])
     few = class_interpolations(classifier, after, vectors, max_pairs=3, seed=4)
-    assert few.success.notna().sum().sum() == len(few.table) == 3
+    assert few.matrix("success").notna().sum().sum() == len(few.table) == 3
     assert {"n", "success_low", "detour_high", "crossing_low", "n_detour", "knows_label"} <= set(
         few.table
     )
@@ -258,33 +260,46 @@ def test_crossings_of_curves():
     curves = np.array(
         [[1, 1, -1], [1, -1, 1], [1, 0.5, 0.2], [-1, -1, -1], [1, 0, -1], [-1, 1, -1.0]]
     )
-    np.testing.assert_allclose(_falls(alphas, curves), [0.75, 0.25, np.nan, np.nan, 0.5, 0.75])
-    assert np.isnan(_falls(alphas[:1], curves[:, :1])).all()
+    np.testing.assert_allclose(_falls(alphas, curves), [0.75, 0.25, np.inf, np.inf, 0.5, 0.75])
 
 
 def test_scaling_on_orthogonal_classes_spares_the_others():
     classifier, _, after, vectors = collapsed(noise=0.02)
-    report = scaling(classifier, after, vectors, alphas=(-2, -1, 0, 0.5))
+    report = scaling(classifier, after, vectors)
     table = report.summary().set_index(["direction", "alpha"])
     assert table.loc[("class vector", 0.0), ["accuracy", "others"]].tolist() == [1, 1]
     assert table.loc[("class vector", -2.0), ["accuracy", "others"]].tolist() == [0, 1]
     assert report.table["knows_label"].all()
     assert (report.table["n"] + report.table["n_others"] == len(after)).all()
-    assert "leaves the other classes alone" in report.says()[0]
-    strong = scaling(classifier, after, vectors, alphas=(0, 2))
-    assert "costs the other classes 100.0 points" in strong.says()[-1]
+    said = report.says()
+    assert "shows no effect on the other classes (+0.0 [+0.0, +0.0] points)" in said[0]
+    assert "costs the other classes accuracy (-100.0 [-100.0, -100.0] points)" in said[-1]
 
 
-def test_adding_forgets_the_set_and_keeps_the_rest():
+def test_additivity_forgets_the_set_and_keeps_the_rest():
     classifier, _, after, vectors = collapsed(noise=0.02)
-    table = adding(classifier, after, vectors, lambda_=-2).table.set_index(["direction", "k"])
+    table = additivity(classifier, after, vectors, lambda_=-2).table.set_index(["direction", "k"])
     own = table.loc["class vector"]
     assert (own["inside"].iloc[:-1] == 0).all()
     assert (own["outside"].dropna() == 1).all()
     assert np.isnan(own["outside"].iloc[-1])
     assert (table["n_orders"] == 5).all()
-    many = adding(classifier, after, vectors, max_sizes=2)
-    assert sorted(set(many.table["k"])) == [1, 4]
+    classifier, _, after, vectors = collapsed(40, 2)
+    sizes = additivity(classifier, after, vectors).table["k"].unique()
+    assert (len(sizes), sizes.min(), sizes.max()) == (12, 1, 40)
+
+
+@pytest.mark.parametrize(
+    ("control", "word"), [(0.5, "above"), (0.7, "not told from"), (0.9, "below")]
+)
+def test_additivity_is_told_from_its_control_by_the_interval(control, word):
+    columns = ["direction", "k", "inside", "outside", "outside_low", "outside_high", "n_orders"]
+    rows = [
+        ("class vector", 1, 0.1, 0.7, 0.6, 0.8, 5),
+        ("random direction", 1, 0.9, control, 0.0, 1.0, 5),
+    ]
+    (said,) = Additivity(pd.DataFrame(rows, columns=columns), -1.5).says()
+    assert f"70.0% [60.0%, 80.0%] of the others (n = 5 orders), {word} a random direction's" in said
 
 
 def test_the_cyclic_shift_arrives_or_is_said_to_fail():
@@ -293,18 +308,21 @@ def test_the_cyclic_shift_arrives_or_is_said_to_fail():
     assert (report.table["success"] == 1).all()
     assert report.table["target"].tolist() == ["c1", "c2", "c3", "c0", ""]
     assert (report.table["random"] < 0.6).all()
-    assert " works: 100.0%" in report.says()[0]
+    assert "brings most of the samples there: 100.0%" in report.says()[0]
     still = ClassVectors(
         vectors.z_ft - 0.1 * vectors.kappa, vectors.z_ft, vectors.count, vectors.classes
     )
-    assert " fails: 0.0%" in cyclic_shift(classifier, after, still).says()[0]
+    assert (
+        "less than half of the samples there: 0.0%"
+        in (cyclic_shift(classifier, after, still).says()[0])
+    )
 
 
 def test_what_does_not_belong_together_is_refused():
     classifier, pre, after, vectors = collapsed()
     other = Features(after.z, after.y, ("a", "b", "c", "d"))
     narrow = ClassVectors(vectors.z_pre[:, :3], vectors.z_ft[:, :3], vectors.count, vectors.classes)
-    for function in (scaling, adding, cyclic_shift, class_interpolations):
+    for function in (scaling, additivity, cyclic_shift, class_interpolations):
         with pytest.raises(MismatchError, match="the features"):
             function(classifier, other, vectors)
         with pytest.raises(MismatchError, match=r"shape \(N, 3\)"):
@@ -316,11 +334,11 @@ def test_what_does_not_belong_together_is_refused():
     without = Features(after.z[after.y > 0], after.y[after.y > 0], after.classes)
     with pytest.raises(MismatchError, match="no sample of class 'c0'"):
         class_interpolation(classifier, without, vectors, "c0", "c1")
-    assert class_interpolations(classifier, without, vectors).success.loc["c0"].isna().all()
-    with pytest.raises(MismatchError, match=r"\[-2, 2\]"):
-        scaling(classifier, after, vectors, alphas=[3])
-    with pytest.raises(MismatchError, match="finite lambda_"):
-        adding(classifier, after, vectors, lambda_=np.nan)
+    assert (
+        class_interpolations(classifier, without, vectors).matrix("success").loc["c0"].isna().all()
+    )
+    with pytest.raises(MismatchError, match="lambda_ must lie in"):
+        additivity(classifier, after, vectors, lambda_=np.nan)
     with pytest.raises(MismatchError, match=r"no alpha 0\.33"):
         latent_paths(pre, vectors, classifier).at(0.33)
 

@@ -60,11 +60,11 @@ def test_detours_are_the_ranges_in_which_some_sample_is_a_third_class():
     inside = np.zeros(101, dtype=bool)
     for row in detours.itertuples():
         inside |= (alphas >= row.first - 1e-9) & (alphas <= row.last + 1e-9)
-        assert 0 < row.samples <= row.n == 6
+        assert 0 < row.samples <= 6
     assert inside.tolist() == seen.tolist()
     report = class_interpolation(classifier, features, vectors, "a", "b", n_boot=20)
-    assert report.detour["class"] == "c"
-    assert detours["samples"].max() >= round(report.detour["share"] * report.detour["n"])
+    assert report.detour.name == "c"
+    assert detours["samples"].max() >= round(report.detour.value * report.detour.n)
     assert class_path(classifier, features, vectors, "a", "c").detours().empty
 
 

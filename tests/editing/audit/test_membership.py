@@ -1,0 +1,64 @@
+"""A membership attack has power where members differ, says so, and refuses what it can't use."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from classvec_lab.editing.audit.membership import confidence_scores, membership_inference
+from classvec_lab.errors import MismatchError
+from classvec_lab.statistics import Estimate
+
+
+def test_scores_of_a_masked_class():
+    scores = confidence_scores([[0, 0.5, 0.5]])  # two even choices: odds 1, one bit
+    np.testing.assert_allclose(scores, [[0, 1]], atol=1e-12)
+
+
+def test_a_membership_attack_with_power():
+    rng = np.random.default_rng(0)
+    retain, test = rng.normal(6, 1, (200, 2)), rng.normal(0, 1, (150, 2))
+    seen = membership_inference(retain, test, rng.normal(6, 1, (40, 2)), seed=1)
+    unseen = membership_inference(retain, test, rng.normal(0, 1, (40, 2)), seed=1)
+    assert seen.has_power
+    assert seen.auc.value > 0.99
+    assert (seen.members.value, unseen.members.value, seen.members.n) == (1, 0, 40)
+    assert seen.false_alarms.value < 0.02
+    assert "no power" not in seen.says()
+    assert seen == membership_inference(retain, test, np.full((40, 2), 6.0), seed=1)
+
+
+def test_a_membership_attack_without_power_says_so():
+    rng = np.random.default_rng(0)
+    found = membership_inference(rng.normal(size=300), rng.normal(size=300), rng.normal(size=50))
+    assert not found.has_power
+    assert found.auc.low < 0.5
+    assert abs(found.auc.value - 0.5) < 0.1
+    assert "no power" in found.says()
+    perhaps = replace(found, auc=Estimate(0.55, 0.49, 0.61, 600))
+    assert not perhaps.has_power
+    assert replace(found, auc=Estimate(0.55, 0.51, 0.59, 600)).has_power
+
+
+def test_the_balance_of_members_does_not_decide():
+    rng = np.random.default_rng(3)
+    many, few = rng.normal(0.5, 1, 4000), rng.normal(0, 1, 40)
+    called = membership_inference(many, few, rng.normal(0.25, 1, 2000)).members
+    assert 0.3 < called.value < 0.7
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        (
+            (np.zeros((20, 2)), np.zeros((20, 1)), np.zeros((5, 2))),
+            r"one width.* got \(20, 2\), \(20, 1\)",
+        ),
+        ((np.zeros(20), np.zeros(9), np.zeros(5)), r"at least 10 .* \(9, 1\)"),
+        ((np.zeros(20), np.zeros(20), np.zeros(0)), r"a forget sample.* \(0, 1\)"),
+        ((np.full(20, np.nan), np.zeros(20), np.zeros(5)), "finite"),
+    ],
+)
+def test_scores_that_no_attack_can_use(parts, message):
+    with pytest.raises(MismatchError, match=message):
+        membership_inference(*parts)
