@@ -29,11 +29,11 @@ if __name__ == "__main__":
         # tol=0: so many steps, however early the loss comes to rest
         options = {"parameters": parameters, "steps": STEPS, "tol": 0.0}
         m = map_layernorms(classifier, shift, "zero", pixels[:1], pixels[1:], **options)
-        last = m.history.iloc[-1]
+        steps, _, target, others = m.history.iloc[-1]
         print(
             f"{parameters:10s} {m.n_parameters:5,d} parameters: cache {m.prefix_seconds:.2f} s, "
-            f"{last['step']:3.0f} steps in {m.seconds:.2f} s, target error {last['target_error']:.3f}, "
-            f"retention error {last['retention_error']:.3f}"
+            f"{steps:3.0f} steps in {m.seconds:.2f} s, target error {target:.3f}, "
+            f"retention error {others:.3f}"
         )
     start = time.perf_counter()
     edited = m.delta.apply_to(classifier)
@@ -47,5 +47,6 @@ if __name__ == "__main__":
         )
     )
     print(
-        f"copy with the change {on - start:.2f} s, copy without it {off - on:.2f} s, bit-identical: {same}"
+        f"copy with the change {on - start:.2f} s, copy without it {off - on:.2f} s, "
+        f"bit-identical: {same}"
     )

@@ -276,7 +276,7 @@ def test_unknown_names(linear):
         EditError, match="a mapping goes along the class vector or to \"retire\"; got 'away'"
     ):
         M.mapped(idle_context(), "red", towards="away")
-    with pytest.raises(EditError, match="unknown mapping 'magic'"):
+    with pytest.raises(EditError, match="no mapping 'magic'"):
         M.mapped(linear, "red", method="magic")
     with pytest.raises(MismatchError, match="no gate score 'margins'"):
         M.class_vector(linear, "red", gate="margins")

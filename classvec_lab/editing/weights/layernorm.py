@@ -145,54 +145,54 @@ def _fit(suffix, shift, n, method, steps, tol, retention, ridge):
     goal[:n] = (goal[:n].mean(dim=0) if method == "published" else goal[:n]) + shift
     weights = torch.full((len(goal),), 1 / n).to(goal)  # of each squared error in the loss
     weights[n:] = retention / max(len(goal) - n, 1)
-    rows = []
+    rows, latest = [], None
 
-    def terms(q):
+    def evaluate(q):
+        nonlocal latest
         errors = ((suffix(q) - goal) / shift.norm()).square().sum(dim=1).double()
         loss = (weights * errors).sum() + ridge * q.square().sum()
-        return loss, errors[:n].mean(), errors[n:].mean()
-
-    def note(q):
-        rows.append([float(term) for term in terms(q.detach())])
-        if not np.isfinite(rows[-1][0]):
+        latest = [float(term.detach()) for term in (loss, errors[:n].mean(), errors[n:].mean())]
+        if not np.isfinite(latest[0]):
             raise EditError(
-                f"the loss became {rows[-1][0]} at step {len(rows) - 1}; "
+                f"the loss became {latest[0]} at step {len(rows)}; "
                 "ask for a shorter shift, or raise ridge"
             )
+        return loss
 
     def at_rest():
         return len(rows) > WINDOW and rows[-1][0] > (1 - tol) * rows[-1 - WINDOW][0]
 
     def value_and_gradient(x):
         q = torch.from_numpy(x).to(goal).requires_grad_()
-        loss = terms(q)[0]
+        loss = evaluate(q)
         (gradient,) = torch.autograd.grad(loss, q)
         return loss.item(), gradient.double().cpu().numpy()
 
-    def after(intermediate_result):
-        note(torch.from_numpy(intermediate_result.x).to(goal))
+    def after(x):
+        rows.append(latest)  # a step ends where the loss was computed last
         if at_rest():
             raise StopIteration
 
-    note(suffix.origin)
+    q = suffix.origin.clone().requires_grad_(method == "published")
+    loss = evaluate(q)
+    rows.append(latest)
     if method == "published":
-        q = suffix.origin.clone().requires_grad_()
         optimizer = torch.optim.Adam([q], lr=RATE)
         for _ in range(steps):
             optimizer.zero_grad()
-            terms(q)[0].backward()
+            loss.backward()
             optimizer.step()
-            note(q)
+            loss = evaluate(q)
+            rows.append(latest)
         q, converged = q.detach(), at_rest()
     else:
-        options = {"maxiter": steps, "maxcor": 20, "maxfun": 20 * steps, "ftol": 0.0, "gtol": 0.0}
         found = minimize(
             value_and_gradient,
-            suffix.origin.double().cpu().numpy(),
+            q.double().cpu().numpy(),
             jac=True,
             method="L-BFGS-B",
             callback=after,
-            options=options,
+            options={"maxiter": steps, "maxcor": 20, "maxfun": 20 * steps, "ftol": 0, "gtol": 0},
         )
         q = torch.from_numpy(found.x).to(goal)
         # else it came to rest, or no step in float32 lowers the loss any more

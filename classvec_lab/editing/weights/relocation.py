@@ -31,8 +31,8 @@ def relocate(
     moves the class's mean to t̄, the mean over its samples of t_i = Σ_{j≠c} p_ij z_ft^j, with p the
     `likeness` before fine-tuning; k is that of `nullspace_keys`. A tight cluster in a place of its
     own is easy to find, so the other terms scatter it. Their steps s_q are the principal axes of
-    the t_i, times `spread`. Their keys b_q are the directions in which the class varies most beside the
-    others, 0 on every class mean, of variance 1 within the class, and turned so that the scores
+    the t_i, times `spread`. Their keys b_q are the directions in which the class varies most beside
+    the others, 0 on every class mean, of variance 1 within the class, and turned so that the scores
     b_q·z_i fit the t_i (Procrustes). There are at most C - 2 of them, and no more than m allows.
     Guarantee: the training means of the other classes don't move, that of c goes to t̄, and k·z + o
     is 0 for every input afterwards. No other direction is erased, and single classes may be easier

@@ -22,7 +22,7 @@ BLOCK = "transformer.resblocks."
 
 
 def vit(*, batch_first=True, layers=3, **options):
-    """open_clip's vision transformer on 16 × 16 images, five tokens, LayerNorms not the identity."""
+    """open_clip's vision transformer on 16 × 16 images, 5 tokens, LayerNorms not the identity."""
     torch.manual_seed(0)
     encoder = VisionTransformer(
         16, 8, width=8, layers=layers, heads=2, mlp_ratio=2.0, output_dim=6, **options
