@@ -28,7 +28,7 @@ def panel(tmp_path="", world=WORLD, **more):
 
 def answers(world, edits, split="val"):
     """Predictions of the injected head, in float32 as it is deployed."""
-    edits = [edit for edit in edits if edit.norm > 0]
+    edits = [edit for edit in ([edits] if isinstance(edits, Edit) else edits) if edit.norm > 0]
     edited = inject(world.classifier, edits) if edits else world.classifier
     return predict(edited, world.ft[split])
 
