@@ -50,20 +50,18 @@ class Means:
 
 
 def chunks(features, *, width: int = 0, normalise: bool = False):
-    """Yield (z float64, y) of all samples, sorted by class, at most CHUNK numbers a time.
+    """Yield (z float64, y) of all samples, at most CHUNK numbers a time.
 
     Args:
         width: of arrays that are made of z later.
         normalise: whether each z is divided by its length, as torch's normalize does.
     """
-    order = np.argsort(features.y, kind="stable")
     rows = max(1, CHUNK // max(features.z.shape[1], width))
-    for start in range(0, len(order), rows):
-        chosen = order[start : start + rows]
-        z = features.z[chosen].astype(np.float64)
+    for start in range(0, len(features), rows):
+        z = features.z[start : start + rows].astype(np.float64)
         if normalise:
             z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
-        yield z, features.y[chosen]
+        yield z, features.y[start : start + rows]
 
 
 def streamed_moments(features, *, normalise: bool = False, **kind) -> ClassMoments:
@@ -106,60 +104,53 @@ def pairs(m, variance):
     directed = norm > max(m.shape) * EPS * norm.max()
     unit = np.where(directed[:, None], m / norm[:, None], 0)
     ideal, log_ideal = -1 / (k - 1), -0.5 * np.log(2 * k / (k - 1))
-    cosine, cdnv, worst = np.zeros(k), np.zeros(k), np.full(k, -np.inf)
-    rival, total, band = np.zeros(k, dtype=np.int64), np.zeros(3), max(1, CHUNK // k)
+    sums, total, band = np.zeros((2, k)), np.zeros(3), max(1, CHUNK // k)
+    worst, rival = np.full(k, -np.inf), np.zeros(k, dtype=np.int64)
     for start in range(0, k, band):
         i, j = slice(start, start + band), slice(start, None)
         cos = unit[i] @ unit[j].T
         squared = 2 - 2 * cos
-        close = np.nonzero(squared < CLOSE)  # taken from the vectors themselves
-        parts = len(close[0]) * unit.shape[1] // CHUNK + 1
-        for row, column in zip(*(np.array_split(side, parts) for side in close), strict=True):
-            squared[row, column] = np.square(unit[i][row] - unit[j][column]).sum(1)
+        close = squared < CLOSE  # taken from the vectors themselves
+        for row in np.flatnonzero(close.any(1)):
+            apart = unit[start + row] - unit[j][close[row]]
+            squared[row, close[row]] = np.square(apart).sum(1)
         distance = squared * norm[i, None] * norm[j] + np.square(norm[i, None] - norm[j])
-        ratio = (variance[i, None] + variance[j]) / (2 * distance)
-        ratio[~(distance > 0)] = np.inf
+        ratio = np.where(distance > 0, (variance[i, None] + variance[j]) / (2 * distance), np.inf)
         # less the ideal, so that the variance of nearly equal values doesn't cancel
-        log, deviation = -0.5 * np.log(squared) - log_ideal, np.abs(cos - ideal)
-        seen = np.tril_indices(len(cos))  # a class with itself, and pairs from the other side
-        for values in (cos, ratio, deviation, log):
-            values[seen] = 0
-        total += deviation.sum(), log.sum(), np.square(log).sum()
-        for sums, values in ((cosine, cos), (cdnv, ratio)):
-            sums[i] += values.sum(1)
-            sums[j] += values.sum(0)
+        log = -0.5 * np.log(squared) - log_ideal
+        values = np.stack([cos, ratio, np.abs(cos - ideal), log])
+        seen = np.tri(*cos.shape, dtype=bool)  # a class with itself, and pairs seen from both sides
+        values[:, seen] = 0
+        sums[:, i] += values[:2].sum(2)
+        sums[:, j] += values[:2].sum(1)
+        total += *values[2:].sum((1, 2)), np.square(values[3]).sum()
         ratio[seen] = -np.inf
         for axis, mine in ((1, i), (0, j)):
-            value, other = ratio.max(axis=axis), start + ratio.argmax(axis=axis)
+            value, other = ratio.max(axis), start + ratio.argmax(axis)
             rival[mine] = np.where(value > worst[mine], other, rival[mine])
             worst[mine] = np.maximum(value, worst[mine])
-    n = k * (k - 1) / 2
-    angle, log, square = total / n if directed.all() else np.full(3, np.nan)
-    means = {"cdnv": cdnv.sum() / (2 * n), "nc2_equiangular": angle, "uniformity": log + log_ideal}
+    angle, log, square = 2 * total / (k * (k - 1)) if directed.all() else np.full(3, np.nan)
+    cosine, cdnv = sums / (k - 1)
+    means = {"cdnv": cdnv.mean(), "nc2_equiangular": angle, "uniformity": log + log_ideal}
     means["uniformity_variance"] = np.maximum(square - log**2, 0)
-    cosine[~directed] = np.nan
-    classwise = {"cosine": cosine / (k - 1), "cdnv": cdnv / (k - 1)}
+    classwise = {"cosine": np.where(directed, cosine, np.nan), "cdnv": cdnv}
     return means, classwise | {"rival": rival, "rival_cdnv": worst}
 
 
 @np.errstate(divide="ignore", invalid="ignore")
 def duality(weight, means: Means):
     """The forms of NC3 for a head's rows W (K, D), and the cosines of each row and mean, (K,)."""
-    k, m, centred = len(weight), means.m, weight - weight.mean(0)
+    k, m, errors, cosines = len(weight), means.m, {}, {}
+    for name, w in (("", weight), ("_centred", weight - weight.mean(0))):
+        errors[f"nc3{name}"] = np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m))
+        lengths = np.linalg.norm([w, m], axis=2).prod(0)
+        cosines[f"self_duality{name}"] = np.einsum("kd,kd->k", w, m) / lengths
     # W Mᵀ = g Uᵀ, and I - 11ᵀ/K = U Uᵀ + the rest of the centred space
     g = (weight @ means.vt.T) * means.s
     etf = np.linalg.norm(g / np.linalg.norm(g) - means.u / np.sqrt(k - 1))
-    plain, free = (
-        np.linalg.norm(w / np.linalg.norm(w) - m / np.linalg.norm(m)) for w in (weight, centred)
-    )
-    length = np.linalg.norm(m, axis=1)
-    cosine, cosine_centred = (
-        np.einsum("kd,kd->k", w, m) / (np.linalg.norm(w, axis=1) * length)
-        for w in (weight, centred)
-    )
-    errors = {"nc3": plain, "nc3_centred": free, "nc3_variance": np.var(cosine)}
     errors["nc3_etf"] = np.hypot(etf, np.sqrt((k - 1 - len(means.s)) / (k - 1)))
-    return errors, {"self_duality": cosine, "self_duality_centred": cosine_centred}
+    errors["nc3_variance"] = np.var(cosines["self_duality"])
+    return errors, cosines
 
 
 def agreement(features, means: Means, head):
@@ -202,16 +193,14 @@ def affine_argmax(x, weight, bias):
 
 
 def ideal(metric: str, n_classes: int, dim: int) -> float:
-    """The value of a metric under full collapse; NaN where K > D + 1 leaves it unknown.
+    """The value of a metric of K classes in D dimensions under full collapse.
 
-    For K > D + 1 the ETF errors are at least √(2 - 2 √(D/(K - 1))), and the uniformity of an ETF is
-    a bound that isn't reached.
+    NaN where K > D + 1 leaves it unknown. The ETF errors are then at least √(2 - 2 √(D/(K - 1))),
+    and the uniformity of an ETF is a bound that isn't reached.
     """
     k = n_classes
     if metric == "uniformity":
         return float(-0.5 * np.log(2 * k / (k - 1)))
     if metric in ("nc2_etf", "nc3_etf"):
         return float(np.sqrt(2 - 2 * np.sqrt(min(1.0, dim / (k - 1)))))
-    if metric in DIRECTIONS and k > dim + 1:
-        return np.nan
-    return float(metric == "nc4")
+    return np.nan if metric in DIRECTIONS and k > dim + 1 else float(metric == "nc4")

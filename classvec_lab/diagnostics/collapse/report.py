@@ -1,12 +1,12 @@
 """Neural collapse: how tight classes are, how regular their means, how aligned the head."""
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ...checks import listed
+from ...checks import in_range, listed
 from ...errors import MismatchError
 from ...moments import ClassMoments
 from ...readout import find_rows
@@ -46,10 +46,9 @@ class NeuralCollapse:
     a simplex ETF; uniformity and uniformity_variance those of log(1/|m_i - m_j|) over unit vectors;
     nc3, nc3_centred (without the head's mean row, which softmax ignores), nc3_etf; nc3_variance of
     the cosine between a class's row and mean; nc4 the share of samples, 0..1, on which head and
-    nearest class mean agree. NaN where `notes` says why.
-    classes, count (K,), dim D and rank of the centred means. `intervals`: (low, high), 95 %, for
-    the population's value; `nulls`: (mean, 95 % point) of NC2 under an exact ETF and this noise;
-    `notes` and `interval_notes`: why there is no value, and why no interval.
+    nearest class mean agree. NaN where the note in `table` says why.
+    classes, count (K,), dim D and rank of the centred means; metrics and classwise are what `table`
+    and `per_class` give.
     """
 
     nc1: float
@@ -68,36 +67,18 @@ class NeuralCollapse:
     count: np.ndarray
     dim: int
     rank: int
-    classwise: pd.DataFrame = field(repr=False)
-    intervals: dict[str, tuple[float, float]] = field(repr=False)
-    nulls: dict[str, tuple[float, float]] = field(repr=False)
-    notes: dict[str, str] = field(repr=False)
-    interval_notes: dict[str, str] = field(repr=False)
-
-    def exceeds(self, metric: str) -> bool | None:
-        """Whether an NC2 error lies above the 95 % point of its null; None where there is none."""
-        return bool(getattr(self, metric) > self.nulls[metric][1]) if metric in self.nulls else None
+    metrics: pd.DataFrame
+    classwise: pd.DataFrame
 
     def table(self) -> pd.DataFrame:
         """The metrics, one a row.
 
         Returns:
-            A frame of `metric`, `value`, its 95 % interval (`low`, `high`), the finite-sample
-            `null` and its 95 % point `null_high`, `ideal` (under full collapse), `n` and `note`.
+            A frame of `metric`; `value`; its 95 % interval `low`, `high`, for the population's
+            value; the mean `null` and 95 % point `null_high` of NC2 under an exact ETF and this
+            noise; `ideal`, under full collapse; `n`; and `note`, why there is no value or interval.
         """
-        rows = []
-        for metric in METRICS:
-            value, (low, high) = getattr(self, metric), self.intervals.get(metric, NONE)
-            note = self.notes.get(metric) or self.interval_notes.get(metric, "")
-            if value < low or value > high:
-                note = (
-                    "the noise of so few samples moves the value off its interval, "
-                    "which is for the population's"
-                )
-            null, best = self.nulls.get(metric, NONE), ideal(metric, len(self.classes), self.dim)
-            rows.append((metric, value, low, high, *null, best, self.count.sum(), note))
-        columns = ["metric", "value", "low", "high", "null", "null_high", "ideal", "n", "note"]
-        return pd.DataFrame(rows, columns=columns)
+        return self.metrics
 
     def per_class(self) -> pd.DataFrame:
         """The classes, one a row.
@@ -122,8 +103,8 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
     In float64 and from thin factors. A CosineHead normalises, so its NC4 compares normalised
     features with the means of normalised features; everything else is of the features as they are.
     The head's bias counts. Intervals are given where simulation showed 92 to 98 % coverage (NC3:
-    92 % or more), see `NeuralCollapse.interval_notes`. Warns where K > D + 1 makes a simplex ETF
-    impossible, and where all means are equal.
+    92 % or more); elsewhere the note in the table says why not. Warns where K > D + 1 makes a
+    simplex ETF impossible, and where all means are equal.
 
     Args:
         features: `Features`, or a `ClassMoments` (with pooled_scatter for NC1; no NC4, no
@@ -141,19 +122,15 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
     Source: Papyan, Han and Donoho 2020 (NC1 to NC4); Galanti et al. 2022 (CDNV); Wu and Papyan 2024
     (K much larger than D).
     """
-    samples = None if isinstance(features, ClassMoments) else features
-    moments = features
-    if samples is not None:
-        pooled = features.z.shape[1] <= len(features.classes)
-        moments = streamed_moments(features, pooled_scatter=pooled)
+    samples, moments = None, features
+    if not isinstance(features, ClassMoments):
+        samples, pooled = features, features.z.shape[1] <= len(features.classes)
+        moments = streamed_moments(samples, pooled_scatter=pooled)
     k, dim, count = moments.n_classes, moments.dim, moments.count
-    classes = tuple(map(str, range(k))) if samples is None else features.classes
-    if k < 2:
-        raise MismatchError(
-            f"neural collapse compares classes; these features hold {k}: {listed(classes)}"
-        )
-    absent = [c for c, n in zip(classes, count, strict=True) if n == 0]
-    if absent:
+    classes = tuple(map(str, range(k))) if samples is None else samples.classes
+    in_range("the number of classes", k, 2, np.inf)
+    absent = np.array(classes)[count == 0]
+    if len(absent):
         raise MismatchError(
             f"{len(absent)} of {k} classes have no samples: {listed(absent, 5)}; leave them out or "
             "add samples"
@@ -164,15 +141,15 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
             f"the head maps {shape[0]} dimensions to {shape[1]} classes; "
             f"the features have {dim} dimensions and {k} classes"
         )
-    if n_boot < 0 or n_boot == 1:
-        raise MismatchError(f"n_boot must be 0 or at least 2; got {n_boot}")
+    if n_boot:
+        in_range("n_boot, where it is not 0,", n_boot, 2, np.inf)
     if k > dim + 1:
         warnings.warn(
             f"{k} class means can't form a simplex ETF in {dim} dimensions: "
             "read uniformity and CDNV",
             stacklevel=2,
         )
-    rows, means = None if head is None else find_rows(head), Means.of(moments.mean)
+    rows, means = find_rows(head), Means.of(moments.mean)
     variance, norm = moments.scatter_trace / count, np.linalg.norm(means.m, axis=1)
     values, hits, notes = dict.fromkeys(METRICS, np.nan), np.full(k, np.nan), {}
     frame = {"class": list(classes), "n": count, "variance": variance, "norm": norm}
@@ -186,10 +163,10 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
             f"the means of all {k} classes are equal: they have no geometry to measure",
             stacklevel=2,
         )
+    if rows is None:
+        explain(NC3, f"a {type(head).__name__} has no row for each class")
     if head is None:
         explain((*NC3, "nc4"), "no head was given")
-    elif rows is None:
-        explain(NC3, f"a {type(head).__name__} has no row for each class")
     if samples is None:
         explain(["nc4"], "moments hold no samples")
         if moments.scatter is None:
@@ -228,20 +205,29 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
             hits = agreement(samples, means, head)
             values["nc4"] = hits.sum() / count.sum()
     frame["nc4"], (frame["low"], frame["high"]) = hits / count, wilson(hits, count)
-    intervals, nulls, interval_notes = {}, {}, {}
+    intervals, nulls, missing = {}, {}, {}
     if n_boot and len(means.s):
         weight = None if rows is None else rows.weight
-        intervals, nulls, interval_notes = resample(samples, means, weight, classes, n_boot, seed)
-    intervals["nc4"] = tuple(map(float, wilson(hits.sum(), count.sum())))
+        intervals, nulls, missing = resample(samples, means, weight, classes, n_boot, seed)
+    intervals["nc4"] = wilson(hits.sum(), count.sum())
+    table = []
+    for metric, value in values.items():
+        low, high = intervals.get(metric, NONE) if np.isfinite(value) else NONE
+        note = notes.get(metric) or missing.get(metric, "")
+        if value < low or value > high:
+            note = (
+                "the noise of so few samples moves the value off its interval, "
+                "which is for the population's"
+            )
+        numbers = (value, low, high, *nulls.get(metric, NONE), ideal(metric, k, dim))
+        table.append((metric, *numbers, count.sum(), note))
+    columns = ["metric", "value", "low", "high", "null", "null_high", "ideal", "n", "note"]
     return NeuralCollapse(
         **values,
         classes=classes,
         count=count,
         dim=dim,
         rank=len(means.s),
+        metrics=pd.DataFrame(table, columns=columns),
         classwise=pd.DataFrame(frame).reindex(columns=COLUMNS),
-        intervals={name: ends for name, ends in intervals.items() if np.isfinite(values[name])},
-        nulls=nulls,
-        notes=notes,
-        interval_notes=interval_notes,
     )

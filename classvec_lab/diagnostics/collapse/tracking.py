@@ -3,7 +3,6 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,9 +12,6 @@ from ...errors import FileFormatError, MismatchError
 from ...features import extract_features
 from ...files import cache_dir, hash_json, read_tensors, write_tensors
 from .report import neural_collapse
-
-if TYPE_CHECKING:
-    from ...models import Classifier, FineTuned
 
 _VERSION = 2  # of what is cached: part of the key
 KIND = "collapse history"
@@ -38,10 +34,10 @@ class CollapseHistory:
     drawn: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
-    tuned: "FineTuned"
+    tuned: object
 
     @property
-    def classifier(self) -> "Classifier":
+    def classifier(self):
         """The fine-tuned classifier."""
         return self.tuned.classifier
 
@@ -66,16 +62,15 @@ class CollapseHistory:
         return self._projected(self.drawn, self.labels)
 
     def _projected(self, z, labels) -> pd.DataFrame:
-        last, axes = self.means[-1].astype(np.float64), np.zeros((2, z.shape[2]))
-        _, s, vt = np.linalg.svd(last - last.mean(0), full_matrices=False)
-        axes[: len(vt)] = vt[:2]
-        axes *= np.sign(axes[[0, 1], np.abs(axes).argmax(1)])[:, None]  # the sign is fixed
-        x, y = ((z - self.means[-1].mean(0)) @ axes.T).reshape(-1, 2).T
+        from sklearn.decomposition import PCA
+
+        with np.errstate(invalid="ignore"):  # equal means have no variance to share out
+            pca = PCA(2, svd_solver="full").fit(self.means[-1].astype(np.float64))
+        x, y = pca.transform(z.reshape(-1, z.shape[2]).astype(np.float64)).T
         names = pd.Categorical.from_codes(np.tile(labels, len(z)), list(self.classes))
         epoch = np.repeat(np.arange(len(z)), z.shape[1])
         frame = pd.DataFrame({"epoch": epoch, "class": names, "x": x, "y": y})
-        with np.errstate(invalid="ignore"):
-            frame.attrs["explained"] = tuple([*(s**2 / np.square(s).sum()).tolist(), 0.0][:2])
+        frame.attrs["explained"] = tuple(pca.explained_variance_ratio_.tolist())
         return frame
 
 

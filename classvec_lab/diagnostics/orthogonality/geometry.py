@@ -65,14 +65,11 @@ def scalars_of_means(vectors) -> dict[str, float]:
 
     There is no C × C array, and no cancellation as from inner products.
     """
-    mu = vectors.z_ft.mean(0)
-    shift = mu - vectors.z_pre.mean(0)
-    whole = [np.linalg.norm(side) for side in (shift, mu)]
-    spread = [
-        np.sqrt(np.mean(np.sum(side**2, axis=1)))
-        for side in (vectors.z_ft - mu, vectors.z_pre - mu + shift)
-    ]
-    found = _ratios(*whole, *spread, shift @ mu, len(vectors))
+    z, shift = vectors.z_ft, vectors.kappa.mean(0)
+    lengths = [np.linalg.norm(shift), np.linalg.norm(z.mean(0))]
+    for means in (z, vectors.z_pre):
+        lengths.append(np.linalg.norm(means - means.mean(0)) / np.sqrt(len(z)))
+    found = _ratios(*lengths, shift @ z.mean(0), len(z))
     return dict(zip(MEANING, map(float, found), strict=False))
 
 

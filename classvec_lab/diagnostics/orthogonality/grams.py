@@ -4,8 +4,6 @@ Inner products stand in arrays (..., 3, C, C), in the order of `KINDS`: <kappa_c
 <kappa_c, kappa_d> and <z_c, z_d>, with z the fine-tuned means.
 """
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from ...statistics import resampling_counts
@@ -15,7 +13,7 @@ KINDS = {  # what stands on the rows and columns of each family of cosines
     "kappa_cosine": ("kappa", "kappa"),
     "mean_cosine": ("z_ft", "z_ft"),
 }
-PAIRS = ((0, 1), (0, 0), (1, 1))  # the same as positions: 0 is kappa, 1 is z_ft
+SIDES, ROW, COLUMN = ("kappa", "z_ft"), [0, 0, 1], [1, 0, 1]  # the same as positions in SIDES
 FEWEST = 3  # samples of a class below which nothing can be said of the noise of its mean
 HIDDEN = 0.1  # share of a mean's noise that classes with fewer may hide
 N_REMAINDER = 200  # resamples that carry the second-order part: it only corrects a variance
@@ -23,8 +21,8 @@ CHUNK_CELLS = 16_000_000  # cells of a (resamples, C, C) array held at once
 
 
 def inner_products(sides):
-    """Inner products (..., 3, C, C) of the rows of kappa and z, `sides`, each (..., C, m)."""
-    return np.stack([sides[a] @ np.swapaxes(sides[b], -1, -2) for a, b in PAIRS], axis=-3)
+    """Inner products (..., 3, C, C) between the rows of kappa and z; sides (2, ..., C, m)."""
+    return np.moveaxis(sides[ROW] @ np.swapaxes(sides[COLUMN], -1, -2), 0, -3)
 
 
 def diagonal(gram):
@@ -51,7 +49,7 @@ class GramBootstrap:
     U-statistic), so that noise of the means inflates no norm, in no resample.
 
     Attributes: `point` (3, C, C), the estimates; `noise` (3, C), what was taken off their diagonals
-    (NaN for a class of one sample); `power` (C,), the mean of |kappa|² within each class; `count`
+    (0 for a class of one sample); `power` (C,), the mean of |kappa|² within each class; `count`
     (C,); `resolved` (C,), whether a class has samples enough to be resampled; `hidden`, whether the
     others add more than HIDDEN to the noise of a mean over classes.
 
@@ -61,28 +59,18 @@ class GramBootstrap:
     """
 
     def __init__(self, kappa, z, y, n_classes: int):
-        order = np.argsort(y, kind="stable")
-        starts = np.searchsorted(y[order], np.arange(n_classes + 1))
-        self._samples = [
-            [np.asarray(side[rows], np.float64) for side in (kappa, z)]
-            for rows in np.split(order, starts[1:-1])
-        ]
-        self.count = np.diff(starts)
-        self.resolved = self.count >= FEWEST
-        noise, few = 1 / self.count, ~self.resolved
-        typical = noise[self.resolved].sum() / max(self.resolved.sum(), 1)
-        self.hidden = noise[few].sum() / n_classes > HIDDEN * typical
-        means = [[side.mean(0) for side in sides] for sides in self._samples]
-        self._means = np.stack(means, axis=1)
-        self.point = inner_products(self._means)
-        self.power, self.noise = np.empty(n_classes), np.full((3, n_classes), np.nan)
-        for c, n in enumerate(self.count):
-            own = _own_products(self._samples[c])
-            self.power[c] = own[1].mean()
-            if n > 1:
-                plain = self.point[:, c, c].copy()
-                self.point[:, c, c] = (n**2 * plain - own.sum(1)) / (n * (n - 1))
-                self.noise[:, c] = plain - self.point[:, c, c]
+        classes = (y == c for c in range(n_classes))
+        self._samples = [np.array([kappa[own], z[own]], dtype=np.float64) for own in classes]
+        self._own = [_own_products(sides) for sides in self._samples]
+        self._means = np.stack([sides.mean(1) for sides in self._samples], 1)
+        self.power = np.array([own[1].mean() for own in self._own])
+        self.point, n = inner_products(self._means), np.bincount(y)
+        plain, total = diagonal(self.point).copy(), np.stack([own.sum(1) for own in self._own], 1)
+        exact = np.where(n > 1, (n**2 * plain - total) / np.maximum(n * (n - 1), 1), plain)
+        self.noise, diagonal(self.point)[:] = plain - exact, exact
+        self.count, self.resolved = n, n >= FEWEST
+        shown = (self.resolved / n).sum() / max(self.resolved.sum(), 1)
+        self.hidden = (~self.resolved / n).sum() / n_classes > HIDDEN * shown
 
     def resamples(self, n_boot: int, seed: int):
         """Yield perturbations of `point` under multinomial resampling within class, in chunks.
@@ -94,34 +82,31 @@ class GramBootstrap:
         Yields:
             (linear, remainder, power): `linear` (b, 3, C, C) is the part to first order in the
             weights with the jackknife's small-sample factors; `remainder` (r, 3, C, C) the rest, of
-            the first N_REMAINDER resamples only; `power` (b, C) the change of `power`.
+            the first N_REMAINDER resamples only; `power` (b, C) that of the resample.
         """
         rng = np.random.default_rng(seed)
         _, n_classes, dim = self._means.shape
         size = int(np.clip(CHUNK_CELLS // n_classes**2, 10, n_boot))
-        turned = [3, 1, 2]  # the products below with their sides exchanged
         for start in range(0, n_boot, size):
             b = min(size, n_boot - start)
             r = int(np.clip(N_REMAINDER - start, 0, b))
-            linear, power = np.zeros((b, 3, n_classes, n_classes)), np.zeros((b, n_classes))
+            linear, power = np.zeros((b, 3, n_classes, n_classes)), np.tile(self.power, (b, 1))
             moved, own_rest = np.zeros((2, r, n_classes, dim)), np.zeros((r, 3, n_classes))
             for c in np.flatnonzero(self.resolved):
-                n, samples, at = int(self.count[c]), self._samples[c], self.point[:, c, c, None]
-                own = _own_products(samples)
+                n, at = int(self.count[c]), self.point[:, c, c, None]
+                samples, own = self._samples[c], self._own[c]
                 # deviations of the weights from 1, widened so that a mean's variance is unbiased
                 e = (resampling_counts(n, b, rng) - 1) * np.sqrt(n / (n - 1))
-                # each sample with every mean; with that of its class this includes itself
-                products = np.stack([samples[i] @ self._means[j].T for i, j in (*PAIRS, (1, 0))])
-                mean = (products[:3, :, c] + products[turned, :, c]) / 2
+                # each sample with every mean, (2, 2, n, C); with that of its class, itself included
+                products = samples[:, None] @ np.swapaxes(self._means, 1, 2)
+                change = np.moveaxis(e @ products / n, 2, 0)
+                linear[:, :, c] += change[:, ROW, COLUMN]
+                linear[..., c] += change[:, COLUMN, ROW]
+                mean = (products[ROW, COLUMN, :, c] + products[COLUMN, ROW, :, c]) / 2
                 influence = (n * mean - own) / (n - 1) - at
-                columns = np.concatenate([*products, influence.T, own[1][:, None]], axis=1)
-                change = e @ columns / n
-                across = change[:, : 4 * n_classes].reshape(b, 4, n_classes)
-                linear[:, :, c, :] += across[:, :3]
-                linear[:, :, :, c] += across[:, turned]
-                linear[:, :, c, c] = 2 * (n - 1) / (n - 2) * change[:, 4 * n_classes : -1]
-                power[:, c] = change[:, -1]
-                moved[:, :, c] = [e[:r] @ side / n for side in samples]
+                linear[:, :, c, c] = 2 * (n - 1) / (n - 2) * (e @ influence.T / n)
+                power[:, c] += e @ own[1] / n
+                moved[:, :, c] = e[:r] @ samples / n
                 squared = np.square(1 + e[:r])
                 whole = n**2 * _own_products(self._means[:, c, None] + moved[:, :, c])
                 pairs = n**2 - squared.sum(1)
@@ -132,5 +117,5 @@ class GramBootstrap:
 
 
 def _own_products(sides):
-    """Each sample's products with itself, (3, n)."""
-    return np.stack([np.einsum("nm,nm->n", sides[a], sides[b]) for a, b in PAIRS])
+    """Each sample's products with itself, (3, n); sides (2, n, m)."""
+    return np.einsum("pnm,pnm->pn", sides[ROW], sides[COLUMN])

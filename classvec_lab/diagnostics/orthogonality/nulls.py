@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from .grams import diagonal, double_centre, inner_products
+from .class_cosines import cosine_matrix
 
 PERMUTED_CLASSES = 400  # permuted classes in all, over 10 to 100 permutations
 COLUMNS = ("null", "version", "part", "mean", "low", "high", "n_entries")
@@ -18,7 +18,7 @@ def middle(values) -> tuple[float, float, float]:
 
 
 def random_directions(z, *, n_draws: int, rng: np.random.Generator):
-    """Directions (n_draws, m) drawn with the features' own covariance.
+    """Directions (n_draws, m) drawn with the features' own covariance, of any common length.
 
     They are normal with the covariance of all samples about their mean; isotropic ones, whose
     cosines have standard deviation 1/√m, are far too mild a null.
@@ -26,8 +26,8 @@ def random_directions(z, *, n_draws: int, rng: np.random.Generator):
     Args:
         z: fine-tuned representations, (N, m).
     """
-    centred = np.asarray(z, np.float64) - np.mean(z, axis=0, dtype=np.float64)
-    return rng.normal(size=(n_draws, len(centred))) @ centred / np.sqrt(len(centred))
+    z = np.asarray(z, np.float64)
+    return rng.normal(size=(n_draws, len(z))) @ (z - z.mean(0))
 
 
 def permuted_labels(kappa, z, y, n_classes: int, *, rng: np.random.Generator) -> pd.DataFrame:
@@ -50,12 +50,11 @@ def permuted_labels(kappa, z, y, n_classes: int, *, rng: np.random.Generator) ->
     drawn, off = [], ~np.eye(n_classes, dtype=bool)
     for _ in range(int(np.clip(PERMUTED_CLASSES // n_classes, 10, 100))):
         groups = csr_array((np.ones(n), rng.permutation(n), starts), shape=(n_classes, n))
-        raw = inner_products(np.split(groups @ both / size[:, None], 2, axis=1))
-        kz, kk, zz = np.stack([raw, double_centre(raw)], axis=1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            drawn.append(kz / np.sqrt(diagonal(kk)[:, :, None] * diagonal(zz)[:, None]))
+        raw = np.split(groups @ both / size[:, None], 2, axis=1)
+        centred = (side - side.mean(0) for side in raw)
+        drawn.append([cosine_matrix(*raw), cosine_matrix(*centred)])
     rows = []
-    for version, cosine in zip(("raw", "centred"), np.stack(drawn, axis=1), strict=True):
+    for version, cosine in zip(("raw", "centred"), np.stack(drawn, 1), strict=True):
         for part, chosen in (("off_diagonal", off), ("diagonal", ~off)):
             summed = middle(cosine[:, chosen])
             rows.append(("labels permuted", version, part, *summed, len(drawn) * n_classes))

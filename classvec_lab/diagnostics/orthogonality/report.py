@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ...checks import listed, same_classes
+from ...checks import in_range, listed, same_classes
 from ...errors import MismatchError
 from ...vectors import ClassVectors
 from . import geometry
@@ -79,17 +79,16 @@ class Orthogonality:
         why = np.full(none.shape, "no features given: no interval", dtype=object)
         return CosineIntervals(none, none, none, why, np.nan, (np.nan, np.nan))
 
-    def interval(self, kind: str = "cosine", *, level: float = 0.95) -> list[pd.DataFrame]:
-        """The ends of the intervals of a family.
+    def interval(self, kind: str = "cosine") -> list[pd.DataFrame]:
+        """The ends of the 95 % intervals of a family, of each entry by itself.
 
         Args:
             kind: "cosine", "kappa_cosine" or "mean_cosine", with or without "_centred".
-            level: nominal coverage of each interval by itself.
         Returns:
             Two C × C frames, low and high; NaN without features and where `table` says why.
         """
         axes = getattr(self, kind).axes
-        return [pd.DataFrame(end, *axes) for end in self._known(kind).interval(level)]
+        return [pd.DataFrame(end, *axes) for end in self._known(kind).interval()]
 
     def significant(self, kind: str = "cosine", *, value: float = 0.0) -> pd.DataFrame:
         """C × C booleans: entries that differ from `value` at 5 % over all at once (max-T)."""
@@ -106,10 +105,9 @@ class Orthogonality:
             `null_high` (95 % of random directions), the same again `_centred`, the samples
             `n_kappa` and `n_z_ft`, and `note`, why an interval is missing.
         """
-        shape, names = self.cosine.shape, np.asarray(self.cosine.index)
-        rows, columns = np.indices(shape)
-        off, count = rows != columns, self.count.to_numpy()
-        table = {"kappa": names[rows], "z_ft": names[columns]}
+        names, count = np.asarray(self.cosine.index), self.count.to_numpy()
+        off = ~np.eye(len(names), dtype=bool)
+        table = {"kappa": names[:, None], "z_ft": names}
         for suffix in VERSIONS.values():
             kind, expected = f"cosine{suffix}", getattr(self, f"expected{suffix}")
             table[kind], table[f"corrected{suffix}"] = (
@@ -122,12 +120,12 @@ class Orthogonality:
             if kind in self.directions:
                 ends = np.quantile(self.directions[kind], [0.025, 0.975], axis=0)
                 table[f"null_low{suffix}"], table[f"null_high{suffix}"] = ends
-        table |= {"n_kappa": count[rows], "n_z_ft": count[columns]}
+        table |= {"n_kappa": count[:, None], "n_z_ft": count}
         table["note"] = self._known("cosine").unresolved
-        frame = pd.DataFrame({k: np.broadcast_to(v, shape).ravel() for k, v in table.items()})
-        size = frame["cosine"].abs().where(off.ravel(), np.inf).fillna(-1)
-        rank = size.rank(ascending=False, method="first")  # the diagonal comes first
-        return frame[rank <= len(names) + largest].reset_index(drop=True)
+        flat = {name: np.broadcast_to(x, off.shape).ravel() for name, x in table.items()}
+        size = np.where(off, self.cosine.abs().fillna(-1), np.inf).ravel()
+        rank = pd.Series(-size).rank(method="first")  # the diagonal comes first
+        return pd.DataFrame(flat)[rank <= len(names) + largest].reset_index(drop=True)
 
     def summary(self) -> pd.DataFrame:
         """The families of cosines, one a row, raw and centred.
@@ -245,11 +243,7 @@ def orthogonality(
     Source: Kim and Do, NeurIPS 2025, theorem 3.3.
     """
     n_classes = len(vectors)
-    if not 2 <= n_classes <= MOST_CLASSES:
-        raise MismatchError(
-            f"orthogonality compares 2 to {MOST_CLASSES:,} classes; these class vectors hold "
-            f"{n_classes:,}: cosine_blocks takes more"
-        )
+    in_range("the number of classes (for more, cosine_blocks)", n_classes, 2, MOST_CLASSES)
     still = ~vectors.kappa.any(1)
     _warn_of(still, vectors, "have a kappa of zero", "identical models? their cosines are NaN")
     cosines, plain = ClassCosines(vectors), geometry.scalars_of_means(vectors)
@@ -259,7 +253,7 @@ def orthogonality(
         for kind in KINDS
     }
     report |= {
-        "assumptions": geometry.departures(inner_products([vectors.kappa, vectors.z_ft])),
+        "assumptions": geometry.departures(inner_products(np.stack([vectors.kappa, vectors.z_ft]))),
         "scalars": pd.DataFrame({"scalar": [*geometry.MEANING]}),
     }
     if features is not None:
@@ -289,12 +283,13 @@ def _warn_of(chosen, vectors: ClassVectors, what: str, so: str) -> None:
 def _sampled(vectors: ClassVectors, features, n_boot: int, seed: int) -> dict:
     """What the samples behind the class vectors add to the report."""
     pre, ft = features
-    if n_boot < 0 or n_boot == 1:
-        raise MismatchError(f"n_boot must be 0 or at least 2; got {n_boot}")
+    if n_boot:
+        in_range("n_boot, where it is not 0,", n_boot, 2, np.inf)
     again = ClassVectors.from_features(pre, ft)
     same_classes(again.classes, vectors.classes, "the pair of features", "the class vectors")
-    means = ([v.z_pre, v.z_ft] for v in (again, vectors))
-    if again.dim != vectors.dim or not np.allclose(*means):
+    if again.dim != vectors.dim or not np.allclose(
+        [again.z_pre, again.z_ft], [vectors.z_pre, vectors.z_ft]
+    ):
         raise MismatchError(
             "these features are not those that the class vectors were made from: their means differ"
         )
