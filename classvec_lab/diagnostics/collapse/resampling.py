@@ -1,289 +1,210 @@
-"""What finite samples do to neural collapse: intervals for the population's values, and the null of an exact simplex ETF.
+"""What finite samples do to neural collapse: intervals, and the null of an exact simplex ETF.
 
 Noise in class means makes them look longer and further apart, so that a percentile bootstrap of the
 plain values misses the population's. Here every statistic is written through the Gram matrix of the
-means, from which the noise's expectation is taken off; resampling gives its standard error and bias.
+means, from which the noise's expectation is taken off; resampling gives its standard error and
+bias.
 """
 
 import numpy as np
 
 from ...statistics import t_interval
+from ...words import several
+from ..orthogonality.grams import diagonal, double_centre, off_diagonal
 from .geometry import Means
 
 NUMBERS = 1 << 24  # float64 numbers held for resamples at a time
-# Outside these limits simulated coverage of 95 % intervals left 92 to 98 %: few samples, means lost in noise, and NC1,
-# an inverse, earlier than the others, above all where the noise lies in few directions.
+# Outside these limits simulated coverage of 95 % intervals left 92 to 98 %: few samples, means lost
+# in noise, and NC1, an inverse, earlier than the others, above all where the noise lies in few
+# directions.
 LEAST_SAMPLES, MOST_NOISE, MOST_NOISE_NC1, MOST_CONCENTRATED_NC1 = 10, 0.1, 0.05, 0.002
-_BOUNDARY = "at its least under full collapse, so that noise only adds to it and no interval covers"
-NEVER = {
-    "nc2_equinorm": "boundary value: read it against the null",
-    "nc2_equiangular": "boundary value: read it against the null",
-    "nc2_etf": "boundary value: read it against the null",
-    "uniformity": _BOUNDARY,
-    "uniformity_variance": _BOUNDARY,
-    "nc3_variance": _BOUNDARY,
-}
+NC2 = ("nc2_equinorm", "nc2_equiangular", "nc2_etf")
+NEVER = dict.fromkeys(NC2, "boundary value: read it against the null") | dict.fromkeys(
+    ("uniformity", "uniformity_variance", "nc3_variance"),
+    "at its least under full collapse, so that noise only adds to it and no interval covers",
+)
 
 
 def resample(
-    features, means: Means, weight: np.ndarray | None, classes, n_boot: int, seed: int
+    features, means: Means, weight, classes, n_boot: int, seed: int
 ) -> tuple[dict, dict, dict]:
-    """(intervals, NC2 nulls, reasons for each missing interval) by metric; features may be None where only moments are known."""
-    notes = dict(NEVER)
-    measured = ["cdnv", "nc1", *(("nc3", "nc3_centred", "nc3_etf") if weight is not None else ())]
+    """Intervals, NC2 nulls, and reasons for each missing interval, by metric.
+
+    Args:
+        features: the samples, or None where only moments are known.
+        means: factors of their class means.
+        weight: the head's rows (K, D), or None.
+        classes: the names.
+        n_boot: resamples, and draws of the null, at least 2.
+    """
+    measured = ("cdnv", "nc1") + ("nc3", "nc3_centred", "nc3_etf") * (weight is not None)
     if features is None:
         return {}, {}, dict.fromkeys((*measured, *NEVER), "moments hold no samples to draw from")
     count = np.bincount(features.y, minlength=len(means.m))
-    least = int(count.argmin())
-    few = f"class {classes[least]} has {count[least]} sample{'s' if count[least] > 1 else ''}"
-    if count[least] < 2:
+    few = f"class {classes[count.argmin()]} has {several(int(count.min()), 'sample')}"
+    if count.min() < 2:
         return {}, {}, dict.fromkeys((*measured, *NEVER), few)
-    if n_boot < 2:
-        return {}, {}, dict.fromkeys(measured, "takes at least two resamples")
-    resampler = Resampler(features, means, weight)
-    simplex = len(means.s) == len(means.m) - 1
-    nulls = resampler.null(n_boot, seed) if simplex else {}
-    if not simplex:
-        notes |= dict.fromkeys(
-            ("nc2_equinorm", "nc2_equiangular", "nc2_etf"),
-            "the nearest simplex ETF isn't defined: means are dependent",
-        )
-    share = resampler.noise_share
-    if not resampler.squared.any():
-        return {}, nulls, notes | dict.fromkeys(measured, "no variance within classes")
-    if count[least] < LEAST_SAMPLES or share > MOST_NOISE:
-        why = (
-            f"{few}, and intervals need {LEAST_SAMPLES}"
-            if count[least] < LEAST_SAMPLES
-            else f"noise makes up {share:.0%} of the means' size"
-        )
-        return {}, nulls, notes | dict.fromkeys(measured, why)
-    intervals = resampler.intervals(n_boot, seed)
-    lost = {name for name, ends in intervals.items() if not np.isfinite(ends).all()} - {"nc1"}
-    notes |= dict.fromkeys(
-        lost,
-        "some resamples leave no distance between two class means once their noise is taken off",
-    )
-    concentrated = share * resampler.shared > MOST_CONCENTRATED_NC1
-    if (
-        share > MOST_NOISE_NC1
-        or concentrated
-        or not np.isfinite(intervals.get("nc1", np.nan)).all()
+    resampler, notes, nulls = Resampler(features, means, weight), dict(NEVER), {}
+    if resampler.simplex:
+        nulls = resampler.null(n_boot, seed)
+    else:
+        notes |= dict.fromkeys(NC2, "the nearest simplex ETF isn't defined: means are dependent")
+    noise = resampler.noise_share
+    for lost, why in (
+        (not resampler.squared.any(), "no variance within classes"),
+        (count.min() < LEAST_SAMPLES, f"{few}, and intervals need {LEAST_SAMPLES}"),
+        (noise > MOST_NOISE, f"noise makes up {noise:.0%} of the means' size"),
     ):
-        notes["nc1"] = (
-            "the class means are too noisy for an inverse"
-            if simplex
-            else "the class means are linearly dependent"
-        )
-        lost.add("nc1")
-    intervals = {name: ends for name, ends in intervals.items() if name not in lost}
-    return intervals, nulls, notes
+        if lost:
+            return {}, nulls, notes | dict.fromkeys(measured, why)
+    intervals = resampler.intervals(n_boot, seed)
+    near = "some resamples leave no distance between two class means once their noise is taken off"
+    notes |= {name: near for name, ends in intervals.items() if not np.isfinite(ends).all()}
+    concentrated = noise * resampler.shared > MOST_CONCENTRATED_NC1
+    if noise > MOST_NOISE_NC1 or concentrated or "nc1" in notes or "nc1" not in intervals:
+        why = "too noisy for an inverse" if resampler.simplex else "linearly dependent"
+        notes["nc1"] = f"the class means are {why}"
+    return {name: ends for name, ends in intervals.items() if name not in notes}, nulls, notes
 
 
 class Resampler:
     """Residuals of all samples, sorted by class, and what every resample of them needs.
 
-    features: samples whose classes have two members or more; means: their factors; weight: the head's
-    rows (K, D) or None.
+    Args:
+        features: samples whose classes have two members or more.
+        means: factors of their class means.
+        weight: the head's rows (K, D), or None.
     """
 
-    def __init__(self, features, means: Means, weight: np.ndarray | None = None):
-        order = np.argsort(features.y, kind="stable")
-        self.y = features.y[order]
-        self.count = np.bincount(self.y, minlength=len(means.m))
-        self.starts = np.concatenate([[0], np.cumsum(self.count)[:-1]])
+    def __init__(self, features, means: Means, weight=None):
+        order, k = np.argsort(features.y, kind="stable"), len(means.m)
+        y, self.means, self.weight = features.y[order], means, weight
+        self.count, self.simplex = np.bincount(y, minlength=k), len(means.s) == k - 1
+        self.starts = np.cumsum(self.count) - self.count
+        # widened, so that mean squares are unbiased variances
+        self.lift = np.sqrt(self.count / (self.count - 1))[y]
         residual = features.z[order].astype(np.float64)
         residual -= means.centre
-        residual -= means.m[self.y]
-        self.lift = np.sqrt(self.count / (self.count - 1))[self.y]
-        residual *= self.lift[:, None]  # so that mean squares are unbiased variances
-        self.means, self.weight, self.residual = means, weight, residual
-        self.squared = np.einsum("nd,nd->n", residual, residual)
-        n, k = len(self.y), len(self.count)
-        trace, df = self.squared.sum(), max(n - k, 2)
-        # tr(Σ_W Σ_c) / (tr Σ_W tr Σ_c): of the sample's own covariances, and the population's (exact for normal samples)
-        across = (
-            np.square(residual @ residual.T).sum(1)
-            if n < len(residual.T)
-            else ((residual @ (residual.T @ residual)) * residual).sum(1)
-        )
+        residual -= means.m[y]
+        residual *= self.lift[:, None]
+        self.residual, self.squared = residual, np.einsum("nd,nd->n", residual, residual)
+        trace, df, wide = self.squared.sum(), max(len(y) - k, 2), len(y) < residual.shape[1]
+        gram = residual @ (residual.T if wide else residual.T @ residual)
+        across = (gram * (gram if wide else residual)).sum(1)
+        # tr(Σ_W Σ_c) / (tr Σ_W tr Σ_c): of the sample's own covariances, and the population's
+        # (exact for normal samples)
         with np.errstate(invalid="ignore"):
-            self.own = np.nan_to_num(
-                np.add.reduceat(across, self.starts)
-                / (trace * np.add.reduceat(self.squared, self.starts))
-            )
-            self.shared = np.nan_to_num(
-                (across.sum() / trace**2 - 1 / df) * df**2 / ((df - 1) * (df + 2))
-            )
-        self.head_share = (
-            np.square(residual @ weight.T).sum() / trace if weight is not None and trace else 0.0
-        )
+            own = self._summed(across) / (trace * self._summed(self.squared))
+            shared = (across.sum() / trace**2 - 1 / df) * df**2 / ((df - 1) * (df + 2))
+        self.own, self.shared = np.nan_to_num(own), np.nan_to_num(shared)
+        seen = 0.0 if weight is None else np.square(residual @ weight.T).sum()
+        self.head_share = seen / max(trace, np.finfo(float).tiny)
+        noise = (self._summed(self.squared) / self.count**2).sum()
+        self.noise_share = (1 - 1 / k) * noise / np.square(means.s).sum()
 
-    @property
-    def variance(self) -> np.ndarray:
-        """Unbiased within-class variance, summed over dimensions, (K,)."""
-        return np.add.reduceat(self.squared, self.starts) / self.count
+    def _summed(self, values):
+        """Sums (..., K) over the samples of each class."""
+        return np.add.reduceat(values, self.starts, axis=-1)
 
-    @property
-    def noise_share(self) -> float:
-        """Share of the squared size of the centred means that the noise of finite samples is expected to make up."""
-        k = len(self.count)
-        return float(
-            (1 - 1 / k) * (self.variance / self.count).sum() / np.square(self.means.s).sum()
-        )
+    def _drawn(self, world, n_draws: int, *key: int):
+        """Yield chunks of multipliers g (b, N), centred in each class, and means m (b, K, D).
+
+        The means are centred; they are those of `world` (K, D), moved by the noise under g.
+        """
+        rng, (k, dim), n = np.random.default_rng(key), world.shape, len(self.squared)
+        size = max(1, NUMBERS // (k * max(n, dim)))
+        for start in range(0, n_draws, size):
+            g = rng.standard_normal((min(size, n_draws - start), n))
+            g -= np.repeat(self._summed(g) / self.count, self.count, axis=1)
+            m = np.tile(world, (len(g), 1, 1))
+            for c, (first, count) in enumerate(zip(self.starts, self.count, strict=True)):
+                own = slice(first, first + count)
+                m[:, c] += g[:, own] @ self.residual[own] / count
+            m -= m.mean(1, keepdims=True)
+            yield g, m
 
     def intervals(self, n_boot: int, seed: int) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the population's NC1, CDNV and NC3s, by a multiplier bootstrap within classes.
+        """95 % intervals of the population's NC1, CDNV and NC3s: a multiplier bootstrap in classes.
 
-        Draws surround means whose size is corrected for noise; their mean error is taken off as bias.
-        Log scale for NC1 and CDNV, the inner product's scale for NC3; Student's t with N - K degrees.
+        Draws surround means whose size is corrected for noise; their mean error is taken off as
+        bias. Log scale for NC1 and CDNV, the inner product's scale for NC3; Student's t with N - K
+        degrees.
         """
-        k, n = len(self.count), len(self.y)
-        flat = np.zeros((1, n))
-        observed = self._statistics(self.means.m, flat, inverse=len(self.means.s) == k - 1)
-        values, vectors = np.linalg.eigh(observed.pop("gram")[0])
+        k, flat = len(self.count), np.zeros((1, len(self.squared)))
+        observed = self._statistics(flat, self.means.m[None], inverse=self.simplex)
+        values, vectors = np.linalg.eigh(observed["gram"][0])
         root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-        world = (
-            root @ self.means.u @ self.means.vt
-        )  # means with the corrected Gram matrix, turned as little as possible
-        inverse = (
-            "nc1" in observed and values[1] > 1e-9 * values[-1]
-        )  # values[0] is that of the row of ones
-        if not inverse:
-            observed.pop("nc1", None)
-        true = self._statistics(world, flat, inverse=inverse, corrected=False)
-        rng = np.random.default_rng([seed, k])
-        at_once = max(1, NUMBERS // (k * max(n, world.shape[1])))
-        sizes = [min(at_once, n_boot - start) for start in range(0, n_boot, at_once)]
-        parts = [
-            self._statistics(world, self._multipliers(rng, size), inverse=inverse) for size in sizes
-        ]
+        # means with the corrected Gram matrix, turned as little as possible
+        world = root @ self.means.u @ self.means.vt
+        # values[0] is that of the row of ones
+        inverse = self.simplex and values[1] > 1e-9 * values[-1]
+        true = self._statistics(flat, world[None], inverse=inverse, corrected=False)
+        drawn = self._drawn(world, n_boot, seed, k)
+        parts = [self._statistics(g, m, inverse=inverse) for g, m in drawn]
         found = {}
-        for name, value in observed.items():
+        for name in true.keys() - {"gram"}:
             draws = np.concatenate([part[name] for part in parts])
-            low, high = t_interval(
-                value[0] + true[name][0] - draws.mean(), np.std(draws, ddof=1), n - k
-            )
-            if name.startswith(
-                "nc3"
-            ):  # value: the cosine rho of two matrices, at distance sqrt(2 - 2 rho)
-                low, high = (np.sqrt(2 - 2 * np.clip(x, -1, 1)) for x in (high, low))
+            centre = observed[name][0] + true[name][0] - draws.mean()
+            ends = t_interval(centre, np.std(draws, ddof=1), flat.size - k)
+            if name.startswith("nc3"):  # the cosine rho of two matrices, at sqrt(2 - 2 rho)
+                ends = np.sqrt(2 - 2 * np.clip(ends[::-1], -1, 1))
             else:
-                low, high = np.exp(low), np.exp(high)
-            found[name] = (float(low), float(high))
+                ends = np.exp(ends)
+            found[name] = tuple(map(float, ends))
         return found
 
-    def _multipliers(self, rng: np.random.Generator, size: int) -> np.ndarray:
-        """Standard normal weights (size, N), centred within each class."""
-        g = rng.standard_normal((size, len(self.y)))
-        return g - np.repeat(
-            np.add.reduceat(g, self.starts, axis=1) / self.count, self.count, axis=1
-        )
+    @np.errstate(invalid="ignore", divide="ignore")
+    def _statistics(self, g, m, *, inverse: bool, corrected: bool = True) -> dict:
+        """Statistics (b,) of draws: multipliers g (b, N) and centred means m (b, K, D).
 
-    def _drawn_means(self, world: np.ndarray, g: np.ndarray) -> np.ndarray:
-        """Centred means (b, K, D) around `world` (K, D), moved by the noise of class means under multipliers g (b, N)."""
-        m = np.empty((len(g), *world.shape))
-        for c, (start, n) in enumerate(zip(self.starts, self.count, strict=True)):
-            m[:, c] = world[c] + g[:, start : start + n] @ self.residual[start : start + n] / n
-        m -= m.mean(axis=1, keepdims=True)
-        return m
-
-    def _statistics(
-        self, world: np.ndarray, g: np.ndarray, *, inverse: bool, corrected: bool = True
-    ) -> dict[str, np.ndarray]:
-        """Statistics, (b,) each, of draws around means `world` (K, D): multipliers g (b, N) move means and variances.
-
-        inverse: whether NC1, which needs the Gram matrix's, is wanted; corrected: for the noise of the means.
+        Args:
+            inverse: whether NC1, which needs the Gram matrix's, is wanted.
+            corrected: for the noise of the means.
         """
-        k = len(self.count)
-        m = self._drawn_means(world, g)
-        variance = (
-            np.add.reduceat((1 + g * self.lift) * self.squared, self.starts, axis=1) / self.count
-        )
-        noise = variance / self.count * corrected
-        gram = m @ m.transpose(0, 2, 1)
-        gram -= (
-            np.eye(k) * noise[:, None]
-            - (noise[:, None] + noise[:, :, None]) / k
-            + noise.sum(1)[:, None, None] / k**2
-        )
-        size = np.einsum("bkk->bk", gram)
-        found = {"gram": gram}
-        i, j = np.triu_indices(k, 1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            distance = size[:, i] + size[:, j] - 2 * gram[:, i, j]
-            found["cdnv"] = np.log(
-                ((variance[:, i] + variance[:, j]) / (2 * distance)).mean(axis=1)
-            )
-            if inverse:
-                found["nc1"] = np.log(self._nc1(gram, m, variance, noise, g))
-            if self.weight is not None:
-                total = np.sqrt(size.sum(axis=1))
-                for name, w in (
-                    ("nc3", self.weight),
-                    ("nc3_centred", self.weight - self.weight.mean(axis=0)),
-                ):
-                    found[name] = np.einsum("bkd,kd->b", m, w) / (np.linalg.norm(w) * total)
-                product = np.square(m @ self.weight.T).sum(axis=(1, 2)) - (
-                    1 - 1 / k
-                ) * self.head_share * noise.sum(axis=1)
-                found["nc3_etf"] = np.einsum("bkd,kd->b", m, self.weight) / np.sqrt(
-                    (k - 1) * product
-                )
+        k, n, weights = len(self.count), len(self.squared), 1 + g * self.lift
+        variance = self._summed(weights * self.squared) / self.count
+        noise, gram = variance / self.count * corrected, m @ np.swapaxes(m, 1, 2)
+        diagonal(gram)[:] -= noise
+        gram = double_centre(gram)
+        size = diagonal(gram)
+        distance = size[:, :, None] + size[:, None] - 2 * gram
+        ratio = (variance[:, :, None] + variance[:, None]) / (2 * distance)
+        found = {"gram": gram, "cdnv": np.log(off_diagonal(ratio).mean(1))}
+        if inverse:  # tr(Σ_W Σ_B⁺) / K = tr(G⁺ M Σ_W Mᵀ G⁺), the noise of both factors taken off
+            scale = size.sum(1)[:, None, None] / k
+            # of the centred part; the row of ones is set apart
+            inverted = np.linalg.inv(gram + scale / k) - 1 / (scale * k)
+            along = np.square(self.residual @ np.swapaxes(inverted @ m, 1, 2)).sum(2)
+            pooled = (variance * self.count).sum(1, keepdims=True) / n
+            share = self.own if g.any() else self.shared
+            excess = np.square(inverted).sum(1) * share * pooled * noise
+            found["nc1"] = np.log(np.einsum("bn,bn->b", weights, along) / n - excess.sum(1))
+        if self.weight is not None:
+            inner = np.einsum("bkd,kd->b", m, self.weight)
+            product = np.square(m @ self.weight.T).sum((1, 2))
+            product -= (1 - 1 / k) * self.head_share * noise.sum(1)
+            found["nc3_etf"] = inner / np.sqrt((k - 1) * product)
+            free = self.weight - self.weight.mean(0)
+            for name, w in (("nc3", self.weight), ("nc3_centred", free)):
+                found[name] = inner / (np.linalg.norm(w) * np.sqrt(size.sum(1)))
         return found
-
-    def _nc1(self, gram, m, variance, noise, g) -> np.ndarray:
-        """tr(Σ_W Σ_B⁺) / K = tr(G⁺ M Σ_W Mᵀ G⁺) with the expected noise of G and of M Σ_W Mᵀ taken off."""
-        k, b, n = len(self.count), len(g), len(self.y)
-        scale = np.einsum("bkk->b", gram)[:, None, None] / k
-        inverse = np.linalg.inv(gram + scale / k) - 1 / (
-            scale * k
-        )  # of the centred part; the row of ones is set apart
-        along = (
-            np.square(self.residual @ (inverse @ m).reshape(b * k, -1).T)
-            .reshape(n, b, k)
-            .sum(axis=2)
-        )
-        pooled = (variance * self.count).sum(axis=1, keepdims=True) / n
-        excess = (
-            np.square(inverse).sum(axis=1) * (self.own if g.any() else self.shared) * pooled * noise
-        ).sum(axis=1)
-        return np.einsum("bn,nb->b", 1 + g * self.lift, along) / n - excess
 
     def null(self, n_draws: int, seed: int) -> dict[str, tuple[float, float]]:
-        """(mean, 95 % point) of the three NC2 errors, if the population's means were an exact simplex ETF.
+        """(mean, 95 % point) of the NC2 errors, if the population's means were an exact ETF.
 
-        The ETF is the nearest to the measured means, of their noise-corrected size; the noise of each
-        drawn mean has the class's own covariance. Needs K - 1 independent means.
+        It is the nearest simplex ETF to the measured means, of their noise-corrected size; the
+        noise of each drawn mean has the class's own covariance. Needs K - 1 independent means.
         """
-        k = len(self.count)
-        scale = np.sqrt(np.square(self.means.s).sum() * max(1 - self.noise_share, 0) / (k - 1))
-        etf = scale * self.means.u @ self.means.vt
-        rng = np.random.default_rng([seed, k, 1])
-        at_once = max(1, NUMBERS // max(len(self.y), etf.size))
-        parts = []
-        for start in range(0, n_draws, at_once):
-            g = rng.standard_normal((min(at_once, n_draws - start), len(self.y)))
-            parts.append(_nc2(self._drawn_means(etf, g)))
-        draws = np.concatenate(parts, axis=1)
-        names = ("nc2_equinorm", "nc2_equiangular", "nc2_etf")
-        return {
-            name: (float(x.mean()), float(np.quantile(x, 0.95)))
-            for name, x in zip(names, draws, strict=True)
-        }
-
-
-def _nc2(m: np.ndarray) -> np.ndarray:
-    """The three NC2 errors, (3, b), of stacks of centred means (b, K, D)."""
-    k = m.shape[1]
-    gram = m @ m.transpose(0, 2, 1)
-    norm = np.sqrt(np.einsum("bkk->bk", gram))
-    i, j = np.triu_indices(k, 1)
-    cosine = gram[:, i, j] / (norm[:, i] * norm[:, j])
-    ideal = (np.eye(k) - 1 / k) / np.sqrt(k - 1)
-    etf = np.linalg.norm(
-        gram / np.linalg.norm(gram, axis=(1, 2), keepdims=True) - ideal, axis=(1, 2)
-    )
-    return np.stack(
-        [norm.std(axis=1) / norm.mean(axis=1), np.abs(cosine + 1 / (k - 1)).mean(axis=1), etf]
-    )
+        k, shown = len(self.count), max(1 - self.noise_share, 0)
+        scale = np.sqrt(np.square(self.means.s).sum() * shown / (k - 1))
+        etf, ideal = scale * self.means.u @ self.means.vt, (np.eye(k) - 1 / k) / np.sqrt(k - 1)
+        draws = []
+        for _, m in self._drawn(etf, n_draws, seed, k, 1):
+            gram = m @ np.swapaxes(m, 1, 2)
+            norm = np.sqrt(diagonal(gram))
+            cosine = off_diagonal(gram / (norm[:, :, None] * norm[:, None]))
+            gram /= np.linalg.norm(gram, axis=(1, 2), keepdims=True)
+            equinorm, equiangular = norm.std(1) / norm.mean(1), np.abs(cosine + 1 / (k - 1)).mean(1)
+            draws.append([equinorm, equiangular, np.linalg.norm(gram - ideal, axis=(1, 2))])
+        errors = zip(NC2, np.concatenate(draws, axis=1), strict=True)
+        return {name: (float(x.mean()), float(np.quantile(x, 0.95))) for name, x in errors}

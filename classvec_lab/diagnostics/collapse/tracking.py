@@ -3,31 +3,30 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ...checks import in_range
 from ...errors import FileFormatError, MismatchError
 from ...features import extract_features
 from ...files import cache_dir, hash_json, read_tensors, write_tensors
 from .report import neural_collapse
 
-if TYPE_CHECKING:
-    from ...models import Classifier, FineTuned
-
 _VERSION = 2  # of what is cached: part of the key
+KIND = "collapse history"
 COLUMNS = ("epoch", "value", "low", "high", "null_high", "n")  # of the table, beside the metric
 
 
 @dataclass(frozen=True, eq=False)
 class CollapseHistory:
-    """Neural collapse over the epochs of a fine-tuning, measured on held-out images; epoch 0 is before it.
+    """Neural collapse over the epochs of a fine-tuning, on held-out images; epoch 0 is before it.
 
-    table: one row an epoch and metric, with value, 95 % interval (low, high) where one holds, null_high (the 95 %
-    point of NC2's finite-sample null) and n.
-    means (E, K, D) and drawn (E, n, D), float32: class means and a fixed set of held-out samples, classes
-    labels[i] of `classes`. tuned: what `finetune` returned; its classifier and history have short names here.
+    table: one row an epoch and metric, with value, 95 % interval (low, high) where one holds,
+    null_high (the 95 % point of NC2's finite-sample null) and n.
+    means (E, K, D) and drawn (E, n, D), float32: class means and a fixed set of held-out samples,
+    classes labels[i] of `classes`. tuned: what `finetune` returned; its classifier and history have
+    short names here.
     """
 
     table: pd.DataFrame
@@ -35,10 +34,10 @@ class CollapseHistory:
     drawn: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
-    tuned: "FineTuned"
+    tuned: object
 
     @property
-    def classifier(self) -> "Classifier":
+    def classifier(self):
         """The fine-tuned classifier."""
         return self.tuned.classifier
 
@@ -48,38 +47,30 @@ class CollapseHistory:
         return self.tuned.history
 
     @property
-    def explained(self) -> tuple[float, float]:
-        """Shares of the last epoch's variance between class means along the two directions of the map."""
-        return self._plane()[1]
-
-    @property
     def means2d(self) -> pd.DataFrame:
-        """Class means on the plane of the last epoch's class means: epoch, class, x, y; attrs["explained"] the shares."""
+        """Class means on the plane of the last epoch's class means.
+
+        Returns:
+            A frame of `epoch`, `class`, `x`, `y`. Its attrs["explained"] holds the shares of the
+            last epoch's variance between class means along x and y.
+        """
         return self._projected(self.means, np.arange(len(self.classes)))
 
     @property
     def points(self) -> pd.DataFrame:
-        """The fixed held-out samples on the same plane: epoch, class, x, y; attrs["explained"] the shares."""
+        """The fixed held-out samples on the same plane, a frame as `means2d`."""
         return self._projected(self.drawn, self.labels)
 
-    def _plane(self) -> tuple[np.ndarray, tuple[float, float]]:
-        last = self.means[-1].astype(np.float64)
-        _, s, vt = np.linalg.svd(last - last.mean(axis=0), full_matrices=False)
-        with np.errstate(invalid="ignore"):
-            share = np.append(s**2 / np.square(s).sum(), 0)[:2]
-        axes = np.zeros((2, last.shape[1]))
-        axes[: len(vt)] = (
-            vt[:2] * np.sign(vt[:2, np.abs(vt[:2]).argmax(axis=1)].diagonal())[:, None]
-        )  # the sign is fixed
-        return axes, (float(share[0]), float(share[1]))
+    def _projected(self, z, labels) -> pd.DataFrame:
+        from sklearn.decomposition import PCA
 
-    def _projected(self, z: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-        axes, explained = self._plane()
-        xy = (z - self.means[-1].mean(axis=0)) @ axes.T
-        names = pd.Categorical.from_codes(np.tile(labels, len(z)), categories=list(self.classes))
-        frame = pd.DataFrame({"epoch": np.repeat(np.arange(len(z)), z.shape[1]), "class": names})
-        frame["x"], frame["y"] = xy.reshape(-1, 2).T
-        frame.attrs["explained"] = explained
+        with np.errstate(invalid="ignore"):  # equal means have no variance to share out
+            pca = PCA(2, svd_solver="full").fit(self.means[-1].astype(np.float64))
+        x, y = pca.transform(z.reshape(-1, z.shape[2]).astype(np.float64)).T
+        names = pd.Categorical.from_codes(np.tile(labels, len(z)), list(self.classes))
+        epoch = np.repeat(np.arange(len(z)), z.shape[1])
+        frame = pd.DataFrame({"epoch": epoch, "class": names, "x": x, "y": y})
+        frame.attrs["explained"] = tuple(pca.explained_variance_ratio_.tolist())
         return frame
 
 
@@ -96,28 +87,35 @@ def collapse_over_training(
     progress: bool = True,
     **settings,
 ) -> CollapseHistory:
-    """Fine-tune a copy of `classifier` on `train` and measure neural collapse of `held_out` before it and after every epoch.
+    """Fine-tune a copy of a classifier and measure neural collapse before it and after every epoch.
 
-    Training images overstate collapse, so `held_out` should be others. samples: how many held-out
-    samples to keep at each epoch for drawing, the same ones, chosen with `seed`; n_boot: resamples at each
-    epoch, for intervals and the null, see `neural_collapse`; `seed`, `val` and `settings` go to
-    `finetune`, and val chooses the epoch of the classifier that is returned. The result is cached as one
-    file under all that determines it. Raises MismatchError where classes differ
-    or a class has no held-out image, and what `finetune` raises.
+    The result is cached as one file under all that determines it.
+
+    Args:
+        classifier: it stays as it is.
+        train: labelled images to train on.
+        held_out: those to measure; training images overstate collapse, so it should be others.
+        val: chooses the epoch of the classifier that is returned.
+        samples: how many held-out samples to keep at each epoch for drawing, the same ones, chosen
+            with `seed`.
+        n_boot: resamples at each epoch, for intervals and the null, see `neural_collapse`.
+        seed: of the training, of `samples` and of the resamples.
+        settings: go to `finetune`.
+    Raises:
+        MismatchError: where classes differ or a class has no held-out image, and what `finetune`
+            raises.
     """
     classifier.require_classes(held_out.classes, "the held-out set")
-    absent = np.flatnonzero(np.bincount(held_out.targets, minlength=len(held_out.classes)) == 0)
-    if len(absent):
-        raise MismatchError(f"the held-out set has no image of class {held_out.classes[absent[0]]}")
-    if samples < 0:
-        raise MismatchError(f"samples must be 0 or more; got {samples}")
+    count = np.bincount(held_out.targets, minlength=len(held_out.classes))
+    if not count.all():
+        absent = held_out.classes[count.argmin()]
+        raise MismatchError(f"the held-out set has no image of class {absent}")
+    in_range("samples", samples, 0, np.inf)
     from ...models import finetune
 
-    path = (
-        _cache_path(classifier, train, held_out, val, samples, n_boot, seed, settings)
-        if cache
-        else None
-    )
+    path = None
+    if cache:
+        path = _cache_path(classifier, train, held_out, val, samples, n_boot, seed, settings)
     given = {"val": val, "seed": seed, "progress": progress, "cache": path is not None, **settings}
     if path is None:
         return _measure(classifier, train, held_out, samples, n_boot, given)
@@ -125,12 +123,14 @@ def collapse_over_training(
     from filelock import FileLock
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        path.with_suffix(".lock")
-    ):  # a second process waits for the first instead of training too
+    # a second process waits for the first instead of training too
+    with FileLock(path.with_suffix(".lock")):
         try:
-            stored = read_tensors(path, kind="collapse history")
-            return _restored(*stored, finetune(classifier, train, **given))
+            arrays, card = read_tensors(path, kind=KIND)
+            columns = {name: arrays.pop(name) for name in COLUMNS}
+            table, classes = pd.DataFrame({"metric": card["metrics"], **columns}), card["classes"]
+            tuned = finetune(classifier, train, **given)
+            return CollapseHistory(table, **arrays, classes=tuple(classes), tuned=tuned)
         except FileNotFoundError:
             pass
         except FileFormatError as error:
@@ -139,7 +139,14 @@ def collapse_over_training(
                 stacklevel=2,
             )
         history = _measure(classifier, train, held_out, samples, n_boot, given)
-        _write(path, history)
+        arrays = {name: getattr(history, name) for name in ("means", "drawn", "labels")}
+        arrays |= {name: history.table[name].to_numpy() for name in COLUMNS}
+        card = {
+            "kind": KIND,
+            "classes": list(history.classes),
+            "metrics": [*history.table["metric"]],
+        }
+        write_tensors(path, arrays, card)
     return history
 
 
@@ -149,17 +156,11 @@ def _measure(
     from ...models import finetune
 
     chosen = np.sort(np.random.default_rng(given["seed"]).permutation(len(held_out))[:samples])
+    how = {name: given[name] for name in ("precision", "workers") if name in given}
     tables, means, drawn = [], [], []
 
     def measure(epoch, model, _):
-        features = extract_features(
-            model,
-            held_out,
-            cache=False,
-            progress=False,
-            precision=given.get("precision", "auto"),
-            workers=given.get("workers", 0),
-        )
+        features = extract_features(model, held_out, cache=False, progress=False, **how)
         with warnings.catch_warnings():
             if epoch:
                 warnings.simplefilter("ignore", UserWarning)  # said at epoch 0
@@ -169,15 +170,9 @@ def _measure(
         drawn.append(features.z[chosen])
 
     tuned = finetune(classifier, train, on_epoch=measure, **given)
-    table = pd.concat(tables, ignore_index=True)
-    return CollapseHistory(
-        table,
-        np.stack(means),
-        np.stack(drawn),
-        held_out.targets[chosen],
-        tuple(held_out.classes),
-        tuned,
-    )
+    table, labels = pd.concat(tables, ignore_index=True), held_out.targets[chosen]
+    classes = tuple(held_out.classes)
+    return CollapseHistory(table, np.stack(means), np.stack(drawn), labels, classes, tuned)
 
 
 def _cache_path(
@@ -214,20 +209,3 @@ def _cache_path(
         precision,
     ]
     return cache_dir("collapse") / f"{hash_json([*known, torch.__version__])}.safetensors"
-
-
-def _write(path: Path, history: CollapseHistory) -> None:
-    columns = {name: history.table[name].to_numpy() for name in COLUMNS}
-    arrays = {"means": history.means, "drawn": history.drawn, "labels": history.labels, **columns}
-    card = {
-        "kind": "collapse history",
-        "metrics": history.table["metric"].tolist(),
-        "classes": list(history.classes),
-    }
-    write_tensors(path, arrays, card)
-
-
-def _restored(arrays: dict, card: dict, tuned) -> CollapseHistory:
-    columns = {name: arrays.pop(name) for name in COLUMNS}
-    table = pd.DataFrame({"metric": card["metrics"], **columns})
-    return CollapseHistory(table, classes=tuple(card["classes"]), tuned=tuned, **arrays)

@@ -2,127 +2,99 @@
 
 import numpy as np
 
-# a sample's root mean square distance from its class mean, as a share of the distance between two means
-_TIGHT, _LOOSE = 0.25, 0.7
-_ALIGNED, _PARTLY = 0.9, 0.5  # mean cosine of a class's head row (mean row taken off) and its mean
-_AGREES, _DISAGREES = 0.98, 0.9  # share of samples
-_NC2 = {"nc2_equinorm": "lengths", "nc2_equiangular": "angles", "nc2_etf": "whole Gram matrix"}
+from ...words import number
+
+# a sample's root mean square distance from its class mean, as a share of the distance between two
+TIGHT, LOOSE = 0.25, 0.7
+ALIGNED, PARTLY = 0.9, 0.5  # mean cosine of a class's head row (mean row taken off) and its mean
+AGREES, DISAGREES = 0.98, 0.9  # share of samples on which head and nearest mean agree
+STANDS_OUT = 1.05  # the largest CDNV over the mean from which a pair is named
+NC2 = {"nc2_equinorm": "lengths", "nc2_equiangular": "angles", "nc2_etf": "whole Gram matrix"}
 
 
-def says(report) -> tuple[str, ...]:
-    """Sentences on a `NeuralCollapse`: tightness, regularity of the means, the worst class, alignment, agreement."""
-    sentences = [
-        _spread(report),
-        *_regularity(report),
-        _worst(report),
-        _alignment(report),
-        _agreement(report),
-        _unmeasured(report),
-    ]
-    return tuple(s for s in sentences if s)
+def collapse_says(report) -> tuple[str, ...]:
+    """The sentences of a `NeuralCollapse` report.
 
+    Tightness, regularity of the means, the worst pair, alignment, agreement, what isn't measured.
+    """
+    said, frame, table = [], report.per_class(), report.table().set_index("metric")
 
-def _spread(report) -> str:
-    if not np.isfinite(report.cdnv):
-        return f"CDNV can't say how tight the classes are: {report.notes['cdnv']}."
-    share = np.sqrt(report.cdnv)
-    verdict = (
-        "tight and well separated"
-        if share < _TIGHT
-        else "separated but not collapsed"
-        if share < _LOOSE
-        else "spread out and not well separated"
-    )
-    nc1 = f"; NC1 {report.nc1:.3g}{_interval(report, 'nc1')}" if np.isfinite(report.nc1) else ""
-    return (
-        f"Classes are {verdict}: a sample lies about {share:.2f} of the distance between two class means from its own "
-        f"(CDNV {report.cdnv:.3g}{_interval(report, 'cdnv')}{nc1})."
-    )
+    def shown(metric: str, form: str = ".3g") -> str:
+        return number(*table.loc[metric, ["value", "low", "high"]], form=form)
 
-
-def _regularity(report) -> list[str]:
+    if np.isfinite(report.cdnv):
+        share = np.sqrt(report.cdnv)
+        words = ("tight and well separated", "separated but not collapsed")
+        words += ("spread out and not well separated",)
+        nc1 = f"; NC1 {shown('nc1')}" if np.isfinite(report.nc1) else ""
+        said.append(
+            f"Classes are {words[sum((share >= TIGHT, share >= LOOSE))]}: a sample lies about "
+            f"{share:.2f} of the distance between two class means from its own (CDNV "
+            f"{shown('cdnv')}{nc1})."
+        )
+    else:
+        said.append(f"CDNV can't say how tight the classes are: {table.note['cdnv']}.")
     k, d = len(report.classes), report.dim
-    if not report.etf_possible:
-        return [
-            f"{k} means can't form a simplex ETF in {d} dimensions (at most {d + 1} can), so NC2 doesn't apply: read CDNV, and "
-            f"uniformity, {report.uniformity:.4g} against a bound of {report.ideal('uniformity'):.4g}."
-        ]
-    if k == 2:
-        return [
-            "With two classes the means lie opposite each other whatever the network: NC2 and uniformity say nothing."
-        ]
-    if not np.isfinite(report.nc2_etf):
-        return []
-    if not report.nulls:
-        return [
-            f"Against a simplex ETF the class means are off by {report.nc2_equinorm:.2g} in length, {report.nc2_equiangular:.2g} "
-            f"in cosine and {report.nc2_etf:.2g} as a whole (all 0 for an exact ETF)."
-        ]
+    null = table.loc[[*NC2]]
     above = [
-        f"{name} ({getattr(report, m):.3g} against {report.nulls[m][1]:.3g})"
-        for m, name in _NC2.items()
-        if report.exceeds(m)
+        f"{NC2[row.Index]} ({row.value:.3g} against {row.null_high:.3g})"
+        for row in null.query("value > null_high").itertuples()
     ]
-    if not above:
-        return [
-            "Lengths and angles of the class means are as close to a simplex ETF as samples of an exact one would look."
-        ]
-    least = int(report.count.min())
-    return [
-        f"The class means are not a simplex ETF: with as few samples (from {least} a class) an exact one would look more regular "
-        f"in 95 % of draws, for the {', the '.join(above)}."
-    ]
-
-
-def _worst(report) -> str:
-    frame = report.classwise
-    if len(frame) < 3 or not np.isfinite(frame["cdnv"]).all():
-        return ""
-    row = frame.loc[frame["rival_cdnv"].idxmax()]
-    times = row["rival_cdnv"] / report.cdnv if report.cdnv else 1.0
-    if times < 1.05:
-        return "No pair of classes stands out: the largest CDNV is within 5 % of the mean."
-    pair = f"{row['class']} and {row['rival']}"
-    return f"The least separated pair is {pair}, with a CDNV of {row['rival_cdnv']:.3g}, {times:.1f} times the mean."
-
-
-def _alignment(report) -> str:
-    if not np.isfinite(report.nc3):
-        return ""
-    cosines = report.classwise["self_duality_centred"]
-    mean, least = cosines.mean(), cosines.idxmin()
-    verdict = (
-        "aligned" if mean >= _ALIGNED else "partly aligned" if mean >= _PARTLY else "not aligned"
-    )
-    return (
-        f"Head rows and class means are {verdict}: their mean cosine is {mean:.2f} with the head's mean row taken off, least for "
-        f"{report.classes[least]} ({cosines[least]:.2f}); NC3 {report.nc3:.3g}{_interval(report, 'nc3')}, centred "
-        f"{report.nc3_centred:.3g}{_interval(report, 'nc3_centred')}."
-    )
-
-
-def _agreement(report) -> str:
-    if not np.isfinite(report.nc4):
-        return ""
-    verdict = (
-        "decides as the nearest class mean would"
-        if report.nc4 >= _AGREES
-        else "mostly decides as the nearest class mean would"
-        if report.nc4 >= _DISAGREES
-        else "often decides otherwise than the nearest class mean would"
-    )
-    return f"The head {verdict}: they agree on {report.nc4:.1%} of {report.count.sum()} samples{_interval(report, 'nc4', '.1%')}."
-
-
-def _unmeasured(report) -> str:
-    absent = [m for m in ("nc1", "cdnv", "nc3", "nc4") if np.isnan(getattr(report, m))]
-    return (
-        "Not measured: " + "; ".join(f"{m} ({report.notes[m]})" for m in absent) + "."
-        if absent
-        else ""
-    )
-
-
-def _interval(report, metric: str, form: str = ".3g") -> str:
-    low, high = report.intervals.get(metric, (np.nan, np.nan))
-    return f", {low:{form}} to {high:{form}}" if np.isfinite(low) and np.isfinite(high) else ""
+    if k > d + 1:
+        said.append(
+            f"{k} means can't form a simplex ETF in {d} dimensions (at most {d + 1} can), so NC2 "
+            f"doesn't apply: read CDNV, and uniformity, {report.uniformity:.4g} against a bound of "
+            f"{table.ideal['uniformity']:.4g}."
+        )
+    elif k == 2:
+        said.append(
+            "With two classes the means lie opposite each other whatever the network: NC2 and "
+            "uniformity say nothing."
+        )
+    elif np.isfinite(report.nc2_etf) and null["null_high"].isna().all():
+        said.append(
+            f"Against a simplex ETF the class means are off by {report.nc2_equinorm:.2g} in "
+            f"length, {report.nc2_equiangular:.2g} in cosine and {report.nc2_etf:.2g} as a whole "
+            "(all 0 for an exact ETF)."
+        )
+    elif above:
+        said.append(
+            "The class means are not a simplex ETF: with as few samples (from "
+            f"{report.count.min()} a class) an exact one would look more regular in 95 % of draws, "
+            f"for the {', the '.join(above)}."
+        )
+    elif np.isfinite(report.nc2_etf):
+        said.append(
+            "Lengths and angles of the class means are as close to a simplex ETF as samples of an "
+            "exact one would look."
+        )
+    if len(frame) > 2 and np.isfinite(frame["cdnv"]).all():
+        row = frame.loc[frame["rival_cdnv"].idxmax()]
+        times = row["rival_cdnv"] / report.cdnv if report.cdnv else 1.0
+        said.append(
+            f"The least separated pair is {row['class']} and {row['rival']}, with a CDNV of "
+            f"{row['rival_cdnv']:.3g}, {times:.1f} times the mean."
+            if times >= STANDS_OUT
+            else "No pair of classes stands out: the largest CDNV is within "
+            f"{STANDS_OUT - 1:.0%} of the mean."
+        )
+    if np.isfinite(report.nc3):
+        cosines = frame.set_index("class")["self_duality_centred"]
+        mean, words = cosines.mean(), ("aligned", "partly aligned", "not aligned")
+        said.append(
+            f"Head rows and class means are {words[sum((mean < ALIGNED, mean < PARTLY))]}: their "
+            f"mean cosine is {mean:.2f} with the head's mean row taken off, least for "
+            f"{cosines.idxmin()} ({cosines.min():.2f}); NC3 {shown('nc3')}, centred "
+            f"{shown('nc3_centred')}."
+        )
+    if np.isfinite(report.nc4):
+        words = ("decides as", "mostly decides as", "often decides otherwise than")
+        said.append(
+            f"The head {words[sum((report.nc4 < AGREES, report.nc4 < DISAGREES))]} the nearest class "
+            f"mean would: they agree on {shown('nc4', '.1%')} of {report.count.sum()} samples."
+        )
+    absent = table.loc[["nc1", "cdnv", "nc3", "nc4"]].query("value.isna()")
+    if len(absent):
+        why = (f"{metric} ({note})" for metric, note in absent["note"].items())
+        said.append(f"Not measured: {'; '.join(why)}.")
+    return tuple(said)

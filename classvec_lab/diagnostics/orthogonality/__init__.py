@@ -1,5 +1,4 @@
 """Cosines between class vectors and class means, with intervals, nulls and what theory expects."""
 
-from .blocks import CosineBlocks, cosine_blocks
-from .partly_centred import ClassCosines
-from .report import Orthogonality, cosine_matrix, orthogonality
+from .class_cosines import ClassCosines, CosineBlocks, cosine_blocks, cosine_matrix
+from .report import Orthogonality, orthogonality

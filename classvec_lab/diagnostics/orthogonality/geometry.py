@@ -1,168 +1,138 @@
-"""What an off-diagonal cosine is made of: the three scalars of its expectation, and exact additive terms."""
+"""What an off-diagonal cosine is made of: the scalars of its expectation, and exact additive terms.
+
+With mu and mu_pre the means of the class means, kappa_c = shift + u_c - p_c and
+z_ft^c' = mu + u_c', where shift = mu - mu_pre, u_c = z_ft^c - mu and p_c = z_pre^c - mu_pre.
+Inner products (..., 3, C, C) are those of `grams`.
+"""
 
 import numpy as np
 import pandas as pd
 
-from .grams import Grams, diagonal, double_centre
+from .grams import diagonal, double_centre, off_diagonal
 
-TERMS = ("shift·mu", "shift·u'", "u·mu", "u·u'", "-p·mu", "-p·u'")
-ASSUMPTIONS = {
-    "collapsed pre-trained means": ("-p·mu", "-p·u'"),
-    "simplex ETF of fine-tuned means": ("u·u'",),
-    "negligible common shift": ("shift·mu",),
-    "shift and centre orthogonal to the classes": ("shift·u'", "u·mu"),
-}
+ASSUMPTIONS = (  # of Theorem 3.3
+    "collapsed pre-trained means",
+    "simplex ETF of fine-tuned means",
+    "negligible common shift",
+    "shift and centre orthogonal to the classes",
+)
+ETF = 1  # the position of the one that names a value other than zero
 MEANING = {
     "shift_ratio": "s = |mu - mean z_pre| / |u|: common shift against class spread",
     "offset_ratio": "q = |mu| / |u|: distance of the fine-tuned means' centre from 0",
     "shift_cosine": "rho = cos(mu - mean z_pre, mu)",
-    "collapse_ratio": "|p| / |u|: spread of the pre-trained means against that of the fine-tuned ones",
+    "collapse_ratio": (
+        "|p| / |u|: spread of the pre-trained means against that of the fine-tuned ones"
+    ),
     "expected": "(s q rho - 1/(C-1)) / sqrt((1 + s²)(1 + q²)): expected off-diagonal cosine",
-    "explained": "share of the displacement f_ft(x) - f_pre(x), about its mean, that class explains (R²)",
+    "explained": (
+        "share of the displacement f_ft(x) - f_pre(x), about its mean, that class explains (R²)"
+    ),
     "shared": "share of the mean squared displacement that is one shift common to all images",
 }
 
 
-def expected_cosine(s, q, rho, n_classes: int):
-    """Off-diagonal cos(kappa_c, z_ft^c') for collapsed pre-trained means and a simplex ETF mu + u_c.
+def squares(grams):
+    """|shift|², |mu|² and the means of |u_c|² and |p_c|², (..., 4); linear in `grams`."""
+    kz, kk, zz = np.moveaxis(grams, -3, 0)
+    pre = zz - kz - np.swapaxes(kz, -1, -2) + kk
+    whole = [gram.mean(axis=(-2, -1)) for gram in (kk, zz)]
+    spread = [diagonal(double_centre(gram)).mean(-1) for gram in (zz, pre)]
+    return np.stack([*whole, *spread], axis=-1)
 
-    s = |shift| / |u|, q = |mu| / |u|, rho = cos(shift, mu), with shift and mu orthogonal to every u_c:
-    (s q rho - 1/(C-1)) / sqrt((1 + s²)(1 + q²)). Theorem 3.3 of Kim and Do (2025) is s = 0, C large.
+
+def scalars(grams, power, count, known=True):
+    """The quantities of `MEANING`, (..., 7).
+
+    Args:
+        grams: inner products (..., 3, C, C).
+        power: mean of |f_ft(x) - f_pre(x)|² within each class, (..., C).
+        count: samples of each class, (C,).
+        known: which lengths of `squares` can be told from 0, (4,); what needs another is NaN.
     """
-    return (s * q * rho - 1 / (n_classes - 1)) / np.sqrt((1 + s**2) * (1 + q**2))
-
-
-NEEDS = {  # squared lengths that must be told from 0 for a scalar to have an interval
-    "shift_ratio": ("shift", "u"),
-    "offset_ratio": ("mu", "u"),
-    "shift_cosine": ("shift", "mu"),
-    "collapse_ratio": ("p", "u"),
-    "expected": ("shift", "mu", "u"),
-}
-NEEDS_NAMES = tuple(NEEDS)
-
-
-def squares(grams: Grams) -> dict[str, np.ndarray]:
-    """|shift|², |mu|², mean |u_c|² and mean |p_c|², each of the shape of the leading axes of `grams`; linear in them."""
-    pre = grams.zz - grams.kz - np.swapaxes(grams.kz, -1, -2) + grams.kk
-    spread = {
-        name: diagonal(double_centre(gram)).mean(axis=-1)
-        for name, gram in (("u", grams.zz), ("p", pre))
-    }
-    return {"shift": grams.kk.mean(axis=(-2, -1)), "mu": grams.zz.mean(axis=(-2, -1)), **spread}
-
-
-def scalars(grams: Grams, count: np.ndarray) -> dict[str, np.ndarray]:
-    """The quantities of `MEANING`, each of the shape of the leading axes of `grams`; `count` (C,) samples a class."""
-    length = {name: np.sqrt(np.maximum(value, 0)) for name, value in squares(grams).items()}
+    kz, kk, _ = np.moveaxis(grams, -3, 0)
     share = count / count.sum()
-    common = np.einsum("c,...cd,d->...", share, grams.kk, share)
-    between, power = diagonal(grams.kk) @ share - common, grams.power @ share
+    common = np.einsum("c,...cd,d->...", share, kk, share)
+    between, power = diagonal(kk) @ share - common, power @ share
+    lengths = np.where(known, np.sqrt(np.maximum(squares(grams), 0)), np.nan)
+    ratios = _ratios(*np.moveaxis(lengths, -1, 0), kz.mean(axis=(-2, -1)), len(count))
     with np.errstate(invalid="ignore", divide="ignore"):
-        s, q = length["shift"] / length["u"], length["mu"] / length["u"]
-        # a shift or centre of length zero has no direction, and then its product with the other is zero
-        rho = np.where(
-            s * q > 0, grams.kz.mean(axis=(-2, -1)) / (length["shift"] * length["mu"]), 0.0
-        )
-        return {
-            "shift_ratio": s,
-            "offset_ratio": q,
-            "shift_cosine": rho,
-            "collapse_ratio": length["p"] / length["u"],
-            "expected": expected_cosine(s, q, rho, len(count)),
-            "explained": between / (power - common),
-            "shared": common / power,
-        }
-
-
-def contributions(grams: Grams):
-    """Yield (name, (..., C, C)) of the exact terms of cos(kappa_c, z_ft^c'), which add up to it.
-
-    With mu and mu_pre the means of the class means, kappa_c = shift + u_c - p_c and z_ft^c' = mu +
-    u_c', where shift = mu - mu_pre, u_c = z_ft^c - mu and p_c = z_pre^c - mu_pre. Each of the six
-    products is divided by |kappa_c| |z_ft^c'|.
-    """
-    kz, zz = grams.kz, grams.zz
-    with np.errstate(invalid="ignore", divide="ignore"):
-        length = np.sqrt(diagonal(grams.kk)[..., :, None] * diagonal(zz)[..., None, :])
-        common = kz.mean(axis=(-2, -1), keepdims=True)
-        row, column = (
-            kz.mean(axis=-1, keepdims=True) - common,
-            kz.mean(axis=-2, keepdims=True) - common,
-        )
-        centre = zz.mean(axis=-1, keepdims=True) - zz.mean(axis=(-2, -1), keepdims=True)
-        spread = double_centre(zz)
-        for name, term in zip(
-            TERMS,
-            (common, column, centre, spread, row - centre, double_centre(kz) - spread),
-            strict=True,
-        ):
-            yield name, term / length
-
-
-def _added(grams: Grams):
-    """Yield (assumption, (..., pairs)): what its failure adds to the off-diagonal cosines."""
-    off = ~np.eye(grams.kk.shape[-1], dtype=bool)
-    terms = {name: values[..., off] for name, values in contributions(grams)}
-    for assumption, names in ASSUMPTIONS.items():
-        with np.errstate(invalid="ignore"):  # where there is no kappa
-            added = sum(terms[n] for n in names)
-            # the ETF's own value, the mean over pairs, is no failure
-            yield (
-                assumption,
-                added - added.mean(axis=-1, keepdims=True)
-                if assumption.startswith("simplex")
-                else added,
-            )
-
-
-def departures(grams: Grams, resampled: Grams | None = None) -> pd.DataFrame:
-    """Which assumption of Theorem 3.3 fails, and by how much: what each adds to the off-diagonal cosines.
-
-    One row an assumption: the mean over pairs of classes of what its failure adds, with its 95 % interval, and
-    the root mean square, beside what the noise of the means alone would add (rms_noise). `resampled` holds
-    resamples (b, C, C); without it there are no intervals.
-    """
-    again = dict(_added(resampled)) if resampled is not None else {}
-    rows = []
-    for assumption, added in _added(grams):
-        known = np.isfinite(added)
-        row = {
-            "assumption": assumption,
-            "mean_added": np.nan,
-            "low": np.nan,
-            "high": np.nan,
-            "rms_added": np.nan,
-            "rms_noise": np.nan,
-        }
-        if known.any():
-            row |= {
-                "mean_added": added[known].mean(),
-                "rms_added": np.sqrt(np.mean(added[known] ** 2)),
-            }
-            if again:
-                moved = again[assumption][:, known]
-                half = 1.96 * np.std(moved.mean(axis=1))
-                row |= {"low": row["mean_added"] - half, "high": row["mean_added"] + half}
-                row["rms_noise"] = np.sqrt(np.mean(np.var(moved, axis=0)))
-            if assumption.startswith("simplex"):
-                row |= {
-                    name: 0.0 if np.isfinite(row[name]) else np.nan
-                    for name in ("mean_added", "low", "high")
-                }  # by construction
-        rows.append(row)
-    return pd.DataFrame(rows).assign(n_pairs=len(added))
+        return np.stack([*ratios, between / (power - common), common / power], axis=-1)
 
 
 def scalars_of_means(vectors) -> dict[str, float]:
-    """Those of `MEANING` that need only the class means of `ClassVectors`, as they are: no C × C array, no cancellation."""
-    mu = vectors.z_ft.mean(axis=0)
-    shift = mu - vectors.z_pre.mean(axis=0)
-    u = np.sqrt(np.mean(np.sum((vectors.z_ft - mu) ** 2, axis=1)))
-    p = np.sqrt(np.mean(np.sum((vectors.z_pre - mu + shift) ** 2, axis=1)))
-    lengths = np.linalg.norm(shift), np.linalg.norm(mu)
+    """Those of `MEANING` that need only class means: from `ClassVectors`, as their means are.
+
+    There is no C × C array, and no cancellation as from inner products.
+    """
+    z, shift = vectors.z_ft, vectors.kappa.mean(0)
+    lengths = [np.linalg.norm(shift), np.linalg.norm(z.mean(0))]
+    for means in (z, vectors.z_pre):
+        lengths.append(np.linalg.norm(means - means.mean(0)) / np.sqrt(len(z)))
+    found = _ratios(*lengths, shift @ z.mean(0), len(z))
+    return dict(zip(MEANING, map(float, found), strict=False))
+
+
+def _ratios(shift, mu, u, p, product, n_classes: int) -> tuple:
+    """The first five of `MEANING`, from lengths and <shift, mu>.
+
+    The last, `expected`, is the off-diagonal cos(kappa_c, z_ft^c') for collapsed pre-trained means
+    and a simplex ETF mu + u_c, with shift and mu orthogonal to every u_c. Theorem 3.3 of Kim and Do
+    (2025) is s = 0, C large.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
-        s, q = lengths[0] / u, lengths[1] / u
-        rho = shift @ mu / (lengths[0] * lengths[1]) if s * q > 0 else 0.0
-        values = s, q, rho, p / u, expected_cosine(s, q, rho, len(vectors))
-    return {name: float(v) for name, v in zip(NEEDS_NAMES, values, strict=True)}
+        s, q = shift / u, mu / u
+        # a shift or centre of length zero has no direction: its product with the other is zero
+        rho = np.where(shift * mu == 0, 0.0, product / (shift * mu))
+        expected = (s * q * rho - 1 / (n_classes - 1)) / np.sqrt((1 + s**2) * (1 + q**2))
+        return s, q, rho, p / u, expected
+
+
+def contributions(grams):
+    """What the failure of each of `ASSUMPTIONS` adds to cos(kappa_c, z_ft^c'), (4, ..., C, C).
+
+    The parts add up to the cosine: they gather its six products of (shift, u_c, -p_c) and
+    (mu, u_c'), divided by the two lengths. NaN where a length is 0.
+    """
+    kz, kk, zz = np.moveaxis(grams, -3, 0)
+    kappa, z = (np.where(x > 0, x, np.nan) for x in (diagonal(kk), diagonal(zz)))
+    common = kz.mean(axis=(-2, -1), keepdims=True)
+    row, column = (kz.mean(axis=axis, keepdims=True) - common for axis in (-1, -2))
+    centre = zz.mean(axis=-1, keepdims=True) - zz.mean(axis=(-2, -1), keepdims=True)
+    spread = double_centre(zz)
+    collapsed = row - centre + (double_centre(kz) - spread)
+    parts = np.broadcast_arrays(collapsed, spread, common, column + centre)
+    return np.stack(parts) / np.sqrt(kappa[..., :, None] * z[..., None, :])
+
+
+def departures(grams, resampled=None) -> pd.DataFrame:
+    """Which assumption of Theorem 3.3 fails, and by how much.
+
+    Args:
+        grams: inner products (3, C, C).
+        resampled: resamples of them, (b, 3, C, C); without these there are no intervals.
+    Returns:
+        A frame with one row an assumption: `mean_added`, the mean over pairs of classes of what its
+        failure adds to the cosine, with its 95 % interval `low`, `high`; `rms_added`, the root mean
+        square, beside `rms_noise`, what the noise of the means alone adds; `n_pairs`. An ETF's own
+        value, the mean over pairs, is no failure.
+    """
+    again = grams[None] * np.nan if resampled is None else resampled
+    added, moved = (off_diagonal(contributions(x)) for x in (grams, again))
+    known = np.isfinite(added).all(0)
+    known |= not known.any()
+    added, moved = added[..., known], moved[..., known]
+    for part in (added[ETF], moved[ETF]):
+        part -= part.mean(axis=-1, keepdims=True)
+    mean, half = added.mean(-1), 1.96 * np.std(moved.mean(-1), axis=-1)
+    mean[ETF], half[ETF] = 0 * abs(mean[ETF]), 0 * half[ETF]  # by construction
+    table = {
+        "assumption": ASSUMPTIONS,
+        "mean_added": mean,
+        "low": mean - half,
+        "high": mean + half,
+        "rms_added": np.sqrt(np.mean(added**2, axis=-1)),
+        "rms_noise": np.sqrt(np.mean(np.var(moved, axis=1), axis=-1)),
+        "n_pairs": len(known),
+    }
+    return pd.DataFrame(table)

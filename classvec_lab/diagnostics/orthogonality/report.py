@@ -1,4 +1,4 @@
-"""Are class vectors orthogonal to the other classes? Cosines with intervals, beside theory and beside nulls."""
+"""Are class vectors orthogonal to the other classes? Cosines with intervals, theory and nulls."""
 
 import warnings
 from collections.abc import Mapping
@@ -7,32 +7,37 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from ...checks import in_range, listed, same_classes
 from ...errors import MismatchError
 from ...vectors import ClassVectors
 from . import geometry
-from .cosines import KINDS, CosineIntervals, cosine_intervals
-from .grams import FEWEST, GramBootstrap, Grams
-from .nulls import permuted_labels, random_directions
+from .class_cosines import ClassCosines, cosine_matrix
+from .cosines import CosineIntervals, cosine_intervals
+from .grams import FEWEST, KINDS, GramBootstrap, diagonal, inner_products, off_diagonal
+from .nulls import COLUMNS, middle, permuted_labels, random_directions
+from .words import DELTA, orthogonality_says
 
 N_DIRECTIONS = 300
 MOST_CLASSES = 5_000  # beyond it a C × C matrix is no longer a thing to hold or to look at
+VERSIONS = {"raw": "", "centred": "_centred"}  # and how their attributes end
 
 
 @dataclass(frozen=True, eq=False)
 class Orthogonality:
-    """cos(kappa_c, z_ft^c') raw and centred, the values that theory and chance would give, and what explains the difference.
+    """cos(kappa_c, z_ft^c') raw and centred, beside theory and chance, and what explains it.
 
-    cosine, cosine_centred: C × C frames, rows kappa_c, columns z_ft^c'; kappa_cosine and mean_cosine
-    (and `_centred`) between class vectors and between fine-tuned means. `expected` is the
-    three-scalar expectation of the raw off-diagonal cosine, `expected_centred` = -1/(C-1), see
-    `geometry.expected_cosine`. With mu the mean of the fine-tuned class means, u_c = z_ft^c - mu, |u| the
-    root mean square of their lengths and shift = mu - mean z_pre: shift_ratio s = |shift| / |u|,
-    offset_ratio q = |mu| / |u|, shift_cosine rho = cos(shift, mu). count: samples behind each mean.
+    cosine, cosine_centred: C × C frames, rows kappa_c, columns z_ft^c'; kappa_cosine and
+    mean_cosine (and `_centred`) between class vectors and between fine-tuned means. `expected` is
+    the three-scalar expectation of the raw off-diagonal cosine, `expected_centred` = -1/(C-1), see
+    `geometry.MEANING`, also for shift_ratio, offset_ratio, shift_cosine and collapse_ratio.
+    assumptions: a frame, see `geometry.departures`. count: samples behind each mean. scalars: what
+    `geometry()` gives.
 
-    With features: `explained` is the share of the displacement that class explains (R²), `intervals` maps
-    each family of cosines to its `CosineIntervals`, `scalars` and `norms` are frames with intervals, and the nulls are
-    `directions` (cosines of random directions with the features' own covariance, (draws, C), raw and
-    centred) and `permuted` (labels permuted). Without them these are empty.
+    With features: `explained` is the share of the displacement that class explains (R²),
+    `intervals` maps each family of cosines to its `CosineIntervals`, `norms` is a frame with one
+    row a class, and the nulls are `directions` (cosines of random directions with the features' own
+    covariance, (draws, C), raw and centred) and `permuted` (a frame, labels permuted). Without them
+    these are empty.
     """
 
     cosine: pd.DataFrame
@@ -50,17 +55,16 @@ class Orthogonality:
     count: pd.Series
     dim: int
     assumptions: pd.DataFrame
-    explained: float = float("nan")
+    scalars: pd.DataFrame
+    explained: float
     intervals: Mapping[str, CosineIntervals] = field(default_factory=dict)
-    scalars: pd.DataFrame | None = None
     norms: pd.DataFrame | None = None
     directions: Mapping[str, np.ndarray] = field(default_factory=dict)
-    effective_dim: float = float("nan")
     permuted: pd.DataFrame | None = None
 
     @property
     def low(self) -> pd.DataFrame:
-        """Lower ends of the 95 % intervals of `cosine`; NaN without features and where `unresolved` says why."""
+        """Lower ends of the 95 % intervals of `cosine`; NaN where there is none."""
         return self.interval("cosine")[0]
 
     @property
@@ -68,304 +72,238 @@ class Orthogonality:
         """Upper ends of the 95 % intervals of `cosine`."""
         return self.interval("cosine")[1]
 
-    def interval(
-        self, kind: str = "cosine", *, level: float = 0.95
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """(low, high) frames of a family: "cosine", "kappa_cosine" or "mean_cosine", with or without "_centred"."""
-        frame = getattr(self, kind)
+    def _known(self, kind: str) -> CosineIntervals:
         if kind in self.intervals:
-            return tuple(_like(frame, end) for end in self.intervals[kind].interval(level))
-        empty = np.full(frame.shape, np.nan)
-        return _like(frame, empty), _like(frame, empty)
+            return self.intervals[kind]
+        none = np.full(self.cosine.shape, np.nan)
+        why = np.full(none.shape, "no features given: no interval", dtype=object)
+        return CosineIntervals(none, none, none, why, np.nan, (np.nan, np.nan))
+
+    def interval(self, kind: str = "cosine") -> list[pd.DataFrame]:
+        """The ends of the 95 % intervals of a family, of each entry by itself.
+
+        Args:
+            kind: "cosine", "kappa_cosine" or "mean_cosine", with or without "_centred".
+        Returns:
+            Two C × C frames, low and high; NaN without features and where `table` says why.
+        """
+        axes = getattr(self, kind).axes
+        return [pd.DataFrame(end, *axes) for end in self._known(kind).interval()]
 
     def significant(self, kind: str = "cosine", *, value: float = 0.0) -> pd.DataFrame:
-        """C × C booleans: entries that differ from `value` at 5 % over all off-diagonal entries at once (max-T)."""
-        frame = getattr(self, kind)
-        known = self.intervals.get(kind)
-        return _like(frame, known.differs_from(value) if known else np.zeros(frame.shape, bool))
+        """C × C booleans: entries that differ from `value` at 5 % over all at once (max-T)."""
+        return pd.DataFrame(self._known(kind).differs_from(value), *getattr(self, kind).axes)
 
-    def table(self, *, largest: int | None = None) -> pd.DataFrame:
-        """One row a pair of classes, raw and centred: cosine, noise-corrected value, 95 % interval, expectation, null, counts.
+    def table(self, *, largest: float = np.inf) -> pd.DataFrame:
+        """The pairs of classes, one a row, raw and centred.
 
-        `differs` is significance over all entries at once (max-T); null_low and null_high bound 95 % of
-        random directions; note says why an interval is missing. `largest` keeps the diagonal and
-        that many off-diagonal pairs of largest |cosine|.
+        Args:
+            largest: keeps the diagonal and that many pairs of largest |cosine|; all by default.
+        Returns:
+            A frame of `kappa`, `z_ft`, `cosine`, `corrected` (free of noise), its 95 % interval
+            `low`, `high`, `differs` (from 0, over all entries at once), `expected`, `null_low` and
+            `null_high` (95 % of random directions), the same again `_centred`, the samples
+            `n_kappa` and `n_z_ft`, and `note`, why an interval is missing.
         """
-        names = np.asarray(self.cosine.index)
-        rows, columns = (g.ravel() for g in np.indices(self.cosine.shape))
-        table = pd.DataFrame({"kappa": names[rows], "z_ft": names[columns]})
-        off = rows != columns
-        for suffix, expected in (("", self.expected), ("_centred", self.expected_centred)):
-            kind = f"cosine{suffix}"
-            table[kind] = getattr(self, kind).to_numpy().ravel()
-            known = self.intervals.get(kind)
-            table[f"corrected{suffix}"] = known.estimate.ravel() if known else np.nan
-            low, high = self.interval(kind)
-            table[f"low{suffix}"], table[f"high{suffix}"] = (
-                low.to_numpy().ravel(),
-                high.to_numpy().ravel(),
+        names, count = np.asarray(self.cosine.index), self.count.to_numpy()
+        off = ~np.eye(len(names), dtype=bool)
+        table = {"kappa": names[:, None], "z_ft": names}
+        for suffix in VERSIONS.values():
+            kind, expected = f"cosine{suffix}", getattr(self, f"expected{suffix}")
+            table[kind], table[f"corrected{suffix}"] = (
+                getattr(self, kind),
+                self._known(kind).estimate,
             )
-            table[f"differs{suffix}"] = self.significant(kind).to_numpy().ravel()
+            table[f"low{suffix}"], table[f"high{suffix}"] = self.interval(kind)
+            table[f"differs{suffix}"] = self.significant(kind)
             table[f"expected{suffix}"] = np.where(off, expected, np.nan)
             if kind in self.directions:
                 ends = np.quantile(self.directions[kind], [0.025, 0.975], axis=0)
-                table[f"null_low{suffix}"], table[f"null_high{suffix}"] = ends[:, columns]
-        table["n_kappa"], table["n_z_ft"] = (table[c].map(self.count) for c in ("kappa", "z_ft"))
-        table["note"] = (
-            self.intervals["cosine"].unresolved.ravel()
-            if self.intervals
-            else "no features given: no interval"
-        )
-        if largest is not None:
-            rank = (-table["cosine"].abs()).where(off).rank(method="first")
-            table = table[~off | (rank <= largest)].reset_index(drop=True)
-        return table
+                table[f"null_low{suffix}"], table[f"null_high{suffix}"] = ends
+        table |= {"n_kappa": count[:, None], "n_z_ft": count}
+        table["note"] = self._known("cosine").unresolved
+        flat = {name: np.broadcast_to(x, off.shape).ravel() for name, x in table.items()}
+        size = np.where(off, self.cosine.abs().fillna(-1), np.inf).ravel()
+        rank = pd.Series(-size).rank(method="first")  # the diagonal comes first
+        return pd.DataFrame(flat)[rank <= len(names) + largest].reset_index(drop=True)
 
     def summary(self) -> pd.DataFrame:
-        """Each family of cosines, raw and centred: expected and mean off-diagonal entry with its interval, and the spread.
+        """The families of cosines, one a row, raw and centred.
 
-        off_diagonal is the plain mean and low, high the interval of its noise-corrected value;
-        entries_low and entries_high bound the middle 95 % of the entries; differ is the share of entries that
-        differ from 0 over all at once, no_interval the share without an interval.
+        Returns:
+            A frame of `version`, `between`, `expected`, `off_diagonal` (the plain mean), `low` and
+            `high` (the interval of its noise-corrected value), `entries_low` and `entries_high`
+            (the middle 95 % of the entries), `differ` (the share of entries that differ from 0 over
+            all at once), `diagonal`, `no_interval` (the share without one), and counts.
         """
         rows = []
-        for name, (_, row, column) in KINDS.items():
-            for suffix in ("", "_centred"):
-                kind = name + suffix
-                values = getattr(self, kind).to_numpy()
-                off = ~np.eye(len(values), dtype=bool)
-                expected = {"cosine": self.expected, "cosine_centred": self.expected_centred}.get(
-                    kind, np.nan
-                )
-                known = self.intervals.get(kind)
-                corrected, se = known.mean_off if known else (np.nan, np.nan)
+        for kind, (row, column) in KINDS.items():
+            for version, suffix in VERSIONS.items():
+                values, known = getattr(self, kind + suffix), self._known(kind + suffix)
+                entries, (corrected, se) = off_diagonal(values), known.mean_off
+                mean, low, high = middle(entries)
+                raw = self.expected if kind == "cosine" else np.nan
+                differ = off_diagonal(self.significant(kind + suffix)).mean()
                 rows.append(
                     {
-                        "version": "centred" if suffix else "raw",
+                        "version": version,
                         "between": f"{row} and {column}",
-                        "expected": -1 / (len(values) - 1) if suffix else expected,
-                        "off_diagonal": _mean(values[off]),
+                        "expected": self.expected_centred if suffix else raw,
+                        "off_diagonal": mean,
                         "low": corrected - 1.96 * se,
                         "high": corrected + 1.96 * se,
-                        "entries_low": _quantile(values[off], 0.025),
-                        "entries_high": _quantile(values[off], 0.975),
-                        "differ": float(self.significant(kind).to_numpy()[off].mean())
-                        if known
-                        else np.nan,
-                        "diagonal": _mean(np.diag(values)),
-                        "no_interval": float(np.isnan(known.se[off]).mean()) if known else 1.0,
-                        "n_entries": int(np.isfinite(values[off]).sum()),
-                        "n_samples": int(self.count.sum()),
+                        "entries_low": low,
+                        "entries_high": high,
+                        "differ": differ if self.intervals else np.nan,
+                        "diagonal": middle(diagonal(values))[0],
+                        "no_interval": np.isnan(off_diagonal(known.se)).mean(),
+                        "n_entries": np.isfinite(entries).sum(),
+                        "n_samples": self.count.sum(),
                     }
                 )
         return pd.DataFrame(rows)
 
     def geometry(self) -> pd.DataFrame:
-        """The scalars behind the expectation and the share of displacement that class explains: value, interval, n, meaning.
+        """The scalars behind the expectation, and the share of displacement that class explains.
 
-        `value` is of the means as they are, `corrected`, `low` and `high` are free of their noise.
+        Returns:
+            A frame with one row a `scalar`: `value` of the means as they are, `corrected` free of
+            their noise with its 95 % interval `low`, `high`, `n_samples`, and its `meaning`.
         """
-        plain = {k: getattr(self, k) for k in geometry.MEANING if k != "shared"}
-        table = pd.DataFrame({"scalar": [*geometry.MEANING]})
-        table["value"] = table["scalar"].map(plain)
-        known = None if self.scalars is None else self.scalars.set_index("scalar")
-        for column, source in (("corrected", "value"), ("low", "low"), ("high", "high")):
-            table[column] = np.nan if known is None else table["scalar"].map(known[source])
-        table["value"] = table["value"].fillna(table["corrected"])
-        return table.assign(
-            n_samples=int(self.count.sum()), meaning=table["scalar"].map(geometry.MEANING)
-        )
+        return self.scalars
 
-    def equivalence(self, deltas=(0.05, 0.1, 0.2), *, level: float = 0.05) -> pd.DataFrame:
-        """Is independence shown, not merely unrefuted? The share of off-diagonal entries within ±delta by two one-sided tests.
+    def equivalence(self, deltas=(0.05, DELTA, 0.2)) -> pd.DataFrame:
+        """Is independence shown, not merely unrefuted? Two one-sided tests at 5 %.
 
-        One row a delta and version: share inside (90 % interval within ±delta for level .05), share of entries
-        whose interval lies wholly outside, undecided (the rest), n_entries.
+        Returns:
+            A frame with one row a `version` and `delta`: the share of off-diagonal entries whose
+            90 % interval lies `inside` ±delta, the share wholly `outside`, the rest `undecided`,
+            and `n_entries`.
         """
         rows = []
-        for kind in ("cosine", "cosine_centred"):
-            known = self.intervals.get(kind)
-            off = ~np.eye(len(self.cosine), dtype=bool)
-            for delta in deltas if known else ():
-                low, high = known.interval(1 - 2 * level)
-                inside = known.inside(delta, level=level)[off].mean()
-                outside = ((low > delta) | (high < -delta))[off].mean()
-                version = "centred" if kind.endswith("centred") else "raw"
-                rows.append((version, delta, inside, outside, 1 - inside - outside, int(off.sum())))
-        return pd.DataFrame(
-            rows, columns=["version", "delta", "inside", "outside", "undecided", "n_entries"]
-        )
+        for version, suffix in VERSIONS.items():
+            low, high = map(off_diagonal, self._known(f"cosine{suffix}").interval(0.9))
+            for delta in deltas:
+                inside = ((low > -delta) & (high < delta)).mean()
+                outside = ((low > delta) | (high < -delta)).mean()
+                rows.append((version, delta, inside, outside, 1 - inside - outside, len(low)))
+        columns = ["version", "delta", "inside", "outside", "undecided", "n_entries"]
+        return pd.DataFrame(rows, columns=columns)
 
     def nulls(self) -> pd.DataFrame:
-        """What the entries would be by chance, beside the measured: random directions (matched, isotropic), permuted labels."""
-        off = ~np.eye(len(self.cosine), dtype=bool)
+        """What entries would be by chance, beside the measured.
+
+        Returns:
+            A frame of `null` (measured, random directions, permuted labels), `version`, `part`,
+            `mean`, `low` and `high` (the middle 95 %), `n_entries`.
+        """
         rows = []
-        for version in ("raw", "centred"):
-            kind = "cosine" if version == "raw" else "cosine_centred"
-            values = getattr(self, kind).to_numpy()
-            for part, mask in (("off_diagonal", off), ("diagonal", ~off)):
-                entries = values[mask]
-                rows.append(
-                    (
-                        "measured",
-                        version,
-                        part,
-                        _mean(entries),
-                        _quantile(entries, 0.025),
-                        _quantile(entries, 0.975),
-                        mask.sum(),
-                    )
-                )
-            if kind in self.directions:
-                d = self.directions[kind].ravel()
-                rows.append(
-                    (
-                        "random direction, features' covariance",
-                        version,
-                        "any",
-                        d.mean(),
-                        *np.quantile(d, [0.025, 0.975]),
-                        len(d),
-                    )
-                )
+        for version, suffix in VERSIONS.items():
+            values, drawn = getattr(self, f"cosine{suffix}"), self.directions.get(f"cosine{suffix}")
+            for part, of in (("off_diagonal", off_diagonal), ("diagonal", diagonal)):
+                entries = of(values)
+                rows.append(("measured", version, part, *middle(entries), len(entries)))
+            if drawn is not None:
+                name = "random direction, features' covariance"
+                rows.append((name, version, "any", *middle(drawn), drawn.size))
         half = 1.96 / np.sqrt(self.dim)
         rows.append(("random direction, isotropic (theory)", "raw", "any", 0.0, -half, half, pd.NA))
-        table = pd.DataFrame(
-            rows, columns=["null", "version", "part", "mean", "low", "high", "n_entries"]
-        )
-        if self.permuted is not None:
-            permuted = self.permuted.assign(
-                null="labels permuted", n_entries=self.permuted["n_permutations"] * len(self.cosine)
-            )
-            table = pd.concat([table, permuted[table.columns]], ignore_index=True)
-        return table
+        table = pd.DataFrame(rows, columns=COLUMNS)
+        return pd.concat([table, self.permuted], ignore_index=True)
 
-    def says(self) -> tuple[str, ...]:
-        """What the numbers say, in sentences computed from them."""
-        from .words import orthogonality_says
+    def says(self, *, delta: float = DELTA) -> tuple[str, ...]:
+        """What the numbers say, in sentences computed from them.
 
-        return orthogonality_says(self)
+        Args:
+            delta: cosines within ±delta count as independent.
+        """
+        return orthogonality_says(self, delta)
 
 
 def orthogonality(
     vectors: ClassVectors, *, features=None, n_boot: int = 1000, seed: int = 0
 ) -> Orthogonality:
-    """Measure cos(kappa_c, z_ft^c') beside its expectation (Theorem 3.3 and its exact three-scalar form) and beside chance.
+    """Measure cos(kappa_c, z_ft^c') beside its expectation and beside chance.
 
-    features: the pair (pre, ft) of `Features` that the vectors were made from; their samples are then
-    resampled within class, pre and ft together, n_boot times from `seed`, which gives every entry an
-    interval whose norms are corrected for noise. n_boot=0 leaves the intervals out. A kappa of length
-    zero has no direction: its row is NaN and a warning names the class.
-    Raises MismatchError for fewer than two classes, more than 5,000 (see `cosine_blocks`), or features
-    that are not those of the vectors.
+    The expectation is Theorem 3.3 in its exact three-scalar form. A kappa of length zero has no
+    direction: its row is NaN, and a warning names the class.
+
+    Args:
+        vectors: `ClassVectors` of 2 to 5,000 classes; for more see `cosine_blocks`.
+        features: the pair (pre, ft) of `Features` that the vectors were made from. Their samples
+            are resampled within class, pre and ft together, which gives every entry an interval
+            whose norms are corrected for noise.
+        n_boot: resamples; 0 leaves the intervals out.
+        seed: of resamples and nulls.
+    Returns:
+        An `Orthogonality`.
+    Raises:
+        MismatchError: for another number of classes, features that are not those of the vectors,
+            and n_boot of 1 or below 0.
+    Source: Kim and Do, NeurIPS 2025, theorem 3.3.
     """
     n_classes = len(vectors)
-    if not 2 <= n_classes <= MOST_CLASSES:
-        instead = "use cosine_blocks" if n_classes > MOST_CLASSES else "it takes at least two"
-        raise MismatchError(
-            f"orthogonality compares classes; these class vectors hold {n_classes:,}: {instead}"
-        )
-    still = [c for c, k in zip(vectors.classes, vectors.kappa, strict=True) if not k.any()]
-    if still:
-        shown = ", ".join(still[:5]) + (" …" if len(still) > 5 else "")
-        warnings.warn(
-            f"kappa is zero for {len(still)} of {n_classes} classes ({shown}): identical models? their cosines are NaN",
-            stacklevel=2,
-        )
-    centred = vectors.centred()
-    grams = Grams(
-        vectors.kappa @ vectors.z_ft.T,
-        vectors.kappa @ vectors.kappa.T,
-        vectors.z_ft @ vectors.z_ft.T,
-        np.full(n_classes, np.nan),
-    )
-    frames = {}
-    for suffix, v in (("", vectors), ("_centred", centred)):
-        for kind, (_, row, column) in KINDS.items():
-            frames[kind + suffix] = _frame(v, row, column)
-    report = dict(
-        **frames,
-        **geometry.scalars_of_means(vectors),
-        expected_centred=-1 / (n_classes - 1),
-        count=pd.Series(vectors.count, index=list(vectors.classes), name="n"),
-        dim=vectors.dim,
-        assumptions=geometry.departures(grams),
-    )
+    in_range("the number of classes (for more, cosine_blocks)", n_classes, 2, MOST_CLASSES)
+    still = ~vectors.kappa.any(1)
+    _warn_of(still, vectors, "have a kappa of zero", "identical models? their cosines are NaN")
+    cosines, plain = ClassCosines(vectors), geometry.scalars_of_means(vectors)
+    report = {
+        kind + suffix: cosines.frame(kind, share=share)
+        for share, suffix in enumerate(VERSIONS.values())
+        for kind in KINDS
+    }
+    report |= {
+        "assumptions": geometry.departures(inner_products(np.stack([vectors.kappa, vectors.z_ft]))),
+        "scalars": pd.DataFrame({"scalar": [*geometry.MEANING]}),
+    }
     if features is not None:
+        few = vectors.count < FEWEST
+        _warn_of(few, vectors, f"have fewer than {FEWEST} images", "no interval for them")
         report |= _sampled(vectors, features, n_boot, seed)
+    scalars = report["scalars"].reindex(columns=["scalar", "value", "corrected", "low", "high"])
+    scalars["value"] = scalars["scalar"].map(plain).fillna(scalars["corrected"])
+    facts = {"n_samples": vectors.count.sum(), "meaning": [*geometry.MEANING.values()]}
+    report |= plain | {
+        "expected_centred": -1 / (n_classes - 1),
+        "explained": scalars.set_index("scalar")["value"]["explained"],
+        "count": pd.Series(vectors.count, index=list(vectors.classes), name="n"),
+        "dim": vectors.dim,
+        "scalars": scalars.assign(**facts),
+    }
     return Orthogonality(**report)
 
 
+def _warn_of(chosen, vectors: ClassVectors, what: str, so: str) -> None:
+    names = [c for c, one in zip(vectors.classes, chosen, strict=True) if one]
+    if names:
+        shown = f"{len(names)} of {len(vectors)} classes {what} ({listed(names, 5)})"
+        warnings.warn(f"{shown}: {so}", stacklevel=3)
+
+
 def _sampled(vectors: ClassVectors, features, n_boot: int, seed: int) -> dict:
+    """What the samples behind the class vectors add to the report."""
     pre, ft = features
-    if n_boot < 0 or n_boot == 1:
-        raise ValueError(f"n_boot must be 0 or at least 2; got {n_boot}")
+    if n_boot:
+        in_range("n_boot, where it is not 0,", n_boot, 2, np.inf)
     again = ClassVectors.from_features(pre, ft)
-    if (
-        again.classes != vectors.classes
-        or not np.allclose(again.z_ft, vectors.z_ft)
-        or not np.allclose(again.z_pre, vectors.z_pre)
+    same_classes(again.classes, vectors.classes, "the pair of features", "the class vectors")
+    if again.dim != vectors.dim or not np.allclose(
+        [again.z_pre, again.z_ft], [vectors.z_pre, vectors.z_ft]
     ):
         raise MismatchError(
-            "these features are not those that the class vectors were made from: their classes or means differ"
+            "these features are not those that the class vectors were made from: their means differ"
         )
-    kappa = np.asarray(ft.z, np.float64) - pre.z
-    boot = GramBootstrap(kappa, ft.z, ft.y, len(vectors))
-    few = [c for c, n in zip(vectors.classes, vectors.count, strict=True) if n < FEWEST]
-    if few:
-        shown = ", ".join(few[:5]) + (" …" if len(few) > 5 else "")
-        warnings.warn(
-            f"{len(few)} classes have fewer than {FEWEST} images ({shown}): no interval for them",
-            stacklevel=3,
-        )
-    directions, effective_dim = random_directions(
-        ft.z, n_draws=N_DIRECTIONS, rng=np.random.default_rng([seed, 2])
-    )
+    given = (np.asarray(ft.z, np.float64) - pre.z, ft.z, ft.y, len(vectors))
+    boot, rng = GramBootstrap(*given), np.random.default_rng([seed, 2])
+    corrected = geometry.scalars(boot.point, boot.power, boot.count)
+    directions = random_directions(ft.z, n_draws=N_DIRECTIONS, rng=rng)
     means = {"cosine": vectors.z_ft, "cosine_centred": vectors.centred().z_ft}
-    result = {
-        "explained": float(geometry.scalars(boot.point, boot.count)["explained"]),
-        "directions": {kind: cosine_matrix(directions, m) for kind, m in means.items()},
-        "effective_dim": effective_dim,
-        "permuted": permuted_labels(
-            kappa, ft.z, ft.y, len(vectors), rng=np.random.default_rng([seed, 1])
-        ),
+    found = {
+        "scalars": pd.DataFrame({"scalar": [*geometry.MEANING], "corrected": corrected}),
+        "directions": {kind: cosine_matrix(directions, mean) for kind, mean in means.items()},
+        "permuted": permuted_labels(*given, rng=np.random.default_rng([seed, 1])),
     }
     if n_boot:
-        resampled = cosine_intervals(boot, n_boot=n_boot, seed=seed)
-        result |= {
-            "intervals": resampled.families,
-            "scalars": resampled.scalars,
-            "norms": pd.concat([vectors.table()[["class", "n"]], resampled.norms], axis=1),
-            "assumptions": resampled.departures,
-        }
-    return result
-
-
-def cosine_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosines (A, B) between the rows of a (A, m) and b (B, m), float64; NaN where a row has length zero."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        a, b = (
-            x / np.linalg.norm(x, axis=1, keepdims=True)
-            for x in (np.asarray(a, np.float64), np.asarray(b, np.float64))
-        )
-    return a @ b.T
-
-
-def _frame(vectors: ClassVectors, row: str, column: str) -> pd.DataFrame:
-    names = list(vectors.classes)
-    frame = pd.DataFrame(
-        cosine_matrix(getattr(vectors, row), getattr(vectors, column)), index=names, columns=names
-    )
-    return frame.rename_axis(index=row, columns=column)
-
-
-def _like(frame: pd.DataFrame, values: np.ndarray) -> pd.DataFrame:
-    return pd.DataFrame(values, index=frame.index, columns=frame.columns)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-
-
-def _quantile(values: np.ndarray, q: float) -> float:
-    return float(np.nanquantile(values, q)) if np.isfinite(values).any() else float("nan")
+        found |= cosine_intervals(boot, n_boot=n_boot, seed=seed)
+        found["norms"] = pd.concat([vectors.table()[["class", "n"]], found["norms"]], axis=1)
+    return found

@@ -1,4 +1,4 @@
-"""Partly centred cosines: raw and centred at the ends, blocks that are means of their entries, zero vectors left out."""
+"""Cosines of classes: raw and centred at the ends, blocks that are means, zero vectors left out."""
 
 import numpy as np
 import pytest
@@ -68,3 +68,39 @@ def test_an_unknown_kind_is_said():
         MismatchError, match="no cosines 'angles'; there are cosine, kappa_cosine, mean_cosine"
     ):
         ClassCosines(vectors()).frame("angles")
+
+
+def test_a_mean_far_away_leaves_the_digits_of_what_is_left():
+    """Lengths are of the differences themselves: nothing cancels however far the common mean is."""
+    near = vectors()
+    far = ClassVectors(near.z_pre + 1e6, near.z_ft + 3e6, near.count, near.classes)
+    centred = ClassCosines(near).frame("mean_cosine", share=1.0)
+    assert np.abs(ClassCosines(far).frame("mean_cosine", share=1.0) - centred).max().max() < 1e-8
+
+
+def test_a_class_that_is_the_mean_has_no_direction():
+    v = vectors(5)
+    z_ft = v.z_ft.copy()
+    z_ft[4] = z_ft[:4].mean(axis=0)
+    frame = ClassCosines(ClassVectors(v.z_pre, z_ft, v.count, v.classes)).frame(share=1.0)
+    assert frame["c4"].isna().all()
+    assert frame.drop(columns="c4").notna().all(axis=None)
+
+
+def test_extremes_hold_no_diagonal_and_no_unknown_pair():
+    blocks = cosine_blocks(vectors(4, zero=(1,)), n_extremes=30)
+    assert len(blocks.extremes) == 9  # the three rows of the other classes
+    assert (blocks.extremes["kappa"] != blocks.extremes["z_ft"]).all()
+    assert "c1" not in set(blocks.extremes["kappa"])
+    assert blocks.summary["n_entries"].item() == 9
+
+
+def test_blocks_need_two_classes_and_a_block():
+    for given, match in (
+        ({"n_blocks": 0}, "n_blocks and n_extremes must"),
+        ({"n_extremes": 0}, "n_"),
+    ):
+        with pytest.raises(MismatchError, match=match):
+            cosine_blocks(vectors(), **given)
+    with pytest.raises(MismatchError, match=r"number of classes must lie in \[2, inf\]; got 1"):
+        cosine_blocks(vectors(1))

@@ -6,7 +6,7 @@ from classvec_lab import Features
 
 
 def simplex(n_classes, dim, seed=0, radius=1.0):
-    """A simplex ETF of n_classes points in dim dimensions, centred at 0, and vectors orthogonal to it."""
+    """A simplex ETF of n_classes points, centred at 0, and vectors orthogonal to it."""
     rng = np.random.default_rng(seed)
     basis, _ = np.linalg.qr(rng.normal(size=(dim, dim)))
     centred = np.eye(n_classes) - 1 / n_classes
@@ -15,7 +15,7 @@ def simplex(n_classes, dim, seed=0, radius=1.0):
 
 
 def world(n_classes, dim, rng, *, s=0.8, q=0.9, rho=0.3, p=0.3):
-    """Class means (z_pre, z_ft): an ETF of radius 1 about a centre, a shift, and pre-trained means not quite at one point."""
+    """Class means (z_pre, z_ft): an ETF of radius 1 about a centre, a shift, and spread z_pre."""
     u, free = simplex(n_classes, dim, int(rng.integers(2**31)))
     mu, shift = q * free[0], s * (rho * free[0] + np.sqrt(1 - rho**2) * free[1])
     own = free[2 : 2 + n_classes] / 2 + u / 2
@@ -28,9 +28,12 @@ def names(n_classes):
 
 
 def sampled(z_pre, z_ft, n, spread, rng, *, flat=True, together=0.5):
-    """Features of n samples a class under both models: noise of total standard deviation `spread`, correlated by `together`.
+    """Features of n samples a class under both models.
 
-    The noise is the same in all directions (flat) or falls off as 1/k along random axes: a few directions hold most of it.
+    Noise of total standard deviation `spread`, correlated by `together`.
+
+    The noise is the same in all directions (flat) or falls off as 1/k along random axes: a few
+    directions hold most of it.
     """
     n_classes, dim = z_ft.shape
     scale = np.ones(dim) if flat else 1 / np.arange(1, dim + 1)

@@ -36,7 +36,7 @@ def off_diagonal(frame):
     st.integers(0, 100),
 )
 def test_the_three_scalar_form_is_exact(n_classes, radius, s, q, angle, seed):
-    """Collapsed pre-trained means, a simplex ETF, and shift and centre orthogonal to it but at any angle to each other."""
+    """Collapsed z_pre, a simplex ETF, and shift and centre orthogonal to it at any angle."""
     u, free = simplex(n_classes, n_classes + 4, seed, radius)
     mu = q * radius * free[0]
     shift = s * radius * (np.cos(angle) * free[0] + np.sin(angle) * free[1])
@@ -89,7 +89,7 @@ def test_the_summary_repeats_the_matrix():
 def test_identical_models_are_named_and_not_zero():
     rng = np.random.default_rng(2)
     z = rng.normal(size=(3, 4))
-    with pytest.warns(UserWarning, match=r"kappa is zero for 3 of 3 classes \(c0, c1, c2\)"):
+    with pytest.warns(UserWarning, match=r"3 of 3 classes have a kappa of zero \(c0, c1, c2\)"):
         report = orthogonality(vectors(z, z))
     assert report.cosine.isna().to_numpy().all()
     assert report.summary().query("between != 'z_ft and z_ft'")["off_diagonal"].isna().all()
@@ -98,7 +98,7 @@ def test_identical_models_are_named_and_not_zero():
     )
     moved = z.copy()
     moved[1] += 1
-    with pytest.warns(UserWarning, match=r"for 2 of 3 classes \(c0, c2\)"):
+    with pytest.warns(UserWarning, match=r"2 of 3 classes have a kappa of zero \(c0, c2\)"):
         report = orthogonality(vectors(z, moved))
     assert report.cosine.loc["c1"].notna().all()
     assert report.cosine.loc["c0"].isna().all()
@@ -106,7 +106,7 @@ def test_identical_models_are_named_and_not_zero():
 
 def test_one_class_cannot_be_compared():
     with pytest.raises(
-        MismatchError, match="compares classes; these class vectors hold 1: it takes at least two"
+        MismatchError, match=r"number of classes \(for more, cosine_blocks\) must .* 5000\]; got 1$"
     ):
         orthogonality(vectors(np.zeros(3), np.ones((1, 3))))
 
