@@ -243,8 +243,8 @@ function render({ model, el }) {
     if (marked[i]) lines.push(model.get("marked_label"));
     return lines;
   };
-  const select = (cell) => {
-    model.set("selected", cell);
+  const select = (cell, name = "selected") => {
+    model.set(name, cell);
     model.save_changes();
     drawing.invalidate();
   };
@@ -300,7 +300,7 @@ function render({ model, el }) {
   host.addEventListener("pointerleave", () => drawing.tell(0, 0, []));
   host.addEventListener("dblclick", (event) => {
     const cell = cellAt(drawing.at(event));
-    if (model.get("opens") && cell) model.send({ type: "open", cell });
+    if (model.get("opens") && cell) select(cell, "opened");
     else home();
     drawing.invalidate();
   });
@@ -330,8 +330,8 @@ function render({ model, el }) {
     } else if (event.key === "+" || event.key === "=") zoom(1 / 1.5, ...middle);
     else if (event.key === "-") zoom(1.5, ...middle);
     else if (event.key === "0") home();
-    else if (event.key === "Enter" && picked.length === 2) model.send({ type: "open", cell: picked });
-    else if (event.key === "Escape") model.send({ type: "back" });
+    else if (event.key === "Enter" && model.get("opens") && picked.length === 2) select(picked, "opened");
+    else if (event.key === "Escape") select([], "opened");
     else return;
     event.preventDefault();
     event.stopPropagation();
