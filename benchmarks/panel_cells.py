@@ -96,7 +96,7 @@ def kernel_times(path: str) -> EditPanel:
         edits=[EditTerm("forget", "class 0"), EditTerm("switch", "class 1", to="class 2")],
     )
     display(p)
-    low, high = p.algebra.span(p.term)
+    low, high = p.span(p.calibrated(p.term))
     strengths = [lambda s=float(s): p.change(strength=s) for s in np.linspace(0.1, 3, 40)]
     timed(strengths[:3])
     found = {"strength": timed(strengths)}

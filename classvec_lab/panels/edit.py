@@ -11,17 +11,16 @@ from .. import plots
 from ..editing import LiveEdits
 from ..errors import PanelError
 from ..words import percent
-from .base import Panel, class_choice, in_range, new_paths, same_images
+from .base import Panel, class_choice, new_paths, same_images
 from .canvas import Bars, Charts, Gallery
 from .edit_view import changed_images, class_bars, effect_table, gate_chart, strength_chart
 from .payload import plain, table
-from .terms import ACTIONS, STRONGEST, Algebra, EditTerm
+from .terms import ACTIONS, STRONGEST, EditTerms
 
-MOST_EDITS = 20
 MOST_LOGITS = 300_000_000  # 2.4 GB
 
 
-class EditPanel(Panel):
+class EditPanel(Panel, EditTerms):
     """Forget, strengthen or switch classes, and see at once what it does to every class.
 
     Nothing passes through the encoder: edits are read off the head and cached features. Traits:
@@ -37,8 +36,6 @@ class EditPanel(Panel):
         held_out: those of a split that no choice looks at, measured when an edit is kept.
         dataset: the images of `features`.
         moments: training moments with a pooled scatter, for the discriminant gate.
-        split: the name of the split to choose on.
-        held_out_split: the name of the other.
         edits: `EditTerm`s to begin with.
         folder: where files go.
     Raises:
@@ -47,13 +44,10 @@ class EditPanel(Panel):
     """
 
     title = "Edit: forget, strengthen or switch classes"
-    edits = t.Tuple(())
-    active = t.Int(0)
-    false_fire = t.Float(0.01)
     kept = t.Instance(pd.DataFrame, ())
 
     def __init__(self, classifier, vectors, features, *, held_out=None, dataset=None, moments=None,
-                 split="val", held_out_split="test", edits=None, folder=""):  # fmt: skip
+                 edits=None, folder=""):  # fmt: skip
         super().__init__(folder=folder)
         vectors.require(classes=classifier.classes)
         same_images(dataset, features)
@@ -63,101 +57,19 @@ class EditPanel(Panel):
                 f"{len(features):,} × {len(vectors):,}: give it fewer images, at most "
                 f"{MOST_LOGITS // len(vectors):,}"
             )
-        self.vectors, self.classes, self.features = vectors, vectors.classes, features
-        self.held_out, self.held_out_split = held_out, held_out_split
-        self.live = LiveEdits(classifier, features, split=split)
-        self.algebra = Algebra(self.live, vectors, moments, self.false_fire)
-        self.edits = (self._first(),) if edits is None else edits
+        self.features, self.held_out = features, held_out
+        self.begin(LiveEdits(classifier, features), vectors, moments)
+        if edits is None:
+            self.add()
+        else:
+            self.edits = edits
         self._lay_out(dataset)
 
-    def _first(self) -> EditTerm:
-        """Forget the first class behind the margin gate, or, of too few images, the predicted."""
-        term = EditTerm("forget", self.classes[0])
-        try:
-            self.algebra.calibrated(term)
-        except PanelError:
-            return replace(term, gate="predicted")
-        return term
-
-    # what may be set
-
-    @t.validate("edits", "active", "false_fire")
-    def _possible(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
-        if name == "active":
-            return self._number(value) if self.edits else 0
-        if name == "false_fire":
-            in_range(name, value, 0, 1, open_low=True, open_high=True)
-            trial = Algebra(self.live, self.vectors, self.algebra.moments, value)
-            for term in self.edits:
-                trial.calibrated(term)
-            self.algebra = trial
-            return value
-        in_range("the number of edits", len(value), 0, MOST_EDITS)
-        for term in value:
-            if not isinstance(term, EditTerm):
-                raise PanelError(
-                    f"edits are EditTerms such as EditTerm('forget', 'cat'); got {term!r}"
-                )
-            self.algebra.check(term)
-        self.active = min(self.active, max(len(value) - 1, 0))
-        return tuple(value)
-
-    def _number(self, which: int) -> int:
-        n = len(self.edits)
-        if not 0 <= which < n:
-            raise PanelError(f"there is no edit number {which + 1}: the panel holds {n}")
-        return which
-
-    # actions
-
-    @property
-    def term(self) -> EditTerm | None:
-        """The active term, None where there is none."""
-        return self.edits[self.active] if self.edits else None
-
-    def _with(self, which: int, *terms: EditTerm) -> tuple[EditTerm, ...]:
-        """The terms, with these in place of number `which`."""
-        return (*self.edits[:which], *terms, *self.edits[which + 1 :])
-
-    def change(self, **fields) -> None:
-        """Change fields of the active term.
-
-        Another class or gate goes back to the calibrated γ; a switch without a goal takes one.
-        """
-        if self.term is None:
-            raise PanelError("there is no edit to change: add one first")
-        if fields.keys() & {"class_name", "gate"}:
-            fields = {"gamma": None, **fields}
-        term = replace(self.term, **fields)
-        if term.action == "switch" and "to" not in fields and term.to in ("", term.class_name):
-            term = replace(term, to=next(c for c in self.classes if c != term.class_name))
-        self.edits = self._with(self.active, term)
-
-    def add(self, term: EditTerm | None = None) -> None:
-        """Add a term, by default forgetting the first class that none is about, and activate it."""
-        if term is None:
-            used, names = [e.class_name for e in self.edits], self.classes
-            name = next((c for c in names if c not in used), names[0])
-            like = self.term or self._first()
-            term = replace(like, action="forget", class_name=name, to="", gamma=None, on=True)
-        self.edits = (*self.edits, term)
-        self.active = len(self.edits) - 1
-
-    def remove(self, which: int | None = None) -> None:
-        """Take a term away, by default the active one; else the active one stays so."""
-        which = self._number(self.active if which is None else which)
-        active = self.active - (which < self.active)
-        self.edits = self._with(which)
-        self.active = max(min(active, len(self.edits) - 1), 0)
-
-    def working(self) -> list[EditTerm]:
-        """The terms that are on and have a strength."""
-        return [term for term in self.edits if term.on and term.strength > 0]
-
     @cached_property
-    def _tested(self) -> LiveEdits:
-        return LiveEdits(self.live.classifier, self.held_out, split=self.held_out_split)
+    def _splits(self) -> list[LiveEdits]:
+        held_out = [] if self.held_out is None else [self.held_out]
+        tested = [LiveEdits(self.live.classifier, features, split="test") for features in held_out]
+        return [self.live, *tested]
 
     def keep(self) -> list:
         """Write an edit card for each working term, with the figures of both splits.
@@ -170,12 +82,11 @@ class EditPanel(Panel):
         terms = self.working()
         if not terms:
             raise PanelError("nothing to keep: every edit is off, of strength 0, or removed")
-        edits = [self.algebra.edit(term).require_effect() for term in terms]
-        splits = [self.live] if self.held_out is None else [self.live, self._tested]
-        measured = {live.split: live.read(edits).table().round(6) for live in splits}
+        edits = [self.edit(term).require_effect() for term in terms]
+        measured = {live.split: live.read(edits).table().round(6) for live in self._splits}
         facts = {
             "together_with": [edit.expression for edit in edits],
-            "chosen_on": self.live.split,
+            "chosen_on": "val",
             "measured": plain({name: rows.to_dict("records") for name, rows in measured.items()}),
         }
         paths = []
@@ -195,34 +106,28 @@ class EditPanel(Panel):
         """Put the state into the widgets."""
         if change and change["name"] == "false_fire":
             self.edits = tuple(replace(term, gamma=None) for term in self.edits)
-        terms, term, gate = self.working(), self.term, self.algebra.gate(self.term)
-        self.readout = self.live.read([self.algebra.edit(term) for term in terms])
-        self.code = self.algebra.code(terms) if terms else "# no edit is on"
+        terms, term, gate = self.working(), self.term, self.gate(self.term)
+        self.readout = self.live.read(list(map(self.edit, terms)))
+        self.code = self.edits_code() if terms else "# no edit is on"
         self._show_controls()
         charts, self._markers = [], {}
         if gate:
-            charts.append(gate_chart(self.algebra.gate_curve(term), term))
+            charts.append(gate_chart(self.gate_curve(), term))
             self._markers["gamma"] = gate.threshold
         if term and term.on:
-            charts.append(strength_chart(self._strength_curve(), term))
+            charts.append(strength_chart(self.strength_curve(), term))
             self._markers["strength"] = term.strength
         self.charts.put(charts=charts, markers=list(self._markers.values()))
-        note = f"{self.live.split} split, n = {len(self.features)}: what you choose on"
-        if self.held_out is not None:
-            note += f"; {self.held_out_split} is measured when you keep an edit"
-        self.table.value = effect_table(self.readout, note)
+        note = f"val split, n = {len(self.features)}: what you choose on"
+        tested = "; test is measured when you keep an edit" * (self.held_out is not None)
+        self.table.value = effect_table(self.readout, note + tested)
         self.bars.put(**class_bars(self.readout))
         self.gallery.groups = [changed_images(self.readout)]
 
-    def _strength_curve(self) -> pd.DataFrame | None:
-        others = [e for e in self._with(self.active) if e.on and e.strength > 0]
-        return self.algebra.strength_curve(self.term, others)
-
     def _picked(self, place: list) -> None:
+        """A click on a chart moves the slider whose curve it is."""
         field = list(self._markers)[place[0]]
-        low, high = self.algebra.span(self.term) if field == "gamma" else (0, STRONGEST)
-        x = min(max(place[1], low), high)
-        self.change(**{field: x if field == "gamma" else round(x, 2)})
+        self.fields[field].value = round(place[1], 2 if field == "strength" else 6)
 
     # controls
 
@@ -234,7 +139,7 @@ class EditPanel(Panel):
             "class_name": class_choice(classes, "class"),
             "to": class_choice(classes, "→"),
             "strength": w.FloatSlider(description="strength |λ|", max=STRONGEST, step=0.05),
-            "gate": w.Dropdown(description="gate", options=self.algebra.gate_scores),
+            "gate": w.Dropdown(description="gate", options=self.gate_scores),
             "gamma": w.FloatSlider(description="γ", readout_format=".3f"),
         }
         for field, control in {"active": self.list, **self.fields}.items():
@@ -279,7 +184,7 @@ class EditPanel(Panel):
 
     def _show_controls(self) -> None:
         """The controls as the active term has them."""
-        term, gate, gamma = self.term, self.algebra.gate(self.term), self.fields["gamma"]
+        term, gate, gamma = self.term, self.gate(self.term), self.fields["gamma"]
         self._showing = True
         self.list.options = tuple((f"{k + 1}  {e}", k) for k, e in enumerate(self.edits))
         self.list.value = self.active if term else None
@@ -291,7 +196,7 @@ class EditPanel(Panel):
         gamma.disabled = gate is None
         if gate:
             with gamma.hold_trait_notifications():
-                gamma.min, gamma.max = self.algebra.span(term)
+                gamma.min, gamma.max = self.span(gate)
                 gamma.step, gamma.value = (gamma.max - gamma.min) / 1000, gate.threshold
         switches = term and term.action == "switch"
         self.fields["to"].layout.display = "flex" if switches else "none"
@@ -301,15 +206,15 @@ class EditPanel(Panel):
 
     def draw(self):
         """Every class before and after, the gate's curve, and the strength's."""
-        gate, title = self.algebra.gate(self.term), "; ".join(map(str, self.working()))
+        gate, title = self.gate(self.term), "; ".join(map(str, self.working()))
         axes = plots.edit_effect(
             self.readout.per_class(),
             edited=self.readout.targets,
-            gate=self.algebra.gate_curve(self.term),
+            gate=self.gate_curve(),
             threshold=gate and gate.threshold,
-            strength=self._strength_curve(),
+            strength=self.strength_curve(),
             at=self.term and self.term.strength,
-            title=f"{title or 'no edit is on'} ({self.live.split}, n = {len(self.features)})",
+            title=f"{title or 'no edit is on'} (val, n = {len(self.features)})",
         )
         return axes[0].figure
 
@@ -319,8 +224,7 @@ class EditPanel(Panel):
 
     def describe(self) -> str:
         """Classes and images."""
-        n = f"{len(self.features):,} images ({self.live.split})"
-        return f"edit panel of {len(self.vectors):,} classes on {n}"
+        return f"edit panel of {len(self.classes):,} classes on {len(self.features):,} images (val)"
 
 
 def _kept_table(frame: pd.DataFrame) -> str:

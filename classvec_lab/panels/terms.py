@@ -1,10 +1,11 @@
-"""The algebra of the edit panel: terms about a class each, their gates, edits, curves and code."""
+"""What the edit panel is about: terms on a class each, and their gates, edits, curves and code."""
 
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
 import numpy as np
 import pandas as pd
+import traitlets as t
 
 from ..editing import LiveEdits, calibrate_gate, gate_curve
 from ..edits import Edit
@@ -15,6 +16,7 @@ from .base import in_range, one_of
 ACTIONS = ("forget", "strengthen", "switch")
 NO_GATE = "none"
 STRONGEST = 5.0
+MOST_EDITS = 20
 GIVEN = {"predicted": ", classifier=ft", "discriminant": ", moments=train_moments"}
 # where the strength curve is read
 FACTORS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, STRONGEST)
@@ -59,26 +61,62 @@ class EditTerm:
         return "_".join(filter(None, ("edit", self.action, self.class_name, self.to)))
 
 
-class Algebra:
-    """Turns terms into edits, their gates calibrated once on the features at hand.
+class EditTerms(t.HasTraits):
+    """The state of an `EditPanel`, and what follows from it. `begin` gives it its features."""
 
-    Args:
-        live: the classifier's head and the features.
-        vectors: the class vectors.
-        moments: training moments with a pooled scatter, or None: for the discriminant gate.
-        false_fire: the rate that gates are calibrated to.
-    """
+    edits = t.Tuple(())
+    active = t.Int(0)
+    false_fire = t.Float(0.01)
 
-    def __init__(self, live: LiveEdits, vectors, moments, false_fire: float):
-        self.live, self.vectors, self.moments = live, vectors, moments
-        self.false_fire = false_fire
+    def begin(self, live: LiveEdits, vectors, moments) -> None:
+        """Set what the edits are of; once, before any trait is set.
+
+        Args:
+            live: the classifier's head and the features.
+            vectors: the class vectors.
+            moments: training moments with a pooled scatter, or None: for the discriminant gate.
+        """
+        self.live, self.vectors, self.classes, self.moments = (
+            live,
+            vectors,
+            live.classifier.classes,
+            moments,
+        )
         self._gate = cache(self._calibrate)
         self._gate_curve = lru_cache(1)(
             lambda gate: gate_curve(gate, live.features, scores=live.scores(gate))
         )
-        self._strength_curve = lru_cache(1)(
-            lambda *terms: live.strengths([self.edit(term) for term in terms], 0, FACTORS)
+        self._strengths = lru_cache(1)(
+            lambda _, *terms: live.strengths([self.edit(term) for term in terms], 0, FACTORS)
         )
+
+    # what may be set
+
+    @t.validate("edits", "active", "false_fire")
+    def _possible(self, proposal):
+        name, value = proposal["trait"].name, proposal["value"]
+        if name == "active":
+            return self._number(value) if self.edits else 0
+        if name == "false_fire":
+            in_range(name, value, 0, 1, open_low=True, open_high=True)
+            for term in self.edits:
+                self._gate(term.class_name, term.gate, value)
+            return value
+        in_range("the number of edits", len(value), 0, MOST_EDITS)
+        for term in value:
+            if not isinstance(term, EditTerm):
+                raise PanelError(
+                    f"edits are EditTerms such as EditTerm('forget', 'cat'); got {term!r}"
+                )
+            self.check(term)
+        self.active = min(self.active, max(len(value) - 1, 0))
+        return tuple(value)
+
+    def _number(self, which: int) -> int:
+        n = len(self.edits)
+        if not 0 <= which < n:
+            raise PanelError(f"there is no edit number {which + 1}: the panel holds {n}")
+        return which
 
     @property
     def gate_scores(self) -> list[str]:
@@ -87,27 +125,83 @@ class Algebra:
 
     def check(self, term: EditTerm) -> None:
         """Raise PanelError, saying what is wrong, for a term that can't be."""
-        switch = term.action == "switch"
-        one_of(term.action, ACTIONS, "action")
+        switch = one_of(term.action, ACTIONS, "action") == "switch"
         one_of(term.gate, self.gate_scores, "gate")
         in_range("strength", term.strength, 0, STRONGEST)
-        for name in (term.class_name, term.to)[: 1 + (switch or term.to != "")]:
-            one_of(name, self.vectors.classes, "class")
+        for name in (term.class_name, term.to) if switch or term.to else (term.class_name,):
+            one_of(name, self.classes, "class")
         if switch and term.to == term.class_name:
             raise PanelError(f"a switch leads from one class to another; got {term.to!r} twice")
-        if self.calibrated(term) and term.gamma is not None:
-            in_range("γ, beyond which a gate fires always or never,", term.gamma, *self.span(term))
-        elif term.gamma is not None:
-            raise PanelError(f"γ = {term.gamma:g} has no meaning without a gate: choose one")
+        gate, gamma = self.calibrated(term), term.gamma
+        if gamma is not None and gate is None:
+            raise PanelError(f"γ = {gamma:g} has no meaning without a gate: choose one")
+        if gamma is not None:
+            in_range("γ, beyond which a gate fires always or never,", gamma, *self.span(gate))
+
+    # actions
+
+    @property
+    def term(self) -> EditTerm | None:
+        """The active term, None where there is none."""
+        return self.edits[self.active] if self.edits else None
+
+    def _with(self, which: int, *terms: EditTerm) -> tuple[EditTerm, ...]:
+        """The terms, with these in place of number `which`."""
+        return (*self.edits[:which], *terms, *self.edits[which + 1 :])
+
+    def change(self, **fields) -> None:
+        """Change fields of the active term.
+
+        Another class or gate goes back to the calibrated γ; a switch without a goal takes one.
+        """
+        if self.term is None:
+            raise PanelError("there is no edit to change: add one first")
+        if fields.keys() & {"class_name", "gate"}:
+            fields = {"gamma": None, **fields}
+        term = replace(self.term, **fields)
+        if term.action == "switch" and "to" not in fields and term.to in ("", term.class_name):
+            term = replace(term, to=next(c for c in self.classes if c != term.class_name))
+        self.edits = self._with(self.active, term)
+
+    def add(self, term: EditTerm | None = None) -> None:
+        """Add a term and activate it.
+
+        By default it is like the active one, and forgets the first class that no term is about. The
+        first has the margin gate, or the predicted one where there are too few images for that.
+        """
+        if term is None:
+            used = [e.class_name for e in self.edits]
+            name = next((c for c in self.classes if c not in used), self.classes[0])
+            like = self.term or EditTerm("", "")
+            term = replace(like, action="forget", class_name=name, to="", gamma=None, on=True)
+            try:
+                self.calibrated(term)
+            except PanelError:
+                term = replace(term, gate="predicted")
+        self.edits = (*self.edits, term)
+        self.active = len(self.edits) - 1
+
+    def remove(self, which: int | None = None) -> None:
+        """Take a term away, by default the active one; else the active one stays so."""
+        which = self._number(self.active if which is None else which)
+        active = self.active - (which < self.active)
+        self.edits = self._with(which)
+        self.active = max(min(active, len(self.edits) - 1), 0)
+
+    # what follows
+
+    def working(self) -> list[EditTerm]:
+        """The terms that are on and have a strength."""
+        return [term for term in self.edits if term.on and term.strength > 0]
 
     def calibrated(self, term: EditTerm) -> Gate | None:
         """The term's gate at its calibrated threshold; PanelError for too few features."""
-        if term.gate == NO_GATE:
-            return None
-        return self._gate(term.class_name, term.gate)
+        return self._gate(term.class_name, term.gate, self.false_fire)
 
-    def _calibrate(self, name: str, score: str) -> Gate:
-        how = {"score": score, "false_fire": self.false_fire, "moments": self.moments}
+    def _calibrate(self, name: str, score: str, false_fire: float) -> Gate | None:
+        if score == NO_GATE:
+            return None
+        how = {"score": score, "false_fire": false_fire, "moments": self.moments}
         how["classifier"] = self.live.classifier
         try:
             return calibrate_gate(self.live.features, self.vectors, name, **how)
@@ -121,23 +215,24 @@ class Algebra:
         gate = term and self.calibrated(term)
         return gate if gate is None or term.gamma is None else gate.at(term.gamma)
 
-    def span(self, term: EditTerm) -> tuple[float, float]:
-        """Lowest and highest γ of a term's gate: its scores on the features, with a little room."""
-        gate = self.calibrated(term)
+    def span(self, gate: Gate) -> tuple[float, float]:
+        """Lowest and highest γ of a gate: its scores on the features, with a little room."""
         scores = np.append(self.live.scores(gate), gate.threshold)
         low, high = float(scores.min()), float(scores.max())
         room = 0.02 * (high - low) or 0.01
         return low - room, high + room
 
-    def gate_curve(self, term: EditTerm | None) -> pd.DataFrame | None:
-        """Hits and false fires of a term's gate over γ, None without a gate."""
-        gate = term and self.calibrated(term)
+    def gate_curve(self) -> pd.DataFrame | None:
+        """Hits and false fires of the active term's gate over γ, None without a gate."""
+        gate = self.term and self.calibrated(self.term)
         return gate and self._gate_curve(gate)
 
-    def strength_curve(self, term: EditTerm | None, others) -> pd.DataFrame | None:
-        """ACC_f and ACC_r over a term's strength beside other terms, None where it is off."""
-        if term and term.on:
-            return self._strength_curve(replace(term, strength=1.0), *others)
+    def strength_curve(self) -> pd.DataFrame | None:
+        """ACC_f and ACC_r over the active term's strength beside the others, None if it is off."""
+        if self.term is None or not self.term.on:
+            return None
+        others = [term for term in self._with(self.active) if term in self.working()]
+        return self._strengths(self.false_fire, replace(self.term, strength=1.0), *others)
 
     def edit(self, term: EditTerm) -> Edit:
         """The edit that a term stands for, behind its gate."""
@@ -146,10 +241,10 @@ class Algebra:
             kappa = self.vectors[term.to] - kappa
         return replace(term.factor * kappa, gate=self.gate(term), target=term.class_name)
 
-    def code(self, terms) -> str:
-        """Python that makes the same edits and a classifier that carries them."""
+    def edits_code(self) -> str:
+        """Python that makes the working edits and a classifier that carries them."""
         lines = ["from classvec_lab import calibrate_gate, inject", "", "edits = []"]
-        for term in terms:
+        for term in self.working():
             gate, kappa = self.calibrated(term), f"vectors[{term.class_name!r}]"
             if term.action == "switch":
                 kappa = f"(vectors[{term.to!r}] - {kappa})"
@@ -158,8 +253,8 @@ class Algebra:
                 lines.append(f"edits.append({edit})  # without a gate it moves every image")
                 continue
             more = f"score={term.gate!r}, false_fire={self.false_fire!r}{GIVEN.get(term.gate, '')}"
-            lines.append(f"how = dict({more})")
             made = f"calibrate_gate(val_features, vectors, {term.class_name!r}, **how)"
             at = "" if term.gamma in (None, gate.threshold) else f".at({term.gamma!r})"
-            lines += [f"gate = {made}{at}", f"edits.append(({edit}).gated(gate))"]
+            edit = f"edits.append(({edit}).gated(gate))"
+            lines += [f"how = dict({more})", f"gate = {made}{at}", edit]
         return "\n".join([*lines, "edited = inject(ft, edits)"])

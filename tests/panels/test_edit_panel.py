@@ -45,7 +45,7 @@ def agrees(p, edits, world=WORLD):
 def test_it_begins_with_the_first_class_forgotten():
     p = panel()
     assert p.edits == (EditTerm("forget", "c0"),)
-    assert agrees(p, p.algebra.edit(p.term))
+    assert agrees(p, p.edit(p.term))
     assert "0.0%" in p.table.value
     assert p.gallery.groups[0]["items"][0]["caption"].startswith("c0 → ")
     assert "edit panel of 5 classes on 300 images" in repr(p)
@@ -70,21 +70,21 @@ def test_each_control_changes_the_term_and_the_figures():
     v["class_name"].value = "c2"
     assert p.term.class_name == "c2"
     v["action"].value = "strengthen"
-    assert agrees(p, (0.6 * WORLD.vectors["c2"]).gated(p.algebra.gate(p.term)))
+    assert agrees(p, (0.6 * WORLD.vectors["c2"]).gated(p.gate(p.term)))
     v["action"].value = "switch"
     assert p.term.to == "c0"
     assert v["to"].layout.display == "flex"
     v["to"].value = "c4"
     edit = 0.6 * (WORLD.vectors["c4"] - WORLD.vectors["c2"])
-    assert np.allclose(p.algebra.edit(p.term).vector, edit.vector)
+    assert np.allclose(p.edit(p.term).vector, edit.vector)
     v["gate"].value = "none"
     assert v["gamma"].disabled
-    assert p.algebra.gate_curve(p.term) is None
+    assert p.gate_curve() is None
     assert agrees(p, edit)
     v["gate"].value = "cosine"
     v["gamma"].value = 0.9
     assert p.term.gamma == pytest.approx(0.9)
-    assert agrees(p, edit.gated(p.algebra.gate(p.term)))
+    assert agrees(p, edit.gated(p.gate(p.term)))
     control(p, "Calibrated γ").click()
     assert p.term.gamma is None
     v["on"].value = False
@@ -99,7 +99,7 @@ def test_each_control_changes_the_term_and_the_figures():
     control(p, "Remove").click()
     assert [e.class_name for e in p.edits] == ["c0"]
     control(p, "false fire").value = 0.05
-    assert p.algebra.gate(p.term).false_fire == 0.05
+    assert p.gate(p.term).false_fire == 0.05
     assert not p.frame.problem
 
 
@@ -110,7 +110,7 @@ def test_a_click_on_a_curve_sets_gamma_or_the_strength():
     p.charts.picked = [1, 2.004]
     assert p.term.strength == 2.0
     p.charts.picked = [0, 99.0]
-    assert p.term.gamma == pytest.approx(p.algebra.span(p.term)[1])
+    assert p.term.gamma == pytest.approx(p.span(p.calibrated(p.term))[1])
 
 
 @pytest.mark.parametrize(
@@ -220,7 +220,7 @@ def test_the_code_reproduces_the_edits():
                      EditTerm("forget", "c3", on=False)])  # fmt: skip
     names = {"vectors": WORLD.vectors, "val_features": WORLD.ft["val"], "ft": WORLD.classifier}
     exec(p.code.replace("edited = inject(ft, edits)", ""), names)
-    mine = [p.algebra.edit(term) for term in p.working()]
+    mine = [p.edit(term) for term in p.working()]
     assert len(names["edits"]) == 4
     for a, b in zip(names["edits"], mine, strict=True):
         assert np.array_equal(a.vector, b.vector)
@@ -368,7 +368,7 @@ class Actions(RuleBasedStateMachine):
     def shows_what_it_holds(self):
         p = self.panel
         assert 0 <= p.active < max(len(p.edits), 1)
-        edits = [p.algebra.edit(term) for term in p.working()]
+        edits = [p.edit(term) for term in p.working()]
         assert agrees(p, edits) if edits else not len(p.readout.changed)
         assert p.readout.targets == tuple(term.class_name for term in p.working())
         per_class = p.readout.per_class()
@@ -381,9 +381,9 @@ class Actions(RuleBasedStateMachine):
             assert p.fields["class_name"].value == p.term.class_name
             if p.term.gate != "none":
                 assert p.fields["gamma"].value == pytest.approx(
-                    p.algebra.gate(p.term).threshold, abs=0.01
+                    p.gate(p.term).threshold, abs=0.01
                 )
-                assert p.charts.markers[0] == p.algebra.gate(p.term).threshold
+                assert p.charts.markers[0] == p.gate(p.term).threshold
         assert isinstance(p.kept, pd.DataFrame)
         compile(p.code, "code", "exec")
 
