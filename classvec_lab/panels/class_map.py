@@ -44,14 +44,14 @@ class ClassMap(t.HasTraits):
         self.vectors, self.report, self.features = vectors, report, features
         self.classes = vectors.classes
         self.able = classifier is not None and features is not None
+        self.intervals = {} if report is None else report.intervals
         self.blocks = len(vectors) > MOST_SHOWN
         self.starts = block_starts(len(vectors))  # of blocks, among the ordered classes
         self._cosines = ClassCosines(vectors)
         self._order = cache(partial(class_order, vectors, classifier, features, self._cosines))
         self._block_means = cache(self._means_of_blocks)
-        if report is not None:
-            self._significant = cache(report.significant)
-            self._interval = cache(lambda family: report.intervals[family].interval())
+        self._significant = report and cache(report.significant)
+        self._interval = report and cache(report.interval)
 
     @t.validate("kind", "centring", "order", "highlight", "hidden", "window")
     def _possible_map(self, proposal):
@@ -65,7 +65,7 @@ class ClassMap(t.HasTraits):
             in_range(name, value, 0, 1)
             return one_of(value, (0, 1), "centring of blocks") if self.blocks else value
         elif name == "highlight":
-            if one_of(value, HIGHLIGHTS, name) != "nothing" and self.report is None:
+            if one_of(value, HIGHLIGHTS, name) != "nothing" and not self.intervals:
                 raise PanelError(f"{n:,} classes are shown without intervals: nothing to highlight")
         elif name == "hidden":
             value = tuple(dict.fromkeys(value))
@@ -85,7 +85,7 @@ class ClassMap(t.HasTraits):
         """Positions of the classes that are not hidden, in order."""
         gone = list(map(self.vectors.index, self.hidden))
         found = self._order(self.order)
-        return found[~np.isin(found, gone)] if gone else found
+        return found[~np.isin(found, gone)]
 
     def block(self, k: int) -> np.ndarray:
         """Positions of the classes of a block."""
@@ -143,23 +143,21 @@ class ClassMap(t.HasTraits):
     def marked(self) -> pd.DataFrame | None:
         """Which entries are highlighted, C × C in the given order; None where none can be."""
         value = {"differs from 0": 0.0, "differs from theory": self.expected}.get(self.highlight)
-        known = self.report is not None and self.family is not None and value is not None
+        known = self.family in self.intervals and value is not None
         return self._significant(self.family, value=value) if known else None
 
-    def interval(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(low, high), C × C in the given order of classes; None where there are none."""
-        known = self.report is not None and self.family in self.report.intervals
-        return self._interval(self.family) if known else None
+    def interval(self) -> tuple[pd.DataFrame, ...]:
+        """(low, high), C × C in the given order of classes; () where there are none."""
+        return self._interval(self.family) if self.family in self.intervals else ()
 
     def value(self, names: tuple[str, str]) -> str:
         """One entry in words: its value, interval, n, and what theory expects."""
         a, b = map(self.vectors.index, names)
         row, column = KINDS[self.kind]
-        ends, missing = self.interval(), ""
-        low, high = (np.nan, np.nan) if ends is None else (end[a, b] for end in ends)
-        if ends is not None and np.isnan(low):
-            missing = f" (no interval: {self.report.intervals[self.family].unresolved[a, b]})"
-        value = number(self._entries([a], [b]).item(), low, high, "+.3f") + missing
+        ends = [end.loc[names] for end in self.interval()]
+        value = number(self._entries([a], [b]).item(), *ends, form="+.3f")
+        if np.isnan(ends).any():
+            value += f" (no interval: {self.intervals[self.family].unresolved[a, b]})"
         theory = "" if self.expected is None or a == b else f"; theory {self.expected:+.3f}"
         n = self.vectors.count
         what = f"cosine of {row}[{names[0]}] and {column}[{names[1]}]"
@@ -184,7 +182,7 @@ class ClassMap(t.HasTraits):
     def largest(self, rows: np.ndarray, columns: np.ndarray) -> tuple:
         """The two different classes of largest |cosine| among those at these positions, or ()."""
         values = np.abs(self._entries(rows, columns))
-        values[rows[:, None] == columns[None, :]] = np.nan
+        values[np.equal.outer(rows, columns)] = np.nan
         if np.isnan(values).all():
             return ()
         r, c = np.unravel_index(np.nanargmax(values), values.shape)
@@ -195,26 +193,30 @@ class ClassMap(t.HasTraits):
 
     def payload(self) -> dict:
         """The state of a `Matrix`."""
-        frame, whole, ends, marked = self.shown(), self.overview(), self.interval(), self.marked()
-        rows, columns = ([], []) if whole else map(list, self.axes())
-        grid, count = np.ix_(rows, columns), self.vectors.count
-        low, high = (b"", b"") if ends is None else (end[grid] for end in ends)
+        frame, whole, marked = self.shown(), self.overview(), self.marked()
         row, column = (AXES[side] for side in KINDS[self.kind])
         blocks = "blocks, named by their first class: " * whole
-        return {
-            "values": frame.to_numpy(),
-            "low": low,
-            "high": high,
-            "marked": b"" if marked is None else marked.to_numpy()[grid].astype("u1").tobytes(),
+        state = {
+            "values": frame,
+            "low": b"",
+            "high": b"",
+            "marked": b"",
             "marked_label": f"{self.highlight}, over all entries at once",
-            "no_interval": "no interval" * bool(self.report and self.report.intervals),
+            "no_interval": "no interval" * bool(self.intervals),
             "mark": self.expected,
             "opens": whole,
             "value_label": "mean cosine" if whole else "cosine",
             "row_names": list(frame.index),
             "column_names": list(frame.columns),
-            "row_counts": count[rows].tolist(),
-            "column_counts": count[columns].tolist(),
             "row_label": f"{blocks}{row}",
             "column_label": f"{blocks}{column}'",
         }
+        if whole:
+            return state | {"row_counts": [], "column_counts": []}
+        rows, columns = self.axes()
+        state |= zip(("low", "high"), (end.iloc[rows, columns] for end in self.interval()))
+        if marked is not None:
+            state["marked"] = marked.iloc[rows, columns].to_numpy().astype("u1").tobytes()
+        for side, chosen in (("row", rows), ("column", columns)):
+            state[f"{side}_counts"] = self.vectors.count[chosen].tolist()
+        return state

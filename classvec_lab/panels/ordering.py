@@ -61,9 +61,9 @@ def _by_name(name: str) -> list[tuple]:
 def _by_means(z: np.ndarray) -> np.ndarray:
     from scipy.cluster.hierarchy import leaves_list, linkage
     from sklearn.cluster import MiniBatchKMeans
+    from sklearn.preprocessing import normalize
 
-    unit = (z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)).astype(np.float32)
-    k = len(block_starts(len(z)))
-    groups = MiniBatchKMeans(k, random_state=0, n_init=1, batch_size=4096, max_iter=20).fit(unit)
+    how = {"random_state": 0, "n_init": 1, "batch_size": 4096, "max_iter": 20}
+    groups = MiniBatchKMeans(len(block_starts(len(z))), **how).fit(normalize(z.astype("f4")))
     rank = np.argsort(leaves_list(linkage(groups.cluster_centers_, method="average")))
     return np.argsort(rank[groups.labels_], kind="stable")

@@ -54,14 +54,13 @@ class OrthogonalityPanel(Panel, ClassMap):
     def __init__(self, vectors, *, report=None, features=None, classifier=None, dataset=None,
                  order="given", folder=""):  # fmt: skip
         super().__init__(folder=folder)
-        if report is None and len(vectors) <= MOST_SHOWN:
+        if report:
+            same_classes(report.cosine.index, vectors.classes, "the report", "these class vectors")
+        elif len(vectors) <= MOST_SHOWN:
             report = orthogonality(vectors, features=features)
-        elif report is not None:
-            names = report.cosine.index
-            same_classes(names, vectors.classes, "the report", "these class vectors")
         self.begin(vectors, report, classifier, features and features[1])
         self.order = order
-        self.highlight = "differs from 0" if report is not None and report.intervals else "nothing"
+        self.highlight = HIGHLIGHTS[bool(self.intervals)]
         if self.blocks:  # means of blocks are small
             self.limit = float(np.clip(np.ceil(20 * np.nanmax(np.abs(self.shown()))) / 20, 0.05, 1))
         self.map = Matrix(
@@ -108,8 +107,7 @@ class OrthogonalityPanel(Panel, ClassMap):
             return
         self.map.put(limit=self.limit, **self.payload())
         words = self.value(self.selected) if self.selected else "Select a cell to see its classes."
-        style = "font-weight:600;line-height:1.35"
-        self.headline.value = f"<div role='status' style='{style}'>{escape(words)}</div>"
+        self.headline.value = f"<b role='status'>{escape(words)}</b>"
         if self.able:
             self.gallery.groups, self.charts.charts, self.table.value = self._pair(self.selected)
         self.say(self.remark())
@@ -165,7 +163,7 @@ class OrthogonalityPanel(Panel, ClassMap):
     def _controls(self) -> list[w.Widget]:
         named = {f"{side} against {other}": kind for kind, (side, other) in KINDS.items()}
         orders = [order for order in ORDERS if self.able or order != "accuracy"]
-        dots = HIGHLIGHTS if self.report is not None else HIGHLIGHTS[:1]
+        dots = HIGHLIGHTS if self.intervals else HIGHLIGHTS[:1]
         share = w.FloatSlider(description="centring", max=1, step=0.02)
         share.tooltip = "share of the mean over classes taken off both sides: 0 raw, 1 centred"
         versions = w.ToggleButtons(options={"raw": 0.0, "centred": 1.0})

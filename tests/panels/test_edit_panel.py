@@ -380,9 +380,7 @@ class Actions(RuleBasedStateMachine):
             assert p.fields["strength"].value == pytest.approx(p.term.strength)
             assert p.fields["class_name"].value == p.term.class_name
             if p.term.gate != "none":
-                assert p.fields["gamma"].value == pytest.approx(
-                    p.gate(p.term).threshold, abs=0.01
-                )
+                assert p.fields["gamma"].value == pytest.approx(p.gate(p.term).threshold, abs=0.01)
                 assert p.charts.markers[0] == p.gate(p.term).threshold
         assert isinstance(p.kept, pd.DataFrame)
         compile(p.code, "code", "exec")
