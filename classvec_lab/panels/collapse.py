@@ -18,7 +18,7 @@ from ..plots.collapse import PANELS
 from ..words import number
 from .base import Panel, class_choice, in_range, one_of, some_of
 from .canvas import Charts, Scatter
-from .collapse_view import film, key, metric_chart
+from .collapse_view import film, key, metric_chart, run_colours
 from .payload import colour_bytes, table
 
 ONLY = "run"  # the name of a history that was given without one
@@ -116,8 +116,9 @@ class CollapsePanel(Panel):
         return np.isfinite(self.tables.loc[self.tables["metric"] == metric, "value"]).any()
 
     def _make_charts(self, metrics: tuple, run: str) -> dict:
-        charts = [metric_chart(self.tables, metric, run, self.kept) for metric in metrics]
-        return {"charts": charts, "key": key(self.tables, metrics)}
+        colours = run_colours(list(self.histories))
+        charts = [metric_chart(self.tables, m, colours, run, self.kept) for m in metrics]
+        return {"charts": charts, "key": key(self.tables, metrics, colours)}
 
     def show(self, _=None) -> None:
         """Put the state into the widgets; an epoch after the last of the run becomes the last."""
@@ -131,7 +132,7 @@ class CollapsePanel(Panel):
         for control in self.epochs:
             control.max = last
         when = f"epoch {wanted} of {last}" if wanted else "before fine-tuning"
-        when += "" if self.single else f", {self.run}"
+        when += f", {self.run}" * (not self.single)
         frames = self._film(self.run)
         caption = f"{when}; {frames['caption']}"
         self.film.put(**frames | {"step": float(wanted), "caption": caption})
@@ -186,10 +187,11 @@ class CollapsePanel(Panel):
         size, ratios = self._sizes()
         fig = plt.figure(figsize=size, layout="constrained")
         left, right = fig.subfigures(1, 2, width_ratios=ratios)
-        at, kept = self.epoch, self.kept
-        plots.collapse_curves(self.tables, metrics=self.metrics, at=at, kept=kept, figure=left)
-        look = {"focus": self.focus, "title": "" if self.single else self.run}
-        plots.collapse_map(self.history, epochs=(at,), figure=right, **look)
+        at, title = self.epoch, "" if self.single else self.run
+        look = {"at": at, "kept": self.kept, "figure": left}
+        plots.collapse_curves(self.tables, metrics=self.metrics, **look)
+        look = {"focus": self.focus, "figure": right, "title": title}
+        plots.collapse_map(self.history, epochs=(at,), **look)
         return fig
 
     def _sizes(self) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -13,28 +13,26 @@ LOGARITHMIC = ("nc1", "cdnv")
 MOST_DOTS = 40  # epochs that are drawn with dots
 
 
-def metric_chart(tables: pd.DataFrame, metric: str, chosen: str, kept: int | None) -> dict:
+def metric_chart(tables: pd.DataFrame, metric: str, colours: dict, chosen: str, kept) -> dict:
     """One metric over epochs, the axis as `plots.collapse_curves` has it.
 
     Args:
         tables: the tables of all histories, with a column run: a line each with its intervals, and
             NC2's null dashed.
         metric: which of the metrics.
+        colours: of the runs, `run_colours`.
         chosen: the run whose line is thicker, where there are several.
         kept: the epoch to mark, or None.
     """
-    rows = tables[tables["metric"] == metric].sort_values("epoch")
-    colours, lines = run_colours(tables["run"].unique()), []
+    rows, lines = tables[tables["metric"] == metric].sort_values("epoch"), []
     for run, colour in colours.items():
         own, several = rows[rows["run"] == run], len(colours) > 1
         name, width = run if several else "value", 3.0 if several and run == chosen else 1.8
-        for label, columns, dash, wide in (
-            (name, ("epoch", "value", "low", "high"), (), width),
-            (f"{name}: 95 % of its null", ("epoch", "null_high"), (5, 3), 1.4),
-        ):
-            look = {"dots": not dash and len(own) <= MOST_DOTS, "width": wide, "legend": False}
-            if np.isfinite(own[columns[1]]).any():
-                lines.append(series(label, own, columns, colour, dash, **look))
+        look = {"dots": len(own) <= MOST_DOTS, "width": width, "legend": False}
+        lines.append(series(name, own, ("epoch", "value", "low", "high"), colour, **look))
+        if np.isfinite(own["null_high"]).any():
+            null, look = f"{name}: 95 % of its null", {"width": 1.4, "legend": False}
+            lines.append(series(null, own, ("epoch", "null_high"), colour, (5, 3), **look))
     finite = rows[["value", "high", "null_high"]].replace(np.inf, np.nan)
     if metric in LOGARITHMIC and not (finite["value"] <= 0).any():
         axis = {"log": True}
@@ -45,13 +43,12 @@ def metric_chart(tables: pd.DataFrame, metric: str, chosen: str, kept: int | Non
     return chart(lines, title=PANELS[metric], xlabel="epoch", whole=True, **axis)
 
 
-def key(tables: pd.DataFrame, metrics: tuple) -> list[dict]:
+def key(tables: pd.DataFrame, metrics: tuple, colours: dict) -> list[dict]:
     """What stands under the charts: the runs where there are several, and NC2's null if drawn."""
-    colours = run_colours(tables["run"].unique())
-    several = len(colours) > 1
-    lines = [{"name": run, "colour": c, "dash": []} for run, c in colours.items() if several]
+    runs = colours.items() if len(colours) > 1 else ()
+    lines = [{"name": run, "colour": colour} for run, colour in runs]
     if np.isfinite(tables.loc[tables["metric"].isin(metrics), "null_high"]).any():
-        name, colour = "95 % of what an exact ETF would show", "ink" if several else "accent"
+        name, colour = "95 % of what an exact ETF would show", "ink" if runs else "accent"
         lines.append({"name": name, "colour": colour, "dash": [5, 3]})
     return lines
 

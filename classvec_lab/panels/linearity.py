@@ -12,7 +12,7 @@ import traitlets as t
 from .. import plots
 from ..checks import same_classes
 from ..diagnostics.linearity import LatentPaths, class_interpolation, class_path
-from ..errors import MismatchError, PanelError
+from ..errors import PanelError
 from ..readout import check_labelled
 from .base import Panel, class_choice, in_range, one_of, same_images, some_of
 from .canvas import Charts, Gallery, Matrix
@@ -74,10 +74,8 @@ class LinearityPanel(Panel):
         same_images(dataset, features)
         if pairs is not None:
             same_classes(pairs.crossing.index, vectors.classes, "the map of pairs", "the vectors")
-        known = () if paths is None else paths.table["path"].unique()
-        for name in known:
-            one_of(name, PATHS, "path of latent_paths", error=MismatchError)
-        self.known = tuple(name for name in PATHS if name in known)
+        names = () if paths is None else set(paths.table["path"])
+        self.known = names and some_of(names, PATHS, "path of latent_paths")
         self.classes, self.paths, self.pairs = vectors.classes, paths, pairs
         count = np.bincount(features.y, minlength=len(vectors)).tolist()
         self.count = dict(zip(vectors.classes, count, strict=True))
@@ -101,20 +99,16 @@ class LinearityPanel(Panel):
         name, value = proposal["trait"].name, proposal["value"]
         if name == "alpha":
             return in_range(name, value, 0, 1)
-        if name == "view":
-            self._require(
-                self.pairs, "a map of pairs: give the panel pairs=class_interpolations(…)"
-            )
-            return one_of(value, VIEWS, name)
+        if name == "view" and self.pairs is None:
+            raise PanelError("no map of pairs: give the panel pairs=class_interpolations(…)")
+        if name == "curves" and not self.known:
+            raise PanelError("no paths to draw: give the panel paths=latent_paths(…)")
         if name == "curves":
-            self._require(self.paths, "paths: give the panel paths=latent_paths(…)")
             return some_of(value, self.known, "curve")
+        if name == "view":
+            return one_of(value, VIEWS, name)
         self._check_pair(**{"source": self.source, "target": self.target, name: value})
         return value
-
-    def _require(self, given, words: str) -> None:
-        if given is None:
-            raise PanelError(f"there is nothing to draw without {words}")
 
     def _check_pair(self, source: str, target: str) -> None:
         one_of(source, self.classes, "source")
@@ -166,30 +160,26 @@ class LinearityPanel(Panel):
     def show(self, _=None) -> None:
         """Put the state into the widgets."""
         self.report, self.path, self.detours = self.moved(self.source, self.target)
-        shift = shift_chart(self.report, self.detours)
-        self.shift_chart.put(charts=[shift], markers=[self.alpha])
-        self.words.value = paragraphs(shift_words(self.report, self.detours))
-        self.shift_table.value = shift_table(self.path, self.alpha)
+        charts = [shift_chart(self.report, self.detours)]
+        words = paragraphs(shift_words(self.report, self.detours))
+        self.shift_table.value = words + shift_table(self.path, self.alpha)
         self.gallery.groups = [stray_images(self.path, self.alpha)]
         if self.known:
-            way = path_chart(self.paths.table, self.curves)
-            self.way_chart.put(charts=[way], markers=[self.alpha])
+            charts.insert(0, path_chart(self.paths.table, self.curves))
             self.way_table.value = path_table(self.measured(), self.alpha)
+        self.charts.put(charts=charts, markers=[self.alpha] * len(charts))
         if self.pairs is not None:
             self.map.put(**self._views(self.view))
         self.code = self._code()
 
     def _values(self, view: str) -> dict:
         """The state of the map of pairs in this view."""
-        table = self.pairs.table.pivot(index="source", columns="target")
-        low, high = (
-            table[f"{view}_{end}"].reindex(index=self.classes, columns=self.classes)
-            for end in ("low", "high")
-        )
         values = getattr(self.pairs, view)
-        limit = np.nanmax(values.to_numpy(), initial=0.0) if view == "detour" else 1.0
-        look = {"limit": float(limit or 1.0), "value_label": VIEWS[view]}
-        return {"values": values, "low": low, "high": high, **look}
+        table = self.pairs.table.pivot(index="source", columns="target")
+        ends = (table[f"{view}_{end}"].reindex_like(values) for end in ("low", "high"))
+        limit = float(np.nanmax(values, initial=0.0)) if view == "detour" else 1.0
+        parts = zip(("values", "low", "high"), (values, *ends), strict=True)
+        return {"limit": limit or 1.0, "value_label": VIEWS[view], **dict(parts)}
 
     def _place(self) -> list[int]:
         return [self.classes.index(self.source), self.classes.index(self.target)]
@@ -202,12 +192,10 @@ class LinearityPanel(Panel):
         self.alpha = round(min(max(place[1], 0.0), 1.0), 2)
 
     def _lay_out(self, dataset) -> None:
-        self.way_chart = Charts(label="accuracy from pre-trained to fine-tuned", height=300)
-        label = "shares of predictions from one class to another"
-        self.shift_chart = Charts(label=label, height=300)
-        for canvas in (self.way_chart, self.shift_chart):
-            self.tie(canvas, list, self._picked, at="picked")
-        self.way_table, self.shift_table, self.words = w.HTML(), w.HTML(), w.HTML()
+        label = "accuracy from pre-trained to fine-tuned, and shares from one class to another"
+        self.charts = Charts(label=label, columns=2, height=300)
+        self.tie(self.charts, list, self._picked, at="picked")
+        self.way_table, self.shift_table = w.HTML(), w.HTML()
         self.gallery = Gallery(dataset, label="samples taken for a third class")
         alpha = w.FloatSlider(description="α", max=1, step=0.01)
         controls = [
@@ -218,7 +206,7 @@ class LinearityPanel(Panel):
         ]
         left = []
         if self.known:
-            left += [self.way_chart, self.way_table, self.tags("curves", self.known, "curves")]
+            left += [self.way_table, self.tags("curves", self.known, "curves")]
         if self.pairs is not None:
             self.map = Matrix(
                 label="map of all pairs; arrow keys move the selected pair, + and - zoom, "
@@ -235,9 +223,8 @@ class LinearityPanel(Panel):
             views = {label: view for view, label in VIEWS.items()}
             controls.append(self.bind("view", w.Dropdown(description="map", options=views)))
             left.append(self.map)
-        right = [self.shift_chart, self.words, self.shift_table, self.gallery]
-        sides = [w.VBox(side) for side in (left, right) if side]
-        self.lay_out(w.HBox(controls), w.Box(sides))
+        right = w.VBox([self.shift_table, self.gallery])
+        self.lay_out(w.HBox(controls), self.charts, w.Box([w.VBox(left), right][not left :]))
 
     # what is left behind
 

@@ -155,10 +155,8 @@ class OrthogonalityPanel(Panel, ClassMap):
 
     def _search(self, _) -> None:
         self.found.options = found = self.matches()
-        self.found.value = next(iter(found), None)
-        self.found.layout.display = "flex" if found else "none"
         if self.search.strip() and not found:
-            self.say(f"no class {self.search!r} among {len(self.vectors):,}", problem=True)
+            self.say(f"no class {self.search!r} among {len(self.classes):,}", problem=True)
 
     def _controls(self) -> list[w.Widget]:
         named = {f"{side} against {other}": kind for kind, (side, other) in KINDS.items()}
@@ -168,9 +166,9 @@ class OrthogonalityPanel(Panel, ClassMap):
         share.tooltip = "share of the mean over classes taken off both sides: 0 raw, 1 centred"
         versions = w.ToggleButtons(options={"raw": 0.0, "centred": 1.0})
         versions.style.button_width = "auto"
-        self.found = w.Dropdown(layout={"display": "none"})
+        self.found = w.Combobox(description="search", placeholder="class name")
         tooltip = "select this class and the one of largest cosine to it"
-        go = self.button("Go", tooltip, lambda: self.go_to(self.found.value or self.search.strip()))
+        go = self.button("Go", tooltip, lambda: self.go_to((self.matches() or [self.search])[0]))
         if self.blocks:
             more = [self.button("All blocks", "close the open block (Escape)", self.back)]
         else:
@@ -182,8 +180,7 @@ class OrthogonalityPanel(Panel, ClassMap):
             self.bind("order", w.Dropdown(description="order", options=orders)),
             self.bind("highlight", w.Dropdown(description="dots", options=dots)),
             self.bind("limit", w.FloatSlider(description="colours to ±", max=1, step=0.05)),
-            self.bind("search", w.Text(description="search", placeholder="class name")),
-            self.found,
+            self.bind("search", self.found),
             go,
             *more,
         ]
@@ -212,7 +209,7 @@ class OrthogonalityPanel(Panel, ClassMap):
         return f"orthogonality panel of {n} in {self.vectors.dim} dimensions"
 
     def _code(self) -> str:
-        needs, look, order = "orthogonality", [f"limit={self.limit:g}"], self.map.row_names
+        needs, look, order = "diagnostics", [f"limit={self.limit:g}"], self.map.row_names
         if self.blocks:
             needs, given = "panels", ", features=(pre_features, ft_features), classifier=ft"
             lines = [
@@ -221,35 +218,33 @@ class OrthogonalityPanel(Panel, ClassMap):
                 f"panel.order, panel.window = {self.order!r}, {self.window!r}",
                 "frame = panel.shown()",
             ]
-        elif self.family is None:
-            needs = "diagnostics"
+        else:
             lines = [
                 "cosines = diagnostics.orthogonality.ClassCosines(vectors)",
                 f"frame = cosines.frame({self.kind!r}, share={self.centring!r})",
             ]
-        else:
-            look.append(f"mark={self.expected!r}")
-            lines = [
-                "report = orthogonality(vectors, features=(pre_features, ft_features))",
-                f"frame = report.{self.family}",
-            ]
-        if self.marked() is not None and not self.blocks:
-            value = 0.0 if self.highlight == HIGHLIGHTS[1] else self.expected
-            lines.append(f"marked = report.significant({self.family!r}, value={value!r})")
-            look.append("marked=marked")
-        if not self.blocks and order != list(self.classes):
-            lines.append(f"order = {order!r}")
-            look.append("order=order")
-        lines.append(f"plots.heatmap(frame, {', '.join(look)})")
+            if self.expected is not None:
+                look.append(f"mark={self.expected!r}")
+            if self.marked() is not None:
+                needs += ", orthogonality"
+                value = 0.0 if self.highlight == HIGHLIGHTS[1] else self.expected
+                lines += [
+                    "report = orthogonality(vectors, features=(pre_features, ft_features))",
+                    f"marked = report.significant({self.family!r}, value={value!r})",
+                ]
+                look.append("marked=marked")
+            if order != list(self.classes):
+                lines.append(f"order = {order!r}")
+                look.append("order=order")
+        lines = [
+            f"from classvec_lab import ClassVectors, {needs}, plots",
+            "",
+            "vectors = ClassVectors.from_features(pre_features, ft_features)",
+            *lines,
+            f"plots.heatmap(frame, {', '.join(look)})",
+        ]
         if len(set(self.selected)) == 2 and self.able:
-            a, b = self.selected
-            lines.append("from classvec_lab.diagnostics.linearity import class_pair")
-            lines.append(f"pair = class_pair(ft, ft_features, vectors, {a!r}, {b!r})")
-        return "\n".join(
-            [
-                f"from classvec_lab import ClassVectors, {needs}, plots",
-                "",
-                "vectors = ClassVectors.from_features(pre_features, ft_features)",
-                *lines,
-            ]
-        )
+            lines.insert(0, "from classvec_lab.diagnostics.linearity import class_pair")
+            names = "{!r}, {!r}".format(*self.selected)
+            lines.append(f"pair = class_pair(ft, ft_features, vectors, {names})")
+        return "\n".join(lines)
