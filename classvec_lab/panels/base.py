@@ -30,8 +30,8 @@ class Panel(w.VBox):
     """A panel: its traits are its state, and may be set from Python as well as by its controls.
 
     A value that can't be is refused with a PanelError and leaves everything as it was; from a
-    control the same words appear in the panel's last line. Each kind of panel adds traits, whose names
-    are `state`; `show`, which puts them into its widgets; `draw`, the matplotlib figure of
+    control the same words appear in the panel's last line. Each kind of panel adds traits, whose
+    names are `state`; `show`, which puts them into its widgets; `draw`, the matplotlib figure of
     what it shows; `stem`, the beginning of the names of its files; and `describe`, one line that
     stands where no widget can be shown.
 
@@ -75,15 +75,13 @@ class Panel(w.VBox):
         self.frame.put(message=message, problem=problem)
 
     def guarded(self, action: Callable, *arguments) -> None:
-        """Call `action`; an error of ours becomes a message of the panel, until one succeeds."""
-        old = self.frame.problem and self.frame.message
+        """Call `action`; an error of ours becomes a message of the panel, until the next call."""
+        if self.frame.problem:
+            self.say("")
         try:
             action(*arguments)
         except ClassvecError as error:
             self.say(str(error), problem=True)
-        else:
-            if old and self.frame.message == old:
-                self.say("")
 
     def tie(
         self, control: w.Widget, show: Callable, act: Callable, *names: str, at: str = "value"

@@ -214,7 +214,8 @@ class ClassMap(t.HasTraits):
         if whole:
             return state | {"row_counts": [], "column_counts": []}
         rows, columns = self.axes()
-        state |= zip(("low", "high"), (end.iloc[rows, columns] for end in self.interval()))
+        for name, end in zip(("low", "high"), self.interval(), strict=False):
+            state[name] = end.iloc[rows, columns]
         if marked is not None:
             state["marked"] = marked.iloc[rows, columns].to_numpy().astype("u1").tobytes()
         for side, chosen in (("row", rows), ("column", columns)):

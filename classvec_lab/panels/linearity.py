@@ -17,15 +17,7 @@ from ..readout import check_labelled
 from .base import Panel, class_choice, in_range, one_of, same_images, some_of
 from .canvas import Charts, Gallery, Matrix
 from .payload import colour_table, paragraphs
-from .ways import (
-    PATHS,
-    path_chart,
-    path_table,
-    shift_chart,
-    shift_table,
-    shift_words,
-    stray_images,
-)
+from .ways import PATHS, path_chart, path_table, shift_chart, shift_table, shift_words, stray_images
 
 MOST_KEPT = 16  # pairs whose results stay in memory
 VIEWS = {

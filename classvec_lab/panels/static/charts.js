@@ -5,7 +5,7 @@ function render({ model, el }) {
   host.className = "cv-host";
   el.append(host);
   let boxes = [];
-  const columnsFor = (width) => Math.max(1, Math.min(model.get("columns"), Math.floor(width / 190)));
+  const columnsFor = (width) => Math.max(1, Math.min(model.get("columns"), Math.floor(width / 180)));
   const rowsFor = (width) => Math.ceil(model.get("charts").length / columnsFor(width));
 
   const limits = (chart, axis) => {
