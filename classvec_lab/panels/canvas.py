@@ -49,7 +49,7 @@ class Matrix(Canvas):
 
     values, low, high: arrays, of which low and high may be empty. marked: one byte a cell, 1 for
     those with a dot. selected: [row, column] or []. opened: the cell that a user opened where
-    `opens`, or []. mark: a value marked on the colour bar, None for none.
+    `opens`, or []. mark: what theory expects, marked on the colour bar, or None.
     """
 
     values = Floats()
@@ -64,11 +64,9 @@ class Matrix(Canvas):
     column_label = Unicode()
     value_label = Unicode("value")
     marked_label = Unicode()
-    no_interval = Unicode()
     limit = Float(1.0)
     centred = Bool(True)
     mark = Float(None, allow_none=True)
-    mark_label = Unicode("theory")
     palette = Bytes()
     selected = List()
     opened = List()

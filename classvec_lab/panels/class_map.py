@@ -202,7 +202,6 @@ class ClassMap(t.HasTraits):
             "high": b"",
             "marked": b"",
             "marked_label": f"{self.highlight}, over all entries at once",
-            "no_interval": "no interval" * bool(self.intervals),
             "mark": self.expected,
             "opens": whole,
             "value_label": "mean cosine" if whole else "cosine",

@@ -1,7 +1,7 @@
 """The collapse panel: how classes draw together over a fine-tuning, as curves and as a film."""
 
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache
 from textwrap import dedent
 
 import ipywidgets as w
@@ -32,6 +32,8 @@ class CollapsePanel(Panel):
     last); metrics, what is drawn, of `plots.collapse.PANELS`; focus, a class beside which the
     others fade, or "".
 
+    `tables` are those of all histories, with a column run.
+
     Args:
         histories: a `CollapseHistory`, or a mapping of names to several of the same classes, which
             may differ in length.
@@ -59,7 +61,10 @@ class CollapsePanel(Panel):
             same_classes(history.classes, self.classes, repr(name), repr(self.run))
         self._film = cache(lambda run: film(self.histories[run]))
         self._charts = cache(self._make_charts)
-        self.metrics = tuple(filter(self._has_value, PANELS)) or tuple(PANELS)
+        tables = [h.table.assign(run=name) for name, h in self.histories.items()]
+        self.tables = pd.concat(tables, ignore_index=True)
+        self._valued = set(self.tables.loc[np.isfinite(self.tables["value"]), "metric"])
+        self.metrics = [metric for metric in PANELS if metric in self._valued] or list(PANELS)
         self.epoch = self.last
         self._lay_out()
 
@@ -94,26 +99,17 @@ class CollapsePanel(Panel):
         rows = self.history.history
         return next(iter(rows.loc[rows["kept"], "epoch"].tolist()), None)
 
-    @cached_property
-    def tables(self) -> pd.DataFrame:
-        """The tables of all histories, with a column run."""
-        tables = [h.table.assign(run=name) for name, h in self.histories.items()]
-        return pd.concat(tables, ignore_index=True)
-
     def values(self) -> pd.DataFrame:
         """The drawn metrics at this epoch: metric, value, low, high, null_high, ideal, n."""
         rows = self.history.table
         rows = rows[rows["epoch"] == self.epoch].set_index("metric").reindex(list(self.metrics))
         dim = self.history.means.shape[2]
         rows["ideal"] = [ideal(metric, len(self.classes), dim) for metric in self.metrics]
-        return rows.reset_index()[["metric", "value", "low", "high", "null_high", "ideal", "n"]]
+        return rows.reset_index()
 
     def charted(self) -> tuple[str, ...]:
         """The metrics that have a chart: those drawn that have a value in any run."""
-        return tuple(filter(self._has_value, self.metrics))
-
-    def _has_value(self, metric: str) -> bool:
-        return np.isfinite(self.tables.loc[self.tables["metric"] == metric, "value"]).any()
+        return tuple(metric for metric in self.metrics if metric in self._valued)
 
     def _make_charts(self, metrics: tuple, run: str) -> dict:
         colours = run_colours(list(self.histories))
@@ -144,8 +140,8 @@ class CollapsePanel(Panel):
     def _table(self, when: str) -> str:
         rows, cells = self.values(), []
         for r in rows.itertuples():
-            value = number(r.value, r.low, r.high, ".3g") if np.isfinite(r.value) else "no value"
-            null = "" if np.isnan(r.null_high) else f"{r.null_high:.3g}"
+            value = number(r.value, r.low, r.high, ".3g").replace("nan", "no value")
+            null = f"{r.null_high:.3g}".replace("nan", "")
             cells.append((PANELS[r.metric], value, null, f"{r.ideal:.3g}".replace("nan", "?")))
         kept = "" if self.kept is None else f"; epoch {self.kept} was kept"
         caption = f"{when}, n = {rows['n'].max():.0f} held-out images{kept}"

@@ -83,7 +83,7 @@ class EditPanel(Panel, EditTerms):
         if not terms:
             raise PanelError("nothing to keep: every edit is off, of strength 0, or removed")
         edits = [self.edit(term).require_effect() for term in terms]
-        measured = {live.split: live.read(edits).table().round(6) for live in self._splits}
+        measured = {live.split: live.read(edits).table() for live in self._splits}
         facts = {
             "together_with": [edit.expression for edit in edits],
             "chosen_on": "val",

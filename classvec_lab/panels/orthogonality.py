@@ -162,10 +162,9 @@ class OrthogonalityPanel(Panel, ClassMap):
         named = {f"{side} against {other}": kind for kind, (side, other) in KINDS.items()}
         orders = [order for order in ORDERS if self.able or order != "accuracy"]
         dots = HIGHLIGHTS if self.intervals else HIGHLIGHTS[:1]
-        share = w.FloatSlider(description="centring", max=1, step=0.02)
-        share.tooltip = "share of the mean over classes taken off both sides: 0 raw, 1 centred"
+        tooltip = "share of the mean over classes taken off both sides: 0 raw, 1 centred"
+        share = w.FloatSlider(description="centring", max=1, step=0.02, tooltip=tooltip)
         versions = w.ToggleButtons(options={"raw": 0.0, "centred": 1.0})
-        versions.style.button_width = "auto"
         self.found = w.Combobox(description="search", placeholder="class name")
         tooltip = "select this class and the one of largest cosine to it"
         go = self.button("Go", tooltip, lambda: self.go_to((self.matches() or [self.search])[0]))

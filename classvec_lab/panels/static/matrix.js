@@ -214,7 +214,7 @@ function render({ model, el }) {
       ctx.textAlign = "center";
       const at = Math.min(Math.max(place(mark), y + 24), y + length - 24);
       ctx.translate(-(at - place(mark)), 0);
-      ctx.fillText(model.get("mark_label"), 0, 0);
+      ctx.fillText("theory", 0, 0);
       ctx.restore();
     }
   };
@@ -237,7 +237,7 @@ function render({ model, el }) {
     const say = (v) => (model.get("centred") || !Number.isFinite(v) ? signed(v) : plain(v));
     const lines = [`${rows[r]} → ${columns[c]}`, `${model.get("value_label")} ${say(values[i])}`];
     if (low.length && Number.isFinite(low[i])) lines[1] += ` [${say(low[i])}, ${say(high[i])}]`;
-    else if (model.get("no_interval")) lines.push(model.get("no_interval"));
+    else if (low.length) lines.push("no interval");
     const [a, b] = [model.get("row_counts")[r], model.get("column_counts")[c]];
     if (a !== undefined) lines.push(b === undefined ? `n = ${a}` : a === b ? `n = ${a} each` : `n = ${a} and ${b}`);
     if (marked[i]) lines.push(model.get("marked_label"));
