@@ -128,12 +128,12 @@ class Gallery(Canvas):
         self._dataset = dataset
         self.on_msg(self._asked)
 
-    def _asked(self, _, content, __) -> None:
+    def _asked(self, _, content, __):
         if content.get("type") == "images" and self._dataset is not None:
             keys = [int(k) for k in content["keys"] if 0 <= int(k) < len(self._dataset)]
             self.send({"type": "images", "keys": keys}, [self._picture(k) for k in keys])
 
-    def _picture(self, position: int) -> bytes:
+    def _picture(self, position):
         """The thumbnail of an image; empty for one that can't be read any more."""
         try:
             return thumbnail(self._dataset[position][0])

@@ -115,7 +115,7 @@ class ClassMap(t.HasTraits):
         names = np.array(self.classes, dtype=object)
         return pd.DataFrame(values, index=names[rows], columns=names[columns])
 
-    def _means_of_blocks(self, kind: str, share: float, order: str) -> np.ndarray:
+    def _means_of_blocks(self, kind, share, order):
         return self._cosines.block_means(kind, self._order(order), self.starts, share=share)
 
     @property
@@ -137,7 +137,7 @@ class ClassMap(t.HasTraits):
         return self._expected_raw if known else None
 
     @cached_property
-    def _expected_raw(self) -> float:
+    def _expected_raw(self):
         return scalars_of_means(self.vectors)["expected"]
 
     def marked(self) -> pd.DataFrame | None:
@@ -188,7 +188,7 @@ class ClassMap(t.HasTraits):
         r, c = np.unravel_index(np.nanargmax(values), values.shape)
         return self.classes[rows[r]], self.classes[columns[c]]
 
-    def _entries(self, rows, columns) -> np.ndarray:
+    def _entries(self, rows, columns):
         return self._cosines.entries(self.kind, rows, columns, share=self.centring)
 
     def payload(self) -> dict:

@@ -111,7 +111,7 @@ class CollapsePanel(Panel):
         """The metrics that have a chart: those drawn that have a value in any run."""
         return tuple(metric for metric in self.metrics if metric in self._valued)
 
-    def _make_charts(self, metrics: tuple, run: str) -> dict:
+    def _make_charts(self, metrics, run):
         colours = run_colours(list(self.histories))
         charts = [metric_chart(self.tables, m, colours, run, self.kept) for m in metrics]
         return {"charts": charts, "key": key(self.tables, metrics, colours)}
@@ -137,7 +137,7 @@ class CollapsePanel(Panel):
         self.words.value = self._table(when)
         self.code = self._code()
 
-    def _table(self, when: str) -> str:
+    def _table(self, when):
         rows, cells = self.values(), []
         for r in rows.itertuples():
             value = number(r.value, r.low, r.high, ".3g").replace("nan", "no value")
@@ -148,10 +148,10 @@ class CollapsePanel(Panel):
         head = ("", "value [95 %]", "95 % of null", "ideal")
         return table(head, cells, caption=caption[0].upper() + caption[1:])
 
-    def _picked(self, place: list) -> None:
+    def _picked(self, place):
         self.epoch = min(max(round(place[1]), 0), self.last)
 
-    def _lay_out(self) -> None:
+    def _lay_out(self):
         self.charts = Charts(label="neural collapse over the epochs", columns=3, height=160)
         self.tie(self.charts, list, self._picked, at="picked")
         self.film = Scatter(
@@ -190,7 +190,7 @@ class CollapsePanel(Panel):
         plots.collapse_map(self.history, epochs=(at,), **look)
         return fig
 
-    def _sizes(self) -> tuple[tuple[float, float], tuple[float, float]]:
+    def _sizes(self):
         n = max(1, len(self.charted()))
         columns = min(4, n)
         width = round(2.9 * columns, 1)
@@ -206,7 +206,7 @@ class CollapsePanel(Panel):
         classes = f"{len(self.classes):,} classes"
         return f"neural-collapse panel of {classes} over {self.last} epochs{runs}"
 
-    def _code(self) -> str:
+    def _code(self):
         (size, ratios), title = self._sizes(), "" if self.single else self.run
         given = "{'run': history}" if self.single else "dict(histories)  # those of the panel"
         return dedent(f"""\

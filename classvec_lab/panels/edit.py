@@ -66,7 +66,7 @@ class EditPanel(Panel, EditTerms):
         self._lay_out(dataset)
 
     @cached_property
-    def _splits(self) -> list[LiveEdits]:
+    def _splits(self):
         held_out = [] if self.held_out is None else [self.held_out]
         tested = [LiveEdits(self.live.classifier, features, split="test") for features in held_out]
         return [self.live, *tested]
@@ -124,14 +124,14 @@ class EditPanel(Panel, EditTerms):
         self.bars.put(**class_bars(self.readout))
         self.gallery.groups = [changed_images(self.readout)]
 
-    def _picked(self, place: list) -> None:
+    def _picked(self, place):
         """A click on a chart moves the slider whose curve it is."""
         field = list(self._markers)[place[0]]
         self.fields[field].value = round(place[1], 2 if field == "strength" else 6)
 
     # controls
 
-    def _lay_out(self, dataset) -> None:
+    def _lay_out(self, dataset):
         self.list, classes = w.Select(rows=3), self.classes
         self.fields = {
             "on": w.Checkbox(description="on", indent=False),
@@ -174,7 +174,7 @@ class EditPanel(Panel, EditTerms):
             buttons=[keep],
         )
 
-    def _set(self, field: str, change) -> None:
+    def _set(self, field, change):
         """What a user does to a control of the active term, or to the list of terms."""
         value = change["new"]
         if not self._showing:
@@ -182,7 +182,7 @@ class EditPanel(Panel, EditTerms):
             self.guarded(active if field == "active" else partial(self.change, **{field: value}))
             self._show_controls()  # a refused value goes back
 
-    def _show_controls(self) -> None:
+    def _show_controls(self):
         """The controls as the active term has them."""
         term, gate, gamma = self.term, self.gate(self.term), self.fields["gamma"]
         self._showing = True
@@ -227,5 +227,5 @@ class EditPanel(Panel, EditTerms):
         return f"edit panel of {len(self.classes):,} classes on {len(self.features):,} images (val)"
 
 
-def _kept_table(frame: pd.DataFrame) -> str:
+def _kept_table(frame):
     return table(frame.columns, frame.to_numpy(), caption="Kept")

@@ -102,7 +102,7 @@ class LinearityPanel(Panel):
         self._check_pair(**{"source": self.source, "target": self.target, name: value})
         return value
 
-    def _check_pair(self, source: str, target: str) -> None:
+    def _check_pair(self, source, target):
         one_of(source, self.classes, "source")
         one_of(target, self.classes, "target")
         if source == target:
@@ -122,10 +122,10 @@ class LinearityPanel(Panel):
         """Exchange source and target."""
         self.go(self.target, self.source)
 
-    def _movable(self) -> list[str]:
+    def _movable(self):
         return [name for name, n in self.count.items() if n]
 
-    def _first_pair(self) -> tuple[str, str]:
+    def _first_pair(self):
         """The pair that passes a third class most often; else the first that can be moved."""
         if self.pairs is not None:
             rows = self.pairs.table
@@ -164,7 +164,7 @@ class LinearityPanel(Panel):
             self.map.put(**self._views(self.view))
         self.code = self._code()
 
-    def _values(self, view: str) -> dict:
+    def _values(self, view):
         """The state of the map of pairs in this view."""
         values = getattr(self.pairs, view)
         table = self.pairs.table.pivot(index="source", columns="target")
@@ -173,17 +173,17 @@ class LinearityPanel(Panel):
         parts = zip(("values", "low", "high"), (values, *ends), strict=True)
         return {"limit": limit or 1.0, "value_label": VIEWS[view], **dict(parts)}
 
-    def _place(self) -> list[int]:
+    def _place(self):
         return [self.classes.index(self.source), self.classes.index(self.target)]
 
-    def _click(self, place: list[int]) -> None:
+    def _click(self, place):
         if max(place) < len(self.classes):
             self.go(*(self.classes[i] for i in place))
 
-    def _picked(self, place: list) -> None:
+    def _picked(self, place):
         self.alpha = round(min(max(place[1], 0.0), 1.0), 2)
 
-    def _lay_out(self, dataset) -> None:
+    def _lay_out(self, dataset):
         label = "accuracy from pre-trained to fine-tuned, and shares from one class to another"
         self.charts = Charts(label=label, columns=2, height=300)
         self.tie(self.charts, list, self._picked, at="picked")
@@ -240,7 +240,7 @@ class LinearityPanel(Panel):
         n = sum(self.count.values())
         return f"linearity panel of {len(self.classes):,} classes, {n:,} samples"
 
-    def _code(self) -> str:
+    def _code(self):
         title = f"{self.source} to {self.target}"
         code = dedent(f"""\
             from classvec_lab import class_interpolation, plots

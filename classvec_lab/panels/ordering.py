@@ -53,12 +53,12 @@ def block_starts(n: int) -> np.ndarray:
     return np.unique(np.arange(n_blocks) * n // n_blocks)
 
 
-def _by_name(name: str) -> list[tuple]:
+def _by_name(name):
     parts = filter(None, re.split(r"(\d+)", name))
     return [(0, int(p), "") if p.isdigit() else (1, 0, p.casefold()) for p in parts]
 
 
-def _by_means(z: np.ndarray) -> np.ndarray:
+def _by_means(z):
     from scipy.cluster.hierarchy import leaves_list, linkage
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.preprocessing import normalize

@@ -115,7 +115,7 @@ class OrthogonalityPanel(Panel, ClassMap):
 
     # what is selected
 
-    def _place(self) -> list[int]:
+    def _place(self):
         """The cell of the selected pair, [] where it isn't shown."""
         if self.selected and self.overview():
             return list(self.blocks_of(self.selected))
@@ -123,7 +123,7 @@ class OrthogonalityPanel(Panel, ClassMap):
         place = [side.index(name) for side, name in sides if name in side]
         return place if len(place) == 2 else []
 
-    def _click(self, place: list[int]) -> None:
+    def _click(self, place):
         if self.overview():
             self.selected = self.largest(*map(self.block, place))
         elif max(place) < len(self.map.row_names):
@@ -153,12 +153,12 @@ class OrthogonalityPanel(Panel, ClassMap):
             self.window = self.blocks_of(pair)
         self.selected = pair
 
-    def _search(self, _) -> None:
+    def _search(self, _):
         self.found.options = found = self.matches()
         if self.search.strip() and not found:
             self.say(f"no class {self.search!r} among {len(self.classes):,}", problem=True)
 
-    def _controls(self) -> list[w.Widget]:
+    def _controls(self):
         named = {f"{side} against {other}": kind for kind, (side, other) in KINDS.items()}
         orders = [order for order in ORDERS if self.able or order != "accuracy"]
         dots = HIGHLIGHTS if self.intervals else HIGHLIGHTS[:1]
@@ -207,7 +207,7 @@ class OrthogonalityPanel(Panel, ClassMap):
         n = f"{len(self.vectors):,} classes"
         return f"orthogonality panel of {n} in {self.vectors.dim} dimensions"
 
-    def _code(self) -> str:
+    def _code(self):
         needs, look, order = "diagnostics", [f"limit={self.limit:g}"], self.map.row_names
         if self.blocks:
             needs, given = "panels", ", features=(pre_features, ft_features), classifier=ft"

@@ -34,7 +34,7 @@ def pair_view(classifier, features, vectors, names: tuple) -> tuple[list, list, 
     return groups, [], ""
 
 
-def _nearest(name: str, to: str, rows) -> dict:
+def _nearest(name, to, rows):
     items = [{"key": int(i), "caption": f"no. {i}"} for i in rows]
     return {"title": f"{name}: nearest to {to}", "items": items, "empty": "no image of this class"}
 

@@ -112,7 +112,7 @@ class EditTerms(t.HasTraits):
         self.active = min(self.active, max(len(value) - 1, 0))
         return tuple(value)
 
-    def _number(self, which: int) -> int:
+    def _number(self, which):
         n = len(self.edits)
         if not 0 <= which < n:
             raise PanelError(f"there is no edit number {which + 1}: the panel holds {n}")
@@ -145,7 +145,7 @@ class EditTerms(t.HasTraits):
         """The active term, None where there is none."""
         return self.edits[self.active] if self.edits else None
 
-    def _with(self, which: int, *terms: EditTerm) -> tuple[EditTerm, ...]:
+    def _with(self, which, *terms):
         """The terms, with these in place of number `which`."""
         return (*self.edits[:which], *terms, *self.edits[which + 1 :])
 
@@ -198,7 +198,7 @@ class EditTerms(t.HasTraits):
         """The term's gate at its calibrated threshold; PanelError for too few features."""
         return self._gate(term.class_name, term.gate, self.false_fire)
 
-    def _calibrate(self, name: str, score: str, false_fire: float) -> Gate | None:
+    def _calibrate(self, name, score, false_fire):
         if score == NO_GATE:
             return None
         how = {"score": score, "false_fire": false_fire, "moments": self.moments}

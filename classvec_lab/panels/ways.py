@@ -100,7 +100,7 @@ def stray_images(path: ClassPath, alpha: float) -> dict:
     return {"title": title, "items": items, "empty": "none at this α"}
 
 
-def _listed(rows: pd.DataFrame, most: int) -> str:
+def _listed(rows, most):
     """The third classes of one range, each with the samples that are taken for it."""
     names = [f"{r[3]} ({r.samples})" for r in rows.head(most).itertuples()]
     return ", ".join(names) + (f" and {len(rows) - most} more" if len(rows) > most else "")
