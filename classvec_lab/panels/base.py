@@ -6,10 +6,22 @@ from functools import partial
 from itertools import count
 from pathlib import Path
 
-import ipywidgets as w
 import matplotlib.pyplot as plt
 import numpy as np
 import traitlets as t
+from ipywidgets import (
+    HTML,
+    Button,
+    Dropdown,
+    HBox,
+    Label,
+    TagsInput,
+    Text,
+    Textarea,
+    ToggleButton,
+    VBox,
+    Widget,
+)
 
 from .. import checks, plots
 from ..errors import ClassvecError, MismatchError, PanelError
@@ -26,7 +38,7 @@ def same(value):
     return value
 
 
-class Panel(w.VBox):
+class Panel(VBox):
     """A panel: its traits are its state, and may be set from Python as well as by its controls.
 
     A value that can't be is refused with a PanelError and leaves everything as it was; from a
@@ -50,7 +62,7 @@ class Panel(w.VBox):
         common = Panel.class_trait_names()
         self.state = [name for name in self.trait_names() if name not in common]
 
-    def lay_out(self, *rows: w.Widget, buttons: Sequence[w.Widget] = ()) -> None:
+    def lay_out(self, *rows: Widget, buttons: Sequence[Widget] = ()) -> None:
         """Put the panel together and let it follow its state.
 
         Args:
@@ -58,15 +70,15 @@ class Panel(w.VBox):
             buttons: beside Figure and Code, which all panels have.
         """
         tooltip = "the call that reproduces what is shown"
-        code = w.Textarea(rows=5, tooltip=tooltip)
+        code = Textarea(rows=5, tooltip=tooltip)
         code.add_class("cv-code")
-        toggle = w.ToggleButton(description="Code", icon="code", tooltip=tooltip)
+        toggle = ToggleButton(description="Code", icon="code", tooltip=tooltip)
         t.dlink((toggle, "value"), (code.layout, "display"), lambda on: "flex" if on else "none")
         t.dlink((self, "code"), (code, "value"))
         tooltip = "save PNG and PDF of what is shown"
         figure = self.button("Figure", tooltip, self.figure, icon="picture-o")
-        head = w.HTML(f"<b>{self.title}</b>")
-        self.children = [head, *rows, w.HBox([*buttons, figure, toggle]), code, self.frame]
+        head = HTML(f"<b>{self.title}</b>")
+        self.children = [head, *rows, HBox([*buttons, figure, toggle]), code, self.frame]
         self.observe(self.show, self.state)
         self.show()
 
@@ -84,8 +96,8 @@ class Panel(w.VBox):
             self.say(str(error), problem=True)
 
     def tie(
-        self, control: w.Widget, show: Callable, act: Callable, *names: str, at: str = "value"
-    ) -> w.Widget:
+        self, control: Widget, show: Callable, act: Callable, *names: str, at: str = "value"
+    ) -> Widget:
         """Let a control show the panel's state, and change it.
 
         Args:
@@ -111,8 +123,8 @@ class Panel(w.VBox):
         return control
 
     def bind(
-        self, name: str, control: w.Widget, *, read: Callable = same, show: Callable = same, **at
-    ) -> w.Widget:
+        self, name: str, control: Widget, *, read: Callable = same, show: Callable = same, **at
+    ) -> Widget:
         """`tie` a control to one trait, of which it shows `show(trait)` and sets `read(value)`."""
         return self.tie(
             control,
@@ -122,14 +134,14 @@ class Panel(w.VBox):
             **at,
         )
 
-    def tags(self, name: str, known: Collection[str], label: str) -> w.Widget:
+    def tags(self, name: str, known: Collection[str], label: str) -> Widget:
         """A box of names out of `known`, bound to the trait `name`."""
-        box = w.TagsInput(allowed_tags=list(known), allow_duplicates=False)
-        return w.HBox([w.Label(label), self.bind(name, box, read=tuple, show=list)])
+        box = TagsInput(allowed_tags=list(known), allow_duplicates=False)
+        return HBox([Label(label), self.bind(name, box, read=tuple, show=list)])
 
-    def button(self, label: str, tooltip: str, action: Callable, **look) -> w.Button:
+    def button(self, label: str, tooltip: str, action: Callable, **look) -> Button:
         """A button that calls `action()`, guarded."""
-        made = w.Button(description=label, tooltip=tooltip, **look)
+        made = Button(description=label, tooltip=tooltip, **look)
         made.on_click(lambda _: self.guarded(action))
         return made
 
@@ -178,7 +190,7 @@ def same_images(dataset, features) -> None:
         )
 
 
-def class_choice(names: Sequence, label: str) -> w.Widget:
+def class_choice(names: Sequence, label: str) -> Widget:
     """A control whose value is a class: a dropdown of up to 200 names, or a field to type in.
 
     Args:
@@ -186,5 +198,5 @@ def class_choice(names: Sequence, label: str) -> w.Widget:
         label: before the control.
     """
     if len(names) <= MOST_LISTED:
-        return w.Dropdown(description=label, options=list(names))
-    return w.Text(description=label, continuous_update=False)
+        return Dropdown(description=label, options=list(names))
+    return Text(description=label, continuous_update=False)

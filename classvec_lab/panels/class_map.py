@@ -4,7 +4,7 @@ from functools import cache, cached_property, partial
 
 import numpy as np
 import pandas as pd
-import traitlets as t
+from traitlets import Float, HasTraits, Tuple, Unicode, validate
 
 from ..diagnostics.orthogonality import ClassCosines
 from ..diagnostics.orthogonality.geometry import scalars_of_means
@@ -19,18 +19,18 @@ KINDS = {"cosine": ("κ", "z_ft"), "kappa_cosine": ("κ", "κ"), "mean_cosine": 
 AXES = {"κ": "κ_c", "z_ft": "z_ft^c"}
 
 
-class ClassMap(t.HasTraits):
+class ClassMap(HasTraits):
     """The state of a map, see `OrthogonalityPanel`, and what follows from it.
 
     `begin` gives it its vectors, and what else is known.
     """
 
-    kind = t.Unicode("cosine")
-    centring = t.Float(0.0)
-    order = t.Unicode("given")
-    highlight = t.Unicode("nothing")
-    hidden = t.Tuple(())
-    window = t.Tuple(())
+    kind = Unicode("cosine")
+    centring = Float(0.0)
+    order = Unicode("given")
+    highlight = Unicode("nothing")
+    hidden = Tuple(())
+    window = Tuple(())
 
     def begin(self, vectors, report, classifier, features) -> None:
         """Set what the map is of; once, before any trait is set.
@@ -53,7 +53,7 @@ class ClassMap(t.HasTraits):
         self._significant = report and cache(report.significant)
         self._interval = report and cache(report.interval)
 
-    @t.validate("kind", "centring", "order", "highlight", "hidden", "window")
+    @validate("kind", "centring", "order", "highlight", "hidden", "window")
     def _possible_map(self, proposal):
         name, value = proposal["trait"].name, proposal["value"]
         n, n_blocks = len(self.classes), len(self.starts)

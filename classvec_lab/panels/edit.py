@@ -1,11 +1,21 @@
 """The edit panel: class-vector arithmetic with sliders, read live, kept as edit cards."""
 
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import partial
 
-import ipywidgets as w
 import pandas as pd
 import traitlets as t
+from ipywidgets import (
+    HTML,
+    BoundedFloatText,
+    Box,
+    Checkbox,
+    Dropdown,
+    FloatSlider,
+    HBox,
+    Select,
+    VBox,
+)
 
 from .. import plots
 from ..editing import LiveEdits
@@ -65,12 +75,6 @@ class EditPanel(Panel, EditTerms):
             self.edits = edits
         self._lay_out(dataset)
 
-    @cached_property
-    def _splits(self):
-        held_out = [] if self.held_out is None else [self.held_out]
-        tested = [LiveEdits(self.live.classifier, features, split="test") for features in held_out]
-        return [self.live, *tested]
-
     def keep(self) -> list:
         """Write an edit card for each working term, with the figures of both splits.
 
@@ -83,7 +87,10 @@ class EditPanel(Panel, EditTerms):
         if not terms:
             raise PanelError("nothing to keep: every edit is off, of strength 0, or removed")
         edits = [self.edit(term).require_effect() for term in terms]
-        measured = {live.split: live.read(edits).table() for live in self._splits}
+        splits = [self.live]
+        if self.held_out is not None:
+            splits.append(LiveEdits(self.live.classifier, self.held_out, split="test"))
+        measured = {live.split: live.read(edits).table() for live in splits}
         facts = {
             "together_with": [edit.expression for edit in edits],
             "chosen_on": "val",
@@ -121,6 +128,7 @@ class EditPanel(Panel, EditTerms):
         note = f"val split, n = {len(self.features)}: what you choose on"
         tested = "; test is measured when you keep an edit" * (self.held_out is not None)
         self.table.value = effect_table(self.readout, note + tested)
+        self.kept_table.value = table(self.kept.columns, self.kept.to_numpy(), caption="Kept")
         self.bars.put(**class_bars(self.readout))
         self.gallery.groups = [changed_images(self.readout)]
 
@@ -132,15 +140,15 @@ class EditPanel(Panel, EditTerms):
     # controls
 
     def _lay_out(self, dataset):
-        self.list, classes = w.Select(rows=3), self.classes
+        self.list, classes = Select(rows=3), self.classes
         self.fields = {
-            "on": w.Checkbox(description="on", indent=False),
-            "action": w.Dropdown(options=ACTIONS),
+            "on": Checkbox(description="on", indent=False),
+            "action": Dropdown(options=ACTIONS),
             "class_name": class_choice(classes, "class"),
             "to": class_choice(classes, "→"),
-            "strength": w.FloatSlider(description="strength |λ|", max=STRONGEST, step=0.05),
-            "gate": w.Dropdown(description="gate", options=self.gate_scores),
-            "gamma": w.FloatSlider(description="γ", readout_format=".3f"),
+            "strength": FloatSlider(description="strength |λ|", max=STRONGEST, step=0.05),
+            "gate": Dropdown(description="gate", options=self.gate_scores),
+            "gamma": FloatSlider(description="γ", readout_format=".3f"),
         }
         for field, control in {"active": self.list, **self.fields}.items():
             control.observe(partial(self._set, field), "value")
@@ -150,10 +158,9 @@ class EditPanel(Panel, EditTerms):
         self.tie(self.charts, list, self._picked, at="picked")
         self.bars = Bars(label="accuracy of each class before and after")
         self.gallery = Gallery(dataset, label="images whose prediction changed")
-        self.table, self.kept_table = w.HTML(), w.HTML()
-        t.dlink((self, "kept"), (self.kept_table, "value"), _kept_table)
+        self.table, self.kept_table = HTML(), HTML()
         rate = self.bind(
-            "false_fire", w.BoundedFloatText(description="false fire", max=1, step=0.005)
+            "false_fire", BoundedFloatText(description="false fire", max=1, step=0.005)
         )
         add = self.button("Add", "one more edit", self.add)
         remove = self.button("Remove", "take the selected edit away", self.remove)
@@ -162,12 +169,12 @@ class EditPanel(Panel, EditTerms):
         tooltip = "write an edit card, and measure it on the held-out split"
         keep = self.button("Keep", tooltip, self.keep, icon="save", button_style="primary")
         *first, gate, gamma = self.fields.values()
-        title = w.HTML("<b>each class: tick before, bar after, change in points</b>")
+        title = HTML("<b>each class: tick before, bar after, change in points</b>")
         self.lay_out(
-            w.HBox([self.list, add, remove]),
-            w.HBox(first),
-            w.HBox([gate, gamma, reset, rate]),
-            w.Box([self.charts, w.VBox([title, self.bars])]),
+            HBox([self.list, add, remove]),
+            HBox(first),
+            HBox([gate, gamma, reset, rate]),
+            Box([self.charts, VBox([title, self.bars])]),
             self.table,
             self.gallery,
             self.kept_table,
@@ -225,7 +232,3 @@ class EditPanel(Panel, EditTerms):
     def describe(self) -> str:
         """Classes and images."""
         return f"edit panel of {len(self.classes):,} classes on {len(self.features):,} images (val)"
-
-
-def _kept_table(frame):
-    return table(frame.columns, frame.to_numpy(), caption="Kept")

@@ -6,7 +6,6 @@ from textwrap import dedent
 import ipywidgets as w
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import traitlets as t
 
 from .. import plots
@@ -35,7 +34,7 @@ class LinearityPanel(Panel):
     and target, two classes, source with samples (`go` and `swap` set both at once); view, the value
     of the pairs that the map shows, "crossing", "detour" or "success"; curves, names of the paths
     drawn. Of source and target, `report` is the `ClassInterpolation`, `path` the `ClassPath`, and
-    `detours` the ranges of alpha in which a third class is predicted.
+    `detours` the ranges of alpha in which a third class is predicted; `drawn` are the paths drawn.
 
     Args:
         classifier: the fine-tuned one.
@@ -69,8 +68,8 @@ class LinearityPanel(Panel):
         names = () if paths is None else set(paths.table["path"])
         self.known = names and some_of(names, PATHS, "path of latent_paths")
         self.classes, self.paths, self.pairs = vectors.classes, paths, pairs
-        count = np.bincount(features.y, minlength=len(vectors)).tolist()
-        self.count = dict(zip(vectors.classes, count, strict=True))
+        self.count = np.bincount(features.y, minlength=len(vectors)).tolist()
+        self.movable = [name for name, n in zip(self.classes, self.count, strict=True) if n]
 
         def moved(*pair):
             given = classifier, features, vectors, *pair
@@ -109,7 +108,7 @@ class LinearityPanel(Panel):
             raise PanelError(
                 f"source and target are both {source!r}: name two classes; Swap exchanges them"
             )
-        if not self.count[source]:
+        if source not in self.movable:
             raise PanelError(f"class {source!r} has no sample to move: choose another source")
 
     def go(self, source: str, target: str) -> None:
@@ -122,32 +121,16 @@ class LinearityPanel(Panel):
         """Exchange source and target."""
         self.go(self.target, self.source)
 
-    def _movable(self):
-        return [name for name, n in self.count.items() if n]
-
     def _first_pair(self):
         """The pair that passes a third class most often; else the first that can be moved."""
         if self.pairs is not None:
             rows = self.pairs.table
-            rows = rows[rows["source"].isin(self._movable()) & (rows["detour"] > 0)]
+            rows = rows[rows["source"].isin(self.movable) & (rows["detour"] > 0)]
             if len(rows):
                 return tuple(rows.loc[rows["detour"].idxmax(), ["source", "target"]])
-        source = self._movable()[0]
-        return source, self.classes[source == self.classes[0]]
+        return self.movable[0], self.classes[self.movable[0] == self.classes[0]]
 
     # what is shown
-
-    def drawn(self) -> LatentPaths:
-        """The paths that are drawn."""
-        rows = self.paths.table
-        return LatentPaths(rows[rows["path"].isin(self.curves)])
-
-    def measured(self) -> pd.DataFrame:
-        """The rows of the drawn paths at the measured alpha nearest to this one."""
-        rows = self.drawn().table
-        away = (rows["alpha"] - self.alpha).abs()
-        at = rows["alpha"] == rows["alpha"][away.idxmin()]
-        return rows[at].set_index("path").loc[list(self.curves)].reset_index()
 
     def show(self, _=None) -> None:
         """Put the state into the widgets."""
@@ -157,8 +140,10 @@ class LinearityPanel(Panel):
         self.shift_table.value = words + shift_table(self.path, self.alpha)
         self.gallery.groups = [stray_images(self.path, self.alpha)]
         if self.known:
-            charts.insert(0, path_chart(self.paths.table, self.curves))
-            self.way_table.value = path_table(self.measured(), self.alpha)
+            rows = self.paths.table.set_index("path").loc[list(self.curves)].reset_index()
+            charts.insert(0, path_chart(rows))
+            self.way_table.value = path_table(rows, self.alpha)
+            self.drawn = LatentPaths(rows)
         self.charts.put(charts=charts, markers=[self.alpha] * len(charts))
         if self.pairs is not None:
             self.map.put(**self._views(self.view))
@@ -168,10 +153,10 @@ class LinearityPanel(Panel):
         """The state of the map of pairs in this view."""
         values = getattr(self.pairs, view)
         table = self.pairs.table.pivot(index="source", columns="target")
-        ends = (table[f"{view}_{end}"].reindex_like(values) for end in ("low", "high"))
+        low, high = (table[f"{view}_{end}"].reindex_like(values) for end in ("low", "high"))
         limit = float(np.nanmax(values, initial=0.0)) if view == "detour" else 1.0
-        parts = zip(("values", "low", "high"), (values, *ends), strict=True)
-        return {"limit": limit or 1.0, "value_label": VIEWS[view], **dict(parts)}
+        look = {"limit": limit or 1.0, "value_label": VIEWS[view]}
+        return {"values": values, "low": low, "high": high, **look}
 
     def _place(self):
         return [self.classes.index(self.source), self.classes.index(self.target)]
@@ -180,19 +165,20 @@ class LinearityPanel(Panel):
         if max(place) < len(self.classes):
             self.go(*(self.classes[i] for i in place))
 
-    def _picked(self, place):
-        self.alpha = round(min(max(place[1], 0.0), 1.0), 2)
-
     def _lay_out(self, dataset):
         label = "accuracy from pre-trained to fine-tuned, and shares from one class to another"
         self.charts = Charts(label=label, columns=2, height=300)
-        self.tie(self.charts, list, self._picked, at="picked")
         self.way_table, self.shift_table = w.HTML(), w.HTML()
         self.gallery = Gallery(dataset, label="samples taken for a third class")
         alpha = w.FloatSlider(description="α", max=1, step=0.01)
+
+        def picked(place):
+            alpha.value = round(place[1], 2)  # the slider keeps it in its range
+
+        self.tie(self.charts, list, picked, at="picked")
         controls = [
             self.bind("alpha", alpha),
-            self.bind("source", class_choice(self._movable(), "source")),
+            self.bind("source", class_choice(self.movable, "source")),
             self.bind("target", class_choice(self.classes, "target")),
             self.button("Swap", "exchange source and target", self.swap, icon="exchange"),
         ]
@@ -209,7 +195,7 @@ class LinearityPanel(Panel):
                 column_label="target",
                 row_names=list(self.classes),
                 column_names=list(self.classes),
-                row_counts=list(self.count.values()),
+                row_counts=self.count,
             )
             self.tie(self.map, self._place, self._click, "source", "target", at="selected")
             views = {label: view for view, label in VIEWS.items()}
@@ -227,7 +213,7 @@ class LinearityPanel(Panel):
         at, title = self.alpha, f"{self.source} to {self.target}"
         if self.known:
             way = "pre-trained to fine-tuned"
-            plots.path_accuracy(self.drawn(), at=at, ax=axes[0, 0], title=way)
+            plots.path_accuracy(self.drawn, at=at, ax=axes[0, 0], title=way)
         plots.class_shift(self.report, at=at, detours=self.detours, ax=axes[-1, 0], title=title)
         return fig
 
@@ -237,8 +223,7 @@ class LinearityPanel(Panel):
 
     def describe(self) -> str:
         """Classes and samples."""
-        n = sum(self.count.values())
-        return f"linearity panel of {len(self.classes):,} classes, {n:,} samples"
+        return f"linearity panel of {len(self.classes):,} classes, {sum(self.count):,} samples"
 
     def _code(self):
         title = f"{self.source} to {self.target}"
@@ -255,7 +240,7 @@ class LinearityPanel(Panel):
         if not self.known:
             return code
         return code + dedent(f"""\
-            rows = paths.table["path"].isin({list(self.curves)!r})
-            drawn = LatentPaths(paths.table[rows])
+            rows = paths.table.set_index("path").loc[{list(self.curves)!r}]
+            drawn = LatentPaths(rows.reset_index())
             plots.path_accuracy(drawn, at={self.alpha!r}, title="pre-trained to fine-tuned")
             """)

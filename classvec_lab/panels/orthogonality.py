@@ -3,9 +3,9 @@
 from functools import lru_cache, partial
 from html import escape
 
-import ipywidgets as w
 import numpy as np
 import traitlets as t
+from ipywidgets import HTML, Box, Combobox, Dropdown, FloatSlider, HBox, ToggleButtons, VBox
 
 from .. import plots
 from ..checks import same_classes
@@ -68,7 +68,7 @@ class OrthogonalityPanel(Panel, ClassMap):
             "Shift with arrows pans, 0 shows all",
             palette=colour_table(plots.style.DIVERGING),
         )
-        self.headline, self.table = w.HTML(), w.HTML()
+        self.headline, self.table = HTML(), HTML()
         self.gallery = Gallery(dataset, label="nearest images of both classes")
         self.charts = Charts(label="mean logits along the class vector", columns=2, height=205)
         parts = [self.headline]
@@ -76,7 +76,7 @@ class OrthogonalityPanel(Panel, ClassMap):
             check_labelled(classifier, self.features, vectors)
             self._pair = lru_cache(1)(partial(pair_view, classifier, self.features, vectors))
             parts += [self.gallery, self.charts, self.table]
-        self.lay_out(w.HBox(self._controls()), w.Box([self.map, w.VBox(parts)]))
+        self.lay_out(HBox(self._controls()), Box([self.map, VBox(parts)]))
         self.tie(self.map, self._place, self._click, *self.state, at="selected")
         self.bind("window", self.map, read=tuple, show=list, at="opened")
         self.observe(self._search, "search")
@@ -163,9 +163,9 @@ class OrthogonalityPanel(Panel, ClassMap):
         orders = [order for order in ORDERS if self.able or order != "accuracy"]
         dots = HIGHLIGHTS if self.intervals else HIGHLIGHTS[:1]
         tooltip = "share of the mean over classes taken off both sides: 0 raw, 1 centred"
-        share = w.FloatSlider(description="centring", max=1, step=0.02, tooltip=tooltip)
-        versions = w.ToggleButtons(options={"raw": 0.0, "centred": 1.0})
-        self.found = w.Combobox(description="search", placeholder="class name")
+        share = FloatSlider(description="centring", max=1, step=0.02, tooltip=tooltip)
+        versions = ToggleButtons(options={"raw": 0.0, "centred": 1.0})
+        self.found = Combobox(description="search", placeholder="class name")
         tooltip = "select this class and the one of largest cosine to it"
         go = self.button("Go", tooltip, lambda: self.go_to((self.matches() or [self.search])[0]))
         if self.blocks:
@@ -174,11 +174,11 @@ class OrthogonalityPanel(Panel, ClassMap):
             hide = self.tags("hidden", self.classes, "hide")
             more = [self.bind("centring", share), hide]
         return [
-            self.bind("kind", w.Dropdown(description="cosine of", options=named)),
+            self.bind("kind", Dropdown(description="cosine of", options=named)),
             self.bind("centring", versions, show=lambda share: share if share in (0, 1) else None),
-            self.bind("order", w.Dropdown(description="order", options=orders)),
-            self.bind("highlight", w.Dropdown(description="dots", options=dots)),
-            self.bind("limit", w.FloatSlider(description="colours to ±", max=1, step=0.05)),
+            self.bind("order", Dropdown(description="order", options=orders)),
+            self.bind("highlight", Dropdown(description="dots", options=dots)),
+            self.bind("limit", FloatSlider(description="colours to ±", max=1, step=0.05)),
             self.bind("search", self.found),
             go,
             *more,

@@ -20,23 +20,22 @@ def pair_view(classifier, features, vectors, names: tuple) -> tuple[list, list, 
         names: two classes; of one class twice there are its nearest images, of () nothing.
     """
     if len(set(names)) == 2:
-        pair, groups = class_pair(classifier, features, vectors, *names), []
-        for own, other in (names, names[::-1]):
-            groups.append(_nearest(own, "its own mean", pair.nearest[own, own]))
-            groups.append(_nearest(own, other, pair.nearest[own, other]))
+        pair = class_pair(classifier, features, vectors, *names)
+        groups = [_nearest(*ends, rows) for ends, rows in pair.nearest.items()]
         return groups, pair_charts(pair), confusion_table(pair)
     groups = []
     for name in names[:1]:
         i = vectors.index(name)
         rows = np.flatnonzero(features.y == i)
         distance = np.linalg.norm(features.z[rows] - vectors.z_ft[i], axis=1)
-        groups.append(_nearest(name, "its own mean", rows[distance.argsort()[:N_ALONE]]))
+        groups.append(_nearest(name, name, rows[distance.argsort()[:N_ALONE]]))
     return groups, [], ""
 
 
 def _nearest(name, to, rows):
     items = [{"key": int(i), "caption": f"no. {i}"} for i in rows]
-    return {"title": f"{name}: nearest to {to}", "items": items, "empty": "no image of this class"}
+    title = f"{name}: nearest to {'its own mean' if to == name else to}"
+    return {"title": title, "items": items, "empty": "no image of this class"}
 
 
 def pair_charts(pair: ClassPair) -> list[dict]:

@@ -3,11 +3,11 @@
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
 from html import escape
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 
 
 def packed(array) -> bytes:
@@ -31,18 +31,15 @@ def colour_bytes(colours) -> bytes:
     return (np.asarray(colours)[:, :3] * 255).round().astype(np.uint8).tobytes()
 
 
-@cache
-def colour_table(name: str, n: int = 256) -> bytes:
-    """n colours of a matplotlib map, as `colour_bytes`."""
-    import matplotlib as mpl
-
-    return colour_bytes(mpl.colormaps[name](np.linspace(0, 1, n)))
+def colour_table(name: str) -> bytes:
+    """256 colours of a matplotlib map, as `colour_bytes`."""
+    return colour_bytes(colormaps[name](np.linspace(0, 1, 256)))
 
 
-def thumbnail(image, side: int = 96) -> bytes:
-    """A PIL image as PNG, at most `side` pixels each way; small ones keep their pixels."""
+def thumbnail(image) -> bytes:
+    """A PIL image as PNG, at most 96 pixels each way; small ones keep their pixels."""
     picture = image.convert("RGB")
-    picture.thumbnail((side, side))
+    picture.thumbnail((96, 96))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

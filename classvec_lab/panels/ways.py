@@ -1,7 +1,5 @@
 """What the linearity panel shows of paths, and of a class on its way to another."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -20,20 +18,20 @@ PATHS = {
 }
 
 
-def path_chart(table: pd.DataFrame, names: Sequence[str]) -> dict:
-    """Accuracy over alpha along these paths of a `LatentPaths`' table."""
+def path_chart(rows: pd.DataFrame) -> dict:
+    """Accuracy over alpha along the paths in these rows of a `LatentPaths`' table."""
     lines, columns = [], ("alpha", "accuracy", "low", "high")
-    for name in names:
+    for name, path in rows.groupby("path", sort=False):
         label, *look = PATHS[name]
-        rows = table[table["path"] == name].sort_values("alpha")
-        lines.append(series(label, rows, columns, *look, dots=True))
-    title = f"pre-trained → fine-tuned: accuracy, n = {table['n'].iloc[0]}"
+        lines.append(series(label, path.sort_values("alpha"), columns, *look, dots=True))
+    title = f"pre-trained → fine-tuned: accuracy, n = {rows['n'].iloc[0]}"
     return chart(lines, title=title, xlabel="α", percent=True, xlim=[0, 1])
 
 
 def path_table(rows: pd.DataFrame, alpha: float) -> str:
     """What was measured on each path at the alpha nearest to `alpha`, as HTML."""
-    at = rows["alpha"].iloc[0]
+    at = rows["alpha"][(rows["alpha"] - alpha).abs().idxmin()]
+    rows = rows[rows["alpha"] == at]
     near = "" if np.isclose(at, alpha) else f", the measured α nearest to {alpha:g}"
     cells = [(PATHS[r.path][0], percent(r.accuracy, r.low, r.high), r.n) for r in rows.itertuples()]
     return table(("path", "accuracy [95 %]", "n"), cells, caption=f"At α = {at:g}{near}")

@@ -14,7 +14,7 @@ from worlds_of_panels import collapse_history
 from classvec_lab import ClassvecError
 from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import CollapsePanel
-from classvec_lab.panels.collapse_view import COLOURS, run_colours
+from classvec_lab.panels.collapse import COLOURS, run_colours
 from classvec_lab.plots.collapse import PANELS
 
 LONG, SHORT = (

@@ -118,8 +118,8 @@ def test_curves_of_the_pair_are_the_report():
 def test_curves_of_the_paths_and_the_measured_alpha_that_is_nearest():
     p = panel()
     p.alpha = 0.3
-    rows = p.measured()
-    assert rows["alpha"].unique().tolist() == [0.25]
+    rows = PATHS.at(0.25)
+    assert len(rows) == 4
     assert "the measured α nearest to 0.3" in p.way_table.value
     for row in rows.itertuples():
         assert (
@@ -272,7 +272,7 @@ def test_code_reproduces_what_is_shown():
     assert space["report"].table.equals(p.report.table)
     assert space["report"].says() == p.report.says()
     assert space["distribution"].equals(p.path.distribution(p.alpha))
-    assert space["drawn"].table.equals(p.drawn().table)
+    assert space["drawn"].table.equals(p.drawn.table)
     bare = LinearityPanel(*GIVEN)
     exec(bare.code, {name: space[name] for name in ("ft", "features", "vectors")})
     plt.close("all")
