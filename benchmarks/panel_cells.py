@@ -96,7 +96,7 @@ def kernel_times(path: str) -> EditPanel:
         edits=[EditTerm("forget", "class 0"), EditTerm("switch", "class 1", to="class 2")],
     )
     display(p)
-    low, high = p.span(p.term)
+    low, high = p.span(p.calibrated(p.term))
     strengths = [lambda s=float(s): p.change(strength=s) for s in np.linspace(0.1, 3, 40)]
     timed(strengths[:3])
     found = {"strength": timed(strengths)}
@@ -113,7 +113,7 @@ def kernel_times(path: str) -> EditPanel:
         ("found by name", lambda: opened[0].go_to("class 12345")),
         ("back to all blocks", opened[0].back),
         ("a block clicked", lambda: setattr(opened[0].map, "selected", [3, 7])),
-        ("a block opened", lambda: opened[0].map.opened(3, 7)),
+        ("a block opened", lambda: setattr(opened[0].map, "opened", [3, 7])),
         ("searched", lambda: setattr(opened[0], "search", "class 21")),
     ):
         found[f"21,843 classes: {name}"] = timed([action])

@@ -1,172 +1,139 @@
-"""Canvases that the browser draws: raw float32 goes in, clicks and keys come back. They compute nothing."""
+"""Canvases that the browser draws: float32 goes in, clicks come back. They compute nothing."""
 
-import math
-from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 import anywidget
-import numpy as np
-import traitlets as t
+from traitlets import Bool, Bytes, Float, Int, List, TraitType, Unicode
 
 from ..errors import ClassvecError
+from .payload import packed, thumbnail
 
 STATIC = Path(__file__).with_name("static")
 
 
-@cache
-def _script(name: str) -> str:
-    """The ES module of one canvas: what all share, and its own part."""
-    return "\n".join(
-        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("shared", name)
-    )
+class Floats(Bytes):
+    """Raw float32, to which an array may be assigned."""
 
-
-_CSS = (STATIC / "panels.css").read_text(encoding="utf-8")
-
-
-def packed(array: np.ndarray) -> bytes:
-    """An array as raw little-endian float32, rows first."""
-    return np.ascontiguousarray(array, dtype="<f4").tobytes()
-
-
-def plain(value):
-    """Numbers, lists and mappings as JSON has them: NaN and infinities become None."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-@cache
-def colour_table(name: str, n: int = 256) -> bytes:
-    """n colours of a matplotlib map as bytes, red, green and blue in turn."""
-    import matplotlib as mpl
-
-    return (
-        (mpl.colormaps[name](np.linspace(0, 1, n))[:, :3] * 255).round().astype(np.uint8).tobytes()
-    )
+    def validate(self, obj, value):
+        """Bytes as they are, an array as `packed` has it."""
+        return value if isinstance(value, bytes) else packed(value)
 
 
 class Canvas(anywidget.AnyWidget):
-    """What every canvas has: a label for screen readers."""
+    """What every canvas has: a label for screen readers, and traits that its script shares.
 
-    _css = _CSS
-    label = t.Unicode().tag(sync=True)
+    The script of a canvas is what all share, and the file of its own name.
+    """
+
+    _css = (STATIC / "panels.css").read_text("utf-8")
+    label = Unicode().tag(sync=True)
+
+    def __init_subclass__(cls, **more):
+        if not hasattr(cls, "_esm"):
+            parts = ("shared", cls.__name__.lower())
+            cls._esm = "\n".join((STATIC / f"{part}.js").read_text("utf-8") for part in parts)
+        for trait in vars(cls).values():
+            if isinstance(trait, TraitType):
+                trait.tag(sync=True)
+        super().__init_subclass__(**more)
+
+    def put(self, **state) -> None:
+        """Set several traits in one message."""
+        with self.hold_sync():
+            for name, value in state.items():
+                setattr(self, name, value)
 
 
 class Matrix(Canvas):
-    """A heat map of values (R, C): hover, select a cell, zoom, pan. `opened` and `backed` are called with what the user opens.
+    """A heat map of values (R, C): hover, select a cell, zoom, pan.
 
-    values, low, high: float32 as `packed`; low and high may be empty. marked: one byte a cell, 1 for those with a dot.
-    selected: [row, column] or []. mark: a value marked on the colour bar, None for none.
+    values, low, high: arrays, of which low and high may be empty. marked: one byte a cell, 1 for
+    those with a dot. selected: [row, column] or []. opened: the cell that a user opened where
+    `opens`, or []. mark: what theory expects, marked on the colour bar, or None.
     """
 
-    _esm = _script("matrix")
-    values = t.Bytes().tag(sync=True)
-    low = t.Bytes().tag(sync=True)
-    high = t.Bytes().tag(sync=True)
-    marked = t.Bytes().tag(sync=True)
-    row_names = t.List(t.Unicode()).tag(sync=True)
-    column_names = t.List(t.Unicode()).tag(sync=True)
-    row_counts = t.List(t.Int()).tag(sync=True)
-    column_counts = t.List(t.Int()).tag(sync=True)
-    row_label = t.Unicode().tag(sync=True)
-    column_label = t.Unicode().tag(sync=True)
-    value_label = t.Unicode("value").tag(sync=True)
-    marked_label = t.Unicode().tag(sync=True)
-    no_interval = t.Unicode().tag(sync=True)
-    limit = t.Float(1.0).tag(sync=True)
-    centred = t.Bool(True).tag(sync=True)
-    mark = t.Float(None, allow_none=True).tag(sync=True)
-    mark_label = t.Unicode("theory").tag(sync=True)
-    palette = t.Bytes().tag(sync=True)
-    selected = t.List(t.Int()).tag(sync=True)
-    opens = t.Bool(False).tag(sync=True)
-
-    def __init__(self, **given):
-        super().__init__(**given)
-        self.opened = self.backed = lambda *_: None
-        self.on_msg(self._heard)
-
-    def _heard(self, _, content, __) -> None:
-        if content.get("type") == "open":
-            self.opened(*(int(i) for i in content["cell"]))
-        elif content.get("type") == "back":
-            self.backed()
+    values = Floats()
+    low = Floats()
+    high = Floats()
+    marked = Bytes()
+    row_names = List()
+    column_names = List()
+    row_counts = List()
+    column_counts = List()
+    row_label = Unicode()
+    column_label = Unicode()
+    value_label = Unicode("value")
+    marked_label = Unicode()
+    limit = Float(1.0)
+    centred = Bool(True)
+    mark = Float(None, allow_none=True)
+    palette = Bytes()
+    selected = List()
+    opened = List()
+    opens = Bool(False)
 
 
 class Charts(Canvas):
-    """Line charts in a grid of up to `columns`; each of `charts` is a mapping made by `chart`.
+    """Line charts in a grid of up to `columns`; each of `charts` is what `chart` made.
 
-    markers: for each chart the x of its moving marker, or None. picked: [chart, x] that the user clicked, where `picks`.
-    key: series (name, colour, dash) named once under all charts, beside those that a chart names itself.
+    markers: for each chart the x of its moving marker, or None. picked: [chart, x] of a click.
+    key: series (name, colour, dash) named once under all charts, beside those that a chart names.
     """
 
-    _esm = _script("charts")
-    charts = t.List().tag(sync=True)
-    markers = t.List().tag(sync=True)
-    columns = t.Int(1).tag(sync=True)
-    height = t.Int(220).tag(sync=True)
-    picks = t.Bool(False).tag(sync=True)
-    picked = t.List().tag(sync=True)
-    key = t.List().tag(sync=True)
+    charts = List()
+    markers = List()
+    columns = Int(1)
+    height = Int(220)
+    picked = List()
+    key = List()
 
 
 class Bars(Canvas):
-    """Shares (K,) before and after, a row for each name; `edited` are the rows whose names stand out."""
+    """Shares (K,) before and after, a row for each name; names at rows `edited` stand out."""
 
-    _esm = _script("bars")
-    names = t.List(t.Unicode()).tag(sync=True)
-    counts = t.List(t.Int()).tag(sync=True)
-    before = t.Bytes().tag(sync=True)
-    after = t.Bytes().tag(sync=True)
-    edited = t.List(t.Int()).tag(sync=True)
+    names = List()
+    counts = List()
+    before = Floats()
+    after = Floats()
+    edited = List()
 
 
 class Scatter(Canvas):
-    """A film on a plane: points (E, n, 2) and means (E, K, 2) as `packed`, labels (n,) likewise; `step` says which frame."""
+    """A film on a plane: points (E, n, 2), means (E, K, 2), labels (n,); `step` is its frame."""
 
-    _esm = _script("scatter")
-    points = t.Bytes().tag(sync=True)
-    means = t.Bytes().tag(sync=True)
-    labels = t.Bytes().tag(sync=True)
-    colours = t.Bytes().tag(sync=True)
-    names = t.List(t.Unicode()).tag(sync=True)
-    box = t.List(t.Float()).tag(sync=True)
-    step = t.Float(0.0).tag(sync=True)
-    focus = t.Int(-1).tag(sync=True)
-    caption = t.Unicode().tag(sync=True)
+    points = Floats()
+    means = Floats()
+    labels = Floats()
+    colours = Bytes()
+    names = List()
+    box = List()
+    step = Float(0.0)
+    focus = Int(-1)
+    caption = Unicode()
 
 
 class Gallery(Canvas):
     """Thumbnails in titled groups, drawn from a data set when the browser first needs them.
 
-    groups: mappings with title, items (key: position in the data set, caption, and perhaps title and tone "good" or
-    "bad") and `empty`, the word for no items. Without a data set the captions stand alone.
+    groups: mappings with title, items (key: position in the data set, caption, and perhaps title
+    and tone "good" or "bad") and `empty`, the word for no items. Without a data set the captions
+    stand alone.
     """
 
-    _esm = _script("gallery")
-    groups = t.List().tag(sync=True)
-    has_images = t.Bool(False).tag(sync=True)
+    groups = List()
+    has_images = Bool(False)
 
     def __init__(self, dataset=None, **given):
         super().__init__(has_images=dataset is not None, **given)
         self._dataset = dataset
         self.on_msg(self._asked)
 
-    def _asked(self, _, content, __) -> None:
-        if content.get("type") != "images" or self._dataset is None:
-            return
-        keys = [int(k) for k in content["keys"] if 0 <= int(k) < len(self._dataset)]
-        self.send({"type": "images", "keys": keys}, [self._picture(k) for k in keys])
+    def _asked(self, _, content, __):
+        if content.get("type") == "images" and self._dataset is not None:
+            keys = [int(k) for k in content["keys"] if 0 <= int(k) < len(self._dataset)]
+            self.send({"type": "images", "keys": keys}, [self._picture(k) for k in keys])
 
-    def _picture(self, position: int) -> bytes:
+    def _picture(self, position):
         """The thumbnail of an image; empty for one that can't be read any more."""
         try:
             return thumbnail(self._dataset[position][0])
@@ -177,52 +144,5 @@ class Gallery(Canvas):
 class Frame(Canvas):
     """The line in which a panel speaks; it also says when the kernel is gone."""
 
-    _esm = _script("frame")
-    message = t.Unicode().tag(sync=True)
-    problem = t.Bool(False).tag(sync=True)
-
-
-def thumbnail(image, side: int = 96) -> bytes:
-    """A PIL image as PNG, at most `side` pixels each way; small ones keep their pixels."""
-    import io
-
-    picture = image.convert("RGB")
-    picture.thumbnail((side, side))
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
-
-
-def series(
-    name: str,
-    x,
-    y,
-    colour: str,
-    *,
-    low=None,
-    high=None,
-    dash=(),
-    dots: bool = False,
-    width: float = 2.0,
-) -> dict:
-    """One line of a chart: x and y (n,), a band from low to high, a colour of the theme ("accent", "muted", …) or any."""
-    line = {
-        "name": name,
-        "x": x,
-        "y": y,
-        "colour": colour,
-        "dash": list(dash),
-        "dots": dots,
-        "width": width,
-    }
-    if low is not None:
-        line |= {"low": low, "high": high}
-    return plain(line)
-
-
-def chart(lines: Sequence[Mapping], *, title: str = "", xlabel: str = "", **more) -> dict:
-    """A chart of `series`; more: xlim, ylim, log, percent, whole (ticks of x), marks (x, label, high: at the top) and spans.
-
-    A span has from, to, label and colour; a series with legend False is named by its tooltip alone.
-    """
-    return plain({"series": list(lines), "title": title, "xlabel": xlabel, **more})
+    message = Unicode()
+    problem = Bool(False)

@@ -1,146 +1,100 @@
-"""`ClassMap`: which cosines a map of classes shows, in which order, and how very many classes are summed up in blocks."""
+"""`ClassMap`: which cosines a map of classes shows, in which order, and the blocks of very many."""
 
-from functools import cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 import pandas as pd
-import traitlets as t
+from traitlets import Float, HasTraits, Tuple, Unicode, validate
 
 from ..diagnostics.orthogonality import ClassCosines
-from ..diagnostics.orthogonality.cosines import KINDS
-from ..errors import MismatchError, PanelError
-from .base import require_choice
-from .canvas import packed
-from .ordering import ORDERS, block_starts, class_order
+from ..diagnostics.orthogonality.geometry import scalars_of_means
+from ..errors import PanelError
+from ..words import number
+from .base import in_range, one_of
+from .ordering import block_starts, class_order
 
 MOST_SHOWN = 500  # classes shown one by one; more are summed up in blocks
 HIGHLIGHTS = ("nothing", "differs from 0", "differs from theory")
-SYMBOLS = {"cosine": ("κ", "z_ft"), "kappa_cosine": ("κ", "κ"), "mean_cosine": ("z_ft", "z_ft")}
-AXES = {
-    "cosine": ("κ_c", "z_ft^c'"),
-    "kappa_cosine": ("κ_c", "κ_c'"),
-    "mean_cosine": ("z_ft^c", "z_ft^c'"),
-}
+KINDS = {"cosine": ("κ", "z_ft"), "kappa_cosine": ("κ", "κ"), "mean_cosine": ("z_ft", "z_ft")}
+AXES = {"κ": "κ_c", "z_ft": "z_ft^c"}
 
 
-class ClassMap(t.HasTraits):
-    """The state of a map: kind, centring, order, highlight, hidden and window, see `OrthogonalityPanel`; and what follows.
+class ClassMap(HasTraits):
+    """The state of a map, see `OrthogonalityPanel`, and what follows from it.
 
-    `begin` gives it its vectors, and what else is known: a report with intervals, a classifier and the fine-tuned features.
+    `begin` gives it its vectors, and what else is known.
     """
 
-    kind = t.Unicode("cosine")
-    centring = t.Float(0.0)
-    order = t.Unicode("given")
-    highlight = t.Unicode("nothing")
-    hidden = t.Tuple(())
-    window = t.Tuple(())
+    kind = Unicode("cosine")
+    centring = Float(0.0)
+    order = Unicode("given")
+    highlight = Unicode("nothing")
+    hidden = Tuple(())
+    window = Tuple(())
 
     def begin(self, vectors, report, classifier, features) -> None:
-        """Set what the map is of; once, before any trait is set."""
-        self.vectors, self.report, self.classifier, self.features = (
-            vectors,
-            report,
-            classifier,
-            features,
-        )
-        self.cosines = ClassCosines(vectors)
+        """Set what the map is of; once, before any trait is set.
+
+        Args:
+            vectors: the class vectors.
+            report: their `Orthogonality` with intervals, or None.
+            classifier: the fine-tuned one, or None.
+            features: its representations, or None.
+        """
+        self.vectors, self.report, self.features = vectors, report, features
+        self.classes = vectors.classes
+        self.able = classifier is not None and features is not None
+        self.intervals = {} if report is None else report.intervals
         self.blocks = len(vectors) > MOST_SHOWN
-        self._orders: dict[str, np.ndarray] = {}
-        self._means: dict[tuple, np.ndarray] = {}
-        self._ends: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._significant: dict[tuple, np.ndarray] = {}
+        self.starts = block_starts(len(vectors))  # of blocks, among the ordered classes
+        self._cosines = ClassCosines(vectors)
+        self._order = cache(partial(class_order, vectors, classifier, features, self._cosines))
+        self._block_means = cache(self._means_of_blocks)
+        self._significant = report and cache(report.significant)
+        self._interval = report and cache(report.interval)
 
-    @t.validate("kind", "order", "highlight")
-    def _known(self, proposal):
+    @validate("kind", "centring", "order", "highlight", "hidden", "window")
+    def _possible_map(self, proposal):
         name, value = proposal["trait"].name, proposal["value"]
-        require_choice(
-            name, value, {"kind": tuple(KINDS), "order": ORDERS, "highlight": HIGHLIGHTS}[name]
-        )
-        if (
-            name == "order"
-            and value == "accuracy"
-            and (self.classifier is None or self.features is None)
-        ):
-            raise PanelError(
-                "ordering by accuracy needs a classifier and its features: give the panel classifier= and features="
-            )
-        if name == "highlight" and value != "nothing" and self.report is None:
-            raise PanelError(
-                f"{len(self.vectors):,} classes are shown without intervals: there is nothing to highlight"
-            )
+        n, n_blocks = len(self.classes), len(self.starts)
+        if name == "kind":
+            return one_of(value, KINDS, name)
+        if name == "order":
+            self._order(value)  # which says why it can't be
+        elif name == "centring":
+            in_range(name, value, 0, 1)
+            return one_of(value, (0, 1), "centring of blocks") if self.blocks else value
+        elif name == "highlight":
+            if one_of(value, HIGHLIGHTS, name) != "nothing" and not self.intervals:
+                raise PanelError(f"{n:,} classes are shown without intervals: nothing to highlight")
+        elif name == "hidden":
+            value = tuple(dict.fromkeys(value))
+            for one in value:
+                one_of(one, self.classes, "class")
+            if value and self.blocks:
+                raise PanelError(f"{n:,} classes are shown by blocks: single ones can't be hidden")
+            if n - len(value) < 2:
+                raise PanelError(f"hiding {len(value)} of {n} classes leaves no pair to compare")
+        elif value and not self.blocks:
+            raise PanelError(f"{n} classes are shown one by one: there are no blocks to open")
+        elif value and (len(value) != 2 or not set(value) <= set(range(n_blocks))):
+            raise PanelError(f"a window is two blocks of 0 to {n_blocks - 1}, or (); got {value}")
         return value
-
-    @t.validate("centring")
-    def _in_range(self, proposal):
-        value = proposal["value"]
-        if not 0 <= value <= 1:
-            raise PanelError(f"centring lies between 0 (raw) and 1 (centred); got {value:g}")
-        if self.blocks and value not in (0, 1):
-            raise PanelError(f"blocks of classes are raw (0) or centred (1); got {value:g}")
-        return value
-
-    @t.validate("hidden")
-    def _some_left(self, proposal):
-        names = tuple(dict.fromkeys(proposal["value"]))
-        for name in names:
-            self.require_class(name)
-        if names and self.blocks:
-            raise PanelError(
-                f"{len(self.vectors):,} classes are shown by blocks: single ones can't be hidden"
-            )
-        if len(self.vectors) - len(names) < 2:
-            raise PanelError(
-                f"hiding {len(names)} of {len(self.vectors)} classes leaves no pair to compare"
-            )
-        return names
-
-    @t.validate("window")
-    def _a_window(self, proposal):
-        value = tuple(proposal["value"])
-        n = len(self.starts)
-        if value and not self.blocks:
-            raise PanelError(
-                f"{len(self.vectors)} classes are shown one by one: there are no blocks to open"
-            )
-        if value and (len(value) != 2 or not all(isinstance(b, int) and 0 <= b < n for b in value)):
-            raise PanelError(f"a window is two blocks of 0 to {n - 1}, or () for all; got {value}")
-        return value
-
-    def require_class(self, name: str) -> None:
-        """Raise PanelError, listing what there is, for a class that isn't known."""
-        try:
-            self.vectors.index(name)
-        except MismatchError as error:
-            raise PanelError(str(error)) from None
-
-    @cached_property
-    def starts(self) -> np.ndarray:
-        """Where blocks begin among the ordered classes."""
-        return block_starts(len(self.vectors))
 
     def positions(self) -> np.ndarray:
         """Positions of the classes that are not hidden, in order."""
-        if self.order not in self._orders:
-            given = {"classifier": self.classifier, "features": self.features}
-            self._orders[self.order] = class_order(self.order, self.vectors, self.cosines, **given)
-        found = self._orders[self.order]
-        gone = {self.vectors.index(name) for name in self.hidden}
-        return np.array([i for i in found if i not in gone]) if gone else found
+        gone = list(map(self.vectors.index, self.hidden))
+        found = self._order(self.order)
+        return found[~np.isin(found, gone)]
 
     def block(self, k: int) -> np.ndarray:
         """Positions of the classes of a block."""
-        ends = np.append(self.starts, len(self.vectors))
-        return self.positions()[ends[k] : ends[k + 1]]
+        return np.split(self.positions(), self.starts[1:])[k]
 
     def blocks_of(self, names) -> tuple[int, ...]:
         """The blocks that hold these classes."""
-        place = np.empty(len(self.vectors), dtype=int)
-        place[self.positions()] = np.arange(len(self.vectors))
-        return tuple(
-            int(np.searchsorted(self.starts, place[self.vectors.index(n)], side="right")) - 1
-            for n in names
-        )
+        place = np.argsort(self.positions())[list(map(self.vectors.index, names))]
+        return tuple((np.searchsorted(self.starts, place, side="right") - 1).tolist())
 
     def overview(self) -> bool:
         """Whether blocks of classes are shown, not classes."""
@@ -148,25 +102,30 @@ class ClassMap(t.HasTraits):
 
     def axes(self) -> tuple[np.ndarray, np.ndarray]:
         """Positions of the classes on rows and on columns, where single classes are shown."""
-        return tuple(self.block(b) for b in self.window) if self.window else (self.positions(),) * 2
+        return tuple(map(self.block, self.window)) if self.window else (self.positions(),) * 2
 
     def shown(self) -> pd.DataFrame:
-        """The values of the map, rows and columns in the order shown; blocks are named by their first class."""
-        names = np.asarray(self.vectors.classes, dtype=object)
+        """The values of the map as it shows them; blocks are named by their first class."""
         if self.overview():
-            key = (self.kind, self.centring, self.order)
-            if key not in self._means:
-                self._means[key] = self.cosines.block_means(
-                    self.kind, self.positions(), self.starts, share=self.centring
-                )
-            first = names[self.positions()[self.starts]]
-            return pd.DataFrame(self._means[key], index=first, columns=first)
-        rows, columns = self.axes()
-        return pd.DataFrame(self._entries(rows, columns), index=names[rows], columns=names[columns])
+            values = self._block_means(self.kind, self.centring, self.order)
+            rows = columns = self.positions()[self.starts]
+        else:
+            rows, columns = self.axes()
+            values = self._entries(rows, columns)
+        names = np.array(self.classes, dtype=object)
+        return pd.DataFrame(values, index=names[rows], columns=names[columns])
+
+    def _means_of_blocks(self, kind, share, order):
+        return self._cosines.block_means(kind, self._order(order), self.starts, share=share)
+
+    @property
+    def version(self) -> str:
+        """The share of centring in words."""
+        return {0.0: "raw", 1.0: "centred"}.get(self.centring, f"centred by {self.centring:g}")
 
     @property
     def family(self) -> str | None:
-        """The report's name for what is shown ("cosine_centred", …), or None between raw and centred."""
+        """The report's name for what is shown, or None between raw and centred."""
         return {0.0: self.kind, 1.0: f"{self.kind}_centred"}.get(self.centring)
 
     @property
@@ -174,96 +133,90 @@ class ClassMap(t.HasTraits):
         """The theoretical off-diagonal value of what is shown, None where theory gives none."""
         if self.centring == 1:
             return -1 / (len(self.vectors) - 1)
-        known = self.kind == "cosine" and self.centring == 0 and np.isfinite(self._expected_raw)
+        known = self.family == "cosine" and np.isfinite(self._expected_raw)
         return self._expected_raw if known else None
 
     @cached_property
-    def _expected_raw(self) -> float:
-        from ..diagnostics.orthogonality.geometry import scalars_of_means
-
-        return float(
-            self.report.expected
-            if self.report is not None
-            else scalars_of_means(self.vectors)["expected"]
-        )
+    def _expected_raw(self):
+        return scalars_of_means(self.vectors)["expected"]
 
     def marked(self) -> pd.DataFrame | None:
-        """Which entries are highlighted, C × C in the given order of classes; None where nothing can be said."""
-        if self.report is None or self.highlight == "nothing" or self.family is None:
-            return None
-        value = 0.0 if self.highlight == "differs from 0" else self.expected
-        if value is None:
-            return None
-        key = self.family, value
-        if key not in self._significant:
-            self._significant[key] = self.report.significant(self.family, value=value)
-        return self._significant[key]
+        """Which entries are highlighted, C × C in the given order; None where none can be."""
+        value = {"differs from 0": 0.0, "differs from theory": self.expected}.get(self.highlight)
+        known = self.family in self.intervals and value is not None
+        return self._significant(self.family, value=value) if known else None
 
-    def interval(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(low, high), C × C in the given order of classes; None where there are none."""
-        if self.report is None or self.family not in self.report.intervals:
-            return None
-        if self.family not in self._ends:
-            self._ends[self.family] = tuple(
-                end.to_numpy() for end in self.report.interval(self.family)
-            )
-        return self._ends[self.family]
+    def interval(self) -> tuple[pd.DataFrame, ...]:
+        """(low, high), C × C in the given order of classes; () where there are none."""
+        return self._interval(self.family) if self.family in self.intervals else ()
 
     def value(self, names: tuple[str, str]) -> str:
         """One entry in words: its value, interval, n, and what theory expects."""
-        a, b = (self.vectors.index(name) for name in names)
-        row, column = SYMBOLS[self.kind]
-        value = self._entries(np.array([a]), np.array([b]))[0, 0]
-        text = f"cosine of {row}[{names[0]}] and {column}[{names[1]}]: {value:+.3f}"
-        if (ends := self.interval()) is not None:
-            low, high = ends[0][a, b], ends[1][a, b]
-            reason = self.report.intervals[self.family].unresolved[a, b]
-            text += (
-                f" [{low:+.3f}, {high:+.3f}]" if np.isfinite(low) else f" (no interval: {reason})"
+        a, b = map(self.vectors.index, names)
+        row, column = KINDS[self.kind]
+        ends = [end.loc[names] for end in self.interval()]
+        value = number(self._entries([a], [b]).item(), *ends, form="+.3f")
+        if np.isnan(ends).any():
+            value += f" (no interval: {self.intervals[self.family].unresolved[a, b]})"
+        theory = "" if self.expected is None or a == b else f"; theory {self.expected:+.3f}"
+        n = self.vectors.count
+        what = f"cosine of {row}[{names[0]}] and {column}[{names[1]}]"
+        return f"{what}: {value}; n = {n[a]} and {n[b]}{theory}"
+
+    def remark(self) -> str:
+        """What the map can't show, in words."""
+        n, parts = f"{len(self.vectors):,} classes", []
+        if self.overview():
+            parts.append(
+                f"{n} in {len(self.starts)} blocks of neighbours: "
+                "double click or Enter opens one, Escape closes it."
             )
-        text += f"; n = {self.vectors.count[a]} and {self.vectors.count[b]}"
-        return text + (
-            f"; theory {self.expected:+.3f}" if self.expected is not None and a != b else ""
-        )
+        elif self.window:
+            parts.append(f"Two blocks of {n}; Escape or “All blocks” goes back.")
+        if self.highlight != "nothing" and self.family is None:
+            parts.append("Intervals are of raw (0) and centred (1) cosines only: no dots between.")
+        elif self.highlight != "nothing" and self.marked() is None:
+            parts.append("Theory names no value here: nothing is highlighted.")
+        return " ".join(parts)
 
     def largest(self, rows: np.ndarray, columns: np.ndarray) -> tuple:
-        """Names of the pair of different classes of largest |cosine| among those at these positions; () for none."""
+        """The two different classes of largest |cosine| among those at these positions, or ()."""
         values = np.abs(self._entries(rows, columns))
-        values[rows[:, None] == columns[None, :]] = np.nan
-        if not np.isfinite(values).any():
+        values[np.equal.outer(rows, columns)] = np.nan
+        if np.isnan(values).all():
             return ()
         r, c = np.unravel_index(np.nanargmax(values), values.shape)
-        return self.vectors.classes[rows[r]], self.vectors.classes[columns[c]]
+        return self.classes[rows[r]], self.classes[columns[c]]
 
-    def _entries(self, rows, columns) -> np.ndarray:
-        return self.cosines.entries(self.kind, rows, columns, share=self.centring)
+    def _entries(self, rows, columns):
+        return self._cosines.entries(self.kind, rows, columns, share=self.centring)
 
-    def fill(self, canvas) -> None:
-        """Put the map into a `Matrix`, in one message."""
-        frame = self.shown()
-        rows, columns = ((), ()) if self.overview() else self.axes()
-        grid, ends, marked = np.ix_(rows, columns), self.interval(), self.marked()
-        blocks = "blocks, named by their first class: " if self.overview() else ""
-        with canvas.hold_sync():
-            canvas.row_names, canvas.column_names = (
-                [str(i) for i in frame.index],
-                [str(c) for c in frame.columns],
-            )
-            canvas.values = packed(frame.to_numpy())
-            canvas.low, canvas.high = (
-                (b"", b"") if ends is None else (packed(end[grid]) for end in ends)
-            )
-            canvas.marked = (
-                b"" if marked is None else marked.to_numpy()[grid].astype(np.uint8).tobytes()
-            )
-            canvas.marked_label = f"{self.highlight}, over all entries at once"
-            canvas.no_interval = (
-                "no interval" if self.report is not None and self.report.intervals else ""
-            )
-            canvas.row_counts, canvas.column_counts = (
-                [int(self.vectors.count[i]) for i in side] for side in (rows, columns)
-            )
-            canvas.mark = self.expected
-            canvas.row_label, canvas.column_label = (blocks + name for name in AXES[self.kind])
-            canvas.value_label = "mean cosine" if self.overview() else "cosine"
-            canvas.opens = self.overview()
+    def payload(self) -> dict:
+        """The state of a `Matrix`."""
+        frame, whole, marked = self.shown(), self.overview(), self.marked()
+        row, column = (AXES[side] for side in KINDS[self.kind])
+        blocks = "blocks, named by their first class: " * whole
+        state = {
+            "values": frame,
+            "low": b"",
+            "high": b"",
+            "marked": b"",
+            "marked_label": f"{self.highlight}, over all entries at once",
+            "mark": self.expected,
+            "opens": whole,
+            "value_label": "mean cosine" if whole else "cosine",
+            "row_names": list(frame.index),
+            "column_names": list(frame.columns),
+            "row_label": f"{blocks}{row}",
+            "column_label": f"{blocks}{column}'",
+        }
+        if whole:
+            return state | {"row_counts": [], "column_counts": []}
+        rows, columns = self.axes()
+        for name, end in zip(("low", "high"), self.interval(), strict=False):
+            state[name] = end.iloc[rows, columns]
+        if marked is not None:
+            state["marked"] = marked.iloc[rows, columns].to_numpy().astype("u1").tobytes()
+        for side, chosen in (("row", rows), ("column", columns)):
+            state[f"{side}_counts"] = self.vectors.count[chosen].tolist()
+        return state

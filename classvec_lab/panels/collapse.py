@@ -1,32 +1,49 @@
-"""The collapse panel: how classes draw together over a fine-tuning, epoch by epoch, as curves and as a film."""
+"""The collapse panel: how classes draw together over a fine-tuning, as curves and as a film."""
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cache
+from textwrap import dedent
 
 import ipywidgets as w
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import traitlets as t
+from matplotlib.colors import to_hex
 
+from .. import plots
+from ..checks import same_classes
 from ..diagnostics.collapse.report import ideal
-from ..errors import MismatchError, PanelError
+from ..errors import PanelError
 from ..plots.collapse import PANELS
-from .base import Panel, class_choice, require_choice
+from ..words import number
+from .base import Panel, class_choice, in_range, one_of, some_of
 from .canvas import Charts, Scatter
-from .collapse_view import class_bytes, film, key, metric_chart
-from .tables import interval, table
+from .payload import chart, colour_bytes, packed, series, table
 
 ONLY = "run"  # the name of a history that was given without one
+COLOURS = ("accent", "contrast", "green", "violet", "ink", "muted")  # of runs, while they suffice
+LOGARITHMIC = ("nc1", "cdnv")
+MOST_DOTS = 40  # epochs that are drawn with dots
 
 
 class CollapsePanel(Panel):
-    """Neural collapse over the epochs of one or more fine-tunings, beside a film of held-out samples and class means.
+    """Neural collapse over the epochs of fine-tunings, beside a film of samples and class means.
 
-    histories: a `CollapseHistory` or a mapping of names to several of the same classes, which may differ in length.
+    Traits: run, the name of the history that film, table and the marked kept epoch are of; epoch,
+    from 0, before fine-tuning, to the last of the run (a shorter run brings it back to its own
+    last); metrics, what is drawn, of `plots.collapse.PANELS`; focus, a class beside which the
+    others fade, or "".
 
-    Traits. run: the name of the history that film, table and the marked kept epoch are of; epoch: 0, before fine-tuning, to
-    the last of the run (a shorter run brings it back to its own last); metrics: what is drawn, of
-    `plots.collapse.PANELS`; focus: a class beside which the others fade, or "".
+    `tables` are those of all histories, with a column run.
+
+    Args:
+        histories: a `CollapseHistory`, or a mapping of names to several of the same classes, which
+            may differ in length.
+        folder: where files go.
+    Raises:
+        MismatchError: for histories of different classes.
+        PanelError: for none.
     """
 
     title = "Neural collapse: do classes shrink to points, and does the head line up with them?"
@@ -38,60 +55,34 @@ class CollapsePanel(Panel):
     def __init__(self, histories, *, folder=""):
         super().__init__(folder=folder)
         self.single = not isinstance(histories, Mapping)
-        self.histories = (
-            {ONLY: histories} if self.single else {str(name): h for name, h in histories.items()}
-        )
-        _check_histories(self.histories)
-        self.classes = next(iter(self.histories.values())).classes
-        self._films: dict[str, dict] = {}
-        self.charts = Charts(
-            label="neural collapse over the epochs", columns=3, height=160, picks=True
-        )
-        self.film = Scatter(
-            label="held-out samples and class means on the plane of the last means",
-            colours=class_bytes(len(self.classes)),
-        )
-        self.film.names = list(self.classes)
-        self.words = w.HTML(layout=w.Layout(overflow="auto"))
-        self.run = next(iter(self.histories))
-        self.metrics = tuple(m for m in PANELS if self._has_value(m)) or tuple(PANELS)
+        self.histories = {ONLY: histories} if self.single else dict(histories)
+        if not self.histories:
+            raise PanelError("no history to show: make some with collapse_over_training")
+        self.run, first = next(iter(self.histories.items()))
+        self.classes = first.classes
+        for name, history in self.histories.items():
+            same_classes(history.classes, self.classes, repr(name), repr(self.run))
+        self._film = cache(lambda run: film(self.histories[run]))
+        self._charts = cache(self._make_charts)
+        tables = [h.table.assign(run=name) for name, h in self.histories.items()]
+        self.tables = pd.concat(tables, ignore_index=True)
+        self._valued = set(self.tables.loc[np.isfinite(self.tables["value"]), "metric"])
+        self.metrics = [metric for metric in PANELS if metric in self._valued] or list(PANELS)
         self.epoch = self.last
         self._lay_out()
-        self.observe(self._show_run, "run")
-        self.observe(self._show_charts, "metrics")
-        self.observe(self._show_epoch, "epoch")
-        self.observe(self._show_focus, "focus")
-        self._show_run()
 
     # what may be set
 
-    @t.validate("run")
-    def _a_run(self, proposal):
-        require_choice("run", proposal["value"], tuple(self.histories))
-        return proposal["value"]
-
-    @t.validate("epoch")
-    def _an_epoch(self, proposal):
-        if not 0 <= proposal["value"] <= self.last:
-            raise PanelError(
-                f"epoch lies between 0, before fine-tuning, and {self.last}, the last of {self.run!r}; got {proposal['value']}"
-            )
-        return proposal["value"]
-
-    @t.validate("metrics")
-    def _some_metrics(self, proposal):
-        names = tuple(proposal["value"])
-        for name in names:
-            require_choice("a metric", name, tuple(PANELS))
-        if not names:
-            raise PanelError(f"no metric would be left: draw at least one of {', '.join(PANELS)}")
-        return tuple(m for m in PANELS if m in names)
-
-    @t.validate("focus")
-    def _a_class(self, proposal):
-        if proposal["value"]:
-            require_choice("focus", proposal["value"], self.classes)
-        return proposal["value"]
+    @t.validate("run", "epoch", "metrics", "focus")
+    def _possible(self, proposal):
+        name, value = proposal["trait"].name, proposal["value"]
+        if name == "epoch":
+            return in_range(f"epoch of {self.run!r}", value, 0, self.last)
+        if name == "metrics":
+            return some_of(value, PANELS, "metric")
+        if name == "focus":
+            return value and one_of(value, self.classes, "class")
+        return one_of(value, self.histories, name)
 
     # what is shown
 
@@ -109,136 +100,104 @@ class CollapsePanel(Panel):
     def kept(self) -> int | None:
         """The epoch that the run's classifier is of, None where the history doesn't say."""
         rows = self.history.history
-        return int(rows.loc[rows["kept"], "epoch"].iloc[0]) if rows["kept"].any() else None
-
-    @cached_property
-    def tables(self) -> pd.DataFrame:
-        """The tables of all histories, with a column run."""
-        return pd.concat(
-            [h.table.assign(run=name) for name, h in self.histories.items()], ignore_index=True
-        )
+        return next(iter(rows.loc[rows["kept"], "epoch"].tolist()), None)
 
     def values(self) -> pd.DataFrame:
-        """The drawn metrics of the run at this epoch: metric, value, low, high, null_high, ideal, n."""
+        """The drawn metrics at this epoch: metric, value, low, high, null_high, ideal, n."""
         rows = self.history.table
-        rows = (
-            rows[rows["epoch"] == self.epoch]
-            .set_index("metric")
-            .reindex(list(self.metrics))
-            .reset_index()
-        )
+        rows = rows[rows["epoch"] == self.epoch].set_index("metric").reindex(list(self.metrics))
         dim = self.history.means.shape[2]
-        rows["ideal"] = [ideal(m, len(self.classes), dim) for m in rows["metric"]]
-        return rows[["metric", "value", "low", "high", "null_high", "ideal", "n"]]
+        rows["ideal"] = [ideal(metric, len(self.classes), dim) for metric in self.metrics]
+        return rows.reset_index()
 
     def charted(self) -> tuple[str, ...]:
         """The metrics that have a chart: those drawn that have a value in any run."""
-        return tuple(m for m in self.metrics if self._has_value(m))
+        return tuple(metric for metric in self.metrics if metric in self._valued)
 
-    def _has_value(self, metric: str) -> bool:
-        return bool(np.isfinite(self.tables.loc[self.tables["metric"] == metric, "value"]).any())
+    def _make_charts(self, metrics, run):
+        colours = run_colours(list(self.histories))
+        charts = [metric_chart(self.tables, m, colours, run, self.kept) for m in metrics]
+        return {"charts": charts, "key": key(self.tables, metrics, colours)}
 
-    def _show_run(self, _=None) -> None:
-        wanted = self.epoch
-        if wanted > self.last:
-            self.epoch = self.last
-        for control in (self._slider, self._play):
-            control.max = self.last
-        film = self._film()
-        with self.film.hold_sync():
-            for name in ("points", "means", "labels", "box"):
-                setattr(self.film, name, film[name])
-        self._show_charts()
-        if wanted > self.last:
-            self.say(f"{self.run!r} ends at epoch {self.last}: that is shown, not {wanted}")
-
-    def _show_charts(self, _=None) -> None:
-        with self.charts.hold_sync():
-            self.charts.charts = [
-                metric_chart(self.tables, m, self.run, self.kept) for m in self.charted()
-            ]
-            self.charts.key = key(self.tables, self.charted())
-        self._show_epoch()
-
-    def _show_epoch(self, _=None) -> None:
+    def show(self, _=None) -> None:
+        """Put the state into the widgets; an epoch after the last of the run becomes the last."""
+        wanted, last = self.epoch, self.last
+        if wanted > last:
+            self.epoch = last  # this shows the state
+            self.say(f"{self.run!r} ends at epoch {last}: that is shown, not {wanted}")
+            return
         if not self.frame.problem:
             self.say("")
-        self.film.step = float(self.epoch)
-        self.film.caption = f"{self._when()}; plane of the last means, {self._film()['explained']} of their variance"
-        self.charts.markers = [self.epoch] * len(self.charted())
-        self.words.value = self._table()
-        self._write_code()
+        for control in self.epochs:
+            control.max = last
+        when = f"epoch {wanted} of {last}" if wanted else "before fine-tuning"
+        when += f", {self.run}" * (not self.single)
+        frames = self._film(self.run)
+        caption = f"{when}; {frames['caption']}"
+        self.film.put(**frames | {"step": float(wanted), "caption": caption})
+        names = self.charted()
+        self.charts.put(**self._charts(names, self.run), markers=[wanted] * len(names))
+        self.words.value = self._table(when)
+        self.code = self._code()
 
-    def _show_focus(self, _=None) -> None:
-        place = self.classes.index(self.focus) if self.focus else -1
-        if self.film.focus != place:
-            self.film.focus = place
-        self._write_code()
-
-    def _when(self) -> str:
-        run = f", {self.run}" if not self.single else ""
-        return f"{'before fine-tuning' if self.epoch == 0 else f'epoch {self.epoch} of {self.last}'}{run}"
-
-    def _name(self) -> str:
-        return "" if self.single else self.run
-
-    def _film(self) -> dict:
-        if self.run not in self._films:
-            self._films[self.run] = film(self.history)
-        return self._films[self.run]
-
-    def _table(self) -> str:
-        rows = self.values()
-        cells = [
-            (
-                PANELS[r.metric],
-                _number(r.value),
-                interval(r.low, r.high, ".3g"),
-                _number(r.null_high, ""),
-                _number(r.ideal, "?"),
-            )
-            for r in rows.itertuples()
-        ]
-        n = rows["n"].dropna()
+    def _table(self, when):
+        rows, cells = self.values(), []
+        for r in rows.itertuples():
+            value = number(r.value, r.low, r.high, ".3g").replace("nan", "no value")
+            null = f"{r.null_high:.3g}".replace("nan", "")
+            cells.append((PANELS[r.metric], value, null, f"{r.ideal:.3g}".replace("nan", "?")))
         kept = "" if self.kept is None else f"; epoch {self.kept} was kept"
-        caption = f"{self._when()}, n = {int(n.iloc[0]) if len(n) else 0} held-out images{kept}"
-        return table(
-            ("", "value", "95 % interval", "95 % of null", "ideal"),
-            cells,
-            caption=caption[0].upper() + caption[1:],
+        caption = f"{when}, n = {rows['n'].max():.0f} held-out images{kept}"
+        head = ("", "value [95 %]", "95 % of null", "ideal")
+        return table(head, cells, caption=caption[0].upper() + caption[1:])
+
+    def _picked(self, place):
+        self.epochs[1].value = round(place[1])  # the slider keeps it in its range
+
+    def _lay_out(self):
+        self.charts = Charts(label="neural collapse over the epochs", columns=3, height=160)
+        self.tie(self.charts, list, self._picked, at="picked")
+        self.film = Scatter(
+            label="held-out samples and class means on the plane of the last means",
+            colours=colour_bytes(plots.style.class_colours(len(self.classes))),
+            names=list(self.classes),
         )
-
-    def _seen(self, change) -> None:
-        self.focus = self.classes[change["new"]] if 0 <= change["new"] < len(self.classes) else ""
-
-    def _picked(self, change) -> None:
-        if len(change["new"]) == 2:
-            self.epoch = min(max(round(float(change["new"][1])), 0), self.last)
+        names = ["", *self.classes]
+        seen = {"read": lambda i: names[i + 1], "show": lambda name: names.index(name) - 1}
+        self.bind("focus", self.film, at="focus", **seen)
+        self.words = w.HTML()
+        self.epochs = [
+            w.Play(max=self.last, interval=500, tooltip="play the epochs"),
+            w.IntSlider(max=self.last, description="epoch"),
+        ]
+        controls = [self.bind("epoch", control) for control in self.epochs]
+        if not self.single:
+            runs = w.Dropdown(description="run", options=list(self.histories))
+            controls.append(self.bind("run", runs))
+        every = [("every class", ""), *zip(self.classes, self.classes, strict=True)]
+        controls.append(self.bind("focus", class_choice(every, "focus")))
+        left = [self.charts, self.tags("metrics", PANELS, "metrics")]
+        self.lay_out(w.HBox(controls), w.Box([w.VBox(left), w.VBox([self.film, self.words])]))
 
     # what is left behind
 
     def draw(self):
-        """Curves as `plots.collapse_curves` draws them, this epoch marked, beside its `plots.collapse_map`."""
-        import matplotlib.pyplot as plt
-
-        from .. import plots
-
+        """Curves as `plots.collapse_curves` draws them, beside the `plots.collapse_map`."""
         size, ratios = self._sizes()
         fig = plt.figure(figsize=size, layout="constrained")
         left, right = fig.subfigures(1, 2, width_ratios=ratios)
-        plots.collapse_curves(
-            self.tables, metrics=self.metrics, at=self.epoch, kept=self.kept, figure=left
-        )
-        plots.collapse_map(
-            self.history, epochs=(self.epoch,), focus=self.focus, figure=right, title=self._name()
-        )
+        at, title = self.epoch, "" if self.single else self.run
+        look = {"at": at, "kept": self.kept, "figure": left}
+        plots.collapse_curves(self.tables, metrics=self.metrics, **look)
+        look = {"focus": self.focus, "figure": right, "title": title}
+        plots.collapse_map(self.history, epochs=(at,), **look)
         return fig
 
-    def _sizes(self) -> tuple[tuple[float, float], tuple[float, float]]:
+    def _sizes(self):
         n = max(1, len(self.charted()))
         columns = min(4, n)
-        ratios = (round(2.9 * columns, 1), 4.7 if len(self.classes) <= 20 else 3.1)
-        return (round(sum(ratios), 1), max(3.6, 2.4 * -(-n // columns) + 0.4)), ratios
+        width = round(2.9 * columns, 1)
+        return (width + 4.7, max(3.6, 2.4 * -(-n // columns) + 0.4)), (width, 4.7)
 
     def stem(self) -> str:
         """Named by run and epoch."""
@@ -247,88 +206,89 @@ class CollapsePanel(Panel):
     def describe(self) -> str:
         """Classes, runs and epochs."""
         runs = "" if self.single else f" in {len(self.histories)} runs"
-        return (
-            f"neural-collapse panel of {len(self.classes):,} classes over {self.last} epochs{runs}"
-        )
+        classes = f"{len(self.classes):,} classes"
+        return f"neural-collapse panel of {classes} over {self.last} epochs{runs}"
 
-    def _write_code(self) -> None:
-        size, ratios = self._sizes()
-        given = (
-            f"histories = {{{ONLY!r}: history}}"
-            if self.single
-            else "# histories as they were given to the panel"
-        )
-        focus = f", focus={self.focus!r}" if self.focus else ""
-        self.code = f"""import matplotlib.pyplot as plt
-import pandas as pd
-from classvec_lab import plots
+    def _code(self):
+        (size, ratios), title = self._sizes(), "" if self.single else self.run
+        given = "{'run': history}" if self.single else "dict(histories)  # those of the panel"
+        return dedent(f"""\
+            import matplotlib.pyplot as plt
+            import pandas as pd
+            from classvec_lab import plots
 
-{given}
-tables = pd.concat([h.table.assign(run=name) for name, h in histories.items()], ignore_index=True)
-metrics = {list(self.metrics)!r}
-values = tables[(tables["run"] == {self.run!r}) & (tables["epoch"] == {self.epoch}) & tables["metric"].isin(metrics)]
-fig = plt.figure(figsize={size!r}, layout="constrained")
-left, right = fig.subfigures(1, 2, width_ratios={ratios!r})
-plots.collapse_curves(tables, metrics=metrics, at={self.epoch}, kept={self.kept!r}, figure=left)
-plots.collapse_map(histories[{self.run!r}], epochs=({self.epoch},){focus}, figure=right, title={self._name()!r})"""
-
-    def _controls(self) -> list[w.Widget]:
-        style = {"description_width": "initial"}
-        self._play = w.Play(max=self.last, interval=500, tooltip="play the epochs")
-        self._slider = w.IntSlider(
-            max=self.last, description="epoch", layout=w.Layout(width="330px"), style=style
-        )
-        made = [self.bind(self._play, "epoch"), self.bind(self._slider, "epoch")]
-        if not self.single:
-            runs = w.Dropdown(
-                options=list(self.histories),
-                description="run",
-                layout=w.Layout(width="200px"),
-                style=style,
-            )
-            made.append(self.bind(runs, "run"))
-        every = [("every class", ""), *((name, name) for name in self.classes)]
-        focus = class_choice(every, "focus", width="190px")
-        return [*made, self.bind(focus, "focus")]
-
-    def _lay_out(self) -> None:
-        tags = w.TagsInput(
-            allowed_tags=list(PANELS), allow_duplicates=False, layout=w.Layout(min_width="120px")
-        )
-        shown = w.HBox(
-            [
-                w.Label("metrics", layout=w.Layout(flex="0 0 auto")),
-                self.bind(tags, "metrics", read=tuple, show=list),
-            ]
-        )
-        self.charts.observe(self._picked, "picked")
-        self.film.observe(self._seen, "focus")
-        left = w.VBox([self.charts, shown], layout=w.Layout(flex="1 1 520px", min_width="320px"))
-        right = w.VBox(
-            [self.film, self.words],
-            layout=w.Layout(flex="1 1 400px", min_width="320px", max_width="560px"),
-        )
-        body = w.HBox(
-            [left, right], layout=w.Layout(flex_flow="row wrap", align_items="flex-start")
-        )
-        self.lay_out(
-            w.HBox(self._controls(), layout=w.Layout(flex_flow="row wrap", align_items="center")),
-            body,
-        )
+            histories = {given}
+            tables = [h.table.assign(run=name) for name, h in histories.items()]
+            tables, metrics = pd.concat(tables, ignore_index=True), {list(self.metrics)!r}
+            now = (tables["run"] == {self.run!r}) & (tables["epoch"] == {self.epoch})
+            values = tables[now & tables["metric"].isin(metrics)]
+            fig = plt.figure(figsize={size!r}, layout="constrained")
+            left, right = fig.subfigures(1, 2, width_ratios={ratios!r})
+            look = dict(at={self.epoch}, kept={self.kept!r}, figure=left)
+            plots.collapse_curves(tables, metrics=metrics, **look)
+            look = dict(focus={self.focus!r}, figure=right, title={title!r})
+            plots.collapse_map(histories[{self.run!r}], epochs=({self.epoch},), **look)
+            """)
 
 
-def _check_histories(histories: Mapping) -> None:
-    if not histories:
-        raise PanelError(
-            "the collapse panel shows histories; it was given none: make some with collapse_over_training"
-        )
-    first, *rest = histories.items()
-    for name, history in rest:
-        if history.classes != first[1].classes:
-            raise MismatchError(
-                f"the histories {first[0]!r} and {name!r} are of different classes: show them in panels of their own"
-            )
+def metric_chart(tables: pd.DataFrame, metric: str, colours: dict, chosen: str, kept) -> dict:
+    """One metric over epochs, the axis as `plots.collapse_curves` has it.
+
+    Args:
+        tables: the tables of all histories, with a column run: a line each with its intervals, and
+            NC2's null dashed.
+        metric: which of the metrics.
+        colours: of the runs, `run_colours`.
+        chosen: the run whose line is thicker, where there are several.
+        kept: the epoch to mark, or None.
+    """
+    rows, lines = tables[tables["metric"] == metric].sort_values("epoch"), []
+    for run, colour in colours.items():
+        own, several = rows[rows["run"] == run], len(colours) > 1
+        name, width = run if several else "value", 3.0 if several and run == chosen else 1.8
+        look = {"dots": len(own) <= MOST_DOTS, "width": width, "legend": False}
+        lines.append(series(name, own, ("epoch", "value", "low", "high"), colour, **look))
+        if np.isfinite(own["null_high"]).any():
+            null, look = f"{name}: 95 % of its null", {"width": 1.4, "legend": False}
+            lines.append(series(null, own, ("epoch", "null_high"), colour, (5, 3), **look))
+    finite = rows[["value", "high", "null_high"]].replace(np.inf, np.nan)
+    if metric in LOGARITHMIC and not (finite["value"] <= 0).any():
+        axis = {"log": True}
+    else:
+        axis = {} if metric == "nc4" else {"ylim": [0, 1.06 * (finite.max(axis=None) or 1.0)]}
+    if kept is not None:
+        axis["marks"] = [{"x": kept, "label": "kept", "high": metric != "nc4"}]
+    return chart(lines, title=PANELS[metric], xlabel="epoch", whole=True, **axis)
 
 
-def _number(value: float, otherwise: str = "no value") -> str:
-    return f"{value:.3g}" if np.isfinite(value) else otherwise
+def key(tables: pd.DataFrame, metrics: tuple, colours: dict) -> list[dict]:
+    """What stands under the charts: the runs where there are several, and NC2's null if drawn."""
+    runs = colours.items() if len(colours) > 1 else ()
+    lines = [{"name": run, "colour": colour} for run, colour in runs]
+    if np.isfinite(tables.loc[tables["metric"].isin(metrics), "null_high"]).any():
+        name, colour = "95 % of what an exact ETF would show", "ink" if runs else "accent"
+        lines.append({"name": name, "colour": colour, "dash": [5, 3]})
+    return lines
+
+
+def film(history) -> dict:
+    """The state of a `Scatter`: points, means, labels, the box around all, and a caption."""
+    points, means = (frame[["x", "y"]].to_numpy() for frame in (history.points, history.means2d))
+    both = np.concatenate([points, means])
+    ends = np.stack([both.min(axis=0), both.max(axis=0)], axis=1)
+    ends += 0.05 * np.diff(ends) * [-1, 1]
+    shares = " + ".join(f"{share:.0%}" for share in history.explained)
+    return {
+        "points": packed(points),
+        "means": packed(means),
+        "labels": packed(history.labels),
+        "box": ends.ravel().tolist(),
+        "caption": f"plane of the last means, {shares} of their variance",
+    }
+
+
+def run_colours(runs) -> dict[str, str]:
+    """A colour for each run: the theme's while they suffice, then evenly spaced hues."""
+    many = len(runs) > len(COLOURS)
+    colours = map(to_hex, plots.style.class_colours(len(runs))) if many else COLOURS
+    return dict(zip(runs, colours, strict=False))

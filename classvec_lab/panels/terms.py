@@ -1,26 +1,39 @@
-"""The algebra of the edit panel: terms that forget, strengthen or switch a class, and the edits and code they stand for."""
+"""What the edit panel is about: terms on a class each, and their gates, edits, curves and code."""
 
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 
 import numpy as np
+import pandas as pd
+import traitlets as t
 
-from ..editing import calibrate_gate
+from ..editing import LiveEdits, calibrate_gate, gate_curve
 from ..edits import Edit
-from ..errors import ClassvecError, MismatchError, PanelError
+from ..errors import EditError, PanelError
 from ..gates import SCORES, Gate
-from .base import require_choice
+from .base import in_range, one_of
 
 ACTIONS = ("forget", "strengthen", "switch")
 NO_GATE = "none"
 STRONGEST = 5.0
+MOST_EDITS = 20
+GIVEN = {"predicted": ", classifier=ft", "discriminant": ", moments=train_moments"}
+# where the strength curve is read
+FACTORS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, STRONGEST)
 
 
 @dataclass(frozen=True)
 class EditTerm:
-    """One term: forget (-strength κ), strengthen (+strength κ), or switch (strength (κ_to - κ)), behind a gate for `class_name`.
+    """One term: forget (-strength κ), strengthen (+strength κ), or switch (strength (κ_to - κ)).
 
-    strength in 0..5; to: the class a switch leads to; gate: a score of `calibrate_gate` or "none"; gamma: its threshold, None
-    for the calibrated one; on: whether it counts.
+    Args:
+        action: "forget", "strengthen" or "switch".
+        class_name: the class whose κ it is, and for which the gate fires.
+        strength: in [0, 5].
+        to: the class that a switch leads to.
+        gate: a score of `calibrate_gate`, or "none".
+        gamma: the gate's threshold, None for the calibrated one.
+        on: whether it counts.
     """
 
     action: str
@@ -32,123 +45,216 @@ class EditTerm:
     on: bool = True
 
     def __str__(self) -> str:
-        what = f"{self.action} {self.class_name}" + (
-            f" → {self.to}" if self.action == "switch" else ""
-        )
+        way = f" → {self.to}" if self.action == "switch" else ""
         gate = "no gate" if self.gate == NO_GATE else f"{self.gate} gate"
-        return f"{'' if self.on else '(off) '}{what}, strength {self.strength:.2f}, {gate}"
-
-
-class Algebra:
-    """Turns terms into edits: class vectors, and gates that are calibrated once on the features at hand."""
-
-    def __init__(self, classifier, vectors, features, *, false_fire: float = 0.01, moments=None):
-        self.classifier, self.vectors, self.features, self.moments = (
-            classifier,
-            vectors,
-            features,
-            moments,
-        )
-        self.false_fire = false_fire
-        self._gates: dict[tuple, Gate] = {}
+        off = "" if self.on else "(off) "
+        return f"{off}{self.action} {self.class_name}{way}, strength {self.strength:.2f}, {gate}"
 
     @property
-    def gate_scores(self) -> tuple[str, ...]:
+    def factor(self) -> float:
+        """The strength with its sign."""
+        return -self.strength if self.action == "forget" else self.strength
+
+    @property
+    def stem(self) -> str:
+        """Action and classes, for the name of a file."""
+        return "_".join(filter(None, ("edit", self.action, self.class_name, self.to)))
+
+
+class EditTerms(t.HasTraits):
+    """The state of an `EditPanel`, and what follows from it. `begin` gives it its features."""
+
+    edits = t.Tuple(())
+    active = t.Int(0)
+    false_fire = t.Float(0.01)
+
+    def begin(self, live: LiveEdits, vectors, moments) -> None:
+        """Set what the edits are of; once, before any trait is set.
+
+        Args:
+            live: the classifier's head and the features.
+            vectors: the class vectors.
+            moments: training moments with a pooled scatter, or None: for the discriminant gate.
+        """
+        self.live, self.vectors, self.classes, self.moments = (
+            live,
+            vectors,
+            live.classifier.classes,
+            moments,
+        )
+        self._gate = cache(self._calibrate)
+        self._gate_curve = lru_cache(1)(
+            lambda gate: gate_curve(gate, live.features, scores=live.scores(gate))
+        )
+        self._strengths = lru_cache(1)(
+            lambda _, *terms: live.strengths([self.edit(term) for term in terms], 0, FACTORS)
+        )
+
+    # what may be set
+
+    @t.validate("edits", "active", "false_fire")
+    def _possible(self, proposal):
+        name, value = proposal["trait"].name, proposal["value"]
+        if name == "active":
+            return self._number(value) if self.edits else 0
+        if name == "false_fire":
+            in_range(name, value, 0, 1, open_low=True, open_high=True)
+            for term in self.edits:
+                self._gate(term.class_name, term.gate, value)
+            return value
+        in_range("the number of edits", len(value), 0, MOST_EDITS)
+        for term in value:
+            if not isinstance(term, EditTerm):
+                raise PanelError(
+                    f"edits are EditTerms such as EditTerm('forget', 'cat'); got {term!r}"
+                )
+            self.check(term)
+        self.active = min(self.active, max(len(value) - 1, 0))
+        return tuple(value)
+
+    def _number(self, which):
+        n = len(self.edits)
+        if not 0 <= which < n:
+            raise PanelError(f"there is no edit number {which + 1}: the panel holds {n}")
+        return which
+
+    @property
+    def gate_scores(self) -> list[str]:
         """The gates that can be had: a discriminant one needs moments."""
-        return (NO_GATE, *(s for s in SCORES if s != "discriminant" or self.moments is not None))
+        return [NO_GATE, *(s for s in SCORES if s != "discriminant" or self.moments is not None)]
 
-    def check(self, term: EditTerm, span) -> EditTerm:
-        """The term; raises PanelError, saying what is wrong, for one that can't be. span(term): lowest and highest gamma."""
-        require_choice("the action", term.action, ACTIONS)
-        require_choice("the class", term.class_name, self.vectors.classes)
-        require_choice("the gate", term.gate, self.gate_scores)
-        if term.to or term.action == "switch":
-            require_choice("the class to switch to", term.to, self.vectors.classes)
-        if term.action == "switch" and term.to == term.class_name:
-            raise PanelError(
-                f"a switch leads from one class to another; got {term.class_name!r} twice"
-            )
-        if not (np.isfinite(term.strength) and 0 <= term.strength <= STRONGEST):
-            raise PanelError(f"a strength lies in 0 to {STRONGEST:g}; got {term.strength:g}")
-        if term.gamma is not None:
-            if term.gate == NO_GATE:
-                raise PanelError(
-                    f"γ = {term.gamma:g} has no meaning without a gate: choose one of {', '.join(self.gate_scores[1:])}"
-                )
-            low, high = span(term)
-            if not low <= term.gamma <= high:
-                raise PanelError(
-                    f"γ = {term.gamma:g} lies outside the scores of this gate, {low:.3g} to {high:.3g}: it would "
-                    f"{'always' if term.gamma < low else 'never'} fire"
-                )
-        return term
+    def check(self, term: EditTerm) -> None:
+        """Raise PanelError, saying what is wrong, for a term that can't be."""
+        switch = one_of(term.action, ACTIONS, "action") == "switch"
+        one_of(term.gate, self.gate_scores, "gate")
+        in_range("strength", term.strength, 0, STRONGEST)
+        for name in (term.class_name, term.to) if switch or term.to else (term.class_name,):
+            one_of(name, self.classes, "class")
+        if switch and term.to == term.class_name:
+            raise PanelError(f"a switch leads from one class to another; got {term.to!r} twice")
+        gate, gamma = self.calibrated(term), term.gamma
+        if gamma is not None and gate is None:
+            raise PanelError(f"γ = {gamma:g} has no meaning without a gate: choose one")
+        if gamma is not None:
+            in_range("γ, beyond which a gate fires always or never,", gamma, *self.span(gate))
 
-    def gate(self, term: EditTerm) -> Gate | None:
-        """The gate of a term; PanelError where it can't be calibrated on these features."""
-        if term.gate == NO_GATE:
-            return None
-        gate = self.calibrated(term)
-        return gate if term.gamma is None or term.gamma == gate.threshold else gate.at(term.gamma)
+    # actions
 
-    def calibrated(self, term: EditTerm) -> Gate:
-        """The term's gate at its calibrated threshold."""
-        key = term.class_name, term.gate, self.false_fire
-        if key not in self._gates:
-            more = {
-                "predicted": {"classifier": self.classifier},
-                "discriminant": {"moments": self.moments},
-            }.get(term.gate, {})
+    @property
+    def term(self) -> EditTerm | None:
+        """The active term, None where there is none."""
+        return self.edits[self.active] if self.edits else None
+
+    def _with(self, which, *terms):
+        """The terms, with these in place of number `which`."""
+        return (*self.edits[:which], *terms, *self.edits[which + 1 :])
+
+    def change(self, **fields) -> None:
+        """Change fields of the active term.
+
+        Another class or gate goes back to the calibrated γ; a switch without a goal takes one.
+        """
+        if self.term is None:
+            raise PanelError("there is no edit to change: add one first")
+        if fields.keys() & {"class_name", "gate"}:
+            fields = {"gamma": None, **fields}
+        term = replace(self.term, **fields)
+        if term.action == "switch" and "to" not in fields and term.to in ("", term.class_name):
+            term = replace(term, to=next(c for c in self.classes if c != term.class_name))
+        self.edits = self._with(self.active, term)
+
+    def add(self, term: EditTerm | None = None) -> None:
+        """Add a term and activate it.
+
+        By default it is like the active one, and forgets the first class that no term is about. The
+        first has the margin gate, or the predicted one where there are too few images for that.
+        """
+        if term is None:
+            used = [e.class_name for e in self.edits]
+            name = next((c for c in self.classes if c not in used), self.classes[0])
+            like = self.term or EditTerm("", "")
+            term = replace(like, action="forget", class_name=name, to="", gamma=None, on=True)
             try:
-                self._gates[key] = calibrate_gate(
-                    self.features,
-                    self.vectors,
-                    term.class_name,
-                    score=term.gate,
-                    false_fire=self.false_fire,
-                    **more,
-                )
-            except MismatchError:
-                raise
-            except ClassvecError as error:
-                raise PanelError(
-                    f"{error}, or choose the gate 'predicted', which has no threshold to set"
-                ) from error
-        return self._gates[key]
+                self.calibrated(term)
+            except PanelError:
+                term = replace(term, gate="predicted")
+        self.edits = (*self.edits, term)
+        self.active = len(self.edits) - 1
+
+    def remove(self, which: int | None = None) -> None:
+        """Take a term away, by default the active one; else the active one stays so."""
+        which = self._number(self.active if which is None else which)
+        active = self.active - (which < self.active)
+        self.edits = self._with(which)
+        self.active = max(min(active, len(self.edits) - 1), 0)
+
+    # what follows
+
+    def working(self) -> list[EditTerm]:
+        """The terms that are on and have a strength."""
+        return [term for term in self.edits if term.on and term.strength > 0]
+
+    def calibrated(self, term: EditTerm) -> Gate | None:
+        """The term's gate at its calibrated threshold; PanelError for too few features."""
+        return self._gate(term.class_name, term.gate, self.false_fire)
+
+    def _calibrate(self, name, score, false_fire):
+        if score == NO_GATE:
+            return None
+        how = {"score": score, "false_fire": false_fire, "moments": self.moments}
+        how["classifier"] = self.live.classifier
+        try:
+            return calibrate_gate(self.live.features, self.vectors, name, **how)
+        except EditError as error:
+            raise PanelError(
+                f"{error}, or choose the gate 'predicted', which has no threshold to set"
+            ) from error
+
+    def gate(self, term: EditTerm | None) -> Gate | None:
+        """The term's gate at its own threshold; None without one."""
+        gate = term and self.calibrated(term)
+        return gate if gate is None or term.gamma is None else gate.at(term.gamma)
+
+    def span(self, gate: Gate) -> tuple[float, float]:
+        """Lowest and highest γ of a gate: its scores on the features, with a little room."""
+        scores = np.append(self.live.scores(gate), gate.threshold)
+        low, high = float(scores.min()), float(scores.max())
+        room = 0.02 * (high - low) or 0.01
+        return low - room, high + room
+
+    def gate_curve(self) -> pd.DataFrame | None:
+        """Hits and false fires of the active term's gate over γ, None without a gate."""
+        gate = self.term and self.calibrated(self.term)
+        return gate and self._gate_curve(gate)
+
+    def strength_curve(self) -> pd.DataFrame | None:
+        """ACC_f and ACC_r over the active term's strength beside the others, None if it is off."""
+        if self.term is None or not self.term.on:
+            return None
+        others = [term for term in self._with(self.active) if term in self.working()]
+        return self._strengths(self.false_fire, replace(self.term, strength=1.0), *others)
 
     def edit(self, term: EditTerm) -> Edit:
         """The edit that a term stands for, behind its gate."""
         kappa = self.vectors[term.class_name]
         if term.action == "switch":
-            edit = term.strength * (self.vectors[term.to] - kappa)
-        else:
-            edit = (-term.strength if term.action == "forget" else term.strength) * kappa
-        return replace(edit, gate=self.gate(term), target=term.class_name)
+            kappa = self.vectors[term.to] - kappa
+        return replace(term.factor * kappa, gate=self.gate(term), target=term.class_name)
 
-    def code(self, terms) -> str:
-        """Python that makes the same edits and a classifier that carries them."""
-        lines = ["from classvec_lab import calibrate_gate, inject", "", "edits = ["]
-        for term in terms:
-            k = f"vectors[{term.class_name!r}]"
+    def edits_code(self) -> str:
+        """Python that makes the working edits and a classifier that carries them."""
+        lines = ["from classvec_lab import calibrate_gate, inject", "", "edits = []"]
+        for term in self.working():
+            gate, kappa = self.calibrated(term), f"vectors[{term.class_name!r}]"
             if term.action == "switch":
-                edit = f"{term.strength!r} * (vectors[{term.to!r}] - {k})"
-            else:
-                edit = f"{-term.strength if term.action == 'forget' else term.strength!r} * {k}"
-            lines.append(f"    ({edit}){self._gate_code(term)},")
-        lines += ["]", "edited = inject(ft, edits)"]
-        if any(term.gate == NO_GATE for term in terms):
-            lines.insert(1, "# an edit without a gate moves every image")
-        return "\n".join(lines)
-
-    def _gate_code(self, term: EditTerm) -> str:
-        if term.gate == NO_GATE:
-            return ""
-        more = {"predicted": ", classifier=ft", "discriminant": ", moments=train_moments"}.get(
-            term.gate, ""
-        )
-        at = (
-            ""
-            if term.gamma is None or term.gamma == self.calibrated(term).threshold
-            else f".at({term.gamma!r})"
-        )
-        how = f"score={term.gate!r}, false_fire={self.false_fire!r}{more}"
-        return f".gated(calibrate_gate(val_features, vectors, {term.class_name!r}, {how}){at})"
+                kappa = f"(vectors[{term.to!r}] - {kappa})"
+            edit = f"{term.factor!r} * {kappa}"
+            if gate is None:
+                lines.append(f"edits.append({edit})  # without a gate it moves every image")
+                continue
+            more = f"score={term.gate!r}, false_fire={self.false_fire!r}{GIVEN.get(term.gate, '')}"
+            made = f"calibrate_gate(val_features, vectors, {term.class_name!r}, **how)"
+            at = "" if term.gamma in (None, gate.threshold) else f".at({term.gamma!r})"
+            edit = f"edits.append(({edit}).gated(gate))"
+            lines += [f"how = dict({more})", f"gate = {made}{at}", edit]
+        return "\n".join([*lines, "edited = inject(ft, edits)"])

@@ -1,4 +1,4 @@
-"""JupyterLab, or Voila, in a real Chromium: started, driven and ended under time limits."""
+"""JupyterLab, or Voila, in a real Chromium: started, driven and ended under limits."""
 
 import json
 import os
@@ -27,6 +27,9 @@ _HARMLESS = re.compile(
 )
 
 
+STEP = 180  # seconds for any one step: beside other work on the machine all take their time
+
+
 def browser_path() -> str | None:
     """The Chromium of this machine, or the one that Playwright installed, or None."""
     if found := next(
@@ -45,7 +48,7 @@ def browser_path() -> str | None:
 
 
 @contextmanager
-def served(root: Path, *command: str, environment=None, limit: float = 60):
+def served(root: Path, *command: str, environment=None, limit: float = STEP):
     """Run a Jupyter server in `root` and yield its address, with the token; it is killed at the end, kernels included."""
     log = open(root / "server.log", "w+")  # noqa: SIM115 (closed below)
     process = subprocess.Popen(
@@ -134,6 +137,7 @@ def chromium():
 def new_page(browser, size=(1280, 900)):
     """A page whose `problems` gathers the errors of its console."""
     page = browser.new_page(viewport={"width": size[0], "height": size[1]})
+    page.set_default_timeout(1000 * STEP)
     page.problems = []
 
     def heard(message):
@@ -149,14 +153,11 @@ def new_page(browser, size=(1280, 900)):
 
 @contextmanager
 def time_limit(seconds: float):
-    """Kill all that this process has started, browser and servers included, when the time is up, so that nothing can hang."""
+    """End all that this process has started, browser and servers included, when the time is up.
 
-    def end():
-        for process in psutil.Process().children(recursive=True):
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-
-    timer = threading.Timer(seconds, end)
+    So nothing can hang. It is for one step; what many steps may cost is for `Work`.
+    """
+    timer = threading.Timer(seconds, end_all)
     timer.daemon = True
     timer.start()
     try:
@@ -165,11 +166,58 @@ def time_limit(seconds: float):
         timer.cancel()
 
 
+def end_all() -> None:
+    """Kill all processes that this one has started."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+class Work:
+    """Seconds of processor time that the processes started here take, which other load leaves alone.
+
+    As a context: when they have taken `limit` seconds, all of them are ended.
+    """
+
+    def __init__(self, limit: float):
+        self.limit, self._taken, self._over = limit, {}, threading.Event()
+
+    def seconds(self) -> float:
+        """What they have taken since the first look, those included that have ended by now."""
+        for process in psutil.Process().children(recursive=True):
+            with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                taken = process.cpu_times()
+                key = process.pid, process.create_time()
+                self._taken[key] = taken.user + taken.system
+        return sum(tuple(self._taken.values()))
+
+    def _watch(self) -> None:
+        while not self._over.wait(1):
+            if self.seconds() > self.limit:
+                end_all()
+
+    def __enter__(self) -> "Work":
+        threading.Thread(target=self._watch, daemon=True).start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._over.set()
+
+
+def until(page, true, what: str = "it", limit: float = STEP) -> None:
+    """Wait until `true()` is."""
+    end = time.monotonic() + limit
+    while not true():
+        if time.monotonic() > end:
+            raise AssertionError(f"{what} was not so after {limit} s")
+        page.wait_for_timeout(50)
+
+
 def open_notebook(page, address: str, name: str, *, dark: bool = False) -> None:
     """Open a notebook in JupyterLab's single-document mode without its side bars, in a light or dark theme."""
     base, _, token = address.partition("/lab")
     page.goto(f"{base}/doc/tree/{name}{token}")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=30_000)
+    page.wait_for_selector(".jp-Notebook .jp-Cell")
     page.wait_for_function("document.querySelector('.jp-NotebookPanel-toolbar') !== null")
     if dark:
         theme(page, dark=True)
@@ -195,7 +243,7 @@ def run_all(page) -> None:
     page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
 
 
-def appears(page, selector: str, limit: float = 60) -> None:
+def appears(page, selector: str, limit: float = STEP) -> None:
     """Wait for something to be there; a cell that failed ends the waiting with what it printed."""
     end = time.monotonic() + limit
     while not page.query_selector(selector):

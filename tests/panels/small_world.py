@@ -12,6 +12,19 @@ from classvec_lab.models import Preprocess
 PREPROCESS = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
 
 
+def widgets(box):
+    """A widget and all widgets inside it."""
+    yield box
+    for child in getattr(box, "children", ()):
+        yield from widgets(child)
+
+
+def control(panel, name):
+    """The control of a panel with this description, or else of this kind."""
+    found = [x for x in widgets(panel) if getattr(x, "description", None) == name]
+    return (found or [x for x in widgets(panel) if type(x).__name__ == name])[0]
+
+
 class NeverAsked(nn.Module):
     """An encoder that no panel may call."""
 

@@ -1,7 +1,8 @@
 """The panels in JupyterLab and in Voila, in a real Chromium: what appears, what answers, what is left behind.
 
-Skipped where there is no browser (`make setup-browser` installs one). Screenshots are kept in build/screenshots.
-Everything here ends within three minutes, by force if need be.
+Skipped where there is no browser (`make setup-browser` installs one). Screenshots are kept in
+build/screenshots. Every step has a generous limit of time, and all together one of the processor
+time that they take: what else the machine does changes neither.
 """
 
 import json
@@ -10,7 +11,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
@@ -27,10 +27,16 @@ pytestmark = pytest.mark.skipif(
     lab.browser_path() is None,
     reason="no Chromium on this machine: run `make setup-browser` to test the panels in one",
 )
-LIMIT = 175  # seconds for all of this file
+WORK = 600  # seconds of processor time for all of this file
 PANELS = ("Orthogonality", "Edit", "Linearity", "Neural collapse")
 SCREENSHOTS = Path(os.environ.get("CLASSVEC_SCREENSHOTS") or REPOSITORY / "build" / "screenshots")
-_started = time.monotonic()
+
+
+@pytest.fixture(autouse=True)
+def each_in_time():
+    """No test takes longer than a few generous steps: what hangs is ended."""
+    with lab.time_limit(3 * lab.STEP):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -42,8 +48,7 @@ def environment(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory, environment):
-    """A folder with the notebook, its models trained, and a clock that ends what takes too long."""
-    global _started
+    """A folder with the notebook, its models trained."""
     folder = tmp_path_factory.mktemp("lab")
     command = [
         sys.executable,
@@ -59,18 +64,23 @@ def root(tmp_path_factory, environment):
         command,
         env={**os.environ, **environment},
         check=True,
-        timeout=400,
+        timeout=1200,
         stdout=subprocess.DEVNULL,
     )
-    _started = time.monotonic()
     shutil.copy(REPOSITORY / "notebooks" / "12_explore.ipynb", folder)
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    with lab.time_limit(LIMIT):
-        yield folder
+    return folder
 
 
 @pytest.fixture(scope="module")
-def browser(root):
+def work(root):
+    """The processor time of all that follows, and its limit."""
+    with lab.Work(WORK) as work:
+        yield work
+
+
+@pytest.fixture(scope="module")
+def browser(work):
     """One Chromium for all pages."""
     with lab.chromium() as browser:
         yield browser
@@ -85,7 +95,7 @@ def page(root, environment, browser):
         lab.open_notebook(page, address, "12_explore.ipynb")
         lab.run_all(page)
         for k in range(len(PANELS)):
-            lab.appears(page, f":nth-match(.cv-panel[data-ready], {k + 1})", limit=120)
+            lab.appears(page, f":nth-match(.cv-panel[data-ready], {k + 1})")
         page.wait_for_function(
             "[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)"
         )
@@ -117,10 +127,14 @@ def settled(page, canvas):
     return canvas.screenshot()
 
 
+def cells(box):
+    """Where the heat map has its cells: left, top, cell (their size), and x, y (the first shown)."""
+    return json.loads(box.locator(".cv-matrix canvas").first.get_attribute("data-cells"))
+
+
 def click_cell(page, box, row, column):
     """Click a cell of the heat map by its position."""
-    canvas = box.locator(".cv-matrix canvas").first
-    at = json.loads(canvas.get_attribute("data-cells"))
+    canvas, at = box.locator(".cv-matrix canvas").first, cells(box)
     x = at["left"] + (column - at["x"] + 0.5) * at["cell"]
     canvas.click(position={"x": x, "y": at["top"] + (row - at["y"] + 0.5) * at["cell"]})
 
@@ -154,7 +168,7 @@ def test_clicking_a_cell_selects_its_pair(page):
     box = panel(page, "Orthogonality")
     choose(box, "order", "given")
     box.locator(".widget-html", has_text="cosine of").first.wait_for()
-    page.wait_for_timeout(500)
+    settled(page, box.locator(".cv-matrix canvas").first)
     click_cell(page, box, 3, 5)
     box.get_by_text("cosine of κ[3] and z_ft[5]").wait_for()
     box.get_by_text("3: nearest to 5").wait_for()
@@ -169,8 +183,7 @@ def test_clicking_a_cell_selects_its_pair(page):
 
 def test_hovering_tells_value_interval_and_n(page):
     box = panel(page, "Orthogonality")
-    canvas = box.locator(".cv-matrix canvas").first
-    at = json.loads(canvas.get_attribute("data-cells"))
+    canvas, at = box.locator(".cv-matrix canvas").first, cells(box)
     canvas.hover(position={"x": at["left"] + 2.5 * at["cell"], "y": at["top"] + 1.5 * at["cell"]})
     text = box.locator(".cv-matrix .cv-tip").inner_text()
     assert text.startswith("1 → 2\n")
@@ -180,21 +193,17 @@ def test_hovering_tells_value_interval_and_n(page):
 
 def test_zoom_and_pan_by_keys_and_back(page):
     box = panel(page, "Orthogonality")
-    canvas = box.locator(".cv-matrix canvas").first
     box.locator(".cv-matrix").first.focus()
-    cells = lambda: json.loads(canvas.get_attribute("data-cells"))  # noqa: E731
-    before = cells()
+    before = cells(box)
     page.keyboard.press("+")
     page.keyboard.press("+")
-    page.wait_for_timeout(200)
-    assert cells()["cell"] > 1.5 * before["cell"]
-    here = cells()["x"]
+    lab.until(page, lambda: cells(box)["cell"] > 1.5 * before["cell"], "the zoom")
+    settled(page, box.locator(".cv-matrix canvas").first)
+    here = cells(box)["x"]
     page.keyboard.press("Shift+ArrowRight")
-    page.wait_for_timeout(200)
-    assert cells()["x"] > here
+    lab.until(page, lambda: cells(box)["x"] > here, "the pan")
     page.keyboard.press("0")
-    page.wait_for_timeout(200)
-    assert cells() == before
+    lab.until(page, lambda: cells(box) == before, "the way back")
 
 
 def test_the_centring_slider_changes_pixels_and_numbers(page):
@@ -204,9 +213,8 @@ def test_the_centring_slider_changes_pixels_and_numbers(page):
     slider(box, "centring").focus()
     for _ in range(10):
         page.keyboard.press("ArrowRight")
-    page.wait_for_timeout(400)
-    assert settled(page, canvas) != before
-    assert box.get_by_text("cosine of κ").inner_text() != said
+    lab.until(page, lambda: settled(page, canvas) != before, "another picture")
+    lab.until(page, lambda: box.get_by_text("cosine of κ").inner_text() != said, "another number")
     box.get_by_role("button", name="centred").click()
     box.get_by_text("theory -0.111").wait_for()
 
@@ -228,9 +236,8 @@ def test_sliders_of_the_edit_panel_take_arrows_and_typed_values(page):
     slider(box, "strength").focus()
     for _ in range(24):
         page.keyboard.press("ArrowLeft")
-    page.wait_for_timeout(500)
-    assert settled(page, bars) != before
-    assert box.locator(".cv-table").first.inner_text() != table
+    lab.until(page, lambda: settled(page, bars) != before, "other bars")
+    lab.until(page, lambda: box.locator(".cv-table").first.inner_text() != table, "another table")
     typed = box.locator(".widget-inline-hbox", has_text=re.compile("^strength")).locator(
         ".widget-readout"
     )
@@ -279,29 +286,31 @@ def test_alpha_and_the_epoch_move_their_markers(page):
         slider(box, description).focus()
         for _ in range(3):
             page.keyboard.press(key)
-        page.wait_for_timeout(600)
-        assert sum(settled(page, c) != b for c, b in zip(charts, before, strict=True)) >= 2
-        assert box.locator(".cv-table").last.inner_text() != said
+        tables = box.locator(".cv-table")
+        lab.until(
+            page, lambda tables=tables, said=said: tables.last.inner_text() != said, "a table"
+        )
+
+        def moved(charts=charts, before=before):
+            return sum(settled(page, c) != b for c, b in zip(charts, before, strict=True)) >= 2
+
+        lab.until(page, moved, "other pictures")
 
 
-def test_five_hundred_rapid_moves_leave_no_backlog(page):
+def test_five_hundred_rapid_moves_leave_no_backlog(page, work):
     box = panel(page, "Orthogonality")
     canvas = box.locator(".cv-matrix canvas").first
-    handle = slider(box, "centring").element_handle()
+    handle, before = slider(box, "centring").element_handle(), work.seconds()
     page.evaluate(
         """(handle) => { for (let i = 0; i < 500; i++) {
             const key = i < 450 && i % 2 ? 'ArrowRight' : 'ArrowLeft';
             handle.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true })); } }""",
         handle,
     )
-    start = time.monotonic()
     settled(page, canvas)
-    assert time.monotonic() - start < 10
-    readout = (
-        box.locator(".widget-inline-hbox", has_text=re.compile("^centring"))
-        .locator(".widget-readout")
-        .inner_text()
-    )
+    assert work.seconds() - before < 20  # of several processes
+    number = box.locator(".widget-inline-hbox", has_text=re.compile("^centring"))
+    readout = number.locator(".widget-readout").inner_text()
     assert float(readout) == pytest.approx(0.0, abs=0.021)  # the last fifty went left
     box.get_by_role("button", name="raw").click()
 
@@ -373,7 +382,7 @@ panels.OrthogonalityPanel(ClassVectors(*z, np.full(21_843, 5), [f"synset {i}" fo
 """
 
 
-def test_very_many_classes_are_blocks_with_a_search(root, page, browser):
+def test_very_many_classes_are_blocks_with_a_search(root, page, browser, work):
     """In a notebook of its own, beside the others: 21,843 classes open, are found by name, and close again."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(MANY)])
     notebook.metadata.kernelspec = {
@@ -387,7 +396,7 @@ def test_very_many_classes_are_blocks_with_a_search(root, page, browser):
     lab.run_all(second)
     lab.appears(second, ".cv-panel[data-ready] canvas[data-painted]")
     second.get_by_text("21,843 classes in 148 blocks of neighbours").wait_for()
-    start = time.monotonic()
+    before = work.seconds()
     second.get_by_placeholder("class name").fill("synset 12345")
     second.get_by_role("button", name="Go").click()
     second.get_by_text("cosine of κ[synset 12345]").wait_for()
@@ -397,7 +406,7 @@ def test_very_many_classes_are_blocks_with_a_search(root, page, browser):
     click_cell(second, second.locator(".cv-panel"), 3, 7)
     second.keyboard.press("Enter")
     second.get_by_text("Two blocks of 21,843 classes").wait_for()
-    assert time.monotonic() - start < 10
+    assert work.seconds() - before < 20
     second.screenshot(path=SCREENSHOTS / "many.png")
     assert second.problems == []
     second.close()
@@ -410,15 +419,15 @@ def test_a_restarted_kernel_is_said_in_words(page):
     for name in PANELS:
         panel(page, name).get_by_text(
             "The kernel behind this panel has stopped or was restarted"
-        ).wait_for(timeout=20_000)
+        ).wait_for()
     page.screenshot(path=SCREENSHOTS / "restarted.png")
 
 
 def test_voila_serves_the_same_panels(root, environment, browser):
     with lab.voila(root, "12_explore.ipynb", environment=environment) as address:
         page = lab.new_page(browser)
-        page.goto(address, timeout=60_000)
-        lab.appears(page, ":nth-match(.cv-panel[data-ready], 4)", limit=60)
+        page.goto(address)
+        lab.appears(page, ":nth-match(.cv-panel[data-ready], 4)")
         page.wait_for_function(
             "[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)"
         )
@@ -427,15 +436,13 @@ def test_voila_serves_the_same_panels(root, environment, browser):
         slider(box, "strength").focus()
         for _ in range(24):
             page.keyboard.press("ArrowLeft")
-        page.wait_for_timeout(800)
-        assert box.locator(".cv-table").first.inner_text() != table
+        lab.until(page, lambda: box.locator(".cv-table").first.inner_text() != table, "a table")
         page.screenshot(path=SCREENSHOTS / "voila.png")
-        page.wait_for_function(
-            "!document.body.innerText.includes('Loading widget')", timeout=20_000
-        )
+        page.wait_for_function("!document.body.innerText.includes('Loading widget')")
         assert "model not found" not in page.locator("body").inner_text()
         assert page.problems == []
 
 
-def test_all_of_it_took_less_than_three_minutes():
-    assert time.monotonic() - _started < LIMIT
+def test_all_of_it_took_no_more_work_than_it_should(work):
+    print(f"{work.seconds():.0f} s of processor time")
+    assert work.seconds() < WORK

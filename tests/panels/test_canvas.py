@@ -8,31 +8,16 @@ import numpy as np
 import pytest
 from classvec_lab.diagnostics.linearity import class_interpolations, latent_paths
 from PIL import Image
-from small_world import World
+from small_world import World, widgets
 from worlds_of_panels import collapse_history
 
 from classvec_lab import ClassVectors, Features
 from classvec_lab.panels import CollapsePanel, EditPanel, LinearityPanel, OrthogonalityPanel, Panel
 from classvec_lab.panels.base import new_paths
-from classvec_lab.panels.canvas import (
-    STATIC,
-    Matrix,
-    chart,
-    colour_table,
-    packed,
-    plain,
-    series,
-    thumbnail,
-)
+from classvec_lab.panels.canvas import STATIC
+from classvec_lab.panels.payload import chart, colour_table, packed, plain, series, thumbnail
 
 WORLD = World()
-
-
-def widgets(box):
-    """A widget and all widgets inside it."""
-    yield box
-    for child in getattr(box, "children", ()):
-        yield from widgets(child)
 
 
 def panels():
@@ -74,10 +59,11 @@ def test_plain_is_json():
         "d": ("x", None, True),
     }
     assert plain(value) == {"a": None, "b": [3, None], "c": [[1.0, None]], "d": ["x", None, True]}
-    made = chart(
-        [series("s", np.arange(2.0), [np.nan, 1.0], "accent", low=[0, 0], high=[1, 1])], xlim=[0, 1]
-    )
-    assert made["series"][0]["y"] == [None, 1.0]
+    rows = {"a": np.arange(2.0), "b": [np.nan, 1.0], "c": [0, 0], "d": [1, 1]}
+    line = series("s", rows, ("a", "b", "c", "d"), "accent")
+    made = chart([line], title="t", xlabel="x", xlim=[0, 1])
+    (line,) = made["series"]
+    assert (line["x"], line["y"], line["low"], line["high"]) == ([0, 1], [None, 1], [0, 0], [1, 1])
     json.dumps(made, allow_nan=False)
 
 
@@ -140,14 +126,6 @@ def test_numbers_in_cells_can_be_read_on_every_colour():
     ]
     for colour in (*colours, *(ink["void"] for _, ink in inks())):
         assert contrast(colour, (0, 0, 0) if luminance(colour) > 0.179 else (255, 255, 255)) >= 4.5
-
-
-def test_keys_that_open_and_close():
-    heard, matrix = [], Matrix()
-    matrix.opened, matrix.backed = lambda r, c: heard.append((r, c)), lambda: heard.append("back")
-    for content in ({"type": "open", "cell": [2, 3]}, {"type": "back"}, {"type": "other"}):
-        matrix._heard(matrix, content, [])
-    assert heard == [(2, 3), "back"]
 
 
 @pytest.mark.parametrize("size", [(8, 8), (300, 200), (1, 500)])

@@ -1,4 +1,4 @@
-"""The harness itself: a time limit that ends grandchildren too, which is what a hanging browser is."""
+"""The harness itself: limits that end grandchildren too, which is what a hanging browser is."""
 
 import subprocess
 import sys
@@ -34,4 +34,19 @@ def test_a_limit_that_is_kept_ends_nothing():
             pass
         time.sleep(0.5)
         assert child.poll() is None
+        child.kill()
+
+
+BUSY = "import subprocess, sys; p = subprocess.Popen([sys.executable, '-c', 'while True: pass']); p.wait()"
+
+
+def test_too_much_work_is_ended_however_little_time_it_took_and_idling_is_not():
+    with lab.Work(1.5) as work, subprocess.Popen([sys.executable, "-c", BUSY]) as child:
+        child.wait(60)
+        assert child.returncode < 0
+        assert work.seconds() > 1.5
+    with lab.Work(1.5) as work, subprocess.Popen(["sleep", "60"]) as child:
+        time.sleep(2.5)
+        assert child.poll() is None
+        assert work.seconds() < 0.5
         child.kill()

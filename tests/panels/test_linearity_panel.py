@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from small_world import PREPROCESS, World
+from small_world import PREPROCESS, World, control
 from torch import nn
 
 from classvec_lab import (
@@ -24,8 +24,8 @@ from classvec_lab.diagnostics.linearity import (
 )
 from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import LinearityPanel
-from classvec_lab.panels.linearity import VIEWS
-from classvec_lab.panels.shift_view import MOST_KEPT, MOST_ROWS, MOST_THUMBS
+from classvec_lab.panels.linearity import MOST_KEPT, VIEWS
+from classvec_lab.panels.ways import MOST_ROWS, MOST_THUMBS
 from classvec_lab.readout import Latent
 
 WORLD = World(n_classes=6, n=150, spread=2.5)
@@ -57,15 +57,6 @@ def predicted(source, target, alpha):
     )[0]
 
 
-def control(p, description):
-    def walk(widget):
-        yield widget
-        for child in getattr(widget, "children", ()):
-            yield from walk(child)
-
-    return next(x for x in walk(p) if getattr(x, "description", None) == description)
-
-
 def state(p):
     return {name: getattr(p, name) for name in STATE}
 
@@ -80,7 +71,7 @@ def test_it_begins_with_the_pair_that_passes_a_third_class_most_often():
     alone = LinearityPanel(*GIVEN)
     assert (alone.source, alone.target, alone.known) == ("c0", "c1", ())
     alone.alpha = 0.2
-    assert alone.shift.chart.markers == [0.2]
+    assert alone.charts.markers == [0.2]
 
 
 @pytest.mark.parametrize("alpha", [0, 0.31, 0.5, 1])
@@ -88,29 +79,29 @@ def test_what_is_shown_at_an_alpha_is_what_the_head_says(alpha):
     p = panel()
     p.alpha = alpha
     rows, classes = predicted(p.source, p.target, alpha)
-    table = p.distribution()
+    table = p.path.distribution(p.alpha)
     for row in table.itertuples():
         assert row.hits == (classes == WORLD.classes.index(row[1])).sum()
         assert (
-            f"<th scope='row'>{row[1]}</th><td>{row.hits}</td><td>{row.share:.1%}</td>"
-            in p.shift.table.value
+            f"<th scope='row'>{row[1]}</th><td>{row.hits}</td><td>{row.share:.1%} ["
+            in p.shift_table.value
         )
     assert table["hits"].sum() == len(rows)
     third = ~np.isin(classes, [WORLD.classes.index(p.source), WORLD.classes.index(p.target)])
-    (group,) = p.shift.gallery.groups
+    (group,) = p.gallery.groups
     assert [item["key"] for item in group["items"]] == rows[third].tolist()[:MOST_THUMBS]
     assert [item["caption"] for item in group["items"]] == [
         WORLD.classes[i] for i in classes[third]
     ][:MOST_THUMBS]
     assert f"{third.sum()} of {len(rows)}" in group["title"]
-    assert p.shift.chart.markers == p.way.chart.markers == [alpha]
+    assert p.charts.markers == [alpha, alpha]
 
 
 def test_curves_of_the_pair_are_the_report():
     p = panel()
     p.go("c2", "c4")
     report = class_interpolation(*GIVEN, "c2", "c4")
-    (made,) = p.shift.chart.charts
+    _, made = p.charts.charts
     for line, name in zip(made["series"], ("source", "target", "other"), strict=True):
         for key, column in (
             ("x", "alpha"),
@@ -121,26 +112,26 @@ def test_curves_of_the_pair_are_the_report():
             assert line[key] == pytest.approx(report.table[column])
     assert [m["x"] for m in made["marks"]] == pytest.approx(report.crossing["alpha"].dropna())
     spans = {(s["from"], s["to"]) for s in made["spans"]}
-    assert spans == set(zip(p.shift.detours["first"], p.shift.detours["last"], strict=True))
-    assert all(words.replace("'", "&#x27;") in p.shift.words.value for words in report.says())
+    assert spans == set(zip(p.detours["first"], p.detours["last"], strict=True))
+    assert all(words.replace("'", "&#x27;") in p.shift_table.value for words in report.says())
 
 
 def test_curves_of_the_paths_and_the_measured_alpha_that_is_nearest():
     p = panel()
     p.alpha = 0.3
-    rows = p.measured()
-    assert rows["alpha"].unique().tolist() == [0.25]
-    assert "the measured α nearest to 0.3" in p.way.table.value
+    rows = PATHS.at(0.25)
+    assert len(rows) == 4
+    assert "the measured α nearest to 0.3" in p.way_table.value
     for row in rows.itertuples():
         assert (
-            f"<td>{row.accuracy:.1%}</td><td>[{row.low:.1%}, {row.high:.1%}]</td><td>{row.n}</td>"
-            in p.way.table.value
+            f"<td>{row.accuracy:.1%} [{row.low:.1%}, {row.high:.1%}]</td><td>{row.n}</td>"
+            in p.way_table.value
         )
     p.alpha = 0.25
-    assert "nearest to" not in p.way.table.value
+    assert "nearest to" not in p.way_table.value
     p.curves = ("wrong class", "true class")
     assert p.curves == ("true class", "wrong class")
-    (made,) = p.way.chart.charts
+    made, _ = p.charts.charts
     known = PATHS.table[PATHS.table["path"] == "wrong class"]
     assert made["series"][1]["y"] == pytest.approx(known["accuracy"])
     assert made["series"][1]["colour"] == "contrast"
@@ -159,7 +150,7 @@ def test_the_map_follows_the_view_and_a_click_picks_the_pair():
     assert not p.map.centred
     p.map.selected = [1, 3]
     assert (p.source, p.target) == ("c1", "c3")
-    assert p.shift.path.source == "c1"
+    assert p.path.source == "c1"
     p.map.selected = [2, 2]
     assert p.frame.problem
     assert "name two classes" in p.frame.message
@@ -182,32 +173,32 @@ def test_controls_set_the_state_and_show_it():
     control(p, "target").value = "c0"  # refused, said, put back
     assert control(p, "target").value == p.target == "c3"
     assert p.frame.problem
-    p.shift.chart.picked = [0, 0.4321]
+    p.charts.picked = [1, 0.4321]
     assert p.alpha == control(p, "α").value == 0.43
-    p.way.chart.picked = [0, 1.7]
+    p.charts.picked = [0, 1.7]
     assert p.alpha == 1
 
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("alpha", 1.01, "between 0, the start, and 1, the end; got 1.01"),
+        ("alpha", 1.01, r"alpha must lie in \[0, 1\]; got 1.01"),
         ("alpha", -0.1, "got -0.1"),
         ("alpha", float("nan"), "got nan"),
         ("source", "c9", "'c9'; there are c0, c1"),
-        ("target", "c9", "target can't be 'c9'"),
+        ("target", "c9", "no target 'c9'"),
         ("source", "c1", "both 'c1'"),
         ("target", "c0", "both 'c0'"),
         ("view", "speed", "there are crossing, detour, success"),
         ("curves", (), "draw at least one of true class"),
-        ("curves", ("true class", "weights"), "a curve can't be 'weights'"),
+        ("curves", ("true class", "weights"), "no curve 'weights'"),
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(name, value, words):
     p = panel()
     p.go("c0", "c1")
     before, code = state(p), p.code
-    with pytest.raises(PanelError, match=words.replace("(", r"\(")):
+    with pytest.raises(PanelError, match=words):
         setattr(p, name, value)
     assert (state(p), p.code) == (before, code)
 
@@ -232,11 +223,12 @@ def test_things_that_do_not_belong_together_are_refused():
     other = World(n_classes=4)
     with pytest.raises(MismatchError):
         LinearityPanel(WORLD.classifier, other.ft["test"], WORLD.vectors)
-    with pytest.raises(MismatchError, match="different classes"):
-        panel(pairs=ClassInterpolations(PAIRS.table, PAIRS.classes[::-1]))
-    with pytest.raises(MismatchError, match="150 features"):
+    frames = {name: getattr(PAIRS, name).iloc[::-1] for name in VIEWS}
+    with pytest.raises(MismatchError, match="the map of pairs has 6 classes"):
+        panel(pairs=ClassInterpolations(**frames, table=PAIRS.table))
+    with pytest.raises(MismatchError, match=r"not those of the features: \d+ images, 150 features"):
         panel(dataset=other.images("test"))
-    with pytest.raises(MismatchError, match="no paths of latent_paths: home"):
+    with pytest.raises(PanelError, match="no path of latent_paths 'home'"):
         panel(paths=LatentPaths(PATHS.table.assign(path="home")))
     bare = LinearityPanel(*GIVEN)
     for name, value in (("view", "success"), ("curves", ("true class",))):
@@ -246,12 +238,12 @@ def test_things_that_do_not_belong_together_are_refused():
 
 def test_a_move_of_alpha_computes_nothing_but_predictions(monkeypatch):
     p = panel()
-    monkeypatch.setattr("classvec_lab.panels.shift_view.class_interpolation", None)
-    monkeypatch.setattr("classvec_lab.panels.shift_view.class_path", None)
-    groups = p.shift.gallery.groups
+    monkeypatch.setattr("classvec_lab.panels.linearity.class_interpolation", None)
+    monkeypatch.setattr("classvec_lab.panels.linearity.class_path", None)
+    groups = p.gallery.groups
     for alpha in np.linspace(0, 1, 21):
         p.alpha = float(alpha)
-    assert p.shift.gallery.groups != groups or p.shift.detours.empty
+    assert p.gallery.groups != groups or p.detours.empty
 
 
 def test_results_of_pairs_are_kept_and_not_for_ever():
@@ -260,7 +252,7 @@ def test_results_of_pairs_are_kept_and_not_for_ever():
         for k in WORLD.classes:
             if s != k:
                 p.go(s, k)
-    assert len(p.shift._kept) == MOST_KEPT
+    assert p.moved.cache_info().currsize == MOST_KEPT
     report = p.report
     p.swap()
     p.swap()
@@ -280,8 +272,8 @@ def test_code_reproduces_what_is_shown():
     exec(p.code, space)
     assert space["report"].table.equals(p.report.table)
     assert space["report"].says() == p.report.says()
-    assert space["distribution"].equals(p.distribution())
-    assert space["drawn"].table.equals(p.way.drawn(p.curves).table)
+    assert space["distribution"].equals(p.path.distribution(p.alpha))
+    assert space["drawn"].table.equals(p.drawn.table)
     bare = LinearityPanel(*GIVEN)
     exec(bare.code, {name: space[name] for name in ("ft", "features", "vectors")})
     plt.close("all")
@@ -306,7 +298,7 @@ def test_figures_are_left_under_new_names(tmp_path):
     shaded = [
         patch for patch in fig.axes[1].patches if str(patch.get_label()).startswith("passing")
     ]
-    assert len(shaded) == p.shift.detours.groupby(["first", "last"]).ngroups
+    assert len(shaded) == p.detours.groupby(["first", "last"]).ngroups
     assert len(LinearityPanel(*GIVEN).draw().axes) == 1
     plt.close("all")
 
@@ -314,11 +306,11 @@ def test_figures_are_left_under_new_names(tmp_path):
 def test_very_many_third_classes_are_summed_up():
     world = World(n_classes=40, n=2000, spread=9.0)
     p = LinearityPanel(world.classifier, world.ft["test"], world.vectors)
-    rows = p.distribution()
+    rows = p.path.distribution(p.alpha)
     assert len(rows) > 2 + MOST_ROWS
-    assert f"{len(rows) - 2 - MOST_ROWS} more classes" in p.shift.table.value
-    assert " more" in p.shift.words.value
-    assert len(p.shift.gallery.groups[0]["items"]) == MOST_THUMBS
+    assert f"{len(rows) - 2 - MOST_ROWS} more classes" in p.shift_table.value
+    assert " more" in p.shift_table.value
+    assert len(p.gallery.groups[0]["items"]) == MOST_THUMBS
 
 
 def test_thousands_of_classes_are_typed():
@@ -331,10 +323,7 @@ def test_thousands_of_classes_are_typed():
     classifier = Classifier(nn.Identity(), head, classes=classes, preprocess=PREPROCESS)
     panel = LinearityPanel(classifier, Features(rng.normal(size=(4, 8)), y, classes), vectors)
     assert (panel.source, panel.target) == ("synset 0", "synset 1")
-    assert panel.map.row_names == []
-    target = next(
-        c for c in panel.children[1].children if getattr(c, "description", "") == "target"
-    )
+    target = control(panel, "target")
     target.value = "synset 2999"
     assert panel.target == "synset 2999"
     target.value = "synset"
@@ -381,7 +370,7 @@ class Actions(RuleBasedStateMachine):
 
     @rule(x=st.floats(-1, 2))
     def pick(self, x):
-        self.panel.shift.chart.picked = [0, x]
+        self.panel.charts.picked = [1, x]
 
     @rule(view=st.sampled_from([*VIEWS, "other"]))
     def look(self, view):
@@ -401,10 +390,10 @@ class Actions(RuleBasedStateMachine):
         assert 0 <= p.alpha <= 1
         assert p.source in WORLD.classes
         assert p.source != p.target in WORLD.classes
-        assert p.shift.chart.markers == p.way.chart.markers == [p.alpha]
+        assert p.charts.markers == [p.alpha, p.alpha]
         assert p.map.selected == [WORLD.classes.index(p.source), WORLD.classes.index(p.target)]
         assert (p.report.source, p.report.target) == (p.source, p.target)
-        assert len(p.way.chart.charts[0]["series"]) == len(p.curves) > 0
+        assert len(p.charts.charts[0]["series"]) == len(p.curves) > 0
         assert [control(p, n).value for n in ("α", "source", "target", "map")] == [
             p.alpha,
             p.source,
@@ -412,7 +401,10 @@ class Actions(RuleBasedStateMachine):
             p.view,
         ]
         _, classes = predicted(p.source, p.target, p.alpha)
-        assert p.distribution()["hits"].iloc[0] == (classes == WORLD.classes.index(p.source)).sum()
+        assert (
+            p.path.distribution(p.alpha)["hits"].iloc[0]
+            == (classes == WORLD.classes.index(p.source)).sum()
+        )
         assert f"({p.alpha!r})" in p.code
         assert f"{p.source!r}, {p.target!r}" in p.code
 

@@ -5,7 +5,7 @@ function render({ model, el }) {
   host.className = "cv-host";
   el.append(host);
   let boxes = [];
-  const columnsFor = (width) => Math.max(1, Math.min(model.get("columns"), Math.floor(width / 190)));
+  const columnsFor = (width) => Math.max(1, Math.min(model.get("columns"), Math.floor(width / 180)));
   const rowsFor = (width) => Math.ceil(model.get("charts").length / columnsFor(width));
 
   const limits = (chart, axis) => {
@@ -219,7 +219,7 @@ function render({ model, el }) {
   const valueAt = ([x], i) => boxes[i].xl + ((x - boxes[i].left) / (boxes[i].right - boxes[i].left)) * (boxes[i].xh - boxes[i].xl);
   host.addEventListener("pointermove", (event) => {
     const at = drawing.at(event), i = chartAt(at);
-    if (event.buttons && i >= 0 && model.get("picks")) return pick(at, i);
+    if (event.buttons && i >= 0) return pick(at, i);
     if (i < 0) return drawing.tell(0, 0, []);
     const chart = model.get("charts")[i], x = valueAt(at, i);
     const nearest = chart.series.flatMap((s) => s.x).reduce((a, b) => (Math.abs(b - x) < Math.abs(a - x) ? b : a), Infinity);
@@ -238,7 +238,7 @@ function render({ model, el }) {
   };
   host.addEventListener("pointerdown", (event) => {
     const at = drawing.at(event), i = chartAt(at);
-    if (i >= 0 && model.get("picks")) pick(at, i);
+    if (i >= 0) pick(at, i);
   });
   host.addEventListener("pointerleave", () => drawing.tell(0, 0, []));
   const stop = listen(model, ["charts", "markers", "height", "columns", "key"], drawing.invalidate);

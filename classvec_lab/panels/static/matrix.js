@@ -214,7 +214,7 @@ function render({ model, el }) {
       ctx.textAlign = "center";
       const at = Math.min(Math.max(place(mark), y + 24), y + length - 24);
       ctx.translate(-(at - place(mark)), 0);
-      ctx.fillText(model.get("mark_label"), 0, 0);
+      ctx.fillText("theory", 0, 0);
       ctx.restore();
     }
   };
@@ -237,14 +237,14 @@ function render({ model, el }) {
     const say = (v) => (model.get("centred") || !Number.isFinite(v) ? signed(v) : plain(v));
     const lines = [`${rows[r]} → ${columns[c]}`, `${model.get("value_label")} ${say(values[i])}`];
     if (low.length && Number.isFinite(low[i])) lines[1] += ` [${say(low[i])}, ${say(high[i])}]`;
-    else if (model.get("no_interval")) lines.push(model.get("no_interval"));
+    else if (low.length) lines.push("no interval");
     const [a, b] = [model.get("row_counts")[r], model.get("column_counts")[c]];
     if (a !== undefined) lines.push(b === undefined ? `n = ${a}` : a === b ? `n = ${a} each` : `n = ${a} and ${b}`);
     if (marked[i]) lines.push(model.get("marked_label"));
     return lines;
   };
-  const select = (cell) => {
-    model.set("selected", cell);
+  const select = (cell, name = "selected") => {
+    model.set(name, cell);
     model.save_changes();
     drawing.invalidate();
   };
@@ -300,7 +300,7 @@ function render({ model, el }) {
   host.addEventListener("pointerleave", () => drawing.tell(0, 0, []));
   host.addEventListener("dblclick", (event) => {
     const cell = cellAt(drawing.at(event));
-    if (model.get("opens") && cell) model.send({ type: "open", cell });
+    if (model.get("opens") && cell) select(cell, "opened");
     else home();
     drawing.invalidate();
   });
@@ -330,8 +330,8 @@ function render({ model, el }) {
     } else if (event.key === "+" || event.key === "=") zoom(1 / 1.5, ...middle);
     else if (event.key === "-") zoom(1.5, ...middle);
     else if (event.key === "0") home();
-    else if (event.key === "Enter" && picked.length === 2) model.send({ type: "open", cell: picked });
-    else if (event.key === "Escape") model.send({ type: "back" });
+    else if (event.key === "Enter" && model.get("opens") && picked.length === 2) select(picked, "opened");
+    else if (event.key === "Escape") select([], "opened");
     else return;
     event.preventDefault();
     event.stopPropagation();
