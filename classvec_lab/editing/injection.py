@@ -221,4 +221,4 @@ def _build(classifier: Classifier, edits: list[Edit], overlap: str) -> InjectedC
         "source": classifier.source,
     }
     edited = EditedHead(copy.deepcopy(head), edits, overlap).to(device)
-    return InjectedClassifier(copy.deepcopy(classifier.encoder), edited, tuple(edits), **of)
+    return InjectedClassifier(classifier.encoder, edited, tuple(edits), **of)

@@ -46,6 +46,11 @@ class Bounds:
         """What `choose_lambda` takes of them."""
         return {n: getattr(self, n) for n in ("lambdas", "threshold", "tolerance")}
 
+    @property
+    def gating(self) -> dict:
+        """What `calibrate_gate` takes of them."""
+        return {"false_fire": self.false_fire, "guarantee": self.guarantee}
+
 
 BOUNDS = Bounds()
 

@@ -6,11 +6,11 @@ from functools import cached_property
 
 import pandas as pd
 
-from ..checks import listed, one_of
+from ..checks import index_of, listed, one_of
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
 from ..editing.calibration import calibrate_gate
-from ..editing.strength import BOUNDS, Bounds
+from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
 from ..errors import EditError
 from ..features import Features, extract_features
 from ..gates import SCORES, Gate
@@ -42,7 +42,7 @@ class Experiment:
     test: ImageDataset
     recipe: dict = field(default_factory=dict)
     seed: int = 0
-    _gates: dict = field(default_factory=dict, init=False, repr=False)
+    _kept: dict = field(default_factory=dict, init=False, repr=False)
 
     @property
     def data(self) -> dict[str, ImageDataset]:
@@ -84,31 +84,37 @@ class Experiment:
             score: "none", or a score of `calibrate_gate`.
             bounds: its `false_fire` and `guarantee` count here.
         """
-        if score == "none":
-            return None
-        key = target, score, bounds.false_fire, bounds.guarantee
-        if key not in self._gates:
-            more = {"classifier": self.ft} if score == "predicted" else {}
-            more |= {"moments": self.moments} if score == "discriminant" else {}
-            self._gates[key] = calibrate_gate(
-                self.features["val"], self.vectors, target, score=score,
-                false_fire=bounds.false_fire, guarantee=bounds.guarantee, **more,
-            )  # fmt: skip
-        return self._gates[key]
+        key = target, score, *bounds.gating.values()
+        if score != "none" and key not in self._kept:
+            moments = self.moments if score == "discriminant" else None
+            of = {"score": score, "classifier": self.ft, "moments": moments, **bounds.gating}
+            self._kept[key] = calibrate_gate(self.features["val"], self.vectors, target, **of)
+        return self._kept.get(key)
 
-    def require_target(self, target: str) -> str:
-        """`target`, if every split has images of it; raises EditError, naming what is missing."""
-        i = list(self.ft.classes).index(one_of(target, self.ft.classes, "class", EditError))
-        if absent := [split for split, data in self.data.items() if not (data.targets == i).any()]:
-            raise EditError(
-                f"class {target!r} has no image in {listed(absent)}: "
-                "use a larger limit, or another class"
-            )
-        return target
+    def strength(self, target: str, score: str = "margin", bounds: Bounds = BOUNDS) -> Strength:
+        """`choose_lambda` on val of κ_c behind the gate of that score, kept."""
+        key = target, score, bounds
+        if key not in self._kept:
+            edit = self.vectors[target].gated(self.gate(target, score, bounds))
+            found = choose_lambda(self.ft, edit, self.features["val"], **bounds.strength)
+            self._kept[key] = found
+        return self._kept[key]
 
     def require_targets(self, targets: Sequence[str] | None) -> tuple[str, ...]:
-        """`require_target` of each, all classes for None; raises EditError for none or one twice."""
-        targets = tuple(map(self.require_target, self.ft.classes if targets is None else targets))
+        """The targets, all classes for None, if every split has images of each.
+
+        Raises:
+            EditError: naming what is unknown or missing, for none at all, or for one given twice.
+        """
+        targets = tuple(self.ft.classes if targets is None else targets)
+        for target in targets:
+            i = index_of(target, self.ft.classes, EditError)
+            absent = [split for split, data in self.data.items() if i not in data.targets]
+            if absent:
+                raise EditError(
+                    f"class {target!r} has no image in {listed(absent)}: "
+                    "use a larger limit, or another class"
+                )
         if not targets or len(set(targets)) < len(targets):
             raise EditError(
                 f"give each class to edit once, and at least one; got {listed(targets) or 'none'}"

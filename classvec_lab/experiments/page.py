@@ -16,7 +16,8 @@ from ..statistics import wilson
 from ..vectors import ClassVectors
 from .experiment import Experiment
 from .forecast_scores import survey_collateral
-from .forget import FINE_TUNED, RETRAINED, ForgetStudy, forget_study
+from .forget import ForgetStudy, forget_study
+from .methods import FINE_TUNED, RETRAINED, standard_methods, training_methods
 from .outlook import Editability, editability
 
 SHOWN = (
@@ -137,12 +138,12 @@ def verdict(
         raise EditError(
             f"forgetting moves a class back: lambda_ must be finite and below 0; got {lambda_}"
         )
-    references = targets if retrained is None else tuple(exp.require_target(t) for t in retrained)
+    references = targets if retrained is None else retrained and exp.require_targets(retrained)
     if extra := [t for t in references if t not in targets]:
         raise EditError(
             f"a retrained reference is for a target; {extra[0]!r} is none of {', '.join(targets)}"
         )
-    audited = exp.require_target(audited) if audited else (*references, *targets)[0]
+    audited = exp.require_targets([audited])[0] if audited else (*references, *targets)[0]
     if audited not in targets:
         raise EditError(
             f"the class to audit, {audited!r}, must be one of the targets {', '.join(targets)}"
@@ -159,10 +160,11 @@ def verdict(
     fewest = len(val[1]) - int(np.bincount(val[1].y).max())
     margin = ("margin",) if fewest >= negatives_needed(bounds.false_fire, bounds.guarantee) else ()
     gates = tuple(dict.fromkeys((deploy, "none", *margin)))
+    methods, slow = standard_methods(deploy, gates, bounds, n_random=n_random), training_methods()
+    del methods["projection"], methods["LEACE"]
     study = forget_study(
-        exp, targets, gates=gates, main_gate=deploy, retrained=references,
-        n_random=n_random, erasers=False, bounds=bounds, progress=progress,
-    )  # fmt: skip
+        exp, targets, methods | slow, only=dict.fromkeys(slow, references), progress=progress
+    )
     have = {outcome.method for outcome in study.outcomes[audited]}
     shown = [m for m in SHOWN if m in have]
     audits = {m: study.audit(m, audited) for m in shown if m != "logit mask"}
@@ -184,8 +186,8 @@ def _quantities(
     exp, geometry: Orthogonality, told: Editability, study: ForgetStudy, audits, audited: str
 ):
     first = next(iter(study.outcomes))
-    base = study.find(FINE_TUNED, first).readouts["test"]
-    yield _share("accuracy of the fine-tuned model", base.predicted == base.y, "test")
+    hits = study.find(FINE_TUNED, first).predicted == exp.features["test"].y
+    yield _share("accuracy of the fine-tuned model", hits, "test")
     scalars = geometry.geometry().set_index("scalar")
     explained = scalars.loc["explained"]
     yield {

@@ -5,14 +5,14 @@ import numpy as np
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
 
-def over_class_counts(study, *, axes=None, title: str = ""):
+def over_class_counts(runs, *, axes=None, title: str = ""):
     """Mean off-diagonal cosine over the number of classes, raw and centred, beside theory; returns the two Axes.
 
-    A dot is one run, with the interval over its images; a cross its three-scalar expectation; the curve is -1/(C-1).
+    runs: one row a fine-tuning. A dot is one run, with the interval over its images; a cross its three-scalar expectation; the curve is -1/(C-1).
     """
     import matplotlib.pyplot as plt
 
-    runs = study.runs[study.runs["epochs"] == study.runs["epochs"].max()]
+    runs = runs[runs["epochs"] == runs["epochs"].max()]
     if axes is None:
         _, axes = plt.subplots(1, 2, figsize=(11, 3.8), sharey=True)
     counts = np.linspace(runs["n_classes"].min(), runs["n_classes"].max(), 200)
@@ -52,15 +52,14 @@ def over_class_counts(study, *, axes=None, title: str = ""):
 
 
 def over_epochs(
-    study, measures=("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1"), *, axes=None
+    runs, table, measures=("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1"), *, axes=None
 ):
     """Measures over epochs at the largest number of classes: a dot a run, the line their mean; returns the Axes.
 
-    The 95 % interval of a mean is drawn where there are three runs or more.
+    runs: one row a fine-tuning; table: their means, see `over_draws`. The 95 % interval of a mean is drawn where there are three runs or more.
     """
     import matplotlib.pyplot as plt
 
-    runs, table = study.runs, study.table()
     runs, table = (t[t["n_classes"] == t["n_classes"].max()] for t in (runs, table))
     if axes is None:
         _, axes = plt.subplots(1, len(measures), figsize=(2.9 * len(measures), 3.0))

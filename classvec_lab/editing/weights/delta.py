@@ -281,7 +281,9 @@ def _with(classifier, stack: _Stack, deltas: tuple[Delta, ...]):
 
     names = dict.fromkeys(n for d in deltas for n in d.names)
     base = {n: v.clone() for n, v in _base(classifier, stack, names).items()}
-    edited = copy.deepcopy(classifier)
+    inside = any(name.startswith("encoder") for name in {**stack.base, **base})
+    encoder = classifier.encoder  # shared where nothing in it changes
+    edited = copy.deepcopy(classifier, {} if inside else {id(encoder): encoder})
     state = edited.state_dict()
     with torch.no_grad():
         for name in {**stack.base, **base}:
