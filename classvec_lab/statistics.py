@@ -1,5 +1,6 @@
 """Intervals and resampling that the diagnostics share, in float64, seeded."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,9 +11,13 @@ from .errors import MismatchError
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value, its 95 % interval (NaN ends where none is known), the n behind it, and its class.
+    """A value and its 95 % interval (NaN ends where none is known).
 
     Iterating gives (value, low, high), as the functions here that return an interval do.
+
+    Args:
+        n: what is behind it, samples unless `name` says otherwise.
+        name: the class it is of, or what n counts.
     """
 
     value: float
@@ -265,3 +270,58 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
     half = norm.ppf(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
     value = float(above.mean())
     return Estimate(value, float(max(value - half, 0)), float(min(value + half, 1)), m + n)
+
+
+def over_trainings(values: pd.Series, seeds: pd.Series) -> Estimate:
+    """Mean of values by class and training, with Student's 95 % interval over independent units.
+
+    The classes of one training share its model, so that with several trainings the values of each
+    are averaged first, and the interval is over trainings. With one it is the spread over classes,
+    which says nothing about another training. `name` says which: "trainings" or "classes".
+
+    Args:
+        values: one a class and training; NaN counts as absent.
+        seeds: the seed of each one's training.
+    """
+    values, several = values.dropna(), seeds.nunique() > 1
+    units = values.groupby(seeds, sort=False).mean() if several else values
+    unit = "trainings" if several else "classes"
+    return Estimate(*mean_interval(units.to_numpy()), len(units), unit)
+
+
+def with_ends(*names: str) -> list[str]:
+    """Each name with those of its interval's ends: "x", "x_low", "x_high"."""
+    return [name + end for name in names for end in ("", "_low", "_high")]
+
+
+def summarise(
+    table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str], *, of: str = "acc_f"
+) -> pd.DataFrame:
+    """One row a group of a table that has a row a target, a seed and perhaps a draw.
+
+    Draws are averaged first; means and intervals are `over_trainings`.
+
+    Args:
+        table: columns target, seed, the keys, and those to summarise.
+        keys: the columns that make a group.
+        columns: what to give of each group, in this order. For a column x: "x", its mean, "x_low"
+            and "x_high", the interval, cut off where a share ends (at -1 for a change),
+            "worst_x", the largest. Of `of`: "n" and "unit", what its mean is over, and
+            "worst_target", where it is largest.
+    """
+    known = [x for x in table if x != "target" and not x.endswith(("_low", "_high"))]
+    read = [x for x in known if x in columns or f"worst_{x}" in columns]
+    cells = table.groupby([*keys, "target", "seed"], sort=False, dropna=False, as_index=False)
+    cells, rows = cells[read].mean(), []
+    for key, part in cells.groupby(list(keys), sort=False, dropna=False):
+        row = dict(zip(keys, key, strict=True))
+        for name in read:
+            found = over_trainings(part[name], part["seed"])
+            ends = np.clip((found.low, found.high), -1.0 if name.startswith("change") else 0.0, 1.0)
+            row |= {name: found.value, f"worst_{name}": part[name].max()}
+            row |= dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+            if name == of:
+                row |= {"n": found.n, "unit": found.name}
+                row["worst_target"] = part.loc[part[name].idxmax(), "target"]
+        rows.append(row)
+    return pd.DataFrame(rows)[[*keys, *columns]]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 MANIFEST = "manifest.json"
 FLOAT_FORMAT = "%.8g"
 _RECORDED = ("torch", "open_clip_torch", "timm", "numpy", "pandas", "classvec_lab")
+_PLAIN, _SHELL = (str, int, float, bool, list, dict, type(None)), ("In", "Out")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -137,6 +138,34 @@ class Outputs:
             stale = self.folder / name
             if stale.is_file() and stale.resolve().is_relative_to(inside):
                 stale.unlink()
+
+
+def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict[str, object]]:
+    """What every notebook does with its parameters: the look of its figures, its outputs, its setup.
+
+    Args:
+        notebook: the stem, "02_orthogonality".
+        namespace: `globals()`, right after the parameters cell. Parameters are the plain values
+            down to `out`, the last of that cell, whatever later cells define.
+    Returns:
+        The outputs, which record all parameters, and of these the arguments of `prepare` but the
+        seed: `prepare(**setup, seed=seed)`.
+    """
+    from inspect import signature
+
+    from ..experiments import prepare
+    from ..plots import style
+
+    style.use()
+    names = list(namespace)
+    given = {
+        name: namespace[name]
+        for name in names[: names.index("out")]
+        if type(namespace[name]) in _PLAIN and not name.startswith("_") and name not in _SHELL
+    }
+    taken = signature(prepare).parameters.keys() - {"seed"}
+    setup = {name: value for name, value in given.items() if name in taken}
+    return Outputs(notebook, given, out=namespace["out"]), setup
 
 
 def versions(packages: Iterable[str]) -> dict[str, str | None]:

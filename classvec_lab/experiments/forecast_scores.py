@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..editing.strength import BOUNDS, Bounds
 from ..errors import MismatchError
 from ..readout import Latent
 from ..statistics import mean_interval
@@ -30,28 +31,24 @@ class CollateralSurvey:
 
 
 def survey_collateral(
-    context, targets: Sequence[str], gate: str, lambda_: float = -1.5
+    exp, targets: Sequence[str], gate: str, lambda_: float = -1.5, bounds: Bounds = BOUNDS
 ) -> CollateralSurvey:
     """Forecast from training means and val's scatter, then run on test, and on val for comparison; gate may be "none"."""
-    features = context.features
-    model = MomentModel.from_features(
-        context.ft, features["train"], features["val"], seed=context.seed
-    )
+    features = exp.features
+    model = MomentModel.from_features(exp.ft, features["train"], features["val"], seed=exp.seed)
     edits = {
-        t: context.vectors[t] if gate == "none" else context.vectors[t].gated(context.gate(t, gate))
+        t: exp.vectors[t] if gate == "none" else exp.vectors[t].gated(exp.gate(t, gate, bounds))
         for t in targets
     }
-    lambdas = sorted({*context.lambdas, -1.0, lambda_}, reverse=True)
+    lambdas = sorted({*bounds.lambdas, -1.0, lambda_}, reverse=True)
     frames = {
         "forecast": forecast_edits(model, edits, lambdas),
-        "measured": replay_edits(context.ft, edits, features["test"], lambdas),
-        "replayed on val": replay_edits(context.ft, edits, features["val"], lambdas),
+        "measured": replay_edits(exp.ft, edits, features["test"], lambdas),
+        "replayed on val": replay_edits(exp.ft, edits, features["val"], lambdas),
     }
     score = score_forecast(*frames.values())
     score.insert(0, "gate", gate)
-    changes = [
-        _change(frames[kind], lambda_, context.ft.classes) for kind in ("measured", "forecast")
-    ]
+    changes = [_change(frames[kind], lambda_, exp.ft.classes) for kind in ("measured", "forecast")]
     return CollateralSurvey(gate, lambda_, score, *changes, _curves(frames, gate))
 
 

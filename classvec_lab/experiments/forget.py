@@ -1,318 +1,208 @@
-"""`forget_study`: every method on every target class, one table; nothing is chosen on the split that is reported."""
+"""`forget_study`: every method on every class to forget, one table, judged on the test split."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from ..editing.audit.metrics import collateral, js_divergence, routing, worst_sibling
+from ..checks import one_of
+from ..editing.audit.metrics import js_divergence, routing, worst_sibling
 from ..editing.audit.report import Audit, audit
 from ..errors import EditError
 from ..progress import progress_bar
-from ..readout import predict
-from ..statistics import mean_interval, split_accuracy
-from . import methods
-from .context import EditingContext
-from .methods import Outcome
+from ..readout import Readout, predict
+from ..statistics import split_accuracy, summarise, with_ends
+from .experiment import Experiment
+from .methods import REFERENCE, RETRAINED, Method, Outcome, measure, standard_methods
 
-GATES = ("none", "cosine", "margin", "predicted")
-TRAINED = ("retain", "neggrad", "neggrad+", "random_label")
-N_RANDOM = 5
-RETRAINED, FINE_TUNED = "retrained without it", "fine-tuned"
+AUDITED = ("train", "test")
+SETTING = ("method", "family", "gate", "chosen")
+SUMMARY = (
+    "lambda_", "n", "unit", *with_ends("acc_f", "acc_r"), "worst_acc_f", "worst_target", "change_r",
+    "false_fire", "miss", "worst_sibling_fires", "routing_js", "n_parameters",
+)  # fmt: skip
+JUDGED = ("ACC_f", "ACC_r", "routing_js", "probe", "zrf", "cka_retrained", "mia", "mean_gap")
 
 
 @dataclass(frozen=True, eq=False)
 class ForgetStudy:
-    """What each method left of each target class, on the test split.
+    """What each method left of each target class.
 
-    table: one row a method, setting and target: method, family, gate, lambda_ and `chosen` (whether on val), target, seed,
-    n_f, acc_f and n_r, acc_r with 95 % Wilson intervals, change_r (acc_r less the fine-tuned model's), false_fire
-    (on all others), miss, sibling and sibling_fires (the other class on which the gate fires most), routing_js
-    (bits, to the retrained model; NaN without one), n_parameters, leaves_encoder, draw of a random direction.
-    outcomes: by target, what the rows were made from. seconds: (method, target) to wall time, which no table holds.
+    Args:
+        exp: the experiment.
+        table: one row a method, setting and target, on test: method, family, gate, lambda_,
+            `chosen` (on val), target, seed, n_f, acc_f, n_r, acc_r with 95 % Wilson intervals,
+            change_r (acc_r less the fine-tuned model's), false_fire (on all others), miss,
+            sibling and sibling_fires (the other class on which the gate fires most), routing_js
+            (bits, to the retrained model, NaN without one), n_parameters, leaves_encoder, draw
+            of a random direction, unedited_f.
+        outcomes: by target, what the rows were made from. They hold no encoder beside those of
+            `exp`, see `Outcome`.
     """
 
-    context: EditingContext
+    exp: Experiment
     table: pd.DataFrame
-    outcomes: dict[str, list[Outcome]]
+    outcomes: Mapping[str, Sequence[Outcome]]
+    _retrained: dict = field(default_factory=dict, init=False, repr=False)  # of one target
 
-    def find(
-        self, method: str, target: str, *, gate: str | None = None, chosen: bool = True
-    ) -> Outcome:
-        """The outcome of a method on a target; with `gate` behind that gate, with chosen=False at lambda = -1."""
-        for outcome in self.outcomes.get(target, ()):
-            at = not chosen and outcome.lambda_ == -1.0 and outcome.strength is None
-            if outcome.method == method and gate in (None, outcome.gate) and (chosen or at):
-                return outcome
-        wanted = f"{method!r}{'' if gate is None else f' behind {gate!r}'}{'' if chosen else ' at lambda = -1'}"
-        if target not in self.outcomes:
-            raise EditError(
-                f"no outcome of {wanted} on {target!r} here; the targets are {', '.join(self.outcomes)}"
-            )
-        have = dict.fromkeys(
-            f"{o.method} ({o.gate})" if o.gate != "none" else o.method
-            for o in self.outcomes[target]
-        )
-        raise EditError(f"no outcome of {wanted} on {target!r} here; there are {', '.join(have)}")
+    def has(self, method: str, target: str) -> bool:
+        """Whether the method was run on the target."""
+        return any(o.method == method for o in self.outcomes[target])
+
+    def find(self, method: str, target: str, *, gate: str | None = None) -> Outcome:
+        """The first outcome of a method on a target, behind a gate where one is given.
+
+        Raises:
+            EditError: where there is none, listing what there is.
+        """
+        found = self.outcomes[one_of(target, self.outcomes, "target", EditError)]
+        for o in found:
+            if o.method == method and gate in (None, o.gate):
+                return o
+        have = dict.fromkeys(f"{o.method} ({o.gate})" for o in found)
+        wanted = method if gate is None else f"{method} ({gate})"
+        return one_of(wanted, have, f"outcome on {target!r} of", EditError)
 
     def summary(self) -> pd.DataFrame:
-        """One row a method and setting: means over targets with 95 % t-intervals over the n cells, and the worst target."""
-        return summarise(self.table)
+        """`summarise_methods` of the table."""
+        return summarise_methods(self.table)
 
-    def collateral(self, method: str = "class vector", *, gate: str | None = None) -> pd.DataFrame:
-        """Change of every class's accuracy (columns) under each target's edit (rows) on test; gate: by default the main one."""
-        after = {t: self.find(method, t, gate=gate).readouts["test"] for t in self.outcomes}
-        before = self.find(FINE_TUNED, next(iter(self.outcomes))).readouts["test"]
-        return collateral(before, after)
+    def agreement(self, method: str) -> list[float]:
+        """For each row of the table, the share of test images answered as `method` answers them."""
+        like = {target: self.find(method, target).predicted for target in self.outcomes}
+        return [
+            float((o.predicted == like[target]).mean())
+            for target, found in self.outcomes.items()
+            for o in found
+        ]
 
-    def routes(self, methods_: Sequence[str]) -> pd.DataFrame:
-        """Where test samples of each target go: one row a method, target and predicted class with share and n.
+    def routes(self, methods: Sequence[str]) -> pd.DataFrame:
+        """Where test samples of each target go.
 
-        A target without that method, as a retrained reference of others only, has no rows.
+        Args:
+            methods: names; targets on which one was not run have no rows of it.
+        Returns:
+            One row a method, target and predicted class: share, its Wilson interval and n.
+        Raises:
+            EditError: for a method that was run on no target.
         """
-        rows = []
-        have = {target: {o.method for o in found} for target, found in self.outcomes.items()}
-        for target in self.outcomes:
-            for method in methods_:
-                if method not in have[target] and any(method in names for names in have.values()):
-                    continue
-                r = self.find(method, target).readouts["test"]
-                frame = routing(r.predicted, r.y, target, r.classes).reset_index()
-                rows.append(frame.assign(method=method, target=target))
+        test = self.exp.features["test"]
+        for method in methods:
+            one_of(method, dict.fromkeys(self.table["method"]), "outcome of", EditError)
+        rows = [
+            routing(self.find(method, target).predicted, test.y, target, test.classes)
+            .reset_index()
+            .assign(method=method, target=target)
+            for target in self.outcomes
+            for method in methods
+            if self.has(method, target)
+        ]
         return pd.concat(rows, ignore_index=True)
 
     def audit(
         self, method: str, target: str, *, gate: str | None = None, incompetent=None
     ) -> Audit:
-        """The full audit of one method on one target, beside the retrained model where the study has it."""
-        outcome = self.find(method, target, gate=gate)
-        have = {o.method for o in self.outcomes[target]}
-        original = self.find(FINE_TUNED, target).readouts
-        retrained = self.find(RETRAINED, target).readouts if RETRAINED in have else None
-        fired = None if outcome.fired is None else {s: outcome.fired[s] for s in ("train", "test")}
+        """The full audit of one method on one target, beside the retrained model if there is one.
+
+        Args:
+            gate: see `find`.
+            incompetent: read-out of a random network on test, for ZRF.
+        """
+        outcome, features = self.find(method, target, gate=gate), self.exp.features
+        if target not in self._retrained:  # kept for the audits of one target after the other
+            self._retrained.clear()
+            known = self.has(RETRAINED, target)
+            found = self.find(RETRAINED, target).readouts(*AUDITED) if known else None
+            self._retrained[target] = found
         return audit(
-            outcome.readouts, original, target=target, retrained=retrained, incompetent=incompetent, fired=fired,
-            seed=self.context.seed, method=method, leaves_encoder=outcome.leaves_encoder,
+            outcome.readouts(*AUDITED), {s: Readout.of(self.exp.ft, features[s]) for s in AUDITED},
+            target=target, retrained=self._retrained[target], incompetent=incompetent,
+            fired=None if outcome.gate == "none" else {s: outcome.fired(s) for s in AUDITED},
+            seed=self.exp.seed, method=method, leaves_encoder=outcome.leaves_encoder,
         )  # fmt: skip
 
     def seconds(self) -> pd.DataFrame:
-        """Wall time of each method, mean over targets: for a manifest, not for a table that must repeat."""
-        rows = [
-            {"method": o.method, "gate": o.gate, "seconds": o.seconds}
-            for found in self.outcomes.values()
-            for o in found
-        ]
-        return (
-            pd.DataFrame(rows)
-            .groupby(["method", "gate"], sort=False, as_index=False)["seconds"]
-            .mean()
-        )
+        """Wall time by method and gate, mean over targets: for a manifest, no table repeats it."""
+        keys, found = ["method", "gate"], [o for part in self.outcomes.values() for o in part]
+        frame = self.table[keys].assign(seconds=[o.seconds for o in found])
+        return frame.groupby(keys, sort=False, as_index=False).mean()
 
 
 def forget_study(
-    context: EditingContext,
+    exp: Experiment,
     targets: Sequence[str] | None = None,
+    methods: Mapping[str, Method] | None = None,
     *,
-    gates: Sequence[str] = GATES,
-    trained: Sequence[str] = (),
-    retrained: Sequence[str] | None = (),
-    n_random: int = N_RANDOM,
-    main_gate: str = "margin",
-    erasers: bool = True,
+    only: Mapping[str, Sequence[str]] | None = None,
     progress: bool = True,
 ) -> ForgetStudy:
     """Forget each target in turn by every method.
 
-    targets: class names, all by default. gates: those behind which the class vector stands. Rival and random directions
-    have the class vector's norm, main_gate and strength. trained: baselines by training, "retain", "neggrad",
-    "neggrad+", "random_label"; retrained: the targets with a retrained reference, None for all; both take seconds to minutes
-    each, and the baselines by training are run on those targets. erasers: projection and LEACE.
-    Raises EditError for unknown targets or gates, before any work.
-    """
-    targets, gates = context.require_targets(targets), context.require_gates(gates)
-    references = (
-        targets if retrained is None else tuple(context.require_target(t) for t in retrained)
-    )
-    if extra := [t for t in references if t not in targets]:
-        raise EditError(
-            f"a retrained reference is for a target; {extra[0]!r} is none of {', '.join(targets)}"
-        )
-    if unknown := [t for t in trained if t not in TRAINED]:
-        raise EditError(f"no baseline {unknown[0]!r}; there are {', '.join(TRAINED)}")
-    if trained and not references:
-        raise EditError(
-            "baselines by training are run on the targets with a retrained reference: name some in retrained="
-        )
-    if main_gate not in gates:
-        raise EditError(
-            f"the main gate {main_gate!r} must be one of the gates tried, {', '.join(gates)}"
-        )
+    Gates and strengths are set on val, and nothing is chosen on the split that is reported. Methods
+    named in `only` come last, so that a mistake in another one costs no training.
 
-    for target in targets:  # too few samples for a gate must not cost a training
-        for gate in gates:
-            context.gate(target, gate)
+    Args:
+        targets: class names, all by default.
+        methods: names to callables (exp, target), see `experiments.methods`; by default
+            `standard_methods()`. A way of your own is one line:
+            `methods["my way"] = lambda exp, target: inject(exp.ft, -2 * exp.vectors[target])`.
+        only: names of methods that are too slow for all targets to those they are run on.
+    Raises:
+        EditError: for unknown targets or methods, before any work.
+    """
+    targets, only = exp.require_targets(targets), only or {}
+    methods = standard_methods() if methods is None else methods
+    for name, few in only.items():
+        one_of(name, methods, "method", EditError)
+        for target in few:
+            one_of(target, targets, "target", EditError)
+    plan = [(n, t) for t in targets for n in methods if t in only.get(n, targets)]
+    plan.sort(key=lambda job: job[0] in only)
+    made = {
+        (name, target): measure(exp, name, target, methods[name])
+        for name, target in progress_bar(plan, desc="forget", disable=not progress)
+    }
+    base = predict(exp.ft, exp.features["test"]) == exp.features["test"].y
     outcomes, rows = {}, []
-    for target in progress_bar(targets, desc="forget", disable=not progress):
-        reference = target in references
-        found = list(
-            _run(
-                context,
-                target,
-                gates,
-                trained if reference else (),
-                reference,
-                n_random,
-                main_gate,
-                erasers,
-            )
-        )
-        base = found[0].readouts["test"]
-        likeness = next((o.readouts["test"] for o in found if o.method == RETRAINED), None)
-        rows += [_row(context, o, base, likeness) for o in found]
-        outcomes[target] = found
-    return ForgetStudy(context, pd.DataFrame(rows), outcomes)
+    for target in targets:
+        found = [o for name in methods for o in made.get((name, target), ())]
+        outcomes[target] = sorted(found, key=lambda o: o.family != REFERENCE)
+        like = next((o for o in found if o.method == RETRAINED), None)
+        rows += [_row(o, base, like) for o in outcomes[target]]
+    return ForgetStudy(exp, pd.DataFrame(rows), outcomes)
 
 
-def summarise(table: pd.DataFrame) -> pd.DataFrame:
-    """Means of a study's table, or of several joined, over targets and seeds; draws of a random direction are averaged first."""
-    keys = ["method", "family", "gate", "chosen"]
-    columns = [
-        "lambda_",
-        "acc_f",
-        "acc_r",
-        "change_r",
-        "false_fire",
-        "miss",
-        "sibling_fires",
-        "routing_js",
-        "n_parameters",
-    ]
-    cells = table.groupby([*keys, "target", "seed"], sort=False, dropna=False, as_index=False)[
-        columns
-    ].mean()
-    rows = []
-    for key, part in cells.groupby(keys, sort=False, dropna=False):
-        row = dict(zip(keys, key, strict=True)) | {
-            "lambda_": part["lambda_"].mean(),
-            "n": len(part),
-        }
-        for name in ("acc_f", "acc_r"):
-            mean, low, high = mean_interval(part[name])
-            row |= {
-                name: mean,
-                f"{name}_low": np.clip(low, 0, 1),
-                f"{name}_high": np.clip(high, 0, 1),
-            }
-        worst = part.loc[part["acc_f"].idxmax()]
-        row |= {
-            "worst_acc_f": worst["acc_f"],
-            "worst_target": worst["target"],
-            "change_r": part["change_r"].mean(),
-        }
-        row |= {
-            "false_fire": part["false_fire"].mean(),
-            "miss": part["miss"].mean(),
-            "sibling_fires": part["sibling_fires"].max(),
-        }
-        row |= {
-            "routing_js": part["routing_js"].mean(),
-            "n_parameters": part["n_parameters"].mean(),
-        }
-        rows.append(row)
-    return pd.DataFrame(rows)
+def summarise_methods(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a method and setting of a study's table, or of several joined; see `summarise`.
 
-
-def summarise_audits(audits: Iterable[Audit]) -> pd.DataFrame:
-    """One row a method: means over the audits (targets and seeds) with 95 % t-intervals and n, on test but for MIA.
-
-    ACC_f, ACC_r, routing_js, probe (recall of the class), zrf, cka_retrained, mia, and mean_gap (to the retrained model's
-    ACC_f, ACC_r and MIA, see `Audit`); worst_probe and worst_js are the largest of all.
+    sibling_fires is the largest of all.
     """
-    columns = {
-        "ACC_f": "test_ACC_f", "ACC_r": "test_ACC_r", "routing_js": "routing_js", "probe": "probe", "zrf": "zrf",
-        "cka_retrained": "cka_retrained", "mia": "mia", "mean_gap": "mean_gap",
-    }  # fmt: skip
-    found = pd.concat([audit.summary() for audit in audits], ignore_index=True)
-    rows = []
-    for method, part in found.groupby("method", sort=False):
-        row = {"method": method, "n": len(part), "split": "test"}
-        for name, column in columns.items():
-            mean, low, high = mean_interval(part[column].dropna())
-            row |= {name: mean, f"{name}_low": max(low, 0.0), f"{name}_high": min(high, 1.0)}
-        rows.append(
-            row | {"worst_probe": part["probe"].max(), "worst_js": part["routing_js"].max()}
-        )
-    return pd.DataFrame(rows)
+    found = summarise(table, SETTING, SUMMARY)
+    return found.rename(columns={"worst_sibling_fires": "sibling_fires"})
 
 
-def _run(
-    context, target, gates, trained, reference: bool, n_random: int, main_gate: str, erasers: bool
-):
-    yield methods.unedited(context, target)
-    yield methods.pretrained(context, target)
-    if reference:
-        yield methods.retrained(context, target)
-    yield methods.logit_mask(context, target)
-    main = methods.class_vector(context, target, gate=main_gate)
-    yield main
-    yield methods.class_vector(context, target, gate=main_gate, lambda_=-1.0)
-    for gate in gates:
-        if gate != main_gate:
-            yield methods.class_vector(context, target, gate=gate)
-    for which in ("z_ft - μ", "head direction"):
-        yield methods.rival(context, target, which, gate=main_gate, lambda_=main.lambda_)
-    for draw in range(n_random):
-        yield methods.random_vector(
-            context, target, draw=draw, gate=main_gate, lambda_=main.lambda_
-        )
-    if _named(
-        context, target
-    ):  # else there is no held-out sample from which its step could be chosen
-        yield methods.head_aware(context, target)
-    for setting in ({}, {"towards": "retire"}, {"towards": "retire", "scatter": 2}):
-        yield methods.mapped(context, target, **setting)
-    if erasers:
-        yield methods.projection(context, target)
-        yield methods.leace_eraser(context, target)
-    for method in trained:
-        yield methods.trained(context, target, method)
+def summarise_audits(table: pd.DataFrame) -> pd.DataFrame:
+    """One row a method of joined `Audit.summary()`s with a column seed, on test but for MIA."""
+    table = table.rename(columns={"test_ACC_f": "ACC_f", "test_ACC_r": "ACC_r"})
+    columns = ["n", "unit", *with_ends(*JUDGED), "worst_probe", "worst_routing_js"]
+    found = summarise(table, ["method"], columns, of="ACC_f")
+    found.insert(3, "split", "test")
+    return found.rename(columns={"worst_routing_js": "worst_js"})
 
 
-def _named(context: EditingContext, target: str) -> bool:
-    """Whether the model calls any sample of val by this name."""
-    val = context.features["val"]
-    return bool((predict(context.ft, val) == val.classes.index(target)).any())
-
-
-def _row(context: EditingContext, o: Outcome, base, likeness) -> dict:
-    r = o.readouts["test"]
-    own = r.y == r.index(o.target)
-    row = {
-        "method": o.method, "family": o.family, "gate": o.gate, "lambda_": o.lambda_, "chosen": o.strength is not None,
-        "target": o.target, "seed": context.seed, "split": "test",
-    }  # fmt: skip
-    hit = r.predicted == r.y
-    row |= split_accuracy(hit, own)
-    row["change_r"] = row["acc_r"] - float((base.predicted == base.y)[~own].mean())
+def _row(o: Outcome, base: np.ndarray, like: Outcome | None) -> dict:
+    test, fired = o.exp.features["test"], o.fired()
+    own, hit = test.y == test.classes.index(o.target), o.predicted == test.y
+    row = {name: getattr(o, name) for name in (*SETTING[:3], "lambda_", "chosen", "target")}
+    row |= {"seed": o.exp.seed, "split": "test"} | split_accuracy(hit, own)
+    row["change_r"] = row["acc_r"] - float(base[~own].mean())
     row |= {"false_fire": np.nan, "miss": np.nan, "sibling": "", "sibling_fires": np.nan}
-    if o.fired is not None:
-        fired = o.fired["test"]
-        worst = worst_sibling(fired, r.y, o.target, r.classes)
+    if fired is not None:
+        worst = worst_sibling(fired, test.y, o.target, test.classes)
         row |= {"false_fire": float(fired[~own].mean()), "miss": float(1 - fired[own].mean())}
         row |= {"sibling": worst.name, "sibling_fires": worst.value}
-    row["routing_js"] = np.nan if likeness is None else _likeness(r, likeness, o.target)
-    return row | {
-        "n_parameters": o.n_parameters,
-        "leaves_encoder": o.leaves_encoder,
-        "draw": o.facts.get("draw", ""),
-        "unedited_f": float((base.predicted == base.y)[own].mean()),
-    }
-
-
-def _likeness(readout, reference, target: str) -> float:
-    shares = [
-        routing(r.predicted, r.y, target, r.classes)["share"].to_numpy()
-        for r in (readout, reference)
-    ]
-    return float(np.squeeze(js_divergence(*[s[None] for s in shares])))
+    goes = [routing(x.predicted, test.y, o.target, test.classes)["share"] for x in (o, like or o)]
+    row["routing_js"] = float(js_divergence(*goes)) if like else np.nan
+    row |= {name: getattr(o, name) for name in ("n_parameters", "leaves_encoder", "draw")}
+    return row | {"unedited_f": float(base[own].mean())}

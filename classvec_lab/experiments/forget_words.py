@@ -1,87 +1,128 @@
-"""What a study of forgetting says, computed from its summary."""
+"""What a study of forgetting says, computed from its table and the bounds that it was held to."""
 
-import numpy as np
 import pandas as pd
 
-VECTOR, RANDOM = "class vector", "random vector"
+from .. import words
+from ..editing.strength import BOUNDS, Bounds
+from ..statistics import over_trainings
+from .forget import summarise_methods
+from .methods import MAPPING, RETRAINED, VECTOR
+
+RANDOM = "random vector"
 RIVALS = {
+    RANDOM: "A random direction of the same norm, gate and strength",
     "z_ft - μ": "z_ft - μ, which needs no pre-trained model,",
     "head direction": "The head's own direction",
     "logit mask": "Masking the logit, which removes nothing,",
 }
-WORKS = 0.02  # ACC_f up to which a class counts as forgotten
+FORGETS = {
+    "below": "forgets", "above": "does not forget", "not told from": "is not shown to forget",
+}  # fmt: skip
+COMPARED = {
+    "more": "forgets less than the class vector",
+    "less": "forgets more than the class vector",
+    "no change shown": "is not shown to forget less or more than the class vector",
+}
+KEEPS = {
+    "below": "leaves the others alone", "above": "costs the others accuracy",
+    "not told from": "is not shown to leave the others alone",
+}  # fmt: skip
 
 
-def study_says(summary: pd.DataFrame) -> tuple[str, ...]:
-    """The sentences: what the class vector does, its control, the rivals, the gate's worst sibling, the mapping, retraining."""
-    chosen = summary[
-        (summary["method"] == VECTOR) & summary["chosen"] & (summary["gate"] != "none")
-    ]
-    if not len(chosen):
+def study_says(
+    table: pd.DataFrame, bounds: Bounds = BOUNDS, gate: str = "margin"
+) -> tuple[str, ...]:
+    """The sentences: the class vector, its control, rivals, its gate, mappings, retraining.
+
+    A claim rests on the interval of a mean, a comparison on that of the paired differences over
+    targets, both over trainings where there are several.
+
+    Args:
+        table: `ForgetStudy.table`, or several joined.
+        bounds: those that the study was made with; ACC_f and ACC_r are held to them.
+        gate: the main one, behind which the class vector speaks.
+    """
+    main = table[(table["method"] == VECTOR) & (table["gate"] == gate) & table["chosen"]]
+    if not len(main):
         return ()
-    main = chosen.iloc[0]
-    forgets = main["acc_f"] <= WORKS
-    keeps = main["change_r"] >= -0.01
-    effect = {
-        (True, True): "forgets and leaves the others alone",
-        (True, False): "forgets at the others' expense",
-        (False, True): "leaves the others alone but does not forget",
-        (False, False): "neither forgets nor leaves the others alone",
-    }[bool(forgets), bool(keeps)]
+    row = summarise_methods(main).iloc[0]
+    behind = "without a gate" if gate == "none" else f"behind the gate {gate!r}"
     found = [
-        f"The class vector behind the gate {main['gate']!r}, its strength chosen on val (mean lambda {main['lambda_']:+.2f}), "
-        f"{effect}: ACC_f {_cell(main, 'acc_f')} (worst {main['worst_target']} with {main['worst_acc_f']:.1%}), ACC_r "
-        f"{_cell(main, 'acc_r')} ({100 * main['change_r']:+.1f} points), n = {main['n']:.0f} classes and seeds."
+        f"The class vector {behind}, its strength chosen on val (mean lambda "
+        f"{row['lambda_']:+.2f}), {verdict(main, bounds)}: ACC_f {_share(row, 'acc_f')} (worst "
+        f"{row['worst_target']} with {words.percent(row['worst_acc_f'])}), ACC_r "
+        f"{_share(row, 'acc_r')} ({words.points(row['change_r'])}), n = {counted(row)}."
     ]
-    same = summary[(summary["gate"] == main["gate"]) & ~summary["chosen"]]
-    if len(at := same[(same["method"] == VECTOR) & (same["lambda_"] == -1)]):
-        found.append(f"At the published lambda = -1 it leaves ACC_f {_cell(at.iloc[0], 'acc_f')}.")
-    if len(control := same[same["method"] == RANDOM]):
-        gap = 100 * (control.iloc[0]["acc_f"] - main["acc_f"])
-        verdict = "so the direction matters" if gap > 5 else "so the direction does not matter here"
-        found.append(
-            f"A random direction of the same norm, gate and strength leaves ACC_f {_cell(control.iloc[0], 'acc_f')}, "
-            f"{abs(gap):.1f} points {'more' if gap >= 0 else 'less'}: {verdict}."
-        )
+    same = table[table["gate"].isin((gate, "none")) & ~table["chosen"]]
+    at = same[(same["method"] == VECTOR) & (same["gate"] == gate) & (same["lambda_"] == -1)]
+    if len(at):
+        share = _share(summarise_methods(at).iloc[0], "acc_f")
+        found.append(f"At the published lambda = -1 it leaves ACC_f {share}.")
     for method, text in RIVALS.items():
-        if len(
-            rival := summary[
-                (summary["method"] == method) & (summary["gate"].isin([main["gate"], "none"]))
-            ]
-        ):
-            found.append(_against(text, rival.iloc[0], main))
-    if np.isfinite(main["sibling_fires"]):
+        rival = same[same["method"] == method]
+        if len(rival):
+            found.append(_against(text, rival, main))
+    if gate != "none":
         found.append(
-            f"The gate fires on {main['false_fire']:.1%} of the other classes' samples and misses {main['miss']:.1%} of the "
-            f"class's; on its worst sibling it fires on {main['sibling_fires']:.1%}: a pooled rate hides siblings."
+            f"The gate fires on {words.percent(row['false_fire'])} of the other classes' samples "
+            f"and misses {words.percent(row['miss'])} of the class's; on its worst sibling it "
+            f"fires on {words.percent(row['sibling_fires'])}: a pooled rate hides siblings."
         )
-    for _, row in summary[summary["family"] == "weight mapping"].iterrows():
+    for _, own in table[table["family"] == MAPPING].groupby("method", sort=False):
+        it = summarise_methods(own).iloc[0]
         found.append(
-            f"{row['method'].capitalize()}: ACC_f {_cell(row, 'acc_f')} (worst {row['worst_acc_f']:.1%}), ACC_r "
-            f"{100 * row['change_r']:+.1f} points, from {row['n_parameters']:.0f} stored numbers and without a gate."
+            f"{it['method'].capitalize()} {verdict(own, bounds)}: ACC_f {_share(it, 'acc_f')} "
+            f"(worst {words.percent(it['worst_acc_f'])}), ACC_r {words.points(it['change_r'])}, "
+            f"from {it['n_parameters']:.0f} stored numbers and without a gate."
         )
-    known = summary[summary["routing_js"].notna() & (summary["method"] != "retrained without it")]
+    known = summarise_methods(table[table["routing_js"].notna() & (table["method"] != RETRAINED)])
     if len(known):
         best = known.loc[known["routing_js"].idxmin()]
         found.append(
-            f"Nearest to retraining in where the class's samples go: {best['method']} ({best['routing_js']:.2f} bits; the class "
-            f"vector {main['routing_js']:.2f}; 0 is the same, 1 disjoint)."
+            f"Nearest to retraining in where the class's samples go: {best['method']} "
+            f"({best['routing_js']:.2f} bits; the class vector {row['routing_js']:.2f}; 0 is the "
+            "same, 1 disjoint)."
         )
     return tuple(found)
 
 
-def _against(text: str, rival: pd.Series, main: pd.Series) -> str:
-    gap = 100 * (rival["acc_f"] - main["acc_f"])
-    verdict = (
-        "as much as the class vector"
-        if abs(gap) < 1
-        else "less than the class vector"
-        if gap > 0
-        else "more than the class vector"
+def verdict(rows: pd.DataFrame, bounds: Bounds) -> str:
+    """Whether a method forgets and what it costs: ACC_f and the share of ACC_r lost beside the bounds.
+
+    Args:
+        rows: of one method and setting, columns acc_f, acc_r, change_r, seed.
+    """
+    lost = -rows["change_r"] / (rows["acc_r"] - rows["change_r"])
+    found = []
+    for said, values, limit in (
+        (FORGETS, rows["acc_f"], bounds.threshold),
+        (KEEPS, lost, bounds.tolerance),
+    ):
+        mean = over_trainings(values, rows["seed"])
+        found.append(said[words.bound(mean.value, mean.low, mean.high, limit)])
+    return " and ".join(found)
+
+
+def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame) -> str:
+    cells = ["target", "seed"]
+    gap = (rival.groupby(cells)["acc_f"].mean() - main.set_index(cells)["acc_f"]).reset_index()
+    mean, row = over_trainings(gap["acc_f"], gap["seed"]), summarise_methods(rival).iloc[0]
+    shown = words.change(mean.low, mean.high)
+    sentence = (
+        f"{text} {COMPARED[shown]}: ACC_f {_share(row, 'acc_f')}, "
+        f"{words.points(mean.value, mean.low, mean.high)} beside it, ACC_r "
+        f"{words.points(row['change_r'])}."
     )
-    return f"{text} forgets {verdict}: ACC_f {_cell(rival, 'acc_f')}, ACC_r {100 * rival['change_r']:+.1f} points."
+    matters = "matters" if shown == "more" else "is not shown to matter"
+    random = rival["method"].iloc[0] == RANDOM
+    return f"{sentence} So the direction {matters}." if random else sentence
 
 
-def _cell(row: pd.Series, name: str) -> str:
-    low, high = row[f"{name}_low"], row[f"{name}_high"]
-    return f"{row[name]:.1%}" + (f" [{low:.1%}, {high:.1%}]" if np.isfinite(low) else "")
+def counted(row: pd.Series) -> str:
+    """What the means of a summary's row are over, in words: "3 trainings"."""
+    one = {"classes": "class", "trainings": "training"}[row["unit"]]
+    return words.several(row["n"], one, row["unit"])
+
+
+def _share(row: pd.Series, name: str) -> str:
+    return words.percent(row[name], row[f"{name}_low"], row[f"{name}_high"])

@@ -5,99 +5,65 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..editing.calibration import calibrate_gate, gate_report
-from ..editing.strength import strength_curve
-from ..errors import EditError
-from ..gates import SCORES, Gate
-from ..statistics import mean_interval
-from .context import EditingContext
+from ..editing.audit.metrics import worst_sibling
+from ..editing.calibration import calibrate_gate
+from ..editing.strength import BOUNDS, Bounds, strength_curve
+from ..gates import Gate
+from ..statistics import summarise, with_ends
+from .experiment import Experiment
 
 CHOICES = ("cosine", "margin", "discriminant", "predicted", "margin, Youden", "margin, soft")
 SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
 
 
-def named_gate(context: EditingContext, target: str, choice: str) -> Gate:
-    """The gate that a name of `CHOICES` stands for, calibrated on val."""
-    score, variant = _parts(choice)
+def named_gate(exp: Experiment, target: str, choice: str, bounds: Bounds = BOUNDS) -> Gate:
+    """The gate that one of `CHOICES` stands for, calibrated on val."""
+    val, (score, _, variant) = exp.features["val"], choice.partition(", ")
     if variant == "Youden":
-        return calibrate_gate(
-            context.features["val"], context.vectors, target, score=score, guarantee="youden"
-        )
-    gate = context.gate(target, score)
-    if variant == "soft":
-        return gate.soft(SOFTNESS * float(np.std(gate.scores(context.features["val"].z))))
-    return gate
-
-
-def _parts(choice: str) -> tuple[str, str]:
-    score, _, variant = choice.partition(", ")
-    able = {"": SCORES, "Youden": ("cosine", "margin"), "soft": SCORES}
-    if score not in able.get(variant, ()):
-        raise EditError(f"no gate {choice!r} to compare; there are {'; '.join(CHOICES)}")
-    return score, variant
+        return calibrate_gate(val, exp.vectors, target, score=score, guarantee="youden")
+    gate = exp.gate(target, score, bounds)
+    return gate.soft(SOFTNESS * float(np.std(gate.scores(val.z)))) if variant else gate
 
 
 def compare_gates(
-    context: EditingContext,
+    exp: Experiment,
     targets: Sequence[str],
     *,
     lambda_: float = -1.5,
-    choices: Sequence[str] = CHOICES,
+    bounds: Bounds = BOUNDS,
 ) -> pd.DataFrame:
-    """The class vector at one strength behind every gate: one row a gate, target and split (val, test).
+    """The class vector at one strength behind each of `CHOICES`.
 
-    Columns gate, target, split, lambda_, acc_f, acc_r, miss, false_fire, sibling_fires (the other class that fires
-    most) and guarantee. To pick a gate by these figures on val voids its guarantee there: calibrate the
-    picked one on other images.
+    To pick a gate by its figures on val voids its guarantee there: calibrate the picked one on
+    other images.
+
+    Returns:
+        One row a gate, target and split (val, test): gate, guarantee, target, seed, split, miss,
+        false_fire, sibling_fires (of the other class that fires most), and of `strength_curve` at
+        lambda_.
+    Raises:
+        EditError: for unknown classes, before any work.
     """
-    targets, rows = context.require_targets(targets), []
-    for choice in choices:
-        _parts(choice)
-    for target in targets:
-        for choice in choices:
-            gate = named_gate(context, target, choice)
-            edit = context.vectors[target].gated(gate)
+    rows = []
+    for target in exp.require_targets(targets):
+        for choice in CHOICES:
+            gate = named_gate(exp, target, choice, bounds)
+            edit = exp.vectors[target].gated(gate)
             for split in ("val", "test"):
-                features = context.features[split]
-                row = (
-                    strength_curve(context.ft, edit, features, lambdas=[lambda_])
-                    .set_index("lambda_")
-                    .loc[lambda_]
-                )
-                report = gate_report(gate, features).set_index("group")
-                rates = {
-                    "miss": 1 - report.loc["target", "rate"],
-                    "false_fire": report.loc["others", "rate"],
-                }
-                rates["sibling_fires"] = report.loc[["other"], "rate"].max()
-                accuracies = {name: row[name] for name in ("acc_f", "acc_r")}
-                rows.append(
-                    {
-                        "gate": choice,
-                        "target": target,
-                        "split": split,
-                        "lambda_": lambda_,
-                        "guarantee": gate.guarantee,
-                    }
-                    | accuracies
-                    | rates
-                )
+                it = exp.features[split]
+                own, fired = it.y == it.classes.index(target), gate.fires(it.z)
+                row = {"gate": choice, "guarantee": gate.guarantee, "target": target}
+                row |= {"seed": exp.seed, "split": split, "miss": 1 - fired[own].mean()}
+                row["false_fire"] = fired[~own].mean()
+                row["sibling_fires"] = worst_sibling(fired, it.y, target, it.classes).value
+                curve = strength_curve(exp.ft, edit, it, lambdas=[lambda_]).set_index("lambda_")
+                rows.append(row | dict(curve.loc[lambda_]))
     return pd.DataFrame(rows)
 
 
 def summarise_gates(table: pd.DataFrame) -> pd.DataFrame:
-    """Means over targets (and seeds) of `compare_gates` by gate and split, with 95 % t-intervals, n, and the worst sibling."""
-    rows = []
-    for (gate, split, guarantee), part in table.groupby(["gate", "split", "guarantee"], sort=False):
-        row = {"gate": gate, "split": split, "guarantee": guarantee, "n": len(part)}
-        for name in ("acc_f", "acc_r", "miss", "false_fire"):
-            mean, low, high = mean_interval(part[name])
-            row |= {
-                name: mean,
-                f"{name}_low": np.clip(low, 0, 1),
-                f"{name}_high": np.clip(high, 0, 1),
-            }
-        rows.append(
-            row | {"worst_acc_f": part["acc_f"].max(), "worst_sibling": part["sibling_fires"].max()}
-        )
-    return pd.DataFrame(rows)
+    """One row a gate and split of `compare_gates`, or of several joined; see `summarise`."""
+    names = with_ends("acc_f", "acc_r", "miss", "false_fire")
+    columns = ["n", "unit", *names, "worst_acc_f", "worst_sibling_fires"]
+    found = summarise(table, ["gate", "split", "guarantee"], columns)
+    return found.rename(columns={"worst_sibling_fires": "worst_sibling"})

@@ -1,349 +1,113 @@
-"""Mappings compared: every way of writing an edit into weights on every target, and how two that agree on a class differ."""
+"""Mappings compared: their summary, several classes at once, and how two of one edit differ."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from .. import words
 from ..editing.directions import relocation
-from ..editing.injection import inject
-from ..editing.weights.delta import apply_deltas
-from ..editing.weights.layernorm import map_layernorms
-from ..editing.weights.mapping import MappedEdit, map_edit
-from ..features import Features, extract_features
-from ..readout import Readout
-from ..statistics import mean_interval, ratio_interval, split_accuracy
-from .context import EditingContext
-
-COUNTS = (1, 2, 5, 20)
-
-
-@dataclass(frozen=True, eq=False)
-class MappingStudy:
-    """What each mapping left of each target on the test split.
-
-    table: one row a mapping and target with n_parameters, n_f, acc_f, n_r, acc_r, change_r (less the unedited
-    model's) and agreement (share of test images answered as gated latent injection of the same strength answers them).
-    seconds: to each mapping, and, where there is one, of the prefix that is computed once; wall times stand in no table.
-    """
-
-    table: pd.DataFrame
-    seconds: pd.DataFrame
-
-
-def mapping_study(
-    context: EditingContext,
-    targets: Sequence[str],
-    *,
-    lambda_: float = -1.5,
-    shrinkage: float = 0.5,
-    n_references: int = 5,
-    layernorms: Sequence[str] = (),
-    trained: Sequence[str] = (),
-) -> MappingStudy:
-    """Map lambda_ κ_c of every target by each method and read the test split.
-
-    Closed forms: the null space from moments, along the class vector and retired to the mean, and the ridge from
-    n_references a class. On the targets in `trained`, LayerNorms too: trained with n_references a class for each choice in
-    `layernorms` and, for the first of them, the published one with a single reference and nothing retained.
-    Raises EditError for unknown targets before any work.
-    """
-    for name in (*targets, *trained):
-        context.require_target(name)
-    rows, seconds = [], []
-    base = Readout.of(context.ft, context.features["test"])
-    for target in targets:
-        edit = lambda_ * context.vectors[target]
-        gated = Readout.of(
-            inject(context.ft, edit.gated(context.gate(target))), context.features["test"]
-        )
-        rows.append(
-            _row(context, "latent injection, margin gate", target, gated, base, gated, edit.dim)
-        )
-        references = context.features["train"]
-        closed = {
-            "null space": map_edit(context.ft, edit, context.moments, shrinkage=shrinkage),
-            "null space, retired": map_edit(
-                context.ft,
-                relocation(context.vectors, target),
-                context.moments,
-                shrinkage=shrinkage,
-            ),
-            f"ridge, {n_references} references": map_edit(
-                context.ft,
-                edit,
-                references,
-                method="ridge",
-                n_references=n_references,
-                seed=context.seed,
-            ),
-        }
-        for name, found in closed.items():
-            rows.append(
-                _row(context, name, target, _read(context, found), base, gated, found.n_parameters)
-            )
-            seconds.append(
-                {
-                    "mapping": name,
-                    "target": target,
-                    "seconds": found.seconds,
-                    "prefix_seconds": np.nan,
-                }
-            )
-        if target not in trained:
-            continue
-        for i, norms in enumerate(layernorms):
-            learnt = {
-                f"LayerNorms {norms}, trained": _layernorms(
-                    context, edit, norms, n_references, "trained"
-                )
-            }
-            if i == 0:
-                learnt[f"LayerNorms {norms}, published"] = _layernorms(
-                    context, edit, norms, 1, "published"
-                )
-            for name, found in learnt.items():
-                edited = found.apply_to(context.ft)
-                features = extract_features(
-                    edited, context.data["test"], progress=False, cache=False
-                )
-                rows.append(
-                    _row(
-                        context,
-                        name,
-                        target,
-                        Readout.of(edited, features),
-                        base,
-                        gated,
-                        found.n_parameters,
-                    )
-                )
-                time = {"seconds": found.seconds, "prefix_seconds": found.prefix_seconds}
-                seconds.append({"mapping": name, "target": target, **time})
-    return MappingStudy(pd.DataFrame(rows), pd.DataFrame(seconds))
+from ..editing.strength import BOUNDS, Bounds
+from ..editing.weights import MappedEdit, map_edit
+from ..statistics import mean_interval, ratio_interval, split_accuracy, summarise, with_ends
+from .experiment import Experiment
+from .forget_words import counted, verdict
+from .methods import read
 
 
 def summarise_mappings(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a mapping: n (targets and seeds), stored numbers, means of ACC_f and ACC_r with 95 % t-intervals, the worst."""
-    rows = []
-    for name, part in table.groupby("mapping", sort=False):
-        row = {
-            "mapping": name,
-            "n": len(part),
-            "n_parameters": part["n_parameters"].mean(),
-            "split": "test",
-        }
-        for column in ("acc_f", "acc_r", "change_r", "agreement"):
-            mean, low, high = mean_interval(part[column])
-            bounds = (0, 1) if column != "change_r" else (-1, 1)
-            row |= {
-                column: mean,
-                f"{column}_low": np.clip(low, *bounds),
-                f"{column}_high": np.clip(high, *bounds),
-            }
-        worst = part.loc[part["acc_f"].idxmax()]
-        rows.append(row | {"worst_acc_f": worst["acc_f"], "worst_target": worst["target"]})
-    return pd.DataFrame(rows)
+    """One row a mapping of a table of `forget_study` with columns mapping and agreement.
 
-
-def mapping_references(
-    context: EditingContext, targets: Sequence[str], *, lambda_: float = -1.5, counts=COUNTS
-) -> pd.DataFrame:
-    """ACC_f and ACC_r on test over references a class: the ridge from samples, the null space from their moments.
-
-    One row a method, number and target. Few references leave the null space a covariance of low rank, which shrinkage fills up.
+    See `summarise`; the table may be several joined.
     """
-    rows = []
-    rng = np.random.default_rng(context.seed)
-    train = context.features["train"]
-    order = {c: rng.permutation(np.flatnonzero(train.y == c)) for c in range(len(train.classes))}
-    least = min(len(found) for found in order.values())
-    for count in (*(c for c in counts if c < least), least):
-        chosen = np.concatenate([found[:count] for found in order.values()])
-        few = Features(train.z[chosen], train.y[chosen], train.classes, train.model)
-        for target in targets:
-            edit = lambda_ * context.vectors[target]
-            for method in ("ridge", "nullspace"):
-                if method == "nullspace" and count < 2:
-                    continue
-                found = map_edit(
-                    context.ft, edit, few, method=method, n_references=count, seed=context.seed
-                )
-                found = _accuracies(_read(context, found), target)
-                row = {"method": method, "references": count, "target": target, "split": "test"}
-                rows.append(row | {k: found[k] for k in ("n_f", "acc_f", "n_r", "acc_r")})
-    return pd.DataFrame(rows)
+    names = ("acc_f", "acc_r", "change_r", "agreement")
+    columns = ["n", "unit", "n_parameters", *with_ends(*names), "worst_acc_f", "worst_target"]
+    found = summarise(table, ["mapping"], columns)
+    found.insert(4, "split", "test")
+    return found
 
 
-def mapping_several(
-    context: EditingContext,
-    targets: Sequence[str],
-    *,
-    lambda_: float = -1.5,
-    shrinkage: float = 0.5,
+def multi_class_mapping(
+    exp: Experiment, targets: Sequence[str], *, lambda_: float = -1.5, shrinkage: float = 0.5
 ) -> pd.DataFrame:
-    """The first 1, 2, half and all but one of the targets mapped at once, along the class vectors and retired to the mean.
+    """The first 1, 2, half and all but one of the targets mapped at once, in two ways.
 
-    One row a way and number of classes: ACC_f over the classes mapped, ACC_r over the others, 95 % Wilson intervals, n.
+    Returns:
+        One row a way and number of classes: way, classes, n_parameters, split, and ACC_f over the
+        classes mapped and ACC_r over the others with 95 % Wilson intervals and n.
     """
-    sizes = sorted(
-        {min(k, len(targets)) for k in (1, 2, (len(targets) + 1) // 2, max(len(targets) - 1, 1))}
-    )
-    rows = []
-    for size in sizes:
+    n, rows = len(targets), []
+    for size in sorted({min(k, n) for k in (1, 2, (n + 1) // 2, max(n - 1, 1))}):
         gone = tuple(targets[:size])
-        ways = {"along the class vectors": [lambda_ * context.vectors[t] for t in gone]}
-        if size < len(context.ft.classes):
-            ways["retired to the mean"] = [
-                relocation(context.vectors, t, without=tuple(x for x in gone if x != t))
-                for t in gone
-            ]
+        ways = {"along the class vectors": [lambda_ * exp.vectors[t] for t in gone]}
+        if size < len(exp.ft.classes):
+            ways["retired to the mean"] = [relocation(exp.vectors, t, without=gone) for t in gone]
         for way, edits in ways.items():
-            deltas = [map_edit(context.ft, e, context.moments, shrinkage=shrinkage) for e in edits]
-            edited = apply_deltas(context.ft, [d.delta for d in deltas])
-            moved = context.features["test"].z + sum(
-                d.amounts(context.features["test"].z) @ d.steps for d in deltas
-            )
-            readout = _of(context, edited, moved, deltas[0])
-            inside = np.isin(readout.y, [readout.index(t) for t in gone])
-            row = {
-                "way": way,
-                "classes": size,
-                "n_parameters": sum(d.n_parameters for d in deltas),
-                "split": "test",
-            }
-            row |= split_accuracy(readout.predicted == readout.y, inside)
-            rows.append(row)
+            found = map_edit(exp.ft, edits, exp.moments, shrinkage=shrinkage)
+            readout = read(exp, found, "test")
+            own = np.isin(readout.y, [readout.index(target) for target in gone])
+            row = {"way": way, "classes": size, "n_parameters": found.n_parameters, "split": "test"}
+            rows.append(row | split_accuracy(readout.predicted == readout.y, own))
     return pd.DataFrame(rows)
-
-
-def sample_groups(features: Features, target: str) -> dict[str, np.ndarray]:
-    """Representations of the class and of all other classes, by name."""
-    own = features.y == features.classes.index(target)
-    return {f"class {target}": features.z[own], "other classes": features.z[~own]}
-
-
-def compare_mappings(
-    mappings: Mapping[str, MappedEdit], groups: Mapping[str, np.ndarray]
-) -> pd.DataFrame:
-    """How far each mapping moves each sample, in units of its step: columns mapping, group, amount."""
-    rows = [
-        pd.DataFrame({"mapping": name, "group": group, "amount": found.amounts(z)[:, 0]})
-        for name, found in mappings.items()
-        for group, z in groups.items()
-    ]
-    return pd.concat(rows, ignore_index=True)
 
 
 def mapping_difference(
     pair: Sequence[MappedEdit], groups: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
-    """How far two mappings of one edit are apart on each group: root mean square difference of amounts over that of the first.
+    """How far two mappings of one edit are apart on groups of representations (N, m).
 
-    One row a group with n, difference (0: the same weights' effect; 1: as different as doing nothing), and its 95 %
-    interval from the ratio of the mean squares.
+    Returns:
+        One row a group: n, and the root mean square difference of the amounts over that of the
+        first, with its 95 % interval (low, high) from the ratio of the mean squares. 0: the same
+        effect; 1: as different as doing nothing.
     """
     rows = []
     for group, z in groups.items():
         first, second = (found.amounts(z)[:, 0] for found in pair)
-        value, low, high = ratio_interval(np.square(first - second), np.square(first))
-        row = {"group": group, "n": len(z)}
-        for name, part in (("difference", value), ("low", low), ("high", high)):
-            row[name] = float(np.sqrt(max(part, 0.0))) if np.isfinite(part) else np.nan
-        rows.append(row)
+        found = ratio_interval(np.square(first - second), np.square(first))
+        values = np.sqrt(np.maximum(found, 0.0))  # NaN stays
+        row = dict(zip(("difference", "low", "high"), values, strict=True))
+        rows.append({"group": group, "n": len(z)} | row)
     return pd.DataFrame(rows)
 
 
-def mapping_says(summary: pd.DataFrame, guarantee: pd.DataFrame) -> tuple[str, ...]:
-    """What each mapping does, and whether single samples of the other classes keep to the quantile."""
+def mapping_says(
+    table: pd.DataFrame, guarantee: pd.DataFrame, bounds: Bounds = BOUNDS
+) -> tuple[str, ...]:
+    """What each mapping does, and whether single samples of the other classes keep to the quantile.
+
+    Args:
+        table: as `summarise_mappings` takes it.
+        guarantee: `MappedEdit.report`s joined, each with the share `beyond` the quantile.
+        bounds: what ACC_f and ACC_r are held to.
+    """
     found = []
-    for _, row in summary.iterrows():
-        verdict = "forgets" if row["acc_f"] <= 0.02 else "does not forget"
-        cost = (
-            "keeps the others"
-            if row["change_r"] >= -0.01
-            else f"costs the others {-100 * row['change_r']:.1f} points"
-        )
+    for name, own in table.groupby("mapping", sort=False):
+        row = summarise_mappings(own).iloc[0]
         found.append(
-            f"{row['mapping'][0].upper() + row['mapping'][1:]}: {verdict} (ACC_f {row['acc_f']:.1%}, worst {row['worst_target']} "
-            f"{row['worst_acc_f']:.1%}) and {cost}; {row['n_parameters']:.0f} numbers, agrees with latent injection on "
-            f"{row['agreement']:.1%} (n = {row['n']:.0f})."
+            f"{name[0].upper()}{name[1:]} {verdict(own, bounds)}: ACC_f "
+            f"{words.percent(row['acc_f'])} (worst {row['worst_target']} "
+            f"{words.percent(row['worst_acc_f'])}), ACC_r {words.points(row['change_r'])}; "
+            f"{row['n_parameters']:.0f} numbers, agrees with latent injection on "
+            f"{words.percent(row['agreement'])} (n = {counted(row)})."
         )
-    beyond = (guarantee["beyond"] * guarantee["n"]).sum() / guarantee["n"].sum()
-    high = guarantee["beyond"].max()
-    verdict = (
-        "about as stated"
-        if 0.03 <= beyond <= 0.07
-        else "more than stated"
-        if beyond > 0.07
-        else "less than stated"
+    mean, low, high = mean_interval(guarantee["beyond"].to_numpy())
+    side = {"below": "less than", "above": "more than", "not told from": "not told from"}
+    return (
+        *found,
+        "Single samples of the other classes pass the 5 % quantile set on val in "
+        f"{words.percent(mean, low, high)} of cases on test, "
+        f"{side[words.bound(mean, low, high, 0.05)]} what is stated (worst target "
+        f"{words.percent(guarantee['beyond'].max())}).",
     )
-    found.append(
-        f"Single samples of the other classes pass the 5 % quantile set on val in {beyond:.1%} of cases on test, {verdict} "
-        f"(worst target {high:.1%})."
-    )
-    return tuple(found)
 
 
 def difference_says(differ: pd.DataFrame) -> tuple[str, ...]:
-    """One sentence on Theorem 3.2: where two mappings of the same edit differ most and least."""
+    """One sentence on Theorem 3.2: where two mappings of the same edit differ least and most."""
+    sizes = differ["difference"]
     least, most = (
-        differ.loc[differ["difference"].idxmin()],
-        differ.loc[differ["difference"].idxmax()],
+        f"{words.percent(row['difference'], row['low'], row['high'], 0)} of the movement on "
+        f"{row['group']} (n = {row['n']})"
+        for row in (differ.loc[sizes.idxmin()], differ.loc[sizes.idxmax()])
     )
-    return (
-        f"Two mappings that move the class mean alike differ by {least['difference']:.0%} of the movement on {least['group']} "
-        f"(n = {least['n']}) and by {most['difference']:.0%} on {most['group']} (n = {most['n']}).",
-    )
-
-
-def _layernorms(context: EditingContext, edit, norms: str, n_references: int, method: str):
-    train = context.data["train"]
-    options = {
-        "parameters": norms,
-        "method": method,
-        "n_references": n_references,
-        "seed": context.seed,
-    }
-    if method == "trained":
-        options |= {"anchors": train, "n_anchors": n_references}
-    return map_layernorms(context.ft, edit.vector, edit.target, train, **options)
-
-
-def _read(context: EditingContext, found: MappedEdit) -> Readout:
-    test = context.features["test"]
-    return _of(context, found.apply_to(context.ft), found.moved(test.z), found)
-
-
-def _of(context: EditingContext, edited, moved: np.ndarray, found: MappedEdit) -> Readout:
-    """A head that was changed reads the representation as it is; one behind a changed encoder the moved one."""
-    test = context.features["test"]
-    z = test.z if found.site.kind == "head" else moved.astype(np.float32)
-    return Readout.of(edited, Features(z, test.y, test.classes))
-
-
-def _accuracies(readout: Readout, target: str) -> dict:
-    return split_accuracy(readout.predicted == readout.y, readout.y == readout.index(target))
-
-
-def _row(
-    context: EditingContext,
-    name: str,
-    target: str,
-    readout: Readout,
-    base: Readout,
-    gated: Readout,
-    size: int,
-) -> dict:
-    found = _accuracies(readout, target)
-    row = {
-        "mapping": name,
-        "target": target,
-        "seed": context.seed,
-        "split": "test",
-        "n_parameters": size,
-    }
-    row |= {k: found[k] for k in ("n_f", "acc_f", "n_r", "acc_r")}
-    row["change_r"] = found["acc_r"] - _accuracies(base, target)["acc_r"]
-    return row | {"agreement": float((readout.predicted == gated.predicted).mean())}
+    return (f"Two mappings that move the class mean alike differ by {least} and by {most}.",)

@@ -1,352 +1,287 @@
-"""Every way of forgetting a class under one signature, from the logit mask to retraining: what each leaves of a model."""
+"""Ways of forgetting a class, by name, and `measure`, which reads off what each leaves of a model.
+
+A method is a callable (experiment, name of a class). It gives back an edited classifier, or an
+`Edit` or a mapping, which stand for one; None where there is nothing to try. Facts for the table
+may stand beside it, as a pair. One that tries several settings gives a list.
+"""
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
-from ..editing import directions
-from ..editing.erasers import erase, leace, mask_class, project_out
-from ..editing.injection import inject
-from ..editing.strength import Strength, choose_lambda
-from ..editing.weights.mapping import map_edit
-from ..editing.weights.relocation import relocate
+from ..checks import one_of
+from ..editing import (
+    choose_lambda,
+    contrast_direction,
+    erase,
+    head_aware,
+    head_direction,
+    inject,
+    leace,
+    mask_class,
+    project_out,
+    random_direction,
+    relocation,
+    retrain_without,
+    unlearn,
+)
+from ..editing.strength import BOUNDS, Bounds
+from ..editing.weights import MappedEdit, map_edit, relocate
 from ..edits import Edit
 from ..errors import EditError
+from ..features import extract_features
+from ..gates import SCORES
 from ..models import Classifier
-from ..readout import Readout
-from .context import EditingContext
+from ..readout import Readout, predict
+from .experiment import Experiment
 
-LATENT, MAPPING, TRIVIAL, ERASER, TRAINING, REFERENCE = (
-    "latent edit", "weight mapping", "trivial", "eraser", "training", "reference",
-)  # fmt: skip
+MAPPING, REFERENCE = "weight mapping", "reference"  # families
+FINE_TUNED, RETRAINED, VECTOR = "fine-tuned", "retrained without it", "class vector"
+GATES = ("none", "cosine", "margin", "predicted")
+TRAINED = {
+    "retain": "fine-tuned on the rest",
+    "neggrad": "NegGrad",
+    "neggrad+": "NegGrad+",
+    "random_label": "random label",
+}
+Method = Callable[[Experiment, str], object]
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What one method made of one target: its read-outs by split, and how it was set.
+    """What one method made of one class.
 
-    gate: the score of the gate, "none" for methods that move every sample alike; lambda_ NaN where there is none.
-    fired: by split, where the gate fires, None without one. strength: how lambda was chosen, where it was.
-    n_parameters: stored numbers, NaN where that says nothing; seconds: wall time, without reading features and gates.
-    leaves_encoder: whether the encoder is as before.
+    A classifier with an encoder of its own is not kept: `result`, `classifier` and `readouts` run
+    the method again. `finetune`, `retrain_without` and `unlearn` then read their cache; a method
+    that trains without one trains again.
+
+    Args:
+        again: runs the method; kept: what it gave, None for an encoder of its own.
+        predicted: answers (N,) for the test images.
+        family: of the method, "own" for a classifier that says none.
+        gate: its score, "none" for what moves every sample alike.
+        leaves_encoder: whether the encoder is as before.
+        n_parameters: stored numbers, NaN where that says nothing.
+        seconds: wall time.
+        lambda_: strength, NaN where there is none; chosen: whether on val.
+        draw: number of a random direction.
     """
 
+    exp: Experiment = field(repr=False)
     method: str
-    family: str
     target: str
-    readouts: Mapping[str, Readout]
-    gate: str = "none"
+    again: Callable[[], object] = field(repr=False)
+    kept: object = field(repr=False)
+    predicted: np.ndarray = field(repr=False)
+    family: str
+    gate: str
+    leaves_encoder: bool
+    n_parameters: float
+    seconds: float
     lambda_: float = np.nan
-    norm: float = np.nan
-    fired: Mapping[str, np.ndarray] | None = None
-    edit: Edit | None = None
-    strength: Strength | None = None
-    classifier: Classifier | None = None
-    n_parameters: float = np.nan
-    seconds: float = np.nan
-    leaves_encoder: bool = True
-    facts: Mapping[str, object] = field(default_factory=dict)
+    chosen: bool = False
+    draw: int | str = ""
+
+    @property
+    def result(self):
+        """What the method gave back: a classifier, an edit or a mapping."""
+        return self.kept or self.again()
+
+    @property
+    def classifier(self) -> Classifier:
+        """The edited classifier."""
+        return edited(self.exp, self.result)
+
+    def readouts(self, *splits: str) -> dict[str, Readout]:
+        """What the edited classifier makes of splits."""
+        result = self.result
+        return {split: read(self.exp, result, split) for split in splits}
+
+    def fired(self, split: str = "test") -> np.ndarray | None:
+        """Where the gate fires (N,), None without one."""
+        if self.gate != "none":
+            return self.kept.gate.fires(self.exp.features[split].z)
 
 
-def latent(
-    context: EditingContext,
-    target: str,
-    unit: Edit,
-    *,
-    method: str,
-    gate: str,
-    lambda_: float | None = None,
-    **facts,
-) -> Outcome:
-    """lambda_ · unit behind a gate; without lambda_, the strength chosen on val (its best where none meets the bounds)."""
-    edit = unit.gated(context.gate(target, gate))
-    start = time.perf_counter()
-    strength = None
-    if lambda_ is None:
-        strength = _choose(context, edit)
-        lambda_ = strength.best
-    edit = lambda_ * edit
-    return _injected(
-        context,
-        target,
-        edit,
-        start,
-        method=method,
-        gate=gate,
-        lambda_=lambda_,
-        strength=strength,
-        facts=facts,
-    )
+def measure(exp: Experiment, name: str, target: str, method: Method) -> list[Outcome]:
+    """Run a method on one class and read the test split.
 
-
-def _choose(context: EditingContext, edit: Edit) -> Strength:
-    settings = {
-        "lambdas": context.lambdas,
-        "threshold": context.threshold,
-        "tolerance": context.tolerance,
-    }
-    return choose_lambda(context.ft, edit, context.features["val"], **settings)
-
-
-def _injected(context, target, edit: Edit, start: float, **settings) -> Outcome:
-    edited = inject(context.ft, edit)
-    seconds = time.perf_counter() - start
-    fired = (
-        None
-        if edit.gate is None
-        else {s: edit.gate.fires(f.z) for s, f in context.features.items()}
-    )
-    return Outcome(
-        family=LATENT, target=target, readouts=_read(edited, context.features), norm=edit.norm, fired=fired, edit=edit,
-        classifier=edited, n_parameters=edit.dim, seconds=seconds, **settings,
-    )  # fmt: skip
-
-
-def _read(classifier: Classifier, features) -> dict[str, Readout]:
-    return {split: Readout.of(classifier, f) for split, f in features.items()}
-
-
-def class_vector(
-    context: EditingContext, target: str, *, gate: str = "margin", lambda_: float | None = None
-) -> Outcome:
-    """The published edit: lambda κ_c."""
-    return latent(
-        context, target, context.vectors[target], method="class vector", gate=gate, lambda_=lambda_
-    )
-
-
-def rival(
-    context: EditingContext, target: str, which: str, *, gate: str = "margin", lambda_: float = -1.0
-) -> Outcome:
-    """ "z_ft - μ" or "head direction" at the norm of κ_c, and at the gate and strength given."""
-    made = {
-        "z_ft - μ": lambda: directions.contrast_direction(context.vectors, target),
-        "head direction": lambda: directions.head_direction(context.ft, context.vectors, target),
-    }
-    if which not in made:
-        raise EditError(f"no rival direction {which!r}; there are {', '.join(made)}")
-    unit = made[which]().scaled_to(context.vectors[target].norm)
-    return latent(context, target, unit, method=which, gate=gate, lambda_=lambda_)
-
-
-def random_vector(
-    context: EditingContext, target: str, *, draw: int, gate: str = "margin", lambda_: float = -1.0
-) -> Outcome:
-    """A Gaussian direction of κ_c's norm, at the gate and strength given."""
-    unit = directions.random_direction(context.vectors, target, seed=1000 * context.seed + draw)
-    return latent(
-        context, target, unit, method="random vector", gate=gate, lambda_=lambda_, draw=draw
-    )
-
-
-def head_aware(context: EditingContext, target: str, *, gate: str = "predicted") -> Outcome:
-    """The class vector as the head reads it, see `directions.head_aware`; its length is set on val."""
-    gated = None if gate == "none" else context.gate(target, gate)
-    vectors, val = context.vectors, context.features["val"]
-    start = time.perf_counter()
-    edit = directions.head_aware(context.ft, vectors, target, val)
-    edit = edit if gated is None else edit.gated(gated)
-    return _injected(context, target, edit, start, method="head-aware class vector", gate=gate)
-
-
-def mapped(
-    context: EditingContext,
-    target: str,
-    *,
-    towards: str = "class vector",
-    method: str = "nullspace",
-    scatter: int = 0,
-) -> Outcome:
-    """The closed-form mapping along lambda κ_c, the strength chosen on val, or "retire": to the mean of the other classes.
-
-    scatter: with "retire", how many more terms scatter the class among the others, see `relocate`; 0: its samples stay a
-    tight cluster, which a linear probe finds.
+    Args:
+        name: of the method, for tables.
+        target: the class to forget.
+        method: a callable (exp, target), see this module.
+    Raises:
+        EditError: where it gives anything else.
+        MismatchError: for a classifier of other classes.
     """
-    if towards not in ("class vector", "retire"):
-        raise EditError(f'a mapping goes along the class vector or to "retire"; got {towards!r}')
-    if scatter and (towards, method) != ("retire", "nullspace"):
-        raise EditError(
-            f'scatter goes with towards="retire" and method="nullspace"; got {towards!r} and {method!r}'
-        )
-    source = context.moments if method == "nullspace" else context.features["train"]
-    strength, lambda_, edit = None, np.nan, directions.relocation(context.vectors, target)
-    if towards == "class vector":
-        unit = map_edit(
-            context.ft, context.vectors[target], source, method=method, seed=context.seed
-        )
-        strength = _choose_mapped(context, unit)
-        lambda_ = strength.best
-        edit = lambda_ * context.vectors[target]
-    if scatter:
-        pre, ft = context.pre_features["train"], context.features["train"]
-        result = relocate(context.ft, target, pre, ft, rank=scatter)
-        edit = result.edits[0]
-    else:
-        result = map_edit(context.ft, edit, source, method=method, seed=context.seed)
-    edited = result.apply_to(context.ft)
-    head = result.site.kind == "head"
-    features = (
-        context.features
-        if head
-        else {s: _replaced(f, result.moved(f.z)) for s, f in context.features.items()}
-    )
-    name = (
-        "class vector"
-        if towards == "class vector"
-        else "retired and scattered"
-        if scatter
-        else "retired to the mean"
-    )
-    return Outcome(
-        method=f"mapping, {name}" + ("" if method == "nullspace" else f" ({method})"),
-        family=MAPPING,
-        target=target,
-        readouts=_read(edited, features),
-        lambda_=lambda_,
-        norm=edit.norm,
-        edit=edit,
-        strength=strength,
-        classifier=edited,
-        n_parameters=result.n_parameters,
-        seconds=result.seconds,
-        leaves_encoder=head,
-        facts={"mapping": result},
-    )
+    outcomes, start = [], time.perf_counter()
+    results = _results(method, exp, target)
+    seconds = (time.perf_counter() - start) / max(len(results), 1)
+    for i, (result, facts) in enumerate(results):
+        model, edit = edited(exp, result), isinstance(result, Edit)
+        model.require_classes(exp.ft.classes, f"the data for method {name!r}")
+        leaves = model.encoder is exp.ft.encoder
+        light = model is not result or leaves or model.encoder is exp.pre.encoder
+        size = np.nan if light else sum(p.numel() for p in model.parameters() if p.requires_grad)
+        row = {
+            "again": partial(_again, method, exp, target, i),
+            "kept": result if light else None,
+            "predicted": read(exp, result, "test").predicted,
+            "family": "own" if model is result else "latent edit" if edit else MAPPING,
+            "gate": result.gate.score if edit and result.gate else "none",
+            "leaves_encoder": leaves,
+            "n_parameters": result.dim if edit else getattr(result, "n_parameters", size),
+            "seconds": getattr(result, "seconds", seconds),
+        }
+        outcomes.append(Outcome(exp, name, target, **row | facts))
+    return outcomes
 
 
-def _choose_mapped(context: EditingContext, result) -> Strength:
-    settings = {
-        "lambdas": context.lambdas,
-        "threshold": context.threshold,
-        "tolerance": context.tolerance,
-    }
-    val = context.features["val"]
-    return choose_lambda(
-        context.ft, result.edits[0], val, weights=result.amounts(val.z)[:, 0], **settings
-    )
+def edited(exp: Experiment, result) -> Classifier:
+    """The classifier that a method's result stands for; raises EditError for anything else."""
+    if isinstance(result, Edit):
+        return inject(exp.ft, result)
+    if not isinstance(result, Classifier) and not hasattr(result, "apply_to"):
+        raise EditError(f"a method gives a Classifier, an Edit or a mapping; got {result!r}")
+    return result if isinstance(result, Classifier) else result.apply_to(exp.ft)
 
 
-def _replaced(features, z: np.ndarray):
-    from ..features import Features
-
-    return Features(z.astype(np.float32), features.y, features.classes, None, features.data)
-
-
-def logit_mask(context: EditingContext, target: str) -> Outcome:
-    """The class's logit set to -inf: perfect on ACC_f and ACC_r by construction, and nothing forgotten."""
-    start = time.perf_counter()
-    masked = mask_class(context.ft, target)
-    seconds = time.perf_counter() - start
-    readouts = _read(masked, context.features)
-    return Outcome(
-        "logit mask", TRIVIAL, target, readouts, classifier=masked, n_parameters=1, seconds=seconds
-    )
+def read(exp: Experiment, result, split: str) -> Readout:
+    """What the classifier that a method's result stands for makes of a split."""
+    model, features = edited(exp, result), exp.features[split]
+    if model.encoder is exp.pre.encoder:
+        features = exp.pre_features[split]
+    elif model.encoder is not exp.ft.encoder and isinstance(result, MappedEdit):
+        moved = result.moved(features.z)  # the encoder need not run
+        features = replace(features, z=moved.astype(np.float32))
+    elif model.encoder is not exp.ft.encoder:
+        features = extract_features(model, exp.data[split], progress=False)
+    return Readout.of(model, features)
 
 
-def projection(context: EditingContext, target: str) -> Outcome:
-    """The class's head row projected out of every representation, P = I - w wᵀ / |w|², w = w_c - mean of the rows.
+def standard_methods(
+    gate: str = "margin",
+    gates: Sequence[str] = GATES,
+    bounds: Bounds = BOUNDS,
+    *,
+    n_random: int = 5,
+) -> dict[str, Method]:
+    """The methods that train nothing, by name.
 
-    The rows' mean decides nothing, and rows of a text head are nearly all mean: with w_c itself the class stays.
+    Args:
+        gate: of the class vector, and of the rival and random directions, which have its norm and
+            strength.
+        gates: others behind which the class vector is tried.
+        bounds: what gates and strengths keep to.
+        n_random: draws of a random direction.
+    Raises:
+        EditError: for unknown gates.
     """
-    return _erased(
-        context,
-        target,
-        lambda: project_out(directions.head_direction(context.ft, context.vectors, target).vector),
-        "projection",
-    )
+    for score in (gate, *gates):
+        one_of(score, ("none", *SCORES), "gate", EditError)
 
+    def behind(exp, unit, score=gate, lambda_=None, **facts):
+        target = unit.target
+        if lambda_ is None:
+            lambda_ = exp.strength(target, score, bounds).best
+        unit = unit.scaled_to(exp.vectors[target].norm)
+        return lambda_ * unit.gated(exp.gate(target, score, bounds)), {"lambda_": lambda_, **facts}
 
-def leace_eraser(context: EditingContext, target: str) -> Outcome:
-    """LEACE: no linear probe tells the class from the rest afterwards (on the training images)."""
-    return _erased(context, target, lambda: leace(context.features["train"], target), "LEACE")
+    def class_vector(exp, target):
+        tried = [(gate, None), (gate, -1.0), *((score, None) for score in gates if score != gate)]
+        kappa = exp.vectors[target]
+        return [behind(exp, kappa, score, x, chosen=x is None) for score, x in tried]
 
+    def random_vectors(exp, target):
+        seeds = [1000 * exp.seed + draw for draw in range(n_random)]
+        units = [random_direction(exp.vectors, target, seed=seed) for seed in seeds]
+        return [behind(exp, unit, draw=draw) for draw, unit in enumerate(units)]
 
-def _erased(context, target, make: Callable, name: str) -> Outcome:
-    start = time.perf_counter()
-    eraser = make()
-    edited = erase(context.ft, eraser)
-    seconds = time.perf_counter() - start
-    size = sum(part.numel() for part in (eraser.proj_left, eraser.proj_right, eraser.bias))
-    readouts = _read(edited, context.features)
-    return Outcome(
-        name, ERASER, target, readouts, classifier=edited, n_parameters=size, seconds=seconds
-    )
+    def as_read(exp, target):
+        val = exp.features["val"]
+        if not (predict(exp.ft, val) == val.classes.index(target)).any():
+            return None  # no sample from which its step could be chosen
+        edit = head_aware(exp.ft, exp.vectors, target, val)
+        return edit.gated(exp.gate(target, "predicted", bounds))
 
+    def mapped(exp, target):
+        kappa, val = exp.vectors[target], exp.features["val"]
+        acts = map_edit(exp.ft, kappa, exp.moments).amounts(val.z)[:, 0]
+        best = choose_lambda(exp.ft, kappa, val, weights=acts, **bounds.strength).best
+        return map_edit(exp.ft, best * kappa, exp.moments), {"lambda_": best, "chosen": True}
 
-def retrained(context: EditingContext, target: str) -> Outcome:
-    """The reference: the same recipe from the pre-trained model on the other classes' images."""
-    from ..editing.unlearning import retrain_without
+    def scattered(exp, target):
+        features = exp.pre_features["train"], exp.features["train"]
+        return relocate(exp.ft, target, *features, rank=2, moments=exp.moments)
 
-    start = time.perf_counter()
-    data, recipe = context.data, {"progress": False, **context.recipe}
-    tuned = retrain_without(context.pre, data["train"], target, val=data["val"], **recipe)
-    return _trained(
-        context,
-        target,
-        tuned.classifier,
-        "retrained without it",
-        REFERENCE,
-        time.perf_counter() - start,
-    )
+    def pretrained(exp, target):  # what lambda = -1 restores
+        of = {"classes": exp.ft.classes, "preprocess": exp.pre.preprocess}
+        return Classifier(exp.pre.encoder, exp.ft.head, **of), refers
 
+    def erased(exp, eraser):
+        size = 3 * exp.ft.dim  # two directions and a centre
+        return erase(exp.ft, eraser), {"family": "eraser", "n_parameters": size}
 
-def trained(context: EditingContext, target: str, method: str) -> Outcome:
-    """Unlearning by further training: "retain", "neggrad", "neggrad+" or "random_label", see `unlearn`."""
-    from ..editing.unlearning import unlearn
+    def projection(exp, target):
+        return erased(exp, project_out(head_direction(exp.ft, exp.vectors, target).vector))
 
-    data = context.data
-    found = unlearn(
-        context.ft, data["train"], target, method=method, val=data["val"], seed=context.seed, progress=False,
-        threshold=context.threshold,
-    )  # fmt: skip
-    names = {
-        "retain": "fine-tuned on the rest",
-        "neggrad": "NegGrad",
-        "neggrad+": "NegGrad+",
-        "random_label": "random label",
+    refers, masks = {"family": REFERENCE}, {"family": "trivial", "n_parameters": 1}
+    return {
+        FINE_TUNED: lambda exp, target: (exp.ft, refers),
+        "pre-trained": pretrained,
+        "logit mask": lambda exp, target: (mask_class(exp.ft, target), masks),
+        VECTOR: class_vector,
+        "z_ft - μ": lambda exp, target: behind(exp, contrast_direction(exp.vectors, target)),
+        "head direction": lambda exp, target: behind(
+            exp, head_direction(exp.ft, exp.vectors, target)
+        ),
+        "random vector": random_vectors,
+        "head-aware class vector": as_read,
+        "mapping, class vector": mapped,
+        "mapping, retired to the mean": lambda exp, target: map_edit(
+            exp.ft, relocation(exp.vectors, target), exp.moments
+        ),
+        "mapping, retired and scattered": scattered,
+        "projection": projection,
+        "LEACE": lambda exp, target: erased(exp, leace(exp.features["train"], target)),
     }
-    return _trained(context, target, found.classifier, names[method], TRAINING, found.seconds)
 
 
-def _trained(
-    context, target, classifier: Classifier, name: str, family: str, seconds: float
-) -> Outcome:
-    readouts = _read(classifier, context.extract(classifier))
-    size = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
-    return Outcome(
-        name,
-        family,
-        target,
-        readouts,
-        classifier=classifier,
-        n_parameters=size,
-        seconds=seconds,
-        leaves_encoder=False,
-    )
+def training_methods(trained: Sequence[str] = (), bounds: Bounds = BOUNDS) -> dict[str, Method]:
+    """Retraining without the class, the reference, and baselines by further training, by name.
+
+    Each takes seconds to minutes a class: say in `forget_study(only=…)` which classes they are for.
+
+    Args:
+        trained: of "retain", "neggrad", "neggrad+" and "random_label", see `unlearn`.
+        bounds: `threshold` decides on the checkpoint.
+    Raises:
+        EditError: for unknown names.
+    """
+
+    def retrained(exp, target):
+        options = {"val": exp.val, "progress": False, **exp.recipe}
+        tuned = retrain_without(exp.pre, exp.train, target, **options)
+        return tuned.classifier, {"family": REFERENCE}
+
+    def further(exp, target, method):
+        options = {"val": exp.val, "seed": exp.seed, "threshold": bounds.threshold}
+        found = unlearn(exp.ft, exp.train, target, method=method, progress=False, **options)
+        return found.classifier, {"family": "training", "seconds": found.seconds}
+
+    names = [one_of(name, TRAINED, "baseline", EditError) for name in trained]
+    return {RETRAINED: retrained, **{TRAINED[n]: partial(further, method=n) for n in names}}
 
 
-def unedited(context: EditingContext, target: str) -> Outcome:
-    """The fine-tuned model as it is."""
-    return Outcome(
-        "fine-tuned", REFERENCE, target, _read(context.ft, context.features), classifier=context.ft
-    )
+def _results(method: Method, exp: Experiment, target: str) -> list[tuple]:
+    """(result, facts) of each setting that a method tries."""
+    found = method(exp, target)
+    found = found if isinstance(found, list) else [found]
+    return [x if isinstance(x, tuple) else (x, {}) for x in found if x is not None]
 
 
-def pretrained(context: EditingContext, target: str) -> Outcome:
-    """The pre-trained representation under the fine-tuned model's head: what lambda = -1 restores for one class."""
-    edited = Classifier(
-        context.pre.encoder,
-        context.ft.head,
-        classes=context.ft.classes,
-        preprocess=context.pre.preprocess,
-    )
-    return Outcome(
-        "pre-trained",
-        REFERENCE,
-        target,
-        _read(edited, context.pre_features),
-        classifier=edited,
-        leaves_encoder=False,
-    )
+def _again(method: Method, exp: Experiment, target: str, i: int):
+    return _results(method, exp, target)[i][0]

@@ -9,13 +9,15 @@ import pandas as pd
 from ..diagnostics.orthogonality.report import Orthogonality, orthogonality
 from ..editing.audit.report import Audit
 from ..editing.calibration import negatives_needed
+from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
 from ..readout import predict
 from ..statistics import wilson
 from ..vectors import ClassVectors
-from .context import EditingContext
+from .experiment import Experiment
 from .forecast_scores import survey_collateral
-from .forget import FINE_TUNED, RETRAINED, ForgetStudy, forget_study
+from .forget import ForgetStudy, forget_study
+from .methods import FINE_TUNED, RETRAINED, standard_methods, training_methods
 from .outlook import Editability, editability
 
 SHOWN = (
@@ -66,7 +68,7 @@ class Verdict:
         for name in losses.index:
             losses.loc[name, name] = np.nan
         edited, other = losses.stack().idxmin()
-        n = int((self.study.context.features["test"].y == list(losses.columns).index(other)).sum())
+        n = int((self.study.exp.features["test"].y == list(losses.columns).index(other)).sum())
         return edited, other, float(losses.loc[edited, other]), n
 
     def says(self) -> tuple[str, ...]:
@@ -111,7 +113,7 @@ class Verdict:
 
 
 def verdict(
-    context: EditingContext,
+    exp: Experiment,
     *,
     name: str = "",
     targets: Sequence[str] | None = None,
@@ -121,6 +123,7 @@ def verdict(
     audited: str = "",
     n_boot: int = 300,
     n_random: int = 5,
+    bounds: Bounds = BOUNDS,
     progress: bool = True,
 ) -> Verdict:
     """Forecast from val, then edit every target and measure on test.
@@ -130,45 +133,42 @@ def verdict(
     audited: the class whose audits are made, by default the first with a retrained reference, else the first target.
     Raises EditError for unknown classes or gates, before any long work.
     """
-    targets, (deploy,) = context.require_targets(targets), context.require_gates([deploy])
+    targets, (deploy,) = exp.require_targets(targets), exp.require_gates([deploy])
     if not -np.inf < lambda_ < 0:
         raise EditError(
             f"forgetting moves a class back: lambda_ must be finite and below 0; got {lambda_}"
         )
-    references = (
-        targets if retrained is None else tuple(context.require_target(t) for t in retrained)
-    )
+    references = targets if retrained is None else retrained and exp.require_targets(retrained)
     if extra := [t for t in references if t not in targets]:
         raise EditError(
             f"a retrained reference is for a target; {extra[0]!r} is none of {', '.join(targets)}"
         )
-    audited = context.require_target(audited) if audited else (*references, *targets)[0]
+    audited = exp.require_targets([audited])[0] if audited else (*references, *targets)[0]
     if audited not in targets:
         raise EditError(
             f"the class to audit, {audited!r}, must be one of the targets {', '.join(targets)}"
         )
-    val = context.pre_features["val"], context.features["val"]
+    val = exp.pre_features["val"], exp.features["val"]
     geometry = orthogonality(
-        ClassVectors.from_features(*val), features=val, n_boot=n_boot, seed=context.seed
+        ClassVectors.from_features(*val), features=val, n_boot=n_boot, seed=exp.seed
     )
     told = editability(
-        context.ft, context.vectors, context.features["train"], val[1], pre_val=val[0], deploy=deploy, lambdas=context.lambdas,
-        threshold=context.threshold, tolerance=context.tolerance, false_fire=context.false_fire, seed=context.seed,
+        exp.ft, exp.vectors, exp.features["train"], val[1], pre_val=val[0], deploy=deploy, lambdas=bounds.lambdas,
+        threshold=bounds.threshold, tolerance=bounds.tolerance, false_fire=bounds.false_fire, seed=exp.seed,
     )  # fmt: skip
-    collateral = survey_collateral(context, targets, deploy, lambda_)
+    collateral = survey_collateral(exp, targets, deploy, lambda_, bounds)
     fewest = len(val[1]) - int(np.bincount(val[1].y).max())
-    margin = (
-        ("margin",) if fewest >= negatives_needed(context.false_fire, context.guarantee) else ()
-    )
+    margin = ("margin",) if fewest >= negatives_needed(bounds.false_fire, bounds.guarantee) else ()
     gates = tuple(dict.fromkeys((deploy, "none", *margin)))
+    methods, slow = standard_methods(deploy, gates, bounds, n_random=n_random), training_methods()
+    del methods["projection"], methods["LEACE"]
     study = forget_study(
-        context, targets, gates=gates, main_gate=deploy, retrained=references,
-        n_random=n_random, erasers=False, progress=progress,
-    )  # fmt: skip
+        exp, targets, methods | slow, only=dict.fromkeys(slow, references), progress=progress
+    )
     have = {outcome.method for outcome in study.outcomes[audited]}
     shown = [m for m in SHOWN if m in have]
     audits = {m: study.audit(m, audited) for m in shown if m != "logit mask"}
-    table = pd.DataFrame(_quantities(context, geometry, told, study, audits, audited))
+    table = pd.DataFrame(_quantities(exp, geometry, told, study, audits, audited))
     return Verdict(
         name, table, geometry, told, study, collateral.forecast, collateral.measured, lambda_, collateral.curves,
         collateral.score, audited, audits,
@@ -183,31 +183,31 @@ def routed(report: Verdict) -> pd.DataFrame:
 
 
 def _quantities(
-    context, geometry: Orthogonality, told: Editability, study: ForgetStudy, audits, audited: str
+    exp, geometry: Orthogonality, told: Editability, study: ForgetStudy, audits, audited: str
 ):
     first = next(iter(study.outcomes))
-    base = study.find(FINE_TUNED, first).readouts["test"]
-    yield _share("accuracy of the fine-tuned model", base.predicted == base.y, "test")
+    hits = study.find(FINE_TUNED, first).predicted == exp.features["test"].y
+    yield _share("accuracy of the fine-tuned model", hits, "test")
     scalars = geometry.geometry().set_index("scalar")
     explained = scalars.loc["explained"]
     yield {
         "quantity": "displacement explained by class (R²)", "value": explained["corrected"], "low": explained["low"],
-        "high": explained["high"], "n": len(context.features["val"]), "split": "val",
+        "high": explained["high"], "n": len(exp.features["val"]), "split": "val",
     }  # fmt: skip
     shift = told.table["shift_to_spread"]
     yield _median("shift of a class over its spread, median", shift)
-    pre = context.pre_features["val"]
-    yield _share("head on the pre-trained representation", predict(context.ft, pre) == pre.y, "val")
+    pre = exp.pre_features["val"]
+    yield _share("head on the pre-trained representation", predict(exp.ft, pre) == pre.y, "val")
     yield _median("share of |κ|² that the head reads, median", told.table["read_share"])
     summary = geometry.summary()
     row = summary.iloc[0]
     yield {
         "quantity": "mean cosine of κ to other classes' means", "value": row["off_diagonal"], "low": row["low"],
-        "high": row["high"], "n": len(context.features["val"]), "split": "val",
+        "high": row["high"], "n": len(exp.features["val"]), "split": "val",
     }  # fmt: skip
     yield {
         "quantity": "the same, expected from three scalars", "value": geometry.expected, "low": np.nan, "high": np.nan,
-        "n": len(context.features["val"]), "split": "val",
+        "n": len(exp.features["val"]), "split": "val",
     }  # fmt: skip
     for method, audit in audits.items():
         probe = audit.get("probe")

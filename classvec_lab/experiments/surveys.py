@@ -1,73 +1,29 @@
-"""Surveys over targets and models: strength curves, whether guarantees can hold, and relearning, a frame each."""
+"""Surveys over targets: relearning, and whether gates' guarantees can hold, in words."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
 from ..editing.audit.relearn import relearn_time
-from ..editing.calibration import exchangeability
-from ..editing.strength import strength_curve
-from .context import EditingContext
-from .forget import FINE_TUNED, ForgetStudy
-
-
-def survey_strengths(
-    contexts: Iterable[EditingContext], targets: Sequence[str], gates: Sequence[str]
-) -> pd.DataFrame:
-    """`strength_curve` of the class vector on test for every context, target and gate, with columns that name them."""
-    curves = []
-    for context in contexts:
-        for target in targets:
-            for gate in dict.fromkeys(gates):
-                unit = (
-                    context.vectors[target]
-                    if gate == "none"
-                    else context.vectors[target].gated(context.gate(target, gate))
-                )
-                curve = strength_curve(
-                    context.ft, unit, context.features["test"], lambdas=context.lambdas
-                )
-                named = {
-                    "direction": "class vector",
-                    "gate": gate,
-                    "target": target,
-                    "seed": context.seed,
-                    "split": "test",
-                }
-                curves.append(curve.assign(**named))
-    return pd.concat(curves, ignore_index=True)
-
-
-def survey_guarantees(context: EditingContext, targets: Sequence[str], gate: str) -> pd.DataFrame:
-    """Whether each gate's guarantee can hold on the test split, see `exchangeability`: one row a target, with a sentence."""
-    rows = []
-    for target in targets if gate != "none" else ():
-        found = exchangeability(
-            context.gate(target, gate), context.features["val"], context.features["test"]
-        )
-        row = {
-            "target": target,
-            "guarantee": found.guarantee,
-            "balance_p": found.balance_p,
-            "scores_p": found.scores_p,
-        }
-        rows.append(row | {"n": found.n_new, "doubtful": found.doubtful, "says": found.says()[0]})
-    columns = ["target", "guarantee", "balance_p", "scores_p", "n", "doubtful", "says"]
-    return pd.DataFrame(rows, columns=columns)
+from ..readout import predict
+from ..words import several
+from .forget import ForgetStudy
+from .methods import FINE_TUNED
 
 
 def guarantees_say(survey: pd.DataFrame) -> tuple[str, ...]:
-    """The sentences of the gates whose guarantee is in doubt, or one for all."""
+    """The sentences of the gates whose guarantee is in doubt, or one for all.
+
+    Args:
+        survey: one row a gate, of `exchangeability`: guarantee, doubtful, says.
+    """
     if not len(survey):
         return ("Without a gate there is nothing to guarantee.",)
-    if not survey["guarantee"].isin(["marginal", "pac"]).any():
-        return (f"The {len(survey)} gates carry no guarantee.",)
-    if not survey["doubtful"].any():
-        return (
-            f"Nothing speaks against the guarantee of any of the {len(survey)} gates on the test split.",
-        )
-    return tuple(survey.loc[survey["doubtful"], "says"])
+    if survey["doubtful"].any():
+        return tuple(survey.loc[survey["doubtful"], "says"])
+    stated = survey["guarantee"].isin(["marginal", "pac"]).any()
+    start = "Nothing speaks against the guarantee of" if stated else "No guarantee goes with"
+    return (f"{start} the {several(len(survey), 'gate')} on the test split.",)
 
 
 def survey_relearning(
@@ -78,31 +34,23 @@ def survey_relearning(
     max_steps: int,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Steps until accuracy on a target is back to nine tenths of the fine-tuned model's, on val, see `relearn_time`.
+    """Steps until accuracy on a target is back to nine tenths of the fine-tuned model's, on val.
 
-    One row a target and method that the study has, with steps (text, "> 100" where it never came back) and censored; no rows
-    for max_steps = 0.
+    Args:
+        methods: names; those that the study lacks are left out.
+        max_steps: see `relearn_time`; 0 for no rows.
+    Returns:
+        One row a target and method: target, method, steps (text, "> 100" where it never came
+        back), censored, threshold, split.
     """
-    columns = ["target", "method", "steps", "censored", "threshold", "split"]
-    rows, data = [], study.context.data
+    rows, exp, val = [], study.exp, study.exp.features["val"]
+    hit = predict(exp.ft, val) == val.y
     for target in targets if max_steps else ():
-        base = study.find(FINE_TUNED, target).readouts["val"]
-        goal = float((base.predicted == base.y)[base.y == base.index(target)].mean())
-        have = {o.method for o in study.outcomes[target]}
-        for method in (m for m in methods if m in have and m != FINE_TUNED):
-            task = {
-                "evaluate": data["val"],
-                "target": target,
-                "original_accuracy": goal,
-                "max_steps": max_steps,
-                "seed": seed,
-            }
-            found = relearn_time(study.find(method, target).classifier, data["train"], **task)
-            row = {
-                "target": target,
-                "method": method,
-                "steps": str(found),
-                "censored": found.censored,
-            }
-            rows.append(row | {"threshold": np.round(found.threshold, 6), "split": "val"})
+        goal = float(hit[val.y == val.classes.index(target)].mean())
+        task = {"evaluate": exp.val, "target": target, "original_accuracy": goal, "seed": seed}
+        for method in (m for m in methods if study.has(m, target) and m != FINE_TUNED):
+            model = study.find(method, target).classifier
+            it = relearn_time(model, exp.train, max_steps=max_steps, **task)
+            rows.append((target, method, str(it), it.censored, round(it.threshold, 6), "val"))
+    columns = ["target", "method", "steps", "censored", "threshold", "split"]
     return pd.DataFrame(rows, columns=columns)

@@ -6,16 +6,16 @@ from .marks import panels, whole_numbers
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
 
-def over_class_counts(study, *, axes=None, title: str = ""):
+def over_class_counts(runs, *, axes=None, title: str = ""):
     """Mean off-diagonal cosine over the number of classes, raw and centred, beside theory.
 
     Args:
-        study: runs of fine-tuning, see `ClassCountStudy`.
+        runs: one row a fine-tuning.
     Returns:
         The two Axes. A dot is one run, with the interval over its images, a cross its three-scalar
         expectation. The curve is -1/(C-1).
     """
-    runs = study.runs[study.runs["epochs"] == study.runs["epochs"].max()]
+    runs = runs[runs["epochs"] == runs["epochs"].max()]
     axes = panels(axes, 2, columns=2, size=(5.5, 3.8), sharey=True)
     grid = np.linspace(runs["n_classes"].min(), runs["n_classes"].max(), 200)
     parts = runs.groupby("dataset", sort=False)
@@ -41,19 +41,20 @@ def over_class_counts(study, *, axes=None, title: str = ""):
 
 
 def over_epochs(
-    study, measures=("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1"), *, axes=None
+    runs, table, measures=("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1"), *, axes=None
 ):
     """Measures over epochs at the largest number of classes: a dot a run, the line their mean.
 
     The 95 % interval of a mean is drawn where there are three runs or more.
 
     Args:
-        study: runs of fine-tuning, see `ClassCountStudy`.
+        runs: one row a fine-tuning.
+        table: their means, see `over_draws`.
         measures: a panel each.
     Returns:
         The Axes.
     """
-    runs, table = (t[t["n_classes"] == t["n_classes"].max()] for t in (study.runs, study.table()))
+    runs, table = (t[t["n_classes"] == t["n_classes"].max()] for t in (runs, table))
     axes = panels(axes, len(measures), columns=len(measures), size=(2.9, 3.0))
     lengths = sorted(table["epochs"].unique())
     for ax, measure in zip(axes, measures, strict=True):

@@ -6,12 +6,12 @@ import re
 import ipywidgets as w
 import numpy as np
 import pytest
-from classvec_lab.diagnostics.linearity import class_interpolations, latent_paths
 from PIL import Image
 from small_world import World, widgets
 from worlds_of_panels import collapse_history
 
 from classvec_lab import ClassVectors, Features
+from classvec_lab.diagnostics.linearity import class_interpolations, latent_paths
 from classvec_lab.panels import CollapsePanel, EditPanel, LinearityPanel, OrthogonalityPanel, Panel
 from classvec_lab.panels.base import new_paths
 from classvec_lab.panels.canvas import STATIC

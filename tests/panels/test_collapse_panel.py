@@ -7,8 +7,8 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from traitlets import TraitError
 from small_world import control
+from traitlets import TraitError
 from worlds_of_panels import collapse_history
 
 from classvec_lab import ClassvecError
