@@ -4,8 +4,6 @@ from .class_counts import ClassCountStudy, class_count_study
 from .context import EditingContext
 from .correction import Correction, confusions, correct_error, planted_error
 from .experiment import Experiment, prepare
-from .forecast import MomentModel, collateral_forecast, forecast, forecast_edits, student_df
-from .forecast_scores import CollateralSurvey, replay_edits, score_forecast, survey_collateral
 from .forget import ForgetStudy, forget_study, summarise, summarise_audits
 from .forget_words import study_says
 from .gate_choice import compare_gates, summarise_gates

@@ -1,4 +1,4 @@
-"""Will class vectors edit this model? Told beforehand, per class, from geometry and forecasts; no edit is run."""
+"""Will class vectors edit this model? Every edit is tried on validation, and each class gets advice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,37 +6,50 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..editing.advice import CONTRAST, HEAD, MAPPING, RETIRE, VECTOR, recommend, sentences, verdict
-from ..editing.calibration import calibrate_gate, negatives_needed
+from ..checks import in_range, listed, one_of
+from ..editing.advice import (
+    CONTRAST,
+    GOALS,
+    HEAD,
+    MAPPING,
+    METHODS,
+    RETIRE,
+    VECTOR,
+    overall,
+    recommend,
+    sentences,
+)
+from ..editing.calibration import calibrate_gate
 from ..editing.directions import head_direction, retirement, without_pretraining
-from ..editing.strength import THRESHOLD, TOLERANCE
-from ..edits import Edit
+from ..editing.strength import LAMBDAS, THRESHOLD, TOLERANCE
+from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import SCORES
-from ..readout import head_rows
-from ..statistics import wilson
-from .forecast import DRAWS, LinearMove, MomentModel, forecast_along
+from ..readout import check_labelled, head_rows, predict
+from ..statistics import accuracy
+from .replay import Replayed, replay_edits, strengths
 
-METHODS = (VECTOR, CONTRAST, HEAD, RETIRE)
 GATES = ("none", *SCORES, MAPPING)
-DEFAULT_GATES = ("none", "predicted", "margin", MAPPING)
-LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
+DEFAULT_GATES = ("predicted", "none", "margin", MAPPING)  # by default the first is deployed
 
 
 @dataclass(frozen=True, eq=False)
 class Editability:
-    """What forgetting each class is forecast to do, and which method to take.
+    """What forgetting each class does on validation, and which method to take.
 
-    table, one row a class: n (validation samples), norm_kappa, spread (root mean square distance of validation
-    samples to their class mean), shift_to_spread (the first over the second: below about 1 fine-tuning moved the class less
-    than its samples differ), alignment (cosine of the centred class vector with the head's centred row), read_share (share of
-    |kappa_c|² in the span of the head's centred rows: the head sees no more of it), head_on_pre (accuracy of
-    the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval (_low, _high) and n_pre; NaN without pre_val.
-    curves, one row a method, gate, class and lambda_ (0 included): forecast acc_f and acc_r (all other classes, in the
-    validation set's balance), base_f and base_r (unedited), n_f and n_r (validation samples behind both), meets.
-    smallest: per method, gate and class the lambda_ of smallest size that meets both bounds; NaN if none.
-    recommendation: per class light, method, direction, gate, lambda_, acc_f, acc_r and a sentence; see `recommend`.
-    light: see `verdict`. forecasts: (method, gate) to accuracies (class edited, lambda, class affected).
+    table: one row a class: `n` (validation samples), `norm_kappa`, `spread` (root mean square
+    distance of validation samples to their class mean), `shift_to_spread` (the first over the
+    second: below about 1 fine-tuning moved the class less than its samples differ), `alignment`
+    (cosine of the centred class vector with the head's centred row), `read_share` (share of
+    |kappa_c|² in the span of the head's centred rows: the head sees no more of it), `head_on_pre`
+    (accuracy of the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval (_low,
+    _high) and `n_pre`; NaN without pre_val.
+    curves: one row a method, gate, class and lambda_ (0 included): `acc_f` and `acc_r` (all other
+    classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (whether ACC_r is
+    within the tolerance) and `meets` (whether ACC_f is below the threshold, too).
+    smallest: per method, gate and class the lambda_ of smallest size that meets both; NaN if none.
+    recommendation: see `recommend`. light: "green", "amber" or "red", see `overall`.
+    replays: (method, gate) to `Replayed`.
     """
 
     table: pd.DataFrame
@@ -47,30 +60,27 @@ class Editability:
     deploy: str
     threshold: float
     tolerance: float
-    classes: tuple[str, ...]
-    lambdas: tuple[float, ...]
-    forecasts: Mapping[tuple[str, str], np.ndarray] = field(repr=False)
+    replays: Mapping[tuple[str, str], Replayed] = field(repr=False)
 
     def collateral(
         self, method: str = VECTOR, gate: str | None = None, lambda_: float = -1.5
     ) -> pd.DataFrame:
-        """Forecast change of every class's accuracy (columns) under every class's edit (rows), in [-1, 1].
+        """Change of every class's accuracy (columns) under every class's edit (rows) on validation.
 
-        gate: by default the one to be deployed. Raises EditError for what was not forecast, saying what was.
+        Args:
+            method: one of the methods tried.
+            gate: one of the gates tried, by default the one to be deployed.
+            lambda_: one of the strengths tried.
+        Raises:
+            EditError: for what was not tried, saying what was.
         """
-        gate = self.deploy if gate is None else gate
-        if (method, gate) not in self.forecasts or lambda_ not in self.lambdas:
-            raise EditError(
-                f"no forecast of {method!r} behind {gate!r} at lambda {lambda_:g}; there are methods and gates "
-                f"{', '.join(f'{m!r} behind {g!r}' for m, g in self.forecasts)} at {', '.join(f'{x:g}' for x in self.lambdas)}"
-            )
-        found = self.forecasts[method, gate]
-        change = found[:, self.lambdas.index(lambda_)] - found[:, self.lambdas.index(0.0)]
-        table = pd.DataFrame(change, index=list(self.classes), columns=list(self.classes))
-        return table.rename_axis(index="edited", columns="class")
+        key = one_of((method, gate or self.deploy), self.replays, "edits replayed of", EditError)
+        return self.replays[key].change(
+            one_of(lambda_, self.replays[key].lambdas, "replay at lambda", EditError)
+        )
 
     def says(self) -> tuple[str, ...]:
-        """The sentences: the light, the geometry behind it, what lambda = -1 does, and one for every class that isn't green."""
+        """The light, the geometry behind it, what lambda = -1 does, and every class that isn't green."""
         return sentences(self)
 
 
@@ -87,213 +97,112 @@ def editability(
     threshold: float = THRESHOLD,
     tolerance: float = TOLERANCE,
     false_fire: float = 0.01,
+    guarantee: str = "marginal",
     goal: str = "edit",
-    n_draws: int | None = None,
-    seed: int = 0,
 ) -> Editability:
-    """Forecast the forgetting of every class by latent edits, and recommend a method for each.
+    """Forget every class by latent edits on validation features, and recommend a method for each.
 
-    train, val: labelled Features of the fine-tuned encoder; pre_val: of the pre-trained one, on the images of val.
-    Directions, of length |kappa_c|: the class vector; z_ft - mu, which needs no pre-trained model; and the head's own
-    centred row. Beside them, at its own length, retirement to the mean of the other classes, which lambda = -1 completes.
-    gates: of "none", "predicted", "margin", "cosine", "discriminant", calibrated on val at `false_fire`,
-    and "mapping", the closed-form linear gate that `map_edit` writes into weights. By default all of "none", "predicted",
-    "margin" and "mapping" that this model and this many samples allow. deploy: the gate that is meant to be used,
-    by default "predicted", else the first. lambdas: negative; -1, which gives the pre-trained mean back, is always added.
-    An edit meets the bounds where ACC_f <= threshold and ACC_r >= (1 - tolerance) of unedited, both forecast.
-    goal: "edit", "labels" or "representation", see `recommend`.
+    Four directions are tried. Three have the length |kappa_c|: the class vector, z_ft - mu, which
+    needs no pre-trained model, and the head's own centred row. The fourth is retirement to the mean
+    of the other classes, at its own length, which lambda = -1 completes.
 
-    A forecast is a `MomentModel`'s: from class means, one covariance, the weight of the tails and the unedited confusion.
-    It is meant to tell working edits from failing ones, and is off where a curve falls steeply: by up to 15 points of ACC_f
-    between lambda -.5 and -1 on MNIST. Try the edit on validation images (`choose_lambda`) before relying on it. Time grows
-    with C² n_draws, lambdas and gates.
-    Raises MismatchError for models, classes or dimensions that differ, or classes without samples; EditError for unknown
-    gates, lambdas that are not negative, too few samples for a gate that was asked for, or a class that was not moved.
+    The gates are calibrated on the same validation features on which the edits are judged. Their
+    false fires there are therefore as stated, not an unbiased estimate, and so is the smallest
+    lambda that serves. Measure the edit that is chosen on other images.
+
+    Args:
+        classifier: the fine-tuned `Classifier`.
+        vectors: `ClassVectors` of training images.
+        train: labelled `Features` of the fine-tuned encoder.
+        val: the same, of images that neither training nor the vectors have seen.
+        pre_val: `Features` of the pre-trained encoder on the images of val.
+        gates: of "none", "predicted", "margin", "cosine", "discriminant", and "mapping", the
+            closed-form linear gate that `map_edit` writes into weights. By default all of "none",
+            "predicted", "margin" and "mapping" that this model and this many samples allow.
+        deploy: the gate that is meant to be used, by default the first of `gates`, or "predicted".
+        lambdas: negative strengths; -1, which gives the pre-trained mean back, is always added.
+        threshold: largest ACC_f with which a class counts as forgotten.
+        tolerance: largest share of the unedited ACC_r that may be lost.
+        false_fire: rate on the other classes for which gates are calibrated.
+        guarantee: what holds of it, see `calibrate_gate`.
+        goal: "edit", "labels" or "representation", see `recommend`.
+    Raises:
+        MismatchError: for models, classes or dimensions that differ, or classes without samples.
+        EditError: for unknown gates, lambdas that are not negative, too few samples for a gate that
+            was asked for, or a class that was not moved.
     """
-    alphas = _lambdas(lambdas)
-    named = _check(
-        classifier, vectors, (train, val, pre_val), gates, deploy, threshold, tolerance, goal
-    )
-    n_draws = (
-        max(DRAWS // 10, min(DRAWS, 10 * DRAWS // len(vectors))) if n_draws is None else n_draws
-    )
-    model = MomentModel.from_features(classifier, train, val, n_draws=n_draws, seed=seed)
-    found = _gates(classifier, vectors, train, val, named, deploy, false_fire)
-    deploy = deploy or ("predicted" if "predicted" in found else next(iter(found)))
-    edits = [_directions(classifier, vectors, c) for c in vectors.classes]
-    forecasts = {}
-    for name, gate in found.items():
-        along = [
-            forecast_along(
-                model,
-                _selected(own[VECTOR], selection),
-                np.stack([own[m].vector for m in METHODS]),
-                alphas,
-            )
-            for own, selection in zip(edits, gate, strict=True)
-        ]
-        forecasts |= {
-            (method, name): np.stack([a[i] for a in along]) for i, method in enumerate(METHODS)
-        }
-    curves = _curves(forecasts, model, alphas, threshold, tolerance)
-    table = _table(classifier, vectors, val, pre_val)
-    smallest = _smallest(curves)
-    recommendation = recommend(curves, smallest, deploy, goal, tolerance)
+    alphas = strengths({*lambdas, -1.0})
+    one_of(goal, GOALS, "goal", EditError)
+    for name, value in (("threshold", threshold), ("tolerance", tolerance)):
+        in_range(name, value, 0, 1, open_high=True, error=EditError)
+    asked = (*(gates or ()), *([deploy] if deploy else ()))
+    for gate in asked:
+        one_of(gate, GATES, "gate", EditError)
+    for side, part in (("ft", train), ("ft", val), ("pre", pre_val)):
+        if part is not None:
+            check_labelled(classifier, part, vectors)
+            if None not in (part.model, getattr(vectors, side)):
+                vectors.require(**{side: part.model})
+    if absent := [c for i, c in enumerate(val.classes) if not (val.y == i).any()]:
+        raise MismatchError(f"no sample of class {listed(absent)} in the validation set")
+    edits, replays = _directions(classifier, vectors), {}
+    options = {"classifier": classifier, "false_fire": false_fire, "guarantee": guarantee}
+    for gate in dict.fromkeys((*(gates or DEFAULT_GATES), *asked)):
+        try:
+            amounts = _amounts(gate, vectors, train, val, **options)
+        except (EditError, ModelError):
+            if gate in asked:
+                raise
+            continue
+        deploy = deploy or gate
+        for method in METHODS:
+            replays[method, gate] = replay_edits(classifier, edits[method], val, alphas, amounts)
+    curves, smallest = _curves(replays, threshold, tolerance)
+    advice = recommend(curves, deploy, goal)
     return Editability(
-        table, curves, smallest, recommendation, verdict(recommendation["light"]), deploy, threshold, tolerance,
-        vectors.classes, alphas, forecasts,
+        _table(classifier, vectors, val, pre_val), curves, smallest, advice,
+        overall(advice["light"]), deploy, threshold, tolerance, replays,
     )  # fmt: skip
 
 
-def _lambdas(lambdas) -> tuple[float, ...]:
-    given = np.atleast_1d(np.asarray(lambdas, dtype=np.float64))
-    if given.ndim != 1 or not len(given) or not np.isfinite(given).all() or (given >= 0).any():
-        raise EditError(
-            f"forgetting moves a class back: lambdas must be finite and below 0; got {lambdas}"
-        )
-    return tuple(float(x) + 0.0 for x in np.unique([0.0, -1.0, *given])[::-1])
+def _directions(classifier, vectors) -> dict[str, dict]:
+    """Method to target to edit of strength 1."""
+    edits = {method: {} for method in METHODS}
+    for c in vectors.classes:
+        edits[VECTOR][c] = edit = vectors[c].require_effect()
+        edits[CONTRAST][c] = without_pretraining(vectors, c).scaled_to(edit.norm)
+        edits[HEAD][c] = head_direction(classifier, vectors, c).scaled_to(edit.norm)
+        edits[RETIRE][c] = -retirement(vectors, c)
+    return edits
 
 
-def _check(
-    classifier, vectors, features, gates, deploy, threshold, tolerance, goal
-) -> tuple[str, ...] | None:
-    classifier.require_classes(vectors.classes, "the class vectors")
-    if len(vectors) < 2:
-        raise MismatchError("forgetting a class needs another one to keep; there is only one")
-    owners = (
-        "training features",
-        "validation features",
-        "validation features of the pre-trained encoder",
-    )
-    for owner, part, model in zip(
-        owners, features, (vectors.ft, vectors.ft, vectors.pre), strict=True
-    ):
-        if part is None:
-            continue
-        classifier.require_classes(part.classes, f"the {owner}")
-        if not part.z.shape[1] == vectors.dim == classifier.dim:
-            raise MismatchError(
-                f"dimensions differ: {part.z.shape[1]} in the {owner}, {vectors.dim} in the class vectors, "
-                f"{classifier.dim} in the head"
-            )
-        if None not in (part.model, model) and part.model != model:
-            raise MismatchError(
-                f"the {owner} come from another model ({part.model}) than the class vectors ({model})"
-            )
-    if goal not in ("edit", "labels", "representation"):
-        raise EditError(f"goal is one of 'edit', 'labels', 'representation'; got {goal!r}")
-    if not 0 <= threshold < 1 or not 0 <= tolerance < 1:
-        raise EditError(
-            f"threshold and tolerance are shares in [0, 1); got {threshold} and {tolerance}"
-        )
-    named = None if gates is None else ((gates,) if isinstance(gates, str) else tuple(gates))
-    unknown = [g for g in (*(named or ()), *([deploy] if deploy else [])) if g not in GATES]
-    if unknown or named == ():
-        raise EditError(
-            f"unknown gates {', '.join(map(repr, unknown)) or '(none given)'}; choose among {', '.join(GATES)}"
-        )
-    if named and deploy and deploy not in named:
-        raise EditError(
-            f"deploy={deploy!r} is not among the gates to be forecast, {', '.join(named)}"
-        )
-    return named
+def _amounts(name: str, vectors, train, val, *, classifier, **options) -> Sequence[np.ndarray]:
+    """How far a gate lets the edit of every class act on each sample of val."""
+    if name == "none":
+        return [np.ones(len(val))] * len(vectors)
+    if name == MAPPING:
+        return map_edit(classifier, [vectors[c] for c in vectors.classes], train).amounts(val.z).T
+    moments = train.moments(pooled_scatter=True) if name == "discriminant" else None
+    options |= {"score": name, "classifier": classifier, "moments": moments}
+    return [calibrate_gate(val, vectors, c, **options).weights(val.z) for c in vectors.classes]
 
 
-def _gates(classifier, vectors, train, val, named, deploy, false_fire: float) -> dict[str, list]:
-    """Gate name to what selects each class: None, a Gate, or the (key, offset) of a mapping."""
-    found = {}
-    fewest = len(val.y) - int(np.bincount(val.y).max())
-    for name in dict.fromkeys(named or (*DEFAULT_GATES, *([deploy] if deploy else ()))):
-        asked = bool(named) or name == deploy
-        if name == "none":
-            found[name] = [None] * len(vectors)
-        elif name == MAPPING:
-            try:
-                found[name] = _keys(classifier, train)
-            except (EditError, ModelError):
-                if asked:
-                    raise
-        elif asked or name != "margin" or fewest >= negatives_needed(false_fire):
-            moments = train.moments(pooled_scatter=True) if name == "discriminant" else None
-            found[name] = [
-                calibrate_gate(
-                    val,
-                    vectors,
-                    c,
-                    false_fire=false_fire,
-                    score=name,
-                    classifier=classifier,
-                    moments=moments,
-                )
-                for c in vectors.classes
-            ]
-    return found
-
-
-def _keys(classifier, train) -> list[tuple[np.ndarray, float]]:
-    from ..editing.weights.mapping import _nullspace
-    from ..editing.weights.sites import find_site
-
-    bias = find_site(classifier).bias
-    keys, offsets = _nullspace(
-        train.moments(pooled_scatter=True), list(range(len(train.classes))), 0.5, bias
-    )
-    return list(zip(keys, offsets, strict=True))
-
-
-def _directions(classifier, vectors, target: str) -> dict[str, Edit]:
-    edit = vectors[target].require_effect()
-    return {
-        VECTOR: edit,
-        CONTRAST: without_pretraining(vectors, target).scaled_to(edit.norm),
-        HEAD: head_direction(classifier, vectors, target).scaled_to(edit.norm),
-        RETIRE: -retirement(vectors, target),
-    }
-
-
-def _selected(edit: Edit, selection):
-    if isinstance(selection, tuple):
-        key, offset = selection
-        return LinearMove(key[None], np.array([offset]), edit.vector[None])
-    return edit if selection is None else edit.gated(selection)
-
-
-def _curves(
-    forecasts, model: MomentModel, lambdas, threshold: float, tolerance: float
-) -> pd.DataFrame:
-    rows, zero = [], lambdas.index(0.0)
-    for (method, gate), accuracy in forecasts.items():
-        for c, name in enumerate(model.classes):
-            others = np.delete(np.arange(len(model.classes)), c)
-            n_f, n_r = int(model.count[c]), int(model.count[others].sum())
-            acc_f, acc_r = accuracy[c, :, c], accuracy[c][:, others] @ model.count[others] / n_r
-            for i, lambda_ in enumerate(lambdas):
-                row = {"method": method, "gate": gate, "class": name, "lambda_": lambda_}
-                row |= {
-                    "acc_f": acc_f[i],
-                    "acc_r": acc_r[i],
-                    "base_f": acc_f[zero],
-                    "base_r": acc_r[zero],
-                }
-                meets = (
-                    i != zero
-                    and acc_f[i] <= threshold
-                    and acc_r[i] >= (1 - tolerance) * acc_r[zero]
-                )
-                rows.append(row | {"n_f": n_f, "n_r": n_r, "meets": bool(meets)})
-    return pd.DataFrame(rows)
-
-
-def _smallest(curves: pd.DataFrame) -> pd.DataFrame:
+def _curves(replays, threshold: float, tolerance: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`Editability.curves` and `Editability.smallest`."""
+    curves = pd.concat(
+        [r.curves().assign(method=m, gate=gate) for (m, gate), r in replays.items()],
+        ignore_index=True,
+    ).rename(columns={"target": "class"})
     keys = ["method", "gate", "class"]
-    found = (
-        curves[curves["meets"]].groupby(keys, sort=False)["lambda_"].max()
-    )  # all negative: the largest is the mildest
-    return curves[keys].drop_duplicates().join(found, on=keys).reset_index(drop=True)
+    unedited = curves.groupby(keys, sort=False)["acc_r"].transform("first")
+    curves["keeps"] = curves["acc_r"] >= (1 - tolerance) * unedited
+    curves["meets"] = curves["keeps"] & (curves["acc_f"] <= threshold) & (curves["lambda_"] < 0)
+    mildest = curves.assign(lambda_=curves["lambda_"].where(curves["meets"]))
+    return curves, mildest.groupby(keys, sort=False, as_index=False)["lambda_"].max()
 
 
 def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
-    weight, bias = head_rows(classifier)
+    weight, _ = head_rows(classifier)
     centred, kappa = weight - weight.mean(axis=0), vectors.kappa
     _, size, basis = np.linalg.svd(centred, full_matrices=False)
     basis = basis[size > size[0] * 1e-10]
@@ -313,16 +222,14 @@ def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
                 "read_share": np.square(kappa @ basis.T).sum(axis=1) / norm**2,
             }
         )
-    hits, n = np.zeros(len(kappa)), np.zeros(len(kappa))
-    if pre_val is not None:
-        right = (np.asarray(pre_val.z, dtype=np.float64) @ weight.T + bias).argmax(
-            axis=1
-        ) == pre_val.y
-        hits, n = (
-            np.bincount(pre_val.y, weights=w, minlength=len(kappa))
-            for w in (right, np.ones(len(right)))
-        )
-    low, high = wilson(hits, n)
-    table["head_on_pre"] = np.divide(hits, n, out=np.full(len(n), np.nan), where=n > 0)
-    table["head_on_pre_low"], table["head_on_pre_high"], table["n_pre"] = low, high, n.astype(int)
-    return table
+    none = np.zeros(0, dtype=int)
+    predicted, y = (none, none) if pre_val is None else (predict(classifier, pre_val), pre_val.y)
+    names = {
+        "accuracy": "head_on_pre",
+        "low": "head_on_pre_low",
+        "high": "head_on_pre_high",
+        "n": "n_pre",
+    }
+    return table.join(
+        accuracy(predicted, y, vectors.classes).rename(columns=names)[[*names.values()]]
+    )

@@ -1,22 +1,26 @@
-"""`verdict`: will class vectors edit this pair of models, which method serves, which class pays, is the class recoverable?"""
+"""`verdict`: will class vectors edit this pair of models, what serves, who pays, is the class recoverable?"""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
 
+from ..checks import one_of
 from ..diagnostics.orthogonality.report import Orthogonality, orthogonality
+from ..editing.advice import behind
 from ..editing.audit.report import Audit
 from ..editing.calibration import negatives_needed
+from ..editing.strength import Bounds
 from ..errors import EditError
 from ..readout import predict
-from ..statistics import wilson
+from ..statistics import Estimate, share, wilson
 from ..vectors import ClassVectors
-from .context import EditingContext
-from .forecast_scores import survey_collateral
+from ..words import percent, points
+from .experiment import Experiment
 from .forget import FINE_TUNED, RETRAINED, ForgetStudy, forget_study
 from .outlook import Editability, editability
+from .replay import CollateralSurvey, strengths, survey_collateral
 
 SHOWN = (
     "class vector", "z_ft - μ", "head direction", "head-aware class vector", "mapping, retired to the mean",
@@ -28,13 +32,12 @@ PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and 
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What was forecast before any edit, and what happened then, on one page.
+    """What edits do on val, said beforehand, and what they did on test, on one page.
 
-    table: one row a quantity with value, its 95 % interval (NaN where none is known), n and split. geometry: of the class
-    vectors on val. editability: the forecasts; study: the edits, on test. forecast and measured: collateral matrices
-    (change of every class's accuracy, columns, under every class's edit, rows) of the class vector at `lambda_` behind the
-    gate `editability.deploy`. curves: by kind (forecast, measured, replayed on val) and lambda, mean ACC_f and ACC_r over the
-    classes edited. score: the forecast's errors. audits: by method, of the class `audited`.
+    table: one row a quantity with `value`, its 95 % interval `low` and `high` (NaN where none is
+    known), `n` and `split`. geometry: of the class vectors on val. editability: what edits do on val,
+    and the advice. study: the edits on test. collateral: the class vector behind the gate
+    `editability.deploy`, on val and on test. audits: by method, of the class `audited`.
     """
 
     name: str
@@ -42,17 +45,13 @@ class Verdict:
     geometry: Orthogonality
     editability: Editability
     study: ForgetStudy
-    forecast: pd.DataFrame
-    measured: pd.DataFrame
-    lambda_: float
-    curves: pd.DataFrame
-    score: pd.DataFrame
+    collateral: CollateralSurvey
     audited: str
     audits: dict[str, Audit]
 
     @property
     def light(self) -> str:
-        """ "green", "amber" or "red", forecast before any edit."""
+        """ "green", "amber" or "red", said before the test split is read."""
         return self.editability.light
 
     @property
@@ -60,19 +59,16 @@ class Verdict:
         """The method recommended for most classes."""
         return str(self.editability.recommendation["method"].mode().iloc[0])
 
-    def pays(self) -> tuple[str, str, float, int]:
-        """(class edited, other class, change of its accuracy, n): the largest loss measured on test under a class vector."""
-        losses = self.measured.copy()
-        for name in losses.index:
-            losses.loc[name, name] = np.nan
-        edited, other = losses.stack().idxmin()
-        n = int((self.study.context.features["test"].y == list(losses.columns).index(other)).sum())
-        return edited, other, float(losses.loc[edited, other]), n
+    def routes(self) -> pd.DataFrame:
+        """Where test samples of the audited class go: by method, the retrained and the fine-tuned model among them."""
+        found = {o.method for o in self.study.outcomes[self.audited]}
+        routes = self.study.routes([m for m in (RETRAINED, FINE_TUNED, *SHOWN) if m in found])
+        return routes[routes["target"] == self.audited].reset_index(drop=True)
 
     def says(self) -> tuple[str, ...]:
-        """The page in sentences, forecast first, then what was measured."""
-        at = self.score[self.score["lambda_"] == self.lambda_].iloc[0]
-        every = self.score.iloc[-1]
+        """The page in sentences: what was said beforehand, then what was measured."""
+        score, lambda_ = self.collateral.score, self.collateral.lambda_
+        at, every = score[score["lambda_"] == lambda_].iloc[0], score.iloc[-1]
         beats = (
             "beats"
             if every["gain_low"] > 0
@@ -80,39 +76,36 @@ class Verdict:
             if every["gain_high"] < 0
             else "is not shown to beat"
         )
-        edited, other, change, n = self.pays()
+        edited, other, change, n = self.collateral.pays()
         found = [
             *self.editability.says()[:3],
             f"Recommended for most classes: {self.recommended}.",
-            f"Measured at lambda = {self.lambda_:+g} behind the gate {self.editability.deploy!r}: ACC_f "
-            f"{at['acc_f_measured']:.1%}, forecast {at['acc_f_forecast']:.1%} (mean over {at['n']:.0f} classes). Over all lambda "
-            f"the forecast mean is at most {100 * abs(every['acc_f_error']):.1f} points off; cell by cell it {beats} 'no change' "
-            f"(mean absolute error {every['forecast']:.1%} against {every['no_change']:.1%}; running the edits on val gives "
-            f"{every['replay']:.1%}).",
-            f"Who pays: editing {edited} changes {other}'s accuracy by {100 * change:+.1f} points (n = {n}), the largest loss."
+            f"Measured on test at lambda = {lambda_:+g} {behind(self.collateral.gate)}: ACC_f "
+            f"{at['acc_f_measured']:.1%}, on val {at['acc_f_replay']:.1%} (mean over {at['n']:.0f} "
+            f"classes). Over all lambda the mean on val is at most "
+            f"{100 * abs(every['acc_f_replay_error']):.1f} points off; cell by cell it {beats} 'no "
+            f"change' (mean absolute error {every['replay']:.1%} against {every['no_change']:.1%}).",
+            f"Who pays: editing {edited} changes {other}'s accuracy by {points(change)} (n = {n}), the largest loss."
             if change < 0
             else "Who pays: no other class loses accuracy under any class's edit.",
         ]
-        for method, audit in self.audits.items():
-            if method not in PROBED:
-                continue
-            probe = audit.get("probe")
+        for method in (m for m in PROBED if m in self.audits):
+            probe = self.audits[method].get("probe")
             text = (
-                f"Recoverable after {method}: a probe finds {probe['value']:.1%} [{probe['low']:.1%}, {probe['high']:.1%}] "
-                f"of class {self.audited} (n = {probe['n']:.0f})"
+                f"Recoverable after {method}: a probe finds "
+                f"{percent(probe['value'], probe['low'], probe['high'])} of class {self.audited} "
+                f"(n = {probe['n']:.0f})"
             )
-            known = np.isfinite(probe["retrained"])
-            found.append(
-                f"{text}; in a model retrained without it {probe['retrained']:.1%}."
-                if known
-                else f"{text}."
-            )
+            if np.isfinite(probe["retrained"]):
+                text += f"; in a model retrained without it {probe['retrained']:.1%}"
+            found.append(f"{text}.")
         return tuple(found)
 
 
 def verdict(
-    context: EditingContext,
+    exp: Experiment,
     *,
+    bounds: Bounds = Bounds(),
     name: str = "",
     targets: Sequence[str] | None = None,
     retrained: Sequence[str] | None = (),
@@ -123,125 +116,90 @@ def verdict(
     n_random: int = 5,
     progress: bool = True,
 ) -> Verdict:
-    """Forecast from val, then edit every target and measure on test.
+    """Try edits on val, then edit every target and measure on test.
 
-    targets: classes to edit, all by default; retrained: those with a retrained reference, None for all (each takes a
-    fine-tuning). deploy: the gate, see `Editability`. lambda_: the strength of the collateral matrices, one of the forecast's.
-    audited: the class whose audits are made, by default the first with a retrained reference, else the first target.
-    Raises EditError for unknown classes or gates, before any long work.
+    Args:
+        exp: the pair of models and their data.
+        bounds: when a class counts as forgotten, and what gates are calibrated for.
+        name: title of the page.
+        targets: classes to edit, all by default.
+        retrained: those with a retrained reference, None for all (each takes a fine-tuning).
+        deploy: the gate, one of the scores or "none".
+        lambda_: the strength of the collateral matrices.
+        audited: the class whose audits are made, by default the first with a retrained reference,
+            else the first target.
+        n_boot: resamples behind the intervals of the geometry.
+        n_random: draws of the random direction.
+        progress: whether to show a bar.
+    Raises:
+        EditError: for unknown classes or gates, before any long work.
     """
-    targets, (deploy,) = context.require_targets(targets), context.require_gates([deploy])
-    if not -np.inf < lambda_ < 0:
-        raise EditError(
-            f"forgetting moves a class back: lambda_ must be finite and below 0; got {lambda_}"
-        )
-    references = (
-        targets if retrained is None else tuple(context.require_target(t) for t in retrained)
-    )
-    if extra := [t for t in references if t not in targets]:
-        raise EditError(
-            f"a retrained reference is for a target; {extra[0]!r} is none of {', '.join(targets)}"
-        )
-    audited = context.require_target(audited) if audited else (*references, *targets)[0]
-    if audited not in targets:
-        raise EditError(
-            f"the class to audit, {audited!r}, must be one of the targets {', '.join(targets)}"
-        )
-    val = context.pre_features["val"], context.features["val"]
+    targets, (deploy,) = exp.require_targets(targets), exp.require_gates([deploy])
+    strengths([lambda_])
+    if audited:
+        one_of(audited, targets, "target to audit", EditError)
+    y = exp.val.targets
+    enough = negatives_needed(bounds.false_fire, bounds.guarantee)
+    margin = ("margin",) if len(y) - np.bincount(y).max() >= enough else ()
+    study = forget_study(
+        exp, targets, bounds=bounds, gates=tuple(dict.fromkeys((deploy, "none", *margin))),
+        main_gate=deploy, retrained=retrained, n_random=n_random, erasers=False, progress=progress,
+    )  # fmt: skip
+    audited = audited or (retrained or targets)[0]
+    pre, val = exp.pre_features["val"], exp.features["val"]
     geometry = orthogonality(
-        ClassVectors.from_features(*val), features=val, n_boot=n_boot, seed=context.seed
+        ClassVectors.from_features(pre, val), features=(pre, val), n_boot=n_boot, seed=exp.seed
     )
     told = editability(
-        context.ft, context.vectors, context.features["train"], val[1], pre_val=val[0], deploy=deploy, lambdas=context.lambdas,
-        threshold=context.threshold, tolerance=context.tolerance, false_fire=context.false_fire, seed=context.seed,
-    )  # fmt: skip
-    collateral = survey_collateral(context, targets, deploy, lambda_)
-    fewest = len(val[1]) - int(np.bincount(val[1].y).max())
-    margin = (
-        ("margin",) if fewest >= negatives_needed(context.false_fire, context.guarantee) else ()
+        exp.ft,
+        exp.vectors,
+        exp.features["train"],
+        val,
+        pre_val=pre,
+        deploy=deploy,
+        **asdict(bounds),
     )
-    gates = tuple(dict.fromkeys((deploy, "none", *margin)))
-    study = forget_study(
-        context, targets, gates=gates, main_gate=deploy, retrained=references,
-        n_random=n_random, erasers=False, progress=progress,
-    )  # fmt: skip
+    collateral = survey_collateral(exp, targets, deploy, lambda_, bounds=bounds)
     have = {outcome.method for outcome in study.outcomes[audited]}
-    shown = [m for m in SHOWN if m in have]
-    audits = {m: study.audit(m, audited) for m in shown if m != "logit mask"}
-    table = pd.DataFrame(_quantities(context, geometry, told, study, audits, audited))
-    return Verdict(
-        name, table, geometry, told, study, collateral.forecast, collateral.measured, lambda_, collateral.curves,
-        collateral.score, audited, audits,
-    )  # fmt: skip
-
-
-def routed(report: Verdict) -> pd.DataFrame:
-    """Where test samples of the audited class go: by method, the retrained and the fine-tuned model among them."""
-    found = {o.method for o in report.study.outcomes[report.audited]}
-    routes = report.study.routes([m for m in (RETRAINED, FINE_TUNED, *SHOWN) if m in found])
-    return routes[routes["target"] == report.audited].reset_index(drop=True)
+    audits = {m: study.audit(m, audited) for m in SHOWN if m in have and m != "logit mask"}
+    rows = [
+        {"quantity": quantity, **asdict(found), "split": split}
+        for quantity, found, split in _quantities(exp, geometry, told, study, audits, audited)
+    ]
+    table = pd.DataFrame(rows).drop(columns="name")
+    return Verdict(name, table, geometry, told, study, collateral, audited, audits)
 
 
 def _quantities(
-    context, geometry: Orthogonality, told: Editability, study: ForgetStudy, audits, audited: str
-):
-    first = next(iter(study.outcomes))
-    base = study.find(FINE_TUNED, first).readouts["test"]
-    yield _share("accuracy of the fine-tuned model", base.predicted == base.y, "test")
-    scalars = geometry.geometry().set_index("scalar")
-    explained = scalars.loc["explained"]
-    yield {
-        "quantity": "displacement explained by class (R²)", "value": explained["corrected"], "low": explained["low"],
-        "high": explained["high"], "n": len(context.features["val"]), "split": "val",
-    }  # fmt: skip
-    shift = told.table["shift_to_spread"]
-    yield _median("shift of a class over its spread, median", shift)
-    pre = context.pre_features["val"]
-    yield _share("head on the pre-trained representation", predict(context.ft, pre) == pre.y, "val")
-    yield _median("share of |κ|² that the head reads, median", told.table["read_share"])
-    summary = geometry.summary()
-    row = summary.iloc[0]
-    yield {
-        "quantity": "mean cosine of κ to other classes' means", "value": row["off_diagonal"], "low": row["low"],
-        "high": row["high"], "n": len(context.features["val"]), "split": "val",
-    }  # fmt: skip
-    yield {
-        "quantity": "the same, expected from three scalars", "value": geometry.expected, "low": np.nan, "high": np.nan,
-        "n": len(context.features["val"]), "split": "val",
-    }  # fmt: skip
+    exp, geometry: Orthogonality, told: Editability, study: ForgetStudy, audits, audited: str
+) -> Iterator[tuple[str, Estimate, str]]:
+    base = study.find(FINE_TUNED, audited).readouts["test"]
+    yield "accuracy of the fine-tuned model", share(base.predicted == base.y), "test"
+    pre, table, n = exp.pre_features["val"], told.table, int(geometry.count.sum())
+    found = _estimate(geometry.geometry().set_index("scalar").loc["explained"], "corrected", n)
+    yield "displacement explained by class (R²)", found, "val"
+    yield "shift of a class over its spread, median", median(table["shift_to_spread"]), "val"
+    right = predict(exp.ft, pre) == pre.y
+    yield "head on the pre-trained representation", share(right), "val"
+    yield "share of |κ|² that the head reads, median", median(table["read_share"]), "val"
+    found = _estimate(geometry.summary().iloc[0], "off_diagonal", n)
+    yield "mean cosine of κ to other classes' means", found, "val"
+    found = Estimate(geometry.expected, np.nan, np.nan, n)
+    yield "the same, expected from three scalars", found, "val"
     for method, audit in audits.items():
         probe = audit.get("probe")
-        yield {
-            "quantity": f"probe on class {audited} after {method}", "value": probe["value"], "low": probe["low"],
-            "high": probe["high"], "n": int(probe["n"]), "split": "test",
-        }  # fmt: skip
-    if audits and np.isfinite(value := next(iter(audits.values())).get("probe")["retrained"]):
-        n = int(next(iter(audits.values())).get("probe")["n"])
-        low, high = wilson(value * n, n)
-        quantity = f"probe on class {audited} in a model retrained without it"
-        yield {
-            "quantity": quantity,
-            "value": value,
-            "low": float(low),
-            "high": float(high),
-            "n": n,
-            "split": "test",
-        }
+        n = int(probe["n"])
+        yield f"probe on class {audited} after {method}", _estimate(probe, "value", n), "test"
+    if audits and np.isfinite(value := probe["retrained"]):
+        found = Estimate(value, *map(float, wilson(value * n, n)), n)
+        yield f"probe on class {audited} in a model retrained without it", found, "test"
 
 
-def _share(quantity: str, hits: np.ndarray, split: str) -> dict:
-    low, high = wilson(hits.sum(), len(hits))
-    return {
-        "quantity": quantity,
-        "value": hits.mean(),
-        "low": float(low),
-        "high": float(high),
-        "n": len(hits),
-        "split": split,
-    }
+def _estimate(row: pd.Series, name: str, n: int) -> Estimate:
+    return Estimate(row[name], row["low"], row["high"], n)
 
 
-def _median(quantity: str, values: pd.Series) -> dict:
+def median(values: pd.Series) -> Estimate:
     """The median over classes; the interval is the range of the order statistics that bounds it with 95 % confidence."""
     from scipy.stats import binom
 
@@ -249,11 +207,4 @@ def _median(quantity: str, values: pd.Series) -> dict:
     n = len(ordered)
     k = int(binom.ppf(0.025, n, 0.5))
     low, high = (ordered[k - 1], ordered[n - k]) if k >= 1 else (np.nan, np.nan)
-    return {
-        "quantity": quantity,
-        "value": float(np.median(ordered)),
-        "low": low,
-        "high": high,
-        "n": n,
-        "split": "val",
-    }
+    return Estimate(float(np.median(ordered)), low, high, n)
