@@ -16,7 +16,7 @@ from classvec_lab import (
     orthogonality,
     panels,
 )
-from classvec_lab.experiments import EditingContext, methods
+from classvec_lab.experiments import Experiment, methods
 from classvec_lab.models.weights import read_state_dict
 from classvec_lab.readout import predict
 from classvec_lab.weightspace import TaskVector
@@ -129,10 +129,10 @@ def test_a_pickled_checkpoint_of_tensors_is_read(shared):
 
 
 def edited(pre, data, **recipe):
-    """The context of `pre` fine-tuned on the training split."""
+    """The experiment of `pre` fine-tuned on the training split."""
     recipe = {"seed": 0} | recipe
     tuned = finetune(pre, data["train"], val=data["val"], progress=False, **recipe)
-    return EditingContext(pre, tuned.classifier, data, recipe)
+    return Experiment(pre, tuned.classifier, tuned.history, **data, recipe=recipe)
 
 
 def test_mnist_digits_are_forgotten(shared):
@@ -141,10 +141,10 @@ def test_mnist_digits_are_forgotten(shared):
         s: load_dataset(shared / "data" / "mnist", split=s, limit=400)
         for s in ("train", "val", "test")
     }
-    context = edited(load_classifier("tiny-clip", classes=data["train"].classes), data, epochs=4)
+    exp = edited(load_classifier("tiny-clip", classes=data["train"].classes), data, epochs=4)
     targets = ["1", "3", "7"]
     study = forget_study(
-        context, targets, gates=["margin", "predicted"], n_random=1, erasers=False, progress=False
+        exp, targets, gates=["margin", "predicted"], n_random=1, erasers=False, progress=False
     )
     assert (study.table["n_f"].min(), study.table["n_r"].min()) == (40, 360)
     table = study.table.set_index(["method", "target"])
@@ -167,13 +167,13 @@ def test_mobilenet_classes_are_forgotten(shared):
     options = {"weights": shared / "weights" / "mobilenetv2_100_imagenet.safetensors"}
     options["model_args"] = MOBILENET | {"pretrained_cfg_overlay": overlay}
     pre = load_classifier("timm:mobilenetv2_100", classes=data["train"].classes, **options)
-    context = edited(pre, data, epochs=2, batch_size=16)
+    exp = edited(pre, data, epochs=2, batch_size=16)
     left = {}
-    for target in context.ft.classes:
+    for target in exp.ft.classes:
         outcomes = [
-            methods.unedited(context, target),
-            methods.head_aware(context, target),
-            methods.mapped(context, target),
+            methods.unedited(exp, target),
+            methods.head_aware(exp, target),
+            methods.mapped(exp, target),
         ]
         assert outcomes[2].facts["mapping"].site.kind == "head"
         for outcome in outcomes:
@@ -188,15 +188,15 @@ def test_mobilenet_classes_are_forgotten(shared):
         assert acc_f[method] <= 0.05
         assert acc_r[method] >= acc_r["fine-tuned"] - 0.02
 
-    features = context.features
+    features = exp.features
     told = editability(
-        context.ft,
-        context.vectors,
+        exp.ft,
+        exp.vectors,
         features["train"],
         features["val"],
-        pre_val=context.pre_features["val"],
+        pre_val=exp.pre_features["val"],
     )
-    assert told.recommendation["class"].tolist() == list(context.ft.classes)
+    assert told.recommendation["class"].tolist() == list(exp.ft.classes)
     assert told.table["n"].eq(30).all()
     start = told.curves[told.curves["lambda_"] == 0].groupby("class")["acc_f"].first()
     assert abs(start.mean() - acc_f["fine-tuned"]) < 0.1

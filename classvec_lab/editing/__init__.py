@@ -19,5 +19,5 @@ from .directions import (
 from .erasers import Eraser, erase, leace, mask_class, project_out
 from .injection import InjectedClassifier, conflicts, inject, read_logits
 from .live import LiveEdits, LiveReadout
-from .strength import Strength, choose_lambda, strength_curve
+from .strength import Bounds, Strength, choose_lambda, strength_curve
 from .unlearning import Unlearned, retrain_without, unlearn

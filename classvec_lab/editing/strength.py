@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from ..checks import in_range
 from ..edits import Edit
 from ..errors import EditError
 from ..readout import Latent
@@ -13,6 +14,40 @@ from ..statistics import split_accuracy
 
 LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
 THRESHOLD, TOLERANCE = 0.02, 0.01
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an edit must keep to, and what is tried: the decisions behind gates and strengths.
+
+    Args:
+        threshold: ACC_f at most, on val, for a class to count as forgotten.
+        tolerance: share of the unedited ACC_r that may be lost, on val.
+        lambdas: the strengths tried on val; -1 always is.
+        false_fire: stated rate of a gate on the other classes.
+        guarantee: what a gate's threshold promises, see `calibrate_gate`.
+    Raises:
+        EditError: for a share outside [0, 1].
+    """
+
+    threshold: float = THRESHOLD
+    tolerance: float = TOLERANCE
+    lambdas: Sequence[float] = LAMBDAS
+    false_fire: float = 0.01
+    guarantee: str = "marginal"
+
+    def __post_init__(self):
+        for name in ("threshold", "tolerance", "false_fire"):
+            in_range(name, getattr(self, name), 0, 1, error=EditError)
+        object.__setattr__(self, "lambdas", tuple(self.lambdas))
+
+    @property
+    def strength(self) -> dict:
+        """What `choose_lambda` takes of them."""
+        return {n: getattr(self, n) for n in ("lambdas", "threshold", "tolerance")}
+
+
+BOUNDS = Bounds()
 
 
 @dataclass(frozen=True, eq=False)

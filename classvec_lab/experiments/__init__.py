@@ -1,7 +1,6 @@
 """Loops over methods, targets and seeds, on a pair of models and the splits of a data set."""
 
 from .class_counts import ClassCountStudy, class_count_study
-from .context import EditingContext
 from .correction import Correction, confusions, correct_error, planted_error
 from .experiment import Experiment, prepare
 from .forget import ForgetStudy, forget_study, summarise, summarise_audits

@@ -7,12 +7,13 @@ import pandas as pd
 
 from ..editing.calibration import threshold
 from ..editing.injection import read_logits
+from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
 from ..errors import EditError
 from ..gates import Gate
 from ..readout import Readout
 from ..statistics import wilson
-from .context import EditingContext
+from .experiment import Experiment
 
 LEAST = 3  # confused samples from which their mean is taken
 LAMBDAS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -79,29 +80,29 @@ class Correction:
 
 
 def correct_error(
-    context: EditingContext,
+    exp: Experiment,
     truth: str,
     seen_as: str,
     *,
-    false_fire: float | None = None,
     lambdas=LAMBDAS,
+    bounds: Bounds = BOUNDS,
 ) -> Correction:
     """Find the edit on val, report it on test; neither the gate nor the edit sees a label when it runs.
 
     truth a, seen_as b. The gate compares the cosine to the mean of the confused samples of val (of a, called b) with the
-    largest cosine to another class's mean, calibrated on the other classes of val for `false_fire` (the context's by default);
+    largest cosine to another class's mean, calibrated on the other classes of val for `bounds.false_fire`;
     the two plain class means won't do, for the confused samples lie on b's side. lambda is the smallest of those with
     the highest accuracy over all of val. Raises EditError for one class given twice, unknown classes, and fewer
     than `LEAST` confused samples on val.
     """
-    _require_two(context, truth, seen_as)
+    _require_two(exp, truth, seen_as)
     if not len(lambdas) or not min(lambdas) > 0:
         raise EditError(
             f"a correction moves samples towards {truth!r}: give lambdas above 0; got {list(lambdas)}"
         )
-    vectors, val = context.vectors, context.features["val"]
+    vectors, val = exp.vectors, exp.features["val"]
     pair = [vectors.index(truth), vectors.index(seen_as)]
-    called = read_logits(context.ft, [], val.z).argmax(axis=1)
+    called = read_logits(exp.ft, [], val.z).argmax(axis=1)
     confused = (val.y == pair[0]) & (called == pair[1])
     if confused.sum() < LEAST:
         raise EditError(
@@ -127,17 +128,16 @@ def correct_error(
         normalise=True,
     )
     negative = gate.scores(val.z)[val.y != pair[0]]
-    rate = context.false_fire if false_fire is None else false_fire
     gate = gate.at(
-        threshold(negative, rate, context.guarantee),
-        guarantee=context.guarantee,
-        false_fire=rate,
+        threshold(negative, bounds.false_fire, bounds.guarantee),
+        guarantee=bounds.guarantee,
+        false_fire=bounds.false_fire,
         n_negatives=len(negative),
     )
     edit = (vectors[truth] - vectors[seen_as]).gated(gate)
     rows = []
     for lambda_ in sorted({0.0, *lambdas}):
-        logits = read_logits(context.ft, [lambda_ * edit] if lambda_ else [], val.z)
+        logits = read_logits(exp.ft, [lambda_ * edit] if lambda_ else [], val.z)
         hit = logits.argmax(axis=1) == val.y
         low, high = wilson(hit.sum(), len(hit))
         row = {
@@ -152,12 +152,12 @@ def correct_error(
     curve = pd.DataFrame(rows)
     tried = curve[curve["lambda_"] != 0]
     best = float(tried.loc[tried["accuracy"].idxmax(), "lambda_"])
-    test = context.features["test"]
+    test = exp.features["test"]
     table = [
         row
         for when, edits in (("before", []), ("after", [best * edit]))
         for row in _rows(
-            read_logits(context.ft, edits, test.z).argmax(axis=1),
+            read_logits(exp.ft, edits, test.z).argmax(axis=1),
             test.y,
             pair,
             truth,
@@ -168,11 +168,11 @@ def correct_error(
     return Correction(best * edit, truth, seen_as, curve, pd.DataFrame(table))
 
 
-def _require_two(context: EditingContext, truth: str, seen_as: str) -> None:
+def _require_two(exp: Experiment, truth: str, seen_as: str) -> None:
     if truth == seen_as:
         raise EditError(f"an error is between two classes; got {truth!r} twice")
     for name in (truth, seen_as):
-        context.require_target(name)
+        exp.require_target(name)
 
 
 def _rows(predicted, y, pair, truth: str, seen_as: str, when: str) -> list[dict]:
@@ -205,12 +205,18 @@ def _rows(predicted, y, pair, truth: str, seen_as: str, when: str) -> list[dict]
 
 
 def planted_error(
-    context: EditingContext, truth: str, seen_as: str, *, share: float = 0.7, seed: int = 0
+    exp: Experiment,
+    truth: str,
+    seen_as: str,
+    *,
+    share: float = 0.7,
+    seed: int = 0,
+    bounds: Bounds = BOUNDS,
 ) -> Correction:
     """A systematic error made on purpose, then corrected: the proof that `correct_error` works where there is one.
 
-    The pre-trained model is fine-tuned by the context's recipe with `share` of class `truth` mislabelled as `seen_as`. The
-    context's own labels, which are right, then serve to find the edit; nothing is trained a second time.
+    The pre-trained model is fine-tuned by the experiment's recipe with `share` of class `truth` mislabelled as `seen_as`. The
+    experiment's own labels, which are right, then serve to find the edit; nothing is trained a second time.
     Raises EditError for one class given twice, unknown classes and a share outside (0, 1), before anything is trained.
     """
     from dataclasses import replace
@@ -219,10 +225,10 @@ def planted_error(
 
     if not 0 < share < 1:
         raise EditError(f"the share of mislabelled images lies between 0 and 1; got {share}")
-    _require_two(context, truth, seen_as)
-    train = context.data["train"]
+    _require_two(exp, truth, seen_as)
+    train = exp.data["train"]
     own = np.flatnonzero(train.targets == train.classes.index(truth))
     wrong = np.random.default_rng(seed).permutation(own)[: max(int(share * len(own)), 1)]
-    options = {"val": context.data["val"], "progress": False, **context.recipe}
-    spoilt = finetune(context.pre, train.relabelled(wrong, seen_as), **options).classifier
-    return correct_error(replace(context, ft=spoilt), truth, seen_as)
+    options = {"val": exp.data["val"], "progress": False, **exp.recipe}
+    spoilt = finetune(exp.pre, train.relabelled(wrong, seen_as), **options).classifier
+    return correct_error(replace(exp, ft=spoilt), truth, seen_as, bounds=bounds)

@@ -1,21 +1,37 @@
-"""`prepare`: the pair of models and the three splits that most notebooks begin with, from flat parameters."""
+"""`Experiment`: a pair of models and three splits, with what diagnostics and edits read of them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
+from ..checks import listed, one_of
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
+from ..editing.calibration import calibrate_gate
+from ..editing.strength import BOUNDS, Bounds
+from ..errors import EditError
+from ..features import Features, extract_features
+from ..gates import SCORES, Gate
 from ..models import Classifier, finetune, load_classifier
+from ..moments import ClassMoments
+from ..vectors import ClassVectors
 
 
 @dataclass(frozen=True, eq=False)
 class Experiment:
-    """A pre-trained and a fine-tuned classifier and their data; `history` is None where the fine-tuned model was given.
+    """A pre-trained and a fine-tuned classifier with their data, and what is read of both, once.
 
-    recipe: the options of `finetune` from which the fine-tuned model came, or, where it was given, those that
-    were asked for: what retraining without a class uses.
+    Gates and strengths are set on `val` alone, results are reported on `test`.
+
+    Args:
+        pre, ft: the classifiers before and after fine-tuning.
+        history: of the fine-tuning, one row an epoch; None where `ft` was given.
+        train, val, test: the labelled splits.
+        recipe: options of `finetune` behind `ft`, or, where it was given, those asked for.
+            Retraining without a class uses them.
+        seed: of the training; draws of random directions and references follow from it.
     """
 
     pre: Classifier
@@ -25,14 +41,88 @@ class Experiment:
     val: ImageDataset
     test: ImageDataset
     recipe: dict = field(default_factory=dict)
+    seed: int = 0
+    _gates: dict = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def data(self) -> dict[str, ImageDataset]:
+        """The splits by name."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
+    @cached_property
+    def features(self) -> dict[str, Features]:
+        """Representations of all splits under the fine-tuned encoder."""
+        return self.extract(self.ft)
+
+    @cached_property
+    def pre_features(self) -> dict[str, Features]:
+        """Representations of all splits under the pre-trained encoder."""
+        return self.extract(self.pre)
+
+    @cached_property
+    def vectors(self) -> ClassVectors:
+        """Class vectors of the training images."""
+        return ClassVectors.from_features(self.pre_features["train"], self.features["train"])
+
+    @cached_property
+    def moments(self) -> ClassMoments:
+        """Training moments under the fine-tuned encoder, with the pooled scatter."""
+        return self.features["train"].moments(pooled_scatter=True)
+
+    def extract(self, classifier: Classifier) -> dict[str, Features]:
+        """Representations of all splits under any encoder."""
+        return {
+            split: extract_features(classifier, data, progress=False)
+            for split, data in self.data.items()
+        }
+
+    def gate(self, target: str, score: str = "margin", bounds: Bounds = BOUNDS) -> Gate | None:
+        """The gate of a class, calibrated on val and kept; None for the score "none".
+
+        Args:
+            target: name of the class.
+            score: "none", or a score of `calibrate_gate`.
+            bounds: its `false_fire` and `guarantee` count here.
+        """
+        if score == "none":
+            return None
+        key = target, score, bounds.false_fire, bounds.guarantee
+        if key not in self._gates:
+            more = {"classifier": self.ft} if score == "predicted" else {}
+            more |= {"moments": self.moments} if score == "discriminant" else {}
+            self._gates[key] = calibrate_gate(
+                self.features["val"], self.vectors, target, score=score,
+                false_fire=bounds.false_fire, guarantee=bounds.guarantee, **more,
+            )  # fmt: skip
+        return self._gates[key]
+
+    def require_target(self, target: str) -> str:
+        """`target`, if every split has images of it; raises EditError, naming what is missing."""
+        i = list(self.ft.classes).index(one_of(target, self.ft.classes, "class", EditError))
+        if absent := [split for split, data in self.data.items() if not (data.targets == i).any()]:
+            raise EditError(
+                f"class {target!r} has no image in {listed(absent)}: "
+                "use a larger limit, or another class"
+            )
+        return target
+
+    def require_targets(self, targets: Sequence[str] | None) -> tuple[str, ...]:
+        """`require_target` of each, all classes for None; raises EditError for none or one twice."""
+        targets = tuple(map(self.require_target, self.ft.classes if targets is None else targets))
+        if not targets or len(set(targets)) < len(targets):
+            raise EditError(
+                f"give each class to edit once, and at least one; got {listed(targets) or 'none'}"
+            )
+        return targets
+
+    def require_gates(self, gates: Sequence[str]) -> tuple[str, ...]:
+        """The gates, if each is a score or "none"; raises EditError."""
+        return tuple(one_of(gate, ("none", *SCORES), "gate", EditError) for gate in gates)
 
     def facts(self) -> dict:
         """Fingerprints of both models and of the data, for a manifest."""
         models = {"pre_trained": self.pre.fingerprint, "fine_tuned": self.ft.fingerprint}
-        return {
-            "models": models,
-            "data": {d.split: d.fingerprint for d in (self.train, self.val, self.test)},
-        }
+        return {"models": models, "data": {s: d.fingerprint for s, d in self.data.items()}}
 
 
 def prepare(
@@ -54,39 +144,31 @@ def prepare(
     batch_size: int = 128,
     seed: int = 0,
 ) -> Experiment:
-    """Load data and model by name and fine-tune (or read `finetuned`, a folder that Classifier.save wrote).
+    """Load data and model by name and fine-tune, or read a fine-tuned model.
 
-    The arguments are those of `load_dataset`, `load_classifier` and `finetune`. `data_seed` decides
-    splits and limits, `seed` the new head and the order of training; `limit` holds for each split, and
-    `classes` keeps those alone (of the limited splits).
-    An empty string or mapping stands for None, so that flat notebook parameters can be passed on.
+    An empty string or mapping, or 0, stands for None, so that flat notebook parameters fit.
+
+    Args:
+        dataset, data_args, group, data_seed: see `load_dataset`; `data_seed` decides the splits.
+        limit: at most this many images a split.
+        classes: keeps these alone, of the limited splits.
+        model, model_args, weights, templates, head: see `load_classifier`.
+        finetuned: a folder that `Classifier.save` wrote, in place of fine-tuning.
+        epochs, lr, batch_size: see `finetune`.
+        seed: of a new head and of the order of training.
     """
-    splits = [
-        load_dataset(
-            dataset,
-            split=split,
-            limit=limit or None,
-            seed=data_seed,
-            group=group or None,
-            **(data_args or {}),
-        )
-        for split in ("train", "val", "test")
-    ]
+    options = {"limit": limit or None, "seed": data_seed, "group": group or None}
+    options |= data_args or {}
+    splits = [load_dataset(dataset, split=split, **options) for split in ("train", "val", "test")]
     train, val, test = [split.only(classes) for split in splits] if classes else splits
     pre = load_classifier(
-        model,
-        classes=train.classes,
-        templates=templates or None,
-        head=head,
-        weights=weights or None,
-        model_args=model_args or None,
-        seed=seed,
-    )
+        model, classes=train.classes, templates=templates or None, head=head,
+        weights=weights or None, model_args=model_args or None, seed=seed,
+    )  # fmt: skip
     recipe = {"epochs": epochs, "lr": lr or None, "batch_size": batch_size, "seed": seed}
     if finetuned:
-        return Experiment(
-            pre, load_classifier(finetuned, classes=train.classes), None, train, val, test, recipe
-        )
-    tuned = finetune(pre, train, val=val, **recipe)
-    recipe["lr"] = tuned.settings["lr"]
-    return Experiment(pre, tuned.classifier, tuned.history, train, val, test, recipe)
+        ft, history = load_classifier(finetuned, classes=train.classes), None
+    else:
+        tuned = finetune(pre, train, val=val, **recipe)
+        ft, history, recipe["lr"] = tuned.classifier, tuned.history, tuned.settings["lr"]
+    return Experiment(pre, ft, history, train, val, test, recipe, seed)

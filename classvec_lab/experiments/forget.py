@@ -8,12 +8,13 @@ import pandas as pd
 
 from ..editing.audit.metrics import collateral, js_divergence, routing, worst_sibling
 from ..editing.audit.report import Audit, audit
+from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
 from ..progress import progress_bar
 from ..readout import predict
 from ..statistics import mean_interval, split_accuracy
 from . import methods
-from .context import EditingContext
+from .experiment import Experiment
 from .methods import Outcome
 
 GATES = ("none", "cosine", "margin", "predicted")
@@ -33,7 +34,7 @@ class ForgetStudy:
     outcomes: by target, what the rows were made from. seconds: (method, target) to wall time, which no table holds.
     """
 
-    context: EditingContext
+    exp: Experiment
     table: pd.DataFrame
     outcomes: dict[str, list[Outcome]]
 
@@ -93,7 +94,7 @@ class ForgetStudy:
         fired = None if outcome.fired is None else {s: outcome.fired[s] for s in ("train", "test")}
         return audit(
             outcome.readouts, original, target=target, retrained=retrained, incompetent=incompetent, fired=fired,
-            seed=self.context.seed, method=method, leaves_encoder=outcome.leaves_encoder,
+            seed=self.exp.seed, method=method, leaves_encoder=outcome.leaves_encoder,
         )  # fmt: skip
 
     def seconds(self) -> pd.DataFrame:
@@ -111,7 +112,7 @@ class ForgetStudy:
 
 
 def forget_study(
-    context: EditingContext,
+    exp: Experiment,
     targets: Sequence[str] | None = None,
     *,
     gates: Sequence[str] = GATES,
@@ -120,6 +121,7 @@ def forget_study(
     n_random: int = N_RANDOM,
     main_gate: str = "margin",
     erasers: bool = True,
+    bounds: Bounds = BOUNDS,
     progress: bool = True,
 ) -> ForgetStudy:
     """Forget each target in turn by every method.
@@ -130,10 +132,8 @@ def forget_study(
     each, and the baselines by training are run on those targets. erasers: projection and LEACE.
     Raises EditError for unknown targets or gates, before any work.
     """
-    targets, gates = context.require_targets(targets), context.require_gates(gates)
-    references = (
-        targets if retrained is None else tuple(context.require_target(t) for t in retrained)
-    )
+    targets, gates = exp.require_targets(targets), exp.require_gates(gates)
+    references = targets if retrained is None else tuple(exp.require_target(t) for t in retrained)
     if extra := [t for t in references if t not in targets]:
         raise EditError(
             f"a retrained reference is for a target; {extra[0]!r} is none of {', '.join(targets)}"
@@ -151,13 +151,13 @@ def forget_study(
 
     for target in targets:  # too few samples for a gate must not cost a training
         for gate in gates:
-            context.gate(target, gate)
+            exp.gate(target, gate, bounds)
     outcomes, rows = {}, []
     for target in progress_bar(targets, desc="forget", disable=not progress):
         reference = target in references
         found = list(
             _run(
-                context,
+                exp,
                 target,
                 gates,
                 trained if reference else (),
@@ -165,13 +165,14 @@ def forget_study(
                 n_random,
                 main_gate,
                 erasers,
+                bounds,
             )
         )
         base = found[0].readouts["test"]
         likeness = next((o.readouts["test"] for o in found if o.method == RETRAINED), None)
-        rows += [_row(context, o, base, likeness) for o in found]
+        rows += [_row(exp, o, base, likeness) for o in found]
         outcomes[target] = found
-    return ForgetStudy(context, pd.DataFrame(rows), outcomes)
+    return ForgetStudy(exp, pd.DataFrame(rows), outcomes)
 
 
 def summarise(table: pd.DataFrame) -> pd.DataFrame:
@@ -247,50 +248,56 @@ def summarise_audits(audits: Iterable[Audit]) -> pd.DataFrame:
 
 
 def _run(
-    context, target, gates, trained, reference: bool, n_random: int, main_gate: str, erasers: bool
+    exp,
+    target,
+    gates,
+    trained,
+    reference: bool,
+    n_random: int,
+    main_gate: str,
+    erasers: bool,
+    bounds,
 ):
-    yield methods.unedited(context, target)
-    yield methods.pretrained(context, target)
+    yield methods.unedited(exp, target)
+    yield methods.pretrained(exp, target)
     if reference:
-        yield methods.retrained(context, target)
-    yield methods.logit_mask(context, target)
-    main = methods.class_vector(context, target, gate=main_gate)
+        yield methods.retrained(exp, target)
+    yield methods.logit_mask(exp, target)
+    main = methods.class_vector(exp, target, gate=main_gate, bounds=bounds)
     yield main
-    yield methods.class_vector(context, target, gate=main_gate, lambda_=-1.0)
+    yield methods.class_vector(exp, target, gate=main_gate, lambda_=-1.0, bounds=bounds)
     for gate in gates:
         if gate != main_gate:
-            yield methods.class_vector(context, target, gate=gate)
+            yield methods.class_vector(exp, target, gate=gate, bounds=bounds)
     for which in ("z_ft - μ", "head direction"):
-        yield methods.rival(context, target, which, gate=main_gate, lambda_=main.lambda_)
+        yield methods.rival(exp, target, which, gate=main_gate, lambda_=main.lambda_, bounds=bounds)
     for draw in range(n_random):
         yield methods.random_vector(
-            context, target, draw=draw, gate=main_gate, lambda_=main.lambda_
+            exp, target, draw=draw, gate=main_gate, lambda_=main.lambda_, bounds=bounds
         )
-    if _named(
-        context, target
-    ):  # else there is no held-out sample from which its step could be chosen
-        yield methods.head_aware(context, target)
+    if _named(exp, target):  # else there is no held-out sample from which its step could be chosen
+        yield methods.head_aware(exp, target, bounds=bounds)
     for setting in ({}, {"towards": "retire"}, {"towards": "retire", "scatter": 2}):
-        yield methods.mapped(context, target, **setting)
+        yield methods.mapped(exp, target, **setting, bounds=bounds)
     if erasers:
-        yield methods.projection(context, target)
-        yield methods.leace_eraser(context, target)
+        yield methods.projection(exp, target)
+        yield methods.leace_eraser(exp, target)
     for method in trained:
-        yield methods.trained(context, target, method)
+        yield methods.trained(exp, target, method, bounds)
 
 
-def _named(context: EditingContext, target: str) -> bool:
+def _named(exp: Experiment, target: str) -> bool:
     """Whether the model calls any sample of val by this name."""
-    val = context.features["val"]
-    return bool((predict(context.ft, val) == val.classes.index(target)).any())
+    val = exp.features["val"]
+    return bool((predict(exp.ft, val) == val.classes.index(target)).any())
 
 
-def _row(context: EditingContext, o: Outcome, base, likeness) -> dict:
+def _row(exp: Experiment, o: Outcome, base, likeness) -> dict:
     r = o.readouts["test"]
     own = r.y == r.index(o.target)
     row = {
         "method": o.method, "family": o.family, "gate": o.gate, "lambda_": o.lambda_, "chosen": o.strength is not None,
-        "target": o.target, "seed": context.seed, "split": "test",
+        "target": o.target, "seed": exp.seed, "split": "test",
     }  # fmt: skip
     hit = r.predicted == r.y
     row |= split_accuracy(hit, own)

@@ -6,26 +6,26 @@ import numpy as np
 import pandas as pd
 
 from ..editing.calibration import calibrate_gate, gate_report
-from ..editing.strength import strength_curve
+from ..editing.strength import BOUNDS, Bounds, strength_curve
 from ..errors import EditError
 from ..gates import SCORES, Gate
 from ..statistics import mean_interval
-from .context import EditingContext
+from .experiment import Experiment
 
 CHOICES = ("cosine", "margin", "discriminant", "predicted", "margin, Youden", "margin, soft")
 SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
 
 
-def named_gate(context: EditingContext, target: str, choice: str) -> Gate:
+def named_gate(exp: Experiment, target: str, choice: str, bounds: Bounds = BOUNDS) -> Gate:
     """The gate that a name of `CHOICES` stands for, calibrated on val."""
     score, variant = _parts(choice)
     if variant == "Youden":
         return calibrate_gate(
-            context.features["val"], context.vectors, target, score=score, guarantee="youden"
+            exp.features["val"], exp.vectors, target, score=score, guarantee="youden"
         )
-    gate = context.gate(target, score)
+    gate = exp.gate(target, score, bounds)
     if variant == "soft":
-        return gate.soft(SOFTNESS * float(np.std(gate.scores(context.features["val"].z))))
+        return gate.soft(SOFTNESS * float(np.std(gate.scores(exp.features["val"].z))))
     return gate
 
 
@@ -38,11 +38,12 @@ def _parts(choice: str) -> tuple[str, str]:
 
 
 def compare_gates(
-    context: EditingContext,
+    exp: Experiment,
     targets: Sequence[str],
     *,
     lambda_: float = -1.5,
     choices: Sequence[str] = CHOICES,
+    bounds: Bounds = BOUNDS,
 ) -> pd.DataFrame:
     """The class vector at one strength behind every gate: one row a gate, target and split (val, test).
 
@@ -50,17 +51,17 @@ def compare_gates(
     most) and guarantee. To pick a gate by these figures on val voids its guarantee there: calibrate the
     picked one on other images.
     """
-    targets, rows = context.require_targets(targets), []
+    targets, rows = exp.require_targets(targets), []
     for choice in choices:
         _parts(choice)
     for target in targets:
         for choice in choices:
-            gate = named_gate(context, target, choice)
-            edit = context.vectors[target].gated(gate)
+            gate = named_gate(exp, target, choice, bounds)
+            edit = exp.vectors[target].gated(gate)
             for split in ("val", "test"):
-                features = context.features[split]
+                features = exp.features[split]
                 row = (
-                    strength_curve(context.ft, edit, features, lambdas=[lambda_])
+                    strength_curve(exp.ft, edit, features, lambdas=[lambda_])
                     .set_index("lambda_")
                     .loc[lambda_]
                 )

@@ -14,7 +14,7 @@ from ..editing.weights.mapping import MappedEdit, map_edit
 from ..features import Features, extract_features
 from ..readout import Readout
 from ..statistics import mean_interval, ratio_interval, split_accuracy
-from .context import EditingContext
+from .experiment import Experiment
 
 COUNTS = (1, 2, 5, 20)
 
@@ -33,7 +33,7 @@ class MappingStudy:
 
 
 def mapping_study(
-    context: EditingContext,
+    exp: Experiment,
     targets: Sequence[str],
     *,
     lambda_: float = -1.5,
@@ -50,39 +50,35 @@ def mapping_study(
     Raises EditError for unknown targets before any work.
     """
     for name in (*targets, *trained):
-        context.require_target(name)
+        exp.require_target(name)
     rows, seconds = [], []
-    base = Readout.of(context.ft, context.features["test"])
+    base = Readout.of(exp.ft, exp.features["test"])
     for target in targets:
-        edit = lambda_ * context.vectors[target]
-        gated = Readout.of(
-            inject(context.ft, edit.gated(context.gate(target))), context.features["test"]
-        )
+        edit = lambda_ * exp.vectors[target]
+        gated = Readout.of(inject(exp.ft, edit.gated(exp.gate(target))), exp.features["test"])
         rows.append(
-            _row(context, "latent injection, margin gate", target, gated, base, gated, edit.dim)
+            _row(exp, "latent injection, margin gate", target, gated, base, gated, edit.dim)
         )
-        references = context.features["train"]
+        references = exp.features["train"]
         closed = {
-            "null space": map_edit(context.ft, edit, context.moments, shrinkage=shrinkage),
+            "null space": map_edit(exp.ft, edit, exp.moments, shrinkage=shrinkage),
             "null space, retired": map_edit(
-                context.ft,
-                retirement(context.vectors, target),
-                context.moments,
+                exp.ft,
+                retirement(exp.vectors, target),
+                exp.moments,
                 shrinkage=shrinkage,
             ),
             f"ridge, {n_references} references": map_edit(
-                context.ft,
+                exp.ft,
                 edit,
                 references,
                 method="ridge",
                 n_references=n_references,
-                seed=context.seed,
+                seed=exp.seed,
             ),
         }
         for name, found in closed.items():
-            rows.append(
-                _row(context, name, target, _read(context, found), base, gated, found.n_parameters)
-            )
+            rows.append(_row(exp, name, target, _read(exp, found), base, gated, found.n_parameters))
             seconds.append(
                 {
                     "mapping": name,
@@ -96,21 +92,19 @@ def mapping_study(
         for i, norms in enumerate(layernorms):
             learnt = {
                 f"LayerNorms {norms}, trained": _layernorms(
-                    context, edit, norms, n_references, "trained"
+                    exp, edit, norms, n_references, "trained"
                 )
             }
             if i == 0:
                 learnt[f"LayerNorms {norms}, published"] = _layernorms(
-                    context, edit, norms, 1, "published"
+                    exp, edit, norms, 1, "published"
                 )
             for name, found in learnt.items():
-                edited = found.apply_to(context.ft)
-                features = extract_features(
-                    edited, context.data["test"], progress=False, cache=False
-                )
+                edited = found.apply_to(exp.ft)
+                features = extract_features(edited, exp.data["test"], progress=False, cache=False)
                 rows.append(
                     _row(
-                        context,
+                        exp,
                         name,
                         target,
                         Readout.of(edited, features),
@@ -148,36 +142,36 @@ def summarise_mappings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def mapping_references(
-    context: EditingContext, targets: Sequence[str], *, lambda_: float = -1.5, counts=COUNTS
+    exp: Experiment, targets: Sequence[str], *, lambda_: float = -1.5, counts=COUNTS
 ) -> pd.DataFrame:
     """ACC_f and ACC_r on test over references a class: the ridge from samples, the null space from their moments.
 
     One row a method, number and target. Few references leave the null space a covariance of low rank, which shrinkage fills up.
     """
     rows = []
-    rng = np.random.default_rng(context.seed)
-    train = context.features["train"]
+    rng = np.random.default_rng(exp.seed)
+    train = exp.features["train"]
     order = {c: rng.permutation(np.flatnonzero(train.y == c)) for c in range(len(train.classes))}
     least = min(len(found) for found in order.values())
     for count in (*(c for c in counts if c < least), least):
         chosen = np.concatenate([found[:count] for found in order.values()])
         few = Features(train.z[chosen], train.y[chosen], train.classes, train.model)
         for target in targets:
-            edit = lambda_ * context.vectors[target]
+            edit = lambda_ * exp.vectors[target]
             for method in ("ridge", "nullspace"):
                 if method == "nullspace" and count < 2:
                     continue
                 found = map_edit(
-                    context.ft, edit, few, method=method, n_references=count, seed=context.seed
+                    exp.ft, edit, few, method=method, n_references=count, seed=exp.seed
                 )
-                found = _accuracies(_read(context, found), target)
+                found = _accuracies(_read(exp, found), target)
                 row = {"method": method, "references": count, "target": target, "split": "test"}
                 rows.append(row | {k: found[k] for k in ("n_f", "acc_f", "n_r", "acc_r")})
     return pd.DataFrame(rows)
 
 
 def mapping_several(
-    context: EditingContext,
+    exp: Experiment,
     targets: Sequence[str],
     *,
     lambda_: float = -1.5,
@@ -193,19 +187,18 @@ def mapping_several(
     rows = []
     for size in sizes:
         gone = tuple(targets[:size])
-        ways = {"along the class vectors": [lambda_ * context.vectors[t] for t in gone]}
-        if size < len(context.ft.classes):
+        ways = {"along the class vectors": [lambda_ * exp.vectors[t] for t in gone]}
+        if size < len(exp.ft.classes):
             ways["retired to the mean"] = [
-                retirement(context.vectors, t, without=tuple(x for x in gone if x != t))
-                for t in gone
+                retirement(exp.vectors, t, without=tuple(x for x in gone if x != t)) for t in gone
             ]
         for way, edits in ways.items():
-            deltas = [map_edit(context.ft, e, context.moments, shrinkage=shrinkage) for e in edits]
-            edited = apply_deltas(context.ft, [d.delta for d in deltas])
-            moved = context.features["test"].z + sum(
-                d.amounts(context.features["test"].z) @ d.steps for d in deltas
+            deltas = [map_edit(exp.ft, e, exp.moments, shrinkage=shrinkage) for e in edits]
+            edited = apply_deltas(exp.ft, [d.delta for d in deltas])
+            moved = exp.features["test"].z + sum(
+                d.amounts(exp.features["test"].z) @ d.steps for d in deltas
             )
-            readout = _of(context, edited, moved, deltas[0])
+            readout = _of(exp, edited, moved, deltas[0])
             inside = np.isin(readout.y, [readout.index(t) for t in gone])
             row = {
                 "way": way,
@@ -298,27 +291,27 @@ def difference_says(differ: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _layernorms(context: EditingContext, edit, norms: str, n_references: int, method: str):
-    train = context.data["train"]
+def _layernorms(exp: Experiment, edit, norms: str, n_references: int, method: str):
+    train = exp.data["train"]
     options = {
         "parameters": norms,
         "method": method,
         "n_references": n_references,
-        "seed": context.seed,
+        "seed": exp.seed,
     }
     if method == "trained":
         options |= {"anchors": train, "n_anchors": n_references}
-    return map_layernorms(context.ft, edit.vector, edit.target, train, **options)
+    return map_layernorms(exp.ft, edit.vector, edit.target, train, **options)
 
 
-def _read(context: EditingContext, found: MappedEdit) -> Readout:
-    test = context.features["test"]
-    return _of(context, found.apply_to(context.ft), found.moved(test.z), found)
+def _read(exp: Experiment, found: MappedEdit) -> Readout:
+    test = exp.features["test"]
+    return _of(exp, found.apply_to(exp.ft), found.moved(test.z), found)
 
 
-def _of(context: EditingContext, edited, moved: np.ndarray, found: MappedEdit) -> Readout:
+def _of(exp: Experiment, edited, moved: np.ndarray, found: MappedEdit) -> Readout:
     """A head that was changed reads the representation as it is; one behind a changed encoder the moved one."""
-    test = context.features["test"]
+    test = exp.features["test"]
     z = test.z if found.site.kind == "head" else moved.astype(np.float32)
     return Readout.of(edited, Features(z, test.y, test.classes))
 
@@ -328,7 +321,7 @@ def _accuracies(readout: Readout, target: str) -> dict:
 
 
 def _row(
-    context: EditingContext,
+    exp: Experiment,
     name: str,
     target: str,
     readout: Readout,
@@ -340,7 +333,7 @@ def _row(
     row = {
         "mapping": name,
         "target": target,
-        "seed": context.seed,
+        "seed": exp.seed,
         "split": "test",
         "n_parameters": size,
     }

@@ -9,14 +9,14 @@ import numpy as np
 from ..editing import directions
 from ..editing.erasers import erase, leace, mask_class, project_out
 from ..editing.injection import inject
-from ..editing.strength import Strength, choose_lambda
+from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
 from ..editing.weights.mapping import map_edit
 from ..editing.weights.relocation import retire
 from ..edits import Edit
 from ..errors import EditError
 from ..models import Classifier
 from ..readout import Readout
-from .context import EditingContext
+from .experiment import Experiment
 
 LATENT, MAPPING, TRIVIAL, ERASER, TRAINING, REFERENCE = (
     "latent edit", "weight mapping", "trivial", "eraser", "training", "reference",
@@ -51,25 +51,26 @@ class Outcome:
 
 
 def latent(
-    context: EditingContext,
+    exp: Experiment,
     target: str,
     unit: Edit,
     *,
     method: str,
     gate: str,
     lambda_: float | None = None,
+    bounds: Bounds = BOUNDS,
     **facts,
 ) -> Outcome:
     """lambda_ · unit behind a gate; without lambda_, the strength chosen on val (its best where none meets the bounds)."""
-    edit = unit.ungated() if gate == "none" else unit.gated(context.gate(target, gate))
+    edit = unit.ungated() if gate == "none" else unit.gated(exp.gate(target, gate, bounds))
     start = time.perf_counter()
     strength = None
     if lambda_ is None:
-        strength = _choose(context, edit)
+        strength = _choose(exp, edit, bounds)
         lambda_ = strength.best
     edit = lambda_ * edit
     return _injected(
-        context,
+        exp,
         target,
         edit,
         start,
@@ -81,25 +82,18 @@ def latent(
     )
 
 
-def _choose(context: EditingContext, edit: Edit) -> Strength:
-    settings = {
-        "lambdas": context.lambdas,
-        "threshold": context.threshold,
-        "tolerance": context.tolerance,
-    }
-    return choose_lambda(context.ft, edit, context.features["val"], **settings)
+def _choose(exp: Experiment, edit: Edit, bounds: Bounds) -> Strength:
+    return choose_lambda(exp.ft, edit, exp.features["val"], **bounds.strength)
 
 
-def _injected(context, target, edit: Edit, start: float, **settings) -> Outcome:
-    edited = inject(context.ft, edit)
+def _injected(exp, target, edit: Edit, start: float, **settings) -> Outcome:
+    edited = inject(exp.ft, edit)
     seconds = time.perf_counter() - start
     fired = (
-        None
-        if edit.gate is None
-        else {s: edit.gate.fires(f.z) for s, f in context.features.items()}
+        None if edit.gate is None else {s: edit.gate.fires(f.z) for s, f in exp.features.items()}
     )
     return Outcome(
-        family=LATENT, target=target, readouts=_read(edited, context.features), norm=edit.norm, fired=fired, edit=edit,
+        family=LATENT, target=target, readouts=_read(edited, exp.features), norm=edit.norm, fired=fired, edit=edit,
         classifier=edited, n_parameters=edit.dim, seconds=seconds, **settings,
     )  # fmt: skip
 
@@ -109,55 +103,86 @@ def _read(classifier: Classifier, features) -> dict[str, Readout]:
 
 
 def class_vector(
-    context: EditingContext, target: str, *, gate: str = "margin", lambda_: float | None = None
+    exp: Experiment,
+    target: str,
+    *,
+    gate: str = "margin",
+    lambda_: float | None = None,
+    bounds: Bounds = BOUNDS,
 ) -> Outcome:
     """The published edit: lambda κ_c."""
     return latent(
-        context, target, context.vectors[target], method="class vector", gate=gate, lambda_=lambda_
+        exp,
+        target,
+        exp.vectors[target],
+        method="class vector",
+        gate=gate,
+        lambda_=lambda_,
+        bounds=bounds,
     )
 
 
 def rival(
-    context: EditingContext, target: str, which: str, *, gate: str = "margin", lambda_: float = -1.0
+    exp: Experiment,
+    target: str,
+    which: str,
+    *,
+    gate: str = "margin",
+    lambda_: float = -1.0,
+    bounds: Bounds = BOUNDS,
 ) -> Outcome:
     """ "z_ft - μ" or "head direction" at the norm of κ_c, and at the gate and strength given."""
     made = {
-        "z_ft - μ": lambda: directions.without_pretraining(context.vectors, target),
-        "head direction": lambda: directions.head_direction(context.ft, context.vectors, target),
+        "z_ft - μ": lambda: directions.without_pretraining(exp.vectors, target),
+        "head direction": lambda: directions.head_direction(exp.ft, exp.vectors, target),
     }
     if which not in made:
         raise EditError(f"no rival direction {which!r}; there are {', '.join(made)}")
-    unit = made[which]().scaled_to(context.vectors[target].norm)
-    return latent(context, target, unit, method=which, gate=gate, lambda_=lambda_)
+    unit = made[which]().scaled_to(exp.vectors[target].norm)
+    return latent(exp, target, unit, method=which, gate=gate, lambda_=lambda_, bounds=bounds)
 
 
 def random_vector(
-    context: EditingContext, target: str, *, draw: int, gate: str = "margin", lambda_: float = -1.0
+    exp: Experiment,
+    target: str,
+    *,
+    draw: int,
+    gate: str = "margin",
+    lambda_: float = -1.0,
+    bounds: Bounds = BOUNDS,
 ) -> Outcome:
     """A Gaussian direction of κ_c's norm, at the gate and strength given."""
-    unit = directions.random_direction(context.vectors, target, seed=1000 * context.seed + draw)
+    unit = directions.random_direction(exp.vectors, target, seed=1000 * exp.seed + draw)
     return latent(
-        context, target, unit, method="random vector", gate=gate, lambda_=lambda_, draw=draw
+        exp,
+        target,
+        unit,
+        method="random vector",
+        gate=gate,
+        lambda_=lambda_,
+        draw=draw,
+        bounds=bounds,
     )
 
 
-def head_aware(context: EditingContext, target: str, *, gate: str = "predicted") -> Outcome:
+def head_aware(exp: Experiment, target: str, *, gate: str = "predicted", bounds=BOUNDS) -> Outcome:
     """The class vector as the head reads it, see `directions.head_aware`; its length is set on val."""
-    gated = None if gate == "none" else context.gate(target, gate)
-    vectors, val = context.vectors, context.features["val"]
+    gated = None if gate == "none" else exp.gate(target, gate, bounds)
+    vectors, val = exp.vectors, exp.features["val"]
     start = time.perf_counter()
-    edit = directions.head_aware(context.ft, vectors, target, val)
+    edit = directions.head_aware(exp.ft, vectors, target, val)
     edit = edit if gated is None else edit.gated(gated)
-    return _injected(context, target, edit, start, method="head-aware class vector", gate=gate)
+    return _injected(exp, target, edit, start, method="head-aware class vector", gate=gate)
 
 
 def mapped(
-    context: EditingContext,
+    exp: Experiment,
     target: str,
     *,
     towards: str = "class vector",
     method: str = "nullspace",
     scatter: int = 0,
+    bounds: Bounds = BOUNDS,
 ) -> Outcome:
     """The closed-form mapping along lambda κ_c, the strength chosen on val, or "retire": to the mean of the other classes.
 
@@ -170,27 +195,25 @@ def mapped(
         raise EditError(
             f'scatter goes with towards="retire" and method="nullspace"; got {towards!r} and {method!r}'
         )
-    source = context.moments if method == "nullspace" else context.features["train"]
-    strength, lambda_, edit = None, np.nan, directions.retirement(context.vectors, target)
+    source = exp.moments if method == "nullspace" else exp.features["train"]
+    strength, lambda_, edit = None, np.nan, directions.retirement(exp.vectors, target)
     if towards == "class vector":
-        unit = map_edit(
-            context.ft, context.vectors[target], source, method=method, seed=context.seed
-        )
-        strength = _choose_mapped(context, unit)
+        unit = map_edit(exp.ft, exp.vectors[target], source, method=method, seed=exp.seed)
+        strength = _choose_mapped(exp, unit, bounds)
         lambda_ = strength.best
-        edit = lambda_ * context.vectors[target]
+        edit = lambda_ * exp.vectors[target]
     if scatter:
-        pre, ft = context.pre_features["train"], context.features["train"]
-        result = retire(context.ft, target, pre, ft, rank=scatter, moments=source)
+        pre, ft = exp.pre_features["train"], exp.features["train"]
+        result = retire(exp.ft, target, pre, ft, rank=scatter, moments=source)
         edit = result.edits[0]
     else:
-        result = map_edit(context.ft, edit, source, method=method, seed=context.seed)
-    edited = result.apply_to(context.ft)
+        result = map_edit(exp.ft, edit, source, method=method, seed=exp.seed)
+    edited = result.apply_to(exp.ft)
     head = result.site.kind == "head"
     features = (
-        context.features
+        exp.features
         if head
-        else {s: _replaced(f, result.moved(f.z)) for s, f in context.features.items()}
+        else {s: _replaced(f, result.moved(f.z)) for s, f in exp.features.items()}
     )
     name = (
         "class vector"
@@ -216,15 +239,10 @@ def mapped(
     )
 
 
-def _choose_mapped(context: EditingContext, result) -> Strength:
-    settings = {
-        "lambdas": context.lambdas,
-        "threshold": context.threshold,
-        "tolerance": context.tolerance,
-    }
-    val = context.features["val"]
+def _choose_mapped(exp: Experiment, result, bounds: Bounds) -> Strength:
+    val = exp.features["val"]
     return choose_lambda(
-        context.ft, result.edits[0], val, weights=result.amounts(val.z)[:, 0], **settings
+        exp.ft, result.edits[0], val, weights=result.amounts(val.z)[:, 0], **bounds.strength
     )
 
 
@@ -234,56 +252,56 @@ def _replaced(features, z: np.ndarray):
     return Features(z.astype(np.float32), features.y, features.classes, None, features.data)
 
 
-def logit_mask(context: EditingContext, target: str) -> Outcome:
+def logit_mask(exp: Experiment, target: str) -> Outcome:
     """The class's logit set to -inf: perfect on ACC_f and ACC_r by construction, and nothing forgotten."""
     start = time.perf_counter()
-    masked = mask_class(context.ft, target)
+    masked = mask_class(exp.ft, target)
     seconds = time.perf_counter() - start
-    readouts = _read(masked, context.features)
+    readouts = _read(masked, exp.features)
     return Outcome(
         "logit mask", TRIVIAL, target, readouts, classifier=masked, n_parameters=1, seconds=seconds
     )
 
 
-def projection(context: EditingContext, target: str) -> Outcome:
+def projection(exp: Experiment, target: str) -> Outcome:
     """The class's head row projected out of every representation, P = I - w wᵀ / |w|², w = w_c - mean of the rows.
 
     The rows' mean decides nothing, and rows of a text head are nearly all mean: with w_c itself the class stays.
     """
     return _erased(
-        context,
+        exp,
         target,
-        lambda: project_out(directions.head_direction(context.ft, context.vectors, target).vector),
+        lambda: project_out(directions.head_direction(exp.ft, exp.vectors, target).vector),
         "projection",
     )
 
 
-def leace_eraser(context: EditingContext, target: str) -> Outcome:
+def leace_eraser(exp: Experiment, target: str) -> Outcome:
     """LEACE: no linear probe tells the class from the rest afterwards (on the training images)."""
-    return _erased(context, target, lambda: leace(context.features["train"], target), "LEACE")
+    return _erased(exp, target, lambda: leace(exp.features["train"], target), "LEACE")
 
 
-def _erased(context, target, make: Callable, name: str) -> Outcome:
+def _erased(exp, target, make: Callable, name: str) -> Outcome:
     start = time.perf_counter()
     eraser = make()
-    edited = erase(context.ft, eraser)
+    edited = erase(exp.ft, eraser)
     seconds = time.perf_counter() - start
     size = eraser.left.size + eraser.right.size + eraser.centre.size
-    readouts = _read(edited, context.features)
+    readouts = _read(edited, exp.features)
     return Outcome(
         name, ERASER, target, readouts, classifier=edited, n_parameters=size, seconds=seconds
     )
 
 
-def retrained(context: EditingContext, target: str) -> Outcome:
+def retrained(exp: Experiment, target: str) -> Outcome:
     """The reference: the same recipe from the pre-trained model on the other classes' images."""
     from ..editing.unlearning import retrain_without
 
     start = time.perf_counter()
-    data, recipe = context.data, {"progress": False, **context.recipe}
-    tuned = retrain_without(context.pre, data["train"], target, val=data["val"], **recipe)
+    data, recipe = exp.data, {"progress": False, **exp.recipe}
+    tuned = retrain_without(exp.pre, data["train"], target, val=data["val"], **recipe)
     return _trained(
-        context,
+        exp,
         target,
         tuned.classifier,
         "retrained without it",
@@ -292,14 +310,14 @@ def retrained(context: EditingContext, target: str) -> Outcome:
     )
 
 
-def trained(context: EditingContext, target: str, method: str) -> Outcome:
+def trained(exp: Experiment, target: str, method: str, bounds: Bounds = BOUNDS) -> Outcome:
     """Unlearning by further training: "retain", "neggrad", "neggrad+" or "random_label", see `unlearn`."""
     from ..editing.unlearning import unlearn
 
-    data = context.data
+    data = exp.data
     found = unlearn(
-        context.ft, data["train"], target, method=method, val=data["val"], seed=context.seed, progress=False,
-        threshold=context.threshold,
+        exp.ft, data["train"], target, method=method, val=data["val"], seed=exp.seed, progress=False,
+        threshold=bounds.threshold,
     )  # fmt: skip
     names = {
         "retain": "fine-tuned on the rest",
@@ -307,13 +325,13 @@ def trained(context: EditingContext, target: str, method: str) -> Outcome:
         "neggrad+": "NegGrad+",
         "random_label": "random label",
     }
-    return _trained(context, target, found.classifier, names[method], TRAINING, found.seconds)
+    return _trained(exp, target, found.classifier, names[method], TRAINING, found.seconds)
 
 
 def _trained(
-    context, target, classifier: Classifier, name: str, family: str, seconds: float
+    exp, target, classifier: Classifier, name: str, family: str, seconds: float
 ) -> Outcome:
-    readouts = _read(classifier, context.extract(classifier))
+    readouts = _read(classifier, exp.extract(classifier))
     size = sum(p.numel() for p in classifier.parameters() if p.requires_grad)
     return Outcome(
         name,
@@ -327,26 +345,24 @@ def _trained(
     )
 
 
-def unedited(context: EditingContext, target: str) -> Outcome:
+def unedited(exp: Experiment, target: str) -> Outcome:
     """The fine-tuned model as it is."""
-    return Outcome(
-        "fine-tuned", REFERENCE, target, _read(context.ft, context.features), classifier=context.ft
-    )
+    return Outcome("fine-tuned", REFERENCE, target, _read(exp.ft, exp.features), classifier=exp.ft)
 
 
-def pretrained(context: EditingContext, target: str) -> Outcome:
+def pretrained(exp: Experiment, target: str) -> Outcome:
     """The pre-trained representation under the fine-tuned model's head: what lambda = -1 restores for one class."""
     edited = Classifier(
-        context.pre.encoder,
-        context.ft.head,
-        classes=context.ft.classes,
-        preprocess=context.pre.preprocess,
+        exp.pre.encoder,
+        exp.ft.head,
+        classes=exp.ft.classes,
+        preprocess=exp.pre.preprocess,
     )
     return Outcome(
         "pre-trained",
         REFERENCE,
         target,
-        _read(edited, context.pre_features),
+        _read(edited, exp.pre_features),
         classifier=edited,
         leaves_encoder=False,
     )

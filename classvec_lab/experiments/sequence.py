@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from ..editing.injection import inject
+from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights.delta import apply_deltas
 from ..editing.weights.mapping import map_edit
 from ..errors import EditError
 from ..features import Features, extract_features
 from ..readout import Readout
 from ..statistics import split_accuracy
-from .context import EditingContext
+from .experiment import Experiment
 
 WAYS = ("latent", "mapping")
 
@@ -28,13 +29,14 @@ class _Way:
 
 
 def forget_in_turn(
-    context: EditingContext,
+    exp: Experiment,
     targets: Sequence[str] | None = None,
     *,
     way: str = "latent",
     lambda_: float = -1.5,
     gate: str = "margin",
     seed: int = 0,
+    bounds: Bounds = BOUNDS,
 ) -> pd.DataFrame:
     """Forget the targets one after the other, then take the edits off in an order drawn by `seed`.
 
@@ -45,14 +47,14 @@ def forget_in_turn(
     """
     if way not in WAYS:
         raise EditError(f"way is one of {', '.join(WAYS)}; got {way!r}")
-    targets = context.require_targets(targets)
-    context.require_gates([gate])
+    targets = exp.require_targets(targets)
+    exp.require_gates([gate])
     if way == "latent":
-        edits = {t: lambda_ * context.vectors[t] for t in targets}
+        edits = {t: lambda_ * exp.vectors[t] for t in targets}
         edits = (
             edits
             if gate == "none"
-            else {t: e.gated(context.gate(t, gate)) for t, e in edits.items()}
+            else {t: e.gated(exp.gate(t, gate, bounds)) for t, e in edits.items()}
         )
         do = _Way(
             inject,
@@ -60,23 +62,20 @@ def forget_in_turn(
             lambda model, e: model.without(e),
         )
     else:
-        edits = {
-            t: map_edit(context.ft, lambda_ * context.vectors[t], context.moments).delta
-            for t in targets
-        }
+        edits = {t: map_edit(exp.ft, lambda_ * exp.vectors[t], exp.moments).delta for t in targets}
         do = _Way(
             lambda model, d: d.apply_to(model), apply_deltas, lambda model, d: d.remove_from(model)
         )
     order = np.random.default_rng(seed).permutation(len(targets))
     steps = [("forget", t) for t in targets] + [("restore", targets[i]) for i in order]
-    model, now, rows = context.ft, [], []
+    model, now, rows = exp.ft, [], []
     for i, (action, target) in enumerate(steps, 1):
         if action == "forget":
             model, now = do.add(model, edits[target]), [*now, target]
         else:
             model, now = do.remove(model, edits[target]), [t for t in now if t != target]
-        afresh = do.at_once(context.ft, [edits[t] for t in now])
-        features = _features(context, model)
+        afresh = do.at_once(exp.ft, [edits[t] for t in now])
+        features = _features(exp, model)
         found = Readout.of(model, features)
         # equal encoders give equal representations, so that the second head may read the first one's
         same = _same_weights(model, afresh) and np.array_equal(
@@ -94,10 +93,10 @@ def forget_in_turn(
     return pd.DataFrame(rows)
 
 
-def _features(context: EditingContext, model) -> Features:
-    if _same(model.encoder, context.ft.encoder):
-        return context.features["test"]
-    return extract_features(model, context.data["test"], progress=False, cache=False)
+def _features(exp: Experiment, model) -> Features:
+    if _same(model.encoder, exp.ft.encoder):
+        return exp.features["test"]
+    return extract_features(model, exp.data["test"], progress=False, cache=False)
 
 
 def _accuracies(readout: Readout, forgotten: Sequence[str]) -> dict:

@@ -7,44 +7,47 @@ import pandas as pd
 
 from ..editing.audit.relearn import relearn_time
 from ..editing.calibration import exchangeability
-from ..editing.strength import strength_curve
-from .context import EditingContext
+from ..editing.strength import BOUNDS, Bounds, strength_curve
+from .experiment import Experiment
 from .forget import FINE_TUNED, ForgetStudy
 
 
 def survey_strengths(
-    contexts: Iterable[EditingContext], targets: Sequence[str], gates: Sequence[str]
+    exps: Iterable[Experiment],
+    targets: Sequence[str],
+    gates: Sequence[str],
+    bounds: Bounds = BOUNDS,
 ) -> pd.DataFrame:
-    """`strength_curve` of the class vector on test for every context, target and gate, with columns that name them."""
+    """`strength_curve` of the class vector on test for every exp, target and gate, with columns that name them."""
     curves = []
-    for context in contexts:
+    for exp in exps:
         for target in targets:
             for gate in dict.fromkeys(gates):
                 unit = (
-                    context.vectors[target]
+                    exp.vectors[target]
                     if gate == "none"
-                    else context.vectors[target].gated(context.gate(target, gate))
+                    else exp.vectors[target].gated(exp.gate(target, gate, bounds))
                 )
-                curve = strength_curve(
-                    context.ft, unit, context.features["test"], lambdas=context.lambdas
-                )
+                curve = strength_curve(exp.ft, unit, exp.features["test"], lambdas=bounds.lambdas)
                 named = {
                     "direction": "class vector",
                     "gate": gate,
                     "target": target,
-                    "seed": context.seed,
+                    "seed": exp.seed,
                     "split": "test",
                 }
                 curves.append(curve.assign(**named))
     return pd.concat(curves, ignore_index=True)
 
 
-def survey_guarantees(context: EditingContext, targets: Sequence[str], gate: str) -> pd.DataFrame:
+def survey_guarantees(
+    exp: Experiment, targets: Sequence[str], gate: str, bounds: Bounds = BOUNDS
+) -> pd.DataFrame:
     """Whether each gate's guarantee can hold on the test split, see `exchangeability`: one row a target, with a sentence."""
     rows = []
     for target in targets if gate != "none" else ():
         found = exchangeability(
-            context.gate(target, gate), context.features["val"], context.features["test"]
+            exp.gate(target, gate, bounds), exp.features["val"], exp.features["test"]
         )
         row = {
             "target": target,
@@ -84,7 +87,7 @@ def survey_relearning(
     for max_steps = 0.
     """
     columns = ["target", "method", "steps", "censored", "threshold", "split"]
-    rows, data = [], study.context.data
+    rows, data = [], study.exp.data
     for target in targets if max_steps else ():
         base = study.find(FINE_TUNED, target).readouts["val"]
         goal = float((base.predicted == base.y)[base.y == base.index(target)].mean())

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from contexts import small_context, warmed
+from small_experiments import small_experiment, warmed
 from torch import nn
 from worlds import bits, class_vectors_of, logits, names, reader, same_bits, samples
 
@@ -250,24 +250,22 @@ def test_one_class_has_nowhere_to_go():
 
 
 @pytest.fixture(scope="module", params=["linear", "cosine"])
-def context(request, tmp_path_factory):
-    return warmed(tmp_path_factory, lambda: small_context(request.param))
+def exp(request, tmp_path_factory):
+    return warmed(tmp_path_factory, lambda: small_experiment(request.param))
 
 
-def test_as_a_method_of_forgetting(context):
-    found = M.mapped(context, "red", towards="retire", scatter=2)
-    expected = retire(
-        context.ft, "red", context.pre_features["train"], context.features["train"], rank=2
-    )
+def test_as_a_method_of_forgetting(exp):
+    found = M.mapped(exp, "red", towards="retire", scatter=2)
+    expected = retire(exp.ft, "red", exp.pre_features["train"], exp.features["train"], rank=2)
     assert found.method == "mapping, retired and scattered"
     assert found.facts["mapping"].delta.fingerprint == expected.delta.fingerprint
     assert found.n_parameters == expected.n_parameters
     np.testing.assert_array_equal(found.edit.vector, expected.edits[0].vector)
-    z = context.features["test"].z
-    head = isinstance(context.ft.head, CosineHead)
+    z = exp.features["test"].z
+    head = isinstance(exp.ft.head, CosineHead)
     np.testing.assert_allclose(
         found.readouts["test"].z, expected.moved(z) if head else z, rtol=1e-5, atol=1e-5
     )
     for settings in ({"towards": "class vector"}, {"towards": "retire", "method": "ridge"}):
         with pytest.raises(EditError, match="scatter goes with towards"):
-            M.mapped(context, "red", scatter=1, **settings)
+            M.mapped(exp, "red", scatter=1, **settings)

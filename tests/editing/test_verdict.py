@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from contexts import RECIPE, idle_context, small_context, splits, warmed
+from small_experiments import RECIPE, idle_experiment, small_experiment, splits, warmed
 
 from classvec_lab import finetune
 from classvec_lab.errors import EditError
@@ -20,7 +20,7 @@ QUICK = {"n_boot": 20, "n_random": 1, "progress": False}
 
 def hardly_moved():
     """Fine-tuned from a model that is good already: class vectors of nearly no length."""
-    good = small_context()
+    good = small_experiment()
     options = {**RECIPE, "epochs": 1, "lr": 1e-5}
     tuned = finetune(
         good.ft, good.data["train"], val=good.data["val"], progress=False, cache=False, **options
@@ -29,15 +29,15 @@ def hardly_moved():
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory):
-    return warmed(tmp_path_factory, lambda: small_context(data=splits(noise=110.0)))
+def exp(tmp_path_factory):
+    return warmed(tmp_path_factory, lambda: small_experiment(data=splits(noise=110.0)))
 
 
 @pytest.fixture(scope="module")
-def report(context, tmp_path_factory):
+def report(exp, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLASSVEC_DATA", str(tmp_path_factory.mktemp("verdict")))
-        return verdict(context, name="coloured", retrained=["green"], **QUICK)
+        return verdict(exp, name="coloured", retrained=["green"], **QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +45,19 @@ def failing(tmp_path_factory):
     return verdict(warmed(tmp_path_factory, hardly_moved), targets=["red", "blue"], **QUICK)
 
 
-def test_the_table_repeats_what_was_measured(context, report):
+def test_the_table_repeats_what_was_measured(exp, report):
     table = report.table.set_index("quantity")
     assert table.index.is_unique
-    base = Readout.of(context.ft, context.features["test"])
+    base = Readout.of(exp.ft, exp.features["test"])
     row = table.loc["accuracy of the fine-tuned model"]
     assert (row["value"], row["n"], row["split"]) == (
         (base.predicted == base.y).mean(),
         150,
         "test",
     )
-    pre = context.pre_features["val"]
+    pre = exp.pre_features["val"]
     row = table.loc["head on the pre-trained representation"]
-    assert (row["value"], row["n"]) == ((predict(context.ft, pre) == pre.y).mean(), 450)
+    assert (row["value"], row["n"]) == ((predict(exp.ft, pre) == pre.y).mean(), 450)
     assert (
         table.loc["share of |κ|² that the head reads, median", "value"]
         == report.editability.table["read_share"].median()
@@ -77,13 +77,11 @@ def test_the_table_repeats_what_was_measured(context, report):
     ).all()
 
 
-def test_measured_is_the_change_under_each_class_vector(context, report):
-    base = Readout.of(context.ft, context.features["test"])
-    for target in context.ft.classes:
-        outcome = methods.class_vector(context, target, gate="predicted", lambda_=-1.5).readouts[
-            "test"
-        ]
-        for i, other in enumerate(context.ft.classes):
+def test_measured_is_the_change_under_each_class_vector(exp, report):
+    base = Readout.of(exp.ft, exp.features["test"])
+    for target in exp.ft.classes:
+        outcome = methods.class_vector(exp, target, gate="predicted", lambda_=-1.5).readouts["test"]
+        for i, other in enumerate(exp.ft.classes):
             own = base.y == i
             change = (outcome.predicted[own] == i).mean() - (base.predicted[own] == i).mean()
             np.testing.assert_allclose(report.measured.loc[target, other], change, atol=1e-12)
@@ -91,8 +89,8 @@ def test_measured_is_the_change_under_each_class_vector(context, report):
     assert (report.forecast - report.measured).abs().to_numpy().mean() < 0.1
 
 
-def test_who_pays_is_the_largest_loss_of_another_class(context, report):
-    y, rng = context.features["test"].y, np.random.default_rng(0)
+def test_who_pays_is_the_largest_loss_of_another_class(exp, report):
+    y, rng = exp.features["test"].y, np.random.default_rng(0)
     drawn = [report.measured + rng.normal(size=report.measured.shape) for _ in range(20)]
     for measured in (report.measured, *drawn, *(d.iloc[:2] for d in drawn)):
         losses = {
@@ -100,7 +98,7 @@ def test_who_pays_is_the_largest_loss_of_another_class(context, report):
         }
         edited, other, change, n = replace(report, measured=measured).pays()
         assert change == losses[edited, other] == min(losses.values())
-        assert n == (y == context.ft.classes.index(other)).sum()
+        assert n == (y == exp.ft.classes.index(other)).sum()
     planted = report.measured.copy()
     planted.loc["red", "blue"] = -0.75
     paying = replace(report, measured=planted)
@@ -113,12 +111,12 @@ def test_who_pays_is_the_largest_loss_of_another_class(context, report):
     assert "Who pays: no other class loses accuracy under any class's edit." in gaining.says()
 
 
-def test_curves_are_means_over_the_edited_classes(context, report):
+def test_curves_are_means_over_the_edited_classes(exp, report):
     curves = report.curves.set_index(["kind", "lambda_"])
     assert set(report.curves["kind"]) == {"forecast", "measured", "replayed on val"}
     accuracies = []
-    for target in context.ft.classes:
-        r = methods.class_vector(context, target, gate="predicted", lambda_=-1.0).readouts["test"]
+    for target in exp.ft.classes:
+        r = methods.class_vector(exp, target, gate="predicted", lambda_=-1.0).readouts["test"]
         hit, own = r.predicted == r.y, r.y == r.index(target)
         accuracies.append([hit[own].mean(), hit[~own].mean()])
     np.testing.assert_allclose(
@@ -195,8 +193,8 @@ def test_routes_of_the_audited_class(report, failing):
     assert RETRAINED not in set(routed(failing)["method"])
 
 
-def test_without_enough_samples_for_a_margin_gate(context):
-    few = replace(context, data={**context.data, "val": context.data["val"].subset(range(90))})
+def test_without_enough_samples_for_a_margin_gate(exp):
+    few = replace(exp, val=exp.val.subset(range(90)))
     found = verdict(few, targets=["red"], **QUICK)
     assert set(found.study.table["gate"]) == {"none", "predicted"}
     assert set(found.table.loc[found.table["split"] == "test", "n"]) == {150, 50}
@@ -234,4 +232,4 @@ def test_the_interval_of_a_median_covers_it(n):
 )
 def test_typos_cost_no_work(options, message):
     with pytest.raises(EditError, match=message):
-        verdict(idle_context(), **options, **QUICK)
+        verdict(idle_experiment(), **options, **QUICK)

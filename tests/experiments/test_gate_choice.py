@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from contexts import idle_context, warmed
+from small_experiments import idle_experiment, warmed
 
 from classvec_lab.editing import gate_curve
 from classvec_lab.errors import EditError
@@ -31,18 +31,18 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory):
+def exp(tmp_path_factory):
     return warmed(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def table(context):
-    return compare_gates(context, ["red", "green"])
+def table(exp):
+    return compare_gates(exp, ["red", "green"])
 
 
 @pytest.mark.parametrize("score", ["margin", "cosine", "predicted", "discriminant"])
-def test_a_curve_is_counted_at_each_threshold(context, score):
-    gate, features = context.gate("green", score), context.features["val"]
+def test_a_curve_is_counted_at_each_threshold(exp, score):
+    gate, features = exp.gate("green", score), exp.features["val"]
     curve = gate_curve(gate, features, n=23)
     scores = gate.scores(features.z)
     for _, row in curve.iterrows():
@@ -60,10 +60,10 @@ def test_a_curve_is_counted_at_each_threshold(context, score):
     assert set(curve["target"]) | set(curve["score"]) == {"green", score}
 
 
-def test_the_chosen_point_is_the_gates_own_rate(context):
-    gate = context.gate("red")
+def test_the_chosen_point_is_the_gates_own_rate(exp):
+    gate = exp.gate("red")
     for split in ("val", "test"):
-        features = context.features[split]
+        features = exp.features[split]
         row = gate_curve(gate, features).set_index("chosen").loc[True]
         fired = gate.fires(features.z)
         np.testing.assert_allclose(row["false_fire"], fired[features.y != 0].mean())
@@ -78,8 +78,8 @@ def test_one_row_a_gate_target_and_split(table):
 
 
 @pytest.mark.parametrize("score", ["margin", "predicted"])
-def test_rows_agree_with_the_method(context, table, score):
-    outcome = methods.class_vector(context, "red", gate=score, lambda_=-1.5)
+def test_rows_agree_with_the_method(exp, table, score):
+    outcome = methods.class_vector(exp, "red", gate=score, lambda_=-1.5)
     row = table[
         (table["gate"] == score) & (table["target"] == "red") & (table["split"] == "test")
     ].iloc[0]
@@ -92,23 +92,23 @@ def test_rows_agree_with_the_method(context, table, score):
     assert row["sibling_fires"] == max(fired[r.y == 1].mean(), fired[r.y == 2].mean())
 
 
-def test_soft_and_youden_gates_carry_no_guarantee(context, table):
+def test_soft_and_youden_gates_carry_no_guarantee(exp, table):
     guarantees = table.groupby("gate")["guarantee"].unique().map(list).to_dict()
     assert guarantees == {
         "cosine": ["marginal"], "margin": ["marginal"], "discriminant": ["marginal"], "predicted": ["none"],
         "margin, Youden": ["none"], "margin, soft": ["none"],
     }  # fmt: skip
-    hard, soft = context.gate("red"), named_gate(context, "red", "margin, soft")
+    hard, soft = exp.gate("red"), named_gate(exp, "red", "margin, soft")
     assert soft.threshold == hard.threshold
     assert hard.temperature == 0 < soft.temperature
-    weights = soft.weights(context.features["val"].z)
+    weights = soft.weights(exp.features["val"].z)
     assert ((weights > 0.01) & (weights < 0.99)).any()
-    np.testing.assert_array_equal(weights > 0.5, hard.fires(context.features["val"].z))
+    np.testing.assert_array_equal(weights > 0.5, hard.fires(exp.features["val"].z))
 
 
-def test_youdens_gate_is_the_best_of_its_curve(context):
-    gate = named_gate(context, "green", "margin, Youden")
-    curve = gate_curve(gate, context.features["val"], n=500)
+def test_youdens_gate_is_the_best_of_its_curve(exp):
+    gate = named_gate(exp, "green", "margin, Youden")
+    curve = gate_curve(gate, exp.features["val"], n=500)
     loss = curve["miss"] + curve["false_fire"]
     np.testing.assert_allclose(loss[curve["chosen"]].item(), loss.min(), atol=1e-12)
 
@@ -130,8 +130,8 @@ def test_the_summary_averages_targets(table):
     )
 
 
-def test_the_same_call_gives_the_same_frame(context, table):
-    pd.testing.assert_frame_equal(compare_gates(context, ["red", "green"]), table, check_exact=True)
+def test_the_same_call_gives_the_same_frame(exp, table):
+    pd.testing.assert_frame_equal(compare_gates(exp, ["red", "green"]), table, check_exact=True)
 
 
 @pytest.mark.parametrize(
@@ -148,4 +148,4 @@ def test_the_same_call_gives_the_same_frame(context, table):
 )
 def test_typos_cost_no_work(targets, choices, message):
     with pytest.raises(EditError, match=message):
-        compare_gates(idle_context(), targets, choices=choices)
+        compare_gates(idle_experiment(), targets, choices=choices)

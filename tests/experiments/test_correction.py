@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from contexts import idle_context, small_context, splits, warmed, with_labels
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_experiments import idle_experiment, small_experiment, splits, warmed, with_labels
 
+from classvec_lab.editing import Bounds
 from classvec_lab.editing.injection import inject, read_logits
 from classvec_lab.errors import EditError
 from classvec_lab.experiments.correction import (
@@ -27,20 +28,20 @@ def mislabelled():
     """Trained with six in ten green images labelled blue; class vectors then from images with true labels."""
     data = splits()
     green = np.flatnonzero(data["train"].targets == 1)
-    wrong = small_context(
+    wrong = small_experiment(
         data={**data, "train": data["train"].relabelled(green[: int(0.6 * len(green))], "blue")}
     )
-    return replace(wrong, data={**data, "train": data["val"]})
+    return replace(wrong, train=data["val"])
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory):
+def exp(tmp_path_factory):
     return warmed(tmp_path_factory, mislabelled)
 
 
 @pytest.fixture(scope="module")
-def correction(context):
-    return correct_error(context, "green", "blue")
+def correction(exp):
+    return correct_error(exp, "green", "blue")
 
 
 @settings(deadline=None)
@@ -70,8 +71,8 @@ def test_confusions_are_counts(pairs, largest):
         )
 
 
-def test_the_planted_error_is_the_largest(context):
-    found = confusions(Readout.of(context.ft, context.features["val"]))
+def test_the_planted_error_is_the_largest(exp):
+    found = confusions(Readout.of(exp.ft, exp.features["val"]))
     assert tuple(found.loc[0, ["true", "predicted"]]) == ("green", "blue")
     assert found.loc[0, "share"] > 0.4
 
@@ -87,20 +88,20 @@ def test_the_planted_error_is_corrected(correction):
     assert cell.loc[("blue seen as green", "after"), "share"] <= 0.02
 
 
-def test_nothing_changes_where_the_gate_is_silent(context, correction):
-    z, edit = context.features["test"].z, correction.edit
+def test_nothing_changes_where_the_gate_is_silent(exp, correction):
+    z, edit = exp.features["test"].z, correction.edit
     fired = edit.gate.fires(z)
-    before, after = read_logits(context.ft, [], z), read_logits(context.ft, edit, z)
+    before, after = read_logits(exp.ft, [], z), read_logits(exp.ft, edit, z)
     np.testing.assert_array_equal(before[~fired], after[~fired])
     assert (before[fired] != after[fired]).any(axis=1).all()
-    y = context.features["test"].y
+    y = exp.features["test"].y
     assert fired[y != 1].mean() <= 0.05
 
 
-def test_the_edit_leads_from_one_class_to_the_other(context, correction):
+def test_the_edit_leads_from_one_class_to_the_other(exp, correction):
     lambda_ = correction.edit.coefficients["κ[green]"]
     assert lambda_ > 0
-    expected = lambda_ * (context.vectors["green"].vector - context.vectors["blue"].vector)
+    expected = lambda_ * (exp.vectors["green"].vector - exp.vectors["blue"].vector)
     np.testing.assert_allclose(correction.edit.vector, expected)
     assert (
         correction.edit.target,
@@ -111,29 +112,29 @@ def test_the_edit_leads_from_one_class_to_the_other(context, correction):
         "marginal",
         300,
     )
-    val = context.features["val"]
+    val = exp.features["val"]
     assert correction.edit.gate.fires(val.z)[val.y != 1].mean() <= 0.01
 
 
-def test_the_strength_is_the_smallest_of_the_best_on_val(context, correction):
+def test_the_strength_is_the_smallest_of_the_best_on_val(exp, correction):
     curve = correction.curve.set_index("lambda_")["accuracy"]
     assert list(curve.index) == [0.0, *LAMBDAS]
     tried = curve.drop(0.0)
     assert correction.edit.coefficients["κ[green]"] == tried.index[tried == tried.max()].min()
     val, edit = (
-        context.features["val"],
-        (context.vectors["green"] - context.vectors["blue"]).gated(correction.edit.gate),
+        exp.features["val"],
+        (exp.vectors["green"] - exp.vectors["blue"]).gated(correction.edit.gate),
     )
     for lambda_, accuracy in tried.items():
         np.testing.assert_allclose(
             accuracy,
-            (read_logits(context.ft, lambda_ * edit, val.z).argmax(axis=1) == val.y).mean(),
+            (read_logits(exp.ft, lambda_ * edit, val.z).argmax(axis=1) == val.y).mean(),
         )
 
 
-def test_the_table_counts_what_the_edited_model_does(context, correction):
-    test, cell = context.features["test"], correction.table.set_index(["when", "what"])
-    for when, model in (("before", context.ft), ("after", inject(context.ft, correction.edit))):
+def test_the_table_counts_what_the_edited_model_does(exp, correction):
+    test, cell = exp.features["test"], correction.table.set_index(["when", "what"])
+    for when, model in (("before", exp.ft), ("after", inject(exp.ft, correction.edit))):
         r = Readout.of(model, test)
         green, blue, hit = r.y == 1, r.y == 2, r.predicted == r.y
         shares = [
@@ -147,10 +148,10 @@ def test_the_table_counts_what_the_edited_model_does(context, correction):
         assert cell.loc[when, "n"].tolist() == [50, 50, 50, 50, 50, 150]
 
 
-def test_no_test_label_is_used(context, correction):
-    y = np.random.default_rng(0).permutation(context.data["test"].targets)
+def test_no_test_label_is_used(exp, correction):
+    y = np.random.default_rng(0).permutation(exp.data["test"].targets)
     blind = correct_error(
-        replace(context, data={**context.data, "test": with_labels(context.data["test"], y)}),
+        replace(exp, test=with_labels(exp.test, y)),
         "green",
         "blue",
     )
@@ -160,8 +161,8 @@ def test_no_test_label_is_used(context, correction):
     assert not blind.table["share"].equals(correction.table["share"])
 
 
-def test_a_looser_gate_fires_more(context, correction):
-    loose = correct_error(context, "green", "blue", false_fire=0.3, lambdas=[1.0])
+def test_a_looser_gate_fires_more(exp, correction):
+    loose = correct_error(exp, "green", "blue", lambdas=[1.0], bounds=Bounds(false_fire=0.3))
     assert loose.edit.gate.false_fire == 0.3
     assert loose.edit.gate.threshold < correction.edit.gate.threshold
     assert loose.edit.coefficients == {"κ[green]": 1.0, "κ[blue]": -1.0}
@@ -208,12 +209,12 @@ def test_the_verdict_follows_the_counts(correction, shares, word):
     assert f" {word} the error" in made.says()[0]
 
 
-def test_too_few_confused_samples(context):
+def test_too_few_confused_samples(exp):
     with pytest.raises(
         EditError,
         match=r"\d of 150 validation samples of 'blue' are seen as 'red': too few .*at least 3",
     ):
-        correct_error(context, "blue", "red")
+        correct_error(exp, "blue", "red")
 
 
 @pytest.mark.parametrize(
@@ -228,12 +229,12 @@ def test_too_few_confused_samples(context):
 )
 def test_typos_cost_no_work(pair, options, message):
     with pytest.raises(EditError, match=message):
-        correct_error(idle_context(), *pair, **options)
+        correct_error(idle_experiment(), *pair, **options)
 
 
 @pytest.fixture(scope="module")
 def right(tmp_path_factory):
-    """A context without any wrong label."""
+    """A exp without any wrong label."""
     return warmed(tmp_path_factory)
 
 
@@ -294,4 +295,4 @@ def test_the_planted_share_and_seed_decide_which_images_are_mislabelled(right, m
 def test_a_typo_trains_nothing(pair, share, message, monkeypatch):
     monkeypatch.setattr("classvec_lab.models.finetune", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(EditError, match=message):
-        planted_error(idle_context(), *pair, share=share)
+        planted_error(idle_experiment(), *pair, share=share)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from contexts import idle_context, small_context, warmed
+from small_experiments import idle_experiment, small_experiment, warmed
 
 from classvec_lab.editing.injection import InjectedClassifier, inject
 from classvec_lab.editing.weights.delta import Delta
@@ -19,17 +19,17 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def contexts(tmp_path_factory):
+def exps(tmp_path_factory):
     return {
-        head: warmed(tmp_path_factory, lambda head=head: small_context(head))
+        head: warmed(tmp_path_factory, lambda head=head: small_experiment(head))
         for head in ("linear", "cosine")
     }
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
 @pytest.mark.parametrize("way", WAYS)
-def test_every_step_is_the_same_as_all_at_once(contexts, way, head):
-    found = forget_in_turn(contexts[head], way=way, seed=1)
+def test_every_step_is_the_same_as_all_at_once(exps, way, head):
+    found = forget_in_turn(exps[head], way=way, seed=1)
     assert list(found.columns) == COLUMNS
     assert found["identical"].all()
     assert found["step"].tolist() == [1, 2, 3, 4, 5, 6]
@@ -43,10 +43,10 @@ def test_every_step_is_the_same_as_all_at_once(contexts, way, head):
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
 @pytest.mark.parametrize("way", WAYS)
-def test_accuracies_are_those_of_the_edited_model(contexts, way, head):
-    context = contexts[head]
-    found = forget_in_turn(context, ["green", "red"], way=way).set_index("step")
-    base = Readout.of(context.ft, context.features["test"])
+def test_accuracies_are_those_of_the_edited_model(exps, way, head):
+    exp = exps[head]
+    found = forget_in_turn(exp, ["green", "red"], way=way).set_index("step")
+    base = Readout.of(exp.ft, exp.features["test"])
     hit, own = base.predicted == base.y, base.y == 1
     assert found.loc[4, "forgotten"] == 0
     assert np.isnan(found.loc[4, "acc_f"])
@@ -55,52 +55,52 @@ def test_accuracies_are_those_of_the_edited_model(contexts, way, head):
     assert found.loc[1, "acc_r"] > 0.9
     assert ((found["acc_r_low"] <= found["acc_r"]) & (found["acc_r"] <= found["acc_r_high"])).all()
     if way == "latent":
-        edit = (-1.5 * context.vectors["green"]).gated(context.gate("green"))
-        r = Readout.of(inject(context.ft, edit), context.features["test"])
+        edit = (-1.5 * exp.vectors["green"]).gated(exp.gate("green"))
+        r = Readout.of(inject(exp.ft, edit), exp.features["test"])
         hit = r.predicted == r.y
         np.testing.assert_allclose(
             found.loc[1, ["acc_f", "acc_r"]].astype(float), [hit[own].mean(), hit[~own].mean()]
         )
 
 
-def test_gates_may_be_left_out(contexts):
-    found = forget_in_turn(contexts["linear"], ["red"], gate="none")
+def test_gates_may_be_left_out(exps):
+    found = forget_in_turn(exps["linear"], ["red"], gate="none")
     assert found["identical"].all()
     assert found["acc_f"].iloc[0] < 0.1
 
 
-def test_the_order_of_restoring_is_the_seeds(contexts):
-    orders = {tuple(forget_in_turn(contexts["linear"], seed=s)["class"][3:]) for s in range(4)}
+def test_the_order_of_restoring_is_the_seeds(exps):
+    orders = {tuple(forget_in_turn(exps["linear"], seed=s)["class"][3:]) for s in range(4)}
     assert len(orders) > 1
-    again = [forget_in_turn(contexts["linear"], seed=2) for _ in range(2)]
+    again = [forget_in_turn(exps["linear"], seed=2) for _ in range(2)]
     pd.testing.assert_frame_equal(*again)
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_an_edit_that_is_not_taken_off_is_noticed(contexts, way, monkeypatch):
+def test_an_edit_that_is_not_taken_off_is_noticed(exps, way, monkeypatch):
     if way == "latent":
         monkeypatch.setattr(InjectedClassifier, "without", lambda model, edit: model)
     else:
         monkeypatch.setattr(Delta, "remove_from", lambda delta, model: model)
-    found = forget_in_turn(contexts["linear"], ["red", "blue"], way=way)
+    found = forget_in_turn(exps["linear"], ["red", "blue"], way=way)
     assert found["identical"].tolist() == [True, True, False, False]
 
 
-def test_weights_are_compared_too(contexts):
-    ft = contexts["linear"].ft
+def test_weights_are_compared_too(exps):
+    ft = exps["linear"].ft
     assert sequence._same_weights(ft, ft)
-    assert sequence._same_weights(ft, inject(ft, contexts["linear"].vectors["red"]))
-    other = small_context().pre
+    assert sequence._same_weights(ft, inject(ft, exps["linear"].vectors["red"]))
+    other = small_experiment().pre
     assert not sequence._same_weights(ft, other)
     moved = type(ft)(ft.encoder, other.head, classes=ft.classes, preprocess=ft.preprocess)
     assert not sequence._same_weights(ft, moved)
 
 
-def test_models_without_a_fingerprint_are_read_anew(contexts, monkeypatch):
-    context = contexts["cosine"]
-    expected = forget_in_turn(context, ["red"], way="mapping")
-    monkeypatch.setattr(type(context.ft), "fingerprint", None)
-    pd.testing.assert_frame_equal(forget_in_turn(context, ["red"], way="mapping"), expected)
+def test_models_without_a_fingerprint_are_read_anew(exps, monkeypatch):
+    exp = exps["cosine"]
+    expected = forget_in_turn(exp, ["red"], way="mapping")
+    monkeypatch.setattr(type(exp.ft), "fingerprint", None)
+    pd.testing.assert_frame_equal(forget_in_turn(exp, ["red"], way="mapping"), expected)
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,9 @@ def test_models_without_a_fingerprint_are_read_anew(contexts, monkeypatch):
 )
 def test_typos_cost_no_work(options, message):
     with pytest.raises(EditError, match=message):
-        forget_in_turn(idle_context(), **options)
+        forget_in_turn(idle_experiment(), **options)
 
 
-def test_strength_zero_is_refused(contexts):
+def test_strength_zero_is_refused(exps):
     with pytest.raises(EditError, match="strength 0"):
-        forget_in_turn(contexts["linear"], ["red"], lambda_=0.0)
+        forget_in_turn(exps["linear"], ["red"], lambda_=0.0)

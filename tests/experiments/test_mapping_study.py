@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES
-from contexts import RECIPE, changed, idle_context, small_context, splits, warmed
+from small_experiments import changed, idle_experiment, small_experiment, splits, trained, warmed
 from torch import nn
 
 from classvec_lab import Classifier, Features, extract_features
@@ -17,7 +17,6 @@ from classvec_lab.editing.injection import inject
 from classvec_lab.editing.weights.delta import apply_deltas
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError
-from classvec_lab.experiments.context import EditingContext
 from classvec_lab.experiments.mapping import (
     compare_mappings,
     difference_says,
@@ -40,38 +39,38 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module", params=["linear", "cosine"])
-def context(request, tmp_path_factory):
+def exp(request, tmp_path_factory):
     """Mappings go into the linear head, or, before a cosine head, into the encoder's last linear map."""
     return warmed(
-        tmp_path_factory, lambda: small_context(request.param, data=splits(noise=90.0), seed=3)
+        tmp_path_factory, lambda: small_experiment(request.param, data=splits(noise=90.0), seed=3)
     )
 
 
 @pytest.fixture(scope="module")
-def study(context):
-    return mapping_study(context, ["red", "blue"], n_references=4)
+def study(exp):
+    return mapping_study(exp, ["red", "blue"], n_references=4)
 
 
-def mapped(context, name, target):
-    edit = -1.5 * context.vectors[target]
+def mapped(exp, name, target):
+    edit = -1.5 * exp.vectors[target]
     if name == NULL:
-        return map_edit(context.ft, edit, context.moments)
+        return map_edit(exp.ft, edit, exp.moments)
     if name == RETIRED:
-        return map_edit(context.ft, retirement(context.vectors, target), context.moments)
+        return map_edit(exp.ft, retirement(exp.vectors, target), exp.moments)
     return map_edit(
-        context.ft,
+        exp.ft,
         edit,
-        context.features["train"],
+        exp.features["train"],
         method="ridge",
         n_references=4,
-        seed=context.seed,
+        seed=exp.seed,
     )
 
 
-def answers(context, classifier):
+def answers(exp, classifier):
     """Labels that a classifier gives test images, the encoder run anew."""
     return Readout.of(
-        classifier, extract_features(classifier, context.data["test"], progress=False, cache=False)
+        classifier, extract_features(classifier, exp.data["test"], progress=False, cache=False)
     ).predicted
 
 
@@ -88,15 +87,15 @@ def test_one_row_a_mapping_and_target(study):
     assert study.seconds["prefix_seconds"].isna().all()
 
 
-def test_rows_are_what_the_edited_models_answer(context, study):
-    y = context.data["test"].targets
-    unedited = answers(context, context.ft)
+def test_rows_are_what_the_edited_models_answer(exp, study):
+    y = exp.data["test"].targets
+    unedited = answers(exp, exp.ft)
     for _, row in study.table.iterrows():
         i = CLASSES.index(row["target"])
-        edit = -1.5 * context.vectors[row["target"]]
-        gated = answers(context, inject(context.ft, edit.gated(context.gate(row["target"]))))
-        found = None if row["mapping"] == GATED else mapped(context, row["mapping"], row["target"])
-        predicted = gated if found is None else answers(context, found.apply_to(context.ft))
+        edit = -1.5 * exp.vectors[row["target"]]
+        gated = answers(exp, inject(exp.ft, edit.gated(exp.gate(row["target"]))))
+        found = None if row["mapping"] == GATED else mapped(exp, row["mapping"], row["target"])
+        predicted = gated if found is None else answers(exp, found.apply_to(exp.ft))
         hit, own = predicted == y, y == i
         assert (row["n_f"], row["n_r"]) == (50, 100)
         assert row["n_parameters"] == (edit.dim if found is None else found.n_parameters)
@@ -112,19 +111,19 @@ def test_rows_are_what_the_edited_models_answer(context, study):
 
 
 def test_latent_injection_agrees_with_itself_and_a_mapping_that_does_nothing_as_the_unedited(
-    context, study
+    exp, study
 ):
     assert study.table.loc[study.table["mapping"] == GATED, "agreement"].eq(1).all()
-    idle = mapping_study(context, ["red"], lambda_=-1e-9).table.set_index("mapping")
+    idle = mapping_study(exp, ["red"], lambda_=-1e-9).table.set_index("mapping")
     assert (idle.loc[[GATED, NULL], "change_r"] == 0).all()
     assert (idle.loc[[GATED, NULL, "ridge, 5 references"], "agreement"] == 1).all()
     assert idle.loc[RETIRED, "acc_f"] < idle.loc[NULL, "acc_f"]
 
 
-def test_the_strength_moves_the_class(study, context):
+def test_the_strength_moves_the_class(study, exp):
     by = study.table.set_index(["mapping", "target"])
-    unedited = (answers(context, context.ft) == context.data["test"].targets)[
-        context.data["test"].targets == 0
+    unedited = (answers(exp, exp.ft) == exp.data["test"].targets)[
+        exp.data["test"].targets == 0
     ].mean()
     assert by.loc[(NULL, "red"), "acc_f"] < unedited - 0.3
 
@@ -132,7 +131,7 @@ def test_the_strength_moves_the_class(study, context):
 def test_unknown_classes_cost_no_work():
     for arguments in (([*CLASSES, "pink"], ()), (["red"], ["pink"])):
         with pytest.raises(EditError, match="no class 'pink'"):
-            mapping_study(idle_context(), arguments[0], trained=arguments[1])
+            mapping_study(idle_experiment(), arguments[0], trained=arguments[1])
 
 
 def rows(**columns):
@@ -188,8 +187,8 @@ def test_the_summary_keeps_the_order_of_mappings_and_says_when_one_cell_has_no_i
     assert found["acc_f_low"].isna().tolist() == [False, True]
 
 
-def test_more_references_up_to_the_smallest_class(context):
-    found = mapping_references(context, ["red", "green"], counts=(1, 3, 60, 500))
+def test_more_references_up_to_the_smallest_class(exp):
+    found = mapping_references(exp, ["red", "green"], counts=(1, 3, 60, 500))
     assert list(found) == [
         "method",
         "references",
@@ -212,18 +211,16 @@ def test_more_references_up_to_the_smallest_class(context):
     assert (found["n_f"] + found["n_r"]).eq(150).all()
 
 
-def test_all_references_are_all_of_them(context):
-    found = mapping_references(context, ["green"], counts=()).set_index("method")
+def test_all_references_are_all_of_them(exp):
+    found = mapping_references(exp, ["green"], counts=()).set_index("method")
     train, edit, y = (
-        context.features["train"],
-        -1.5 * context.vectors["green"],
-        context.data["test"].targets,
+        exp.features["train"],
+        -1.5 * exp.vectors["green"],
+        exp.data["test"].targets,
     )
     for method in ("ridge", "nullspace"):
-        edited = map_edit(context.ft, edit, train, method=method, n_references=60).apply_to(
-            context.ft
-        )
-        hit = answers(context, edited) == y
+        edited = map_edit(exp.ft, edit, train, method=method, n_references=60).apply_to(exp.ft)
+        hit = answers(exp, edited) == y
         np.testing.assert_allclose(
             found.loc[method, ["acc_f", "acc_r"]].astype(float),
             [hit[y == 1].mean(), hit[y != 1].mean()],
@@ -231,24 +228,23 @@ def test_all_references_are_all_of_them(context):
     assert found["references"].eq(60).all()
 
 
-def test_several_at_once(context):
-    found = mapping_several(context, CLASSES).set_index(["way", "classes"])
+def test_several_at_once(exp):
+    found = mapping_several(exp, CLASSES).set_index(["way", "classes"])
     ways = ("along the class vectors", "retired to the mean")
     assert list(found.index) == [(way, k) for k in (1, 2) for way in ways]
-    y = context.data["test"].targets
+    y = exp.data["test"].targets
     for (way, k), row in found.iterrows():
         gone = CLASSES[:k]
-        edits = [-1.5 * context.vectors[t] for t in gone]
+        edits = [-1.5 * exp.vectors[t] for t in gone]
         if way == ways[1]:  # the mean of those that stay
-            left = context.vectors.z_ft[k:].mean(axis=0)
+            left = exp.vectors.z_ft[k:].mean(axis=0)
             edits = [
-                retirement(context.vectors, t, without=tuple(x for x in gone if x != t))
-                for t in gone
+                retirement(exp.vectors, t, without=tuple(x for x in gone if x != t)) for t in gone
             ]
             for i, edit in enumerate(edits):
-                np.testing.assert_allclose(context.vectors.z_ft[i] + edit.vector, left)
-        deltas = [map_edit(context.ft, e, context.moments).delta for e in edits]
-        hit, own = answers(context, apply_deltas(context.ft, deltas)) == y, y < k
+                np.testing.assert_allclose(exp.vectors.z_ft[i] + edit.vector, left)
+        deltas = [map_edit(exp.ft, e, exp.moments).delta for e in edits]
+        hit, own = answers(exp, apply_deltas(exp.ft, deltas)) == y, y < k
         np.testing.assert_allclose(
             row[["acc_f", "acc_r"]].astype(float), [hit[own].mean(), hit[~own].mean()]
         )
@@ -263,8 +259,8 @@ def test_several_at_once(context):
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (2, [1, 2]), (3, [1, 2])])
-def test_sizes_of_several(context, n, sizes):
-    assert mapping_several(context, CLASSES[:n])["classes"].unique().tolist() == sizes
+def test_sizes_of_several(exp, n, sizes):
+    assert mapping_several(exp, CLASSES[:n])["classes"].unique().tolist() == sizes
 
 
 def pair_of(first, second):
@@ -275,9 +271,9 @@ def pair_of(first, second):
     ]
 
 
-def test_a_mapping_does_not_differ_from_itself(context):
-    found = mapped(context, NULL, "red")
-    groups = sample_groups(context.features["test"], "red")
+def test_a_mapping_does_not_differ_from_itself(exp):
+    found = mapped(exp, NULL, "red")
+    groups = sample_groups(exp.features["test"], "red")
     same = mapping_difference([found, found], groups)
     assert same["group"].tolist() == ["class red", "other classes"]
     assert same["n"].tolist() == [50, 100]
@@ -297,9 +293,9 @@ def test_the_difference_by_hand():
     assert still[["difference", "low", "high"]].isna().all()
 
 
-def test_compared_amounts_are_those_of_the_mappings(context):
-    pair = {"loose": mapped(context, NULL, "green"), "retired": mapped(context, RETIRED, "green")}
-    groups = sample_groups(context.features["train"], "green")
+def test_compared_amounts_are_those_of_the_mappings(exp):
+    pair = {"loose": mapped(exp, NULL, "green"), "retired": mapped(exp, RETIRED, "green")}
+    groups = sample_groups(exp.features["train"], "green")
     found = compare_mappings(pair, groups)
     assert list(found) == ["mapping", "group", "amount"]
     for (name, group), part in found.groupby(["mapping", "group"]):
@@ -381,11 +377,7 @@ def vision_transformer():
 @pytest.fixture(scope="module")
 def transformer(tmp_path_factory):
     def make():
-        from classvec_lab import finetune
-
-        data, pre = splits(noise=40.0), vision_transformer()
-        tuned = finetune(pre, data["train"], val=data["val"], progress=False, cache=False, **RECIPE)
-        return EditingContext(pre, tuned.classifier, data, RECIPE)
+        return trained(vision_transformer(), splits(noise=40.0))
 
     return warmed(tmp_path_factory, make)
 
@@ -418,13 +410,13 @@ def test_layernorms_are_trained_on_the_targets_named(transformer):
 def test_layernorm_rows_are_what_the_edited_model_answers(transformer):
     from classvec_lab.editing.weights.layernorm import map_layernorms
 
-    context = changed(transformer, seed=2)
+    exp = changed(transformer, seed=2)
     table = mapping_study(
-        context, ["blue"], layernorms=["ln_2"], trained=["blue"], n_references=3
+        exp, ["blue"], layernorms=["ln_2"], trained=["blue"], n_references=3
     ).table.set_index("mapping")
-    train, shift = context.data["train"], -1.5 * context.vectors["blue"].vector
+    train, shift = exp.data["train"], -1.5 * exp.vectors["blue"].vector
     trained = map_layernorms(
-        context.ft,
+        exp.ft,
         shift,
         "blue",
         train,
@@ -436,7 +428,7 @@ def test_layernorm_rows_are_what_the_edited_model_answers(transformer):
         seed=2,
     )
     published = map_layernorms(
-        context.ft,
+        exp.ft,
         shift,
         "blue",
         train,
@@ -445,9 +437,9 @@ def test_layernorm_rows_are_what_the_edited_model_answers(transformer):
         n_references=1,
         seed=2,
     )
-    y = context.data["test"].targets
+    y = exp.data["test"].targets
     for name, found in (("trained", trained), ("published", published)):
-        hit = answers(context, found.apply_to(context.ft)) == y
+        hit = answers(exp, found.apply_to(exp.ft)) == y
         row = table.loc[f"LayerNorms ln_2, {name}"]
         np.testing.assert_allclose(
             [row["acc_f"], row["acc_r"]], [hit[y == 2].mean(), hit[y != 2].mean()]

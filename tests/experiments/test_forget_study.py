@@ -1,11 +1,12 @@
 """A study has one row a method and target, computed from the outcomes it keeps, and refuses typos before any work."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from contexts import idle_context, small_context, warmed
+from small_experiments import idle_experiment, small_experiment, warmed
 
 from classvec_lab.editing.audit.metrics import js_divergence
 from classvec_lab.errors import EditError
@@ -35,15 +36,15 @@ EVERYWHERE = {
 
 
 @pytest.fixture(scope="module")
-def context(tmp_path_factory):
+def exp(tmp_path_factory):
     return warmed(tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
-def study(context, tmp_path_factory):
+def study(exp, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLASSVEC_DATA", str(tmp_path_factory.mktemp("study")))
-        return forget_study(context, **OPTIONS)
+        return forget_study(exp, **OPTIONS)
 
 
 def test_one_row_a_method_setting_and_target(study):
@@ -285,15 +286,15 @@ def test_the_summary_counts_targets_not_draws(study):
     )
 
 
-def test_the_same_call_gives_the_same_frames(context, study):
-    again = forget_study(context, **OPTIONS)
+def test_the_same_call_gives_the_same_frames(exp, study):
+    again = forget_study(exp, **OPTIONS)
     pd.testing.assert_frame_equal(again.table, study.table, check_exact=True)
     pd.testing.assert_frame_equal(again.summary(), study.summary(), check_exact=True)
 
 
-def test_another_main_gate_and_no_erasers(context):
+def test_another_main_gate_and_no_erasers(exp):
     study = forget_study(
-        context,
+        exp,
         ["green"],
         gates=["predicted"],
         main_gate="predicted",
@@ -309,7 +310,7 @@ def test_another_main_gate_and_no_erasers(context):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"targets": ["pink"]}, "no class 'pink' to edit"),
+        ({"targets": ["pink"]}, "no class 'pink'; there are red"),
         ({"targets": []}, "at least one; got none"),
         ({"targets": ["red", "red"]}, "each class to edit once"),
         ({"retrained": ["pink"]}, "no class 'pink'"),
@@ -324,12 +325,12 @@ def test_another_main_gate_and_no_erasers(context):
 )
 def test_typos_cost_no_work(options, message):
     with pytest.raises(EditError, match=message):
-        forget_study(idle_context(), **options, progress=False)
+        forget_study(idle_experiment(), **options, progress=False)
 
 
 def test_too_few_samples_for_a_gate_cost_no_training(monkeypatch, tmp_path_factory):
-    few = small_context()
-    few.data["val"] = few.data["val"].subset(range(90))
+    few = small_experiment()
+    few = replace(few, val=few.val.subset(range(90)))
     monkeypatch.setattr(
         "classvec_lab.experiments.methods.retrained", lambda *_: pytest.fail("retrained")
     )
@@ -337,12 +338,12 @@ def test_too_few_samples_for_a_gate_cost_no_training(monkeypatch, tmp_path_facto
         forget_study(few, ["red"], retrained=None, progress=False)
 
 
-def test_a_class_that_is_never_named_on_val_has_no_head_aware_edit(context, monkeypatch):
+def test_a_class_that_is_never_named_on_val_has_no_head_aware_edit(exp, monkeypatch):
     monkeypatch.setattr(
-        "classvec_lab.experiments.forget._named", lambda context, target: target != "red"
+        "classvec_lab.experiments.forget._named", lambda exp, target: target != "red"
     )
     study = forget_study(
-        context,
+        exp,
         ["red", "green"],
         gates=("none",),
         main_gate="none",

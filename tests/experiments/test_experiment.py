@@ -1,0 +1,249 @@
+"""`prepare` turns flat parameters into an experiment, which makes what methods share once.
+
+Gates are calibrated on val alone, and a wrong class is named before any work.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from conftest import CLASSES
+from PIL import Image
+from small_experiments import (
+    SPLITS,
+    changed,
+    idle_experiment,
+    small_experiment,
+    warmed,
+    with_labels,
+)
+
+from classvec_lab import class_vectors, extract_features, finetune, load_dataset, prepare
+from classvec_lab.editing.calibration import threshold
+from classvec_lab.editing.strength import Bounds
+from classvec_lab.errors import DatasetError, EditError, MismatchError
+from classvec_lab.gates import SCORES
+
+SETUP = {
+    "model": "mlp",
+    "model_args": {"size": 8, "hidden": [16], "dim": 8},
+    "epochs": 1,
+    "batch_size": 16,
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for c, name in enumerate(("dark", "light")):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 100, (9, 7, 3), dtype=np.uint8) + np.uint8(150 * c)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{i % 5}_{i}.png")
+    return str(tmp_path / "images")
+
+
+def test_empty_parameters_stand_for_none(folder):
+    exp = prepare(
+        dataset=folder,
+        data_args={},
+        group="",
+        limit=0,
+        weights="",
+        templates=[],
+        finetuned="",
+        lr=0.0,
+        **SETUP,
+    )
+    assert (len(exp.train), len(exp.val), len(exp.test)) == (24, 8, 8)
+    assert exp.pre.classes == exp.ft.classes == ("dark", "light")
+    assert exp.pre.fingerprint != exp.ft.fingerprint
+    assert exp.history["epoch"].tolist() == [0, 1]
+    facts = exp.facts()
+    assert facts["models"]["fine_tuned"] == exp.ft.fingerprint
+    assert len(set(facts["data"].values())) == 3
+    assert exp.data == {"train": exp.train, "val": exp.val, "test": exp.test}
+
+
+def test_group_and_limit_reach_the_data(folder):
+    exp = prepare(dataset=folder, group=r"/(\d)_", **SETUP)
+    groups = [set(d.metadata["group"]) for d in (exp.train, exp.val, exp.test)]
+    assert sum(map(len, groups)) == 5
+    assert len(prepare(dataset=folder, limit=6, **SETUP).train) == 6
+
+
+def test_a_given_fine_tuned_model_is_used(folder, tmp_path):
+    first = prepare(dataset=folder, **SETUP)
+    first.ft.save(tmp_path / "mine")
+    second = prepare(dataset=folder, finetuned=str(tmp_path / "mine"), **SETUP)
+    assert second.history is None
+    assert second.ft.fingerprint == first.ft.fingerprint
+    with pytest.raises(MismatchError):
+        prepare(dataset="digits", limit=20, finetuned=str(tmp_path / "mine"), **SETUP)
+
+
+def test_the_recipe_makes_the_same_model_again(folder):
+    exp = prepare(dataset=folder, seed=3, **SETUP)
+    assert (exp.recipe["epochs"], exp.recipe["batch_size"], exp.recipe["seed"]) == (1, 16, 3)
+    assert exp.seed == 3
+    assert exp.recipe["lr"] > 0  # the one that was chosen
+    again = finetune(exp.pre, exp.train, val=exp.val, progress=False, cache=False, **exp.recipe)
+    assert again.classifier.fingerprint == exp.ft.fingerprint
+    assert prepare(dataset=folder, lr=0.02, **SETUP).recipe["lr"] == 0.02
+
+
+def test_the_recipe_of_a_given_model_is_what_was_asked_for(folder, tmp_path):
+    prepare(dataset=folder, **SETUP).ft.save(tmp_path / "mine")
+    given = prepare(dataset=folder, finetuned=str(tmp_path / "mine"), lr=0.0, seed=5, **SETUP)
+    assert given.recipe == {"epochs": 1, "lr": None, "batch_size": 16, "seed": 5}
+    finetune(given.pre, given.train, progress=False, **given.recipe)
+
+
+def test_classes_can_be_chosen():
+    exp = prepare(
+        dataset="digits",
+        model="mlp",
+        model_args={"size": 16, "hidden": [8], "dim": 4},
+        limit=60,
+        classes=["7", "3"],
+        epochs=1,
+    )
+    assert exp.pre.classes == exp.test.classes == ("7", "3")
+    whole = load_dataset("digits", split="test", limit=60)
+    assert len(exp.test) == np.isin(whole.targets, [7, 3]).sum()
+    assert exp.test.fingerprint != whole.only(["3", "7"]).fingerprint
+    image, label = exp.test[0]
+    position = np.flatnonzero(np.isin(whole.targets, [7, 3]))[0]
+    assert exp.test.classes[label] == whole.classes[whole.targets[position]]
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(whole[position][0]))
+    with pytest.raises(DatasetError, match=r"choose among its classes 0, 1, .* \(unknown: x\)"):
+        whole.only(["7", "x"])
+
+
+@pytest.fixture(scope="module")
+def exp(tmp_path_factory):
+    return warmed(tmp_path_factory)
+
+
+def relabel(exp, split, seed=0):
+    """The same experiment, the labels of one split permuted; vectors and moments as they were."""
+    y = np.random.default_rng(seed).permutation(exp.data[split].targets)
+    assert (y != exp.data[split].targets).any()
+    assert exp.moments.mean.shape == exp.vectors.z_ft.shape
+    made = changed(exp, **{split: with_labels(exp.data[split], y)})
+    made.__dict__["features"] = {**exp.features, split: replace(exp.features[split], y=y)}
+    return made
+
+
+def same_gate(a, b):
+    return (
+        np.array_equal(a.weight, b.weight)
+        and np.array_equal(a.bias, b.bias)
+        and a.threshold == b.threshold
+    )
+
+
+def test_features_are_keyed_by_split(exp):
+    assert tuple(exp.features) == tuple(exp.pre_features) == SPLITS
+    for split, data in exp.data.items():
+        for classifier, features in (
+            (exp.ft, exp.features),
+            (exp.pre, exp.pre_features),
+        ):
+            expected = extract_features(classifier, data, progress=False)
+            np.testing.assert_array_equal(features[split].z, expected.z)
+            np.testing.assert_array_equal(features[split].y, data.targets)
+    assert exp.features is exp.features
+
+
+def test_class_vectors_and_moments_are_those_of_train(exp):
+    expected = class_vectors(exp.pre, exp.ft, exp.data["train"], progress=False)
+    np.testing.assert_array_equal(exp.vectors.kappa, expected.kappa)
+    np.testing.assert_allclose(exp.moments.mean, exp.vectors.z_ft, rtol=1e-6)
+    assert exp.moments.count.sum() == len(exp.data["train"])
+    assert exp.moments.scatter is not None
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_one_gate_a_class_and_score(exp, score):
+    assert exp.gate("red", score) is exp.gate("red", score)
+    assert (exp.gate("red", score).target, exp.gate("red", score).score) == ("red", score)
+    others = [exp.gate("blue", score), *(exp.gate("red", s) for s in SCORES if s != score)]
+    assert all(exp.gate("red", score) is not other for other in others)
+
+
+def test_no_gate(exp):
+    assert exp.gate("red", "none") is None
+    assert exp.gate("red") is exp.gate("red", "margin")
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_labels_of_other_splits_do_not_reach_a_gate(exp, split, score):
+    assert same_gate(relabel(exp, split).gate("green", score), exp.gate("green", score))
+
+
+def test_labels_of_val_set_the_threshold(exp):
+    val, gate = exp.features["val"], exp.gate("green")
+    scores = gate.scores(val.z)[val.y != 1]
+    assert gate.threshold == threshold(scores, 0.01)
+    assert (gate.guarantee, gate.false_fire, gate.n_negatives) == ("marginal", 0.01, 300)
+    assert relabel(exp, "val").gate("green").threshold != gate.threshold
+
+
+def test_bounds_reach_gates_and_each_has_its_own(exp):
+    first, loose = exp.gate("red"), exp.gate("red", bounds=Bounds(false_fire=0.2))
+    assert (loose.false_fire, loose.threshold < first.threshold) == (0.2, True)
+    assert exp.gate("red") is first
+    assert exp.gate("red", bounds=Bounds(false_fire=0.2, threshold=0.5)) is loose
+    assert exp.gate("red", bounds=Bounds(guarantee="pac")).guarantee == "pac"
+
+
+def test_a_changed_experiment_makes_gates_of_its_own(exp):
+    assert replace(exp, seed=4).gate("red") is not exp.gate("red")
+
+
+@pytest.mark.parametrize("name", ["threshold", "tolerance", "false_fire"])
+def test_bounds_are_shares(name):
+    with pytest.raises(EditError, match=rf"{name} must lie in \[0, 1\]; got 1.5"):
+        Bounds(**{name: 1.5})
+
+
+def test_a_wrong_class_is_named_before_any_work():
+    exp = idle_experiment(test=np.array([0, 1, 0]), val=np.array([0, 1, 1]))
+    assert exp.require_target("red") == "red"
+    with pytest.raises(EditError, match="no class 'pink'; there are red, green, blue"):
+        exp.require_target("pink")
+    with pytest.raises(
+        EditError, match="class 'blue' has no image in val, test: use a larger limit"
+    ):
+        exp.require_target("blue")
+    with pytest.raises(AssertionError, match="was read"):
+        assert exp.features
+
+
+def test_lists_of_targets_and_gates():
+    exp = idle_experiment()
+    assert exp.require_targets(None) == CLASSES
+    assert exp.require_targets(["blue", "red"]) == ("blue", "red")
+    for wrong, shown in (
+        ([], "got none"),
+        (["red", "red"], "got red, red"),
+        (["red", "pink"], "no class 'pink'"),
+    ):
+        with pytest.raises(EditError, match=shown):
+            exp.require_targets(wrong)
+    assert exp.require_gates(["none", *SCORES]) == ("none", *SCORES)
+    with pytest.raises(EditError, match="no gate 'margins'; there are none, margin"):
+        exp.require_gates(["margin", "margins"])
+
+
+def test_too_few_negatives_say_how_many_are_needed(exp):
+    few = replace(exp, val=exp.val.subset(range(90)))
+    with pytest.raises(EditError, match=r"needs at least 99 .* there are 60"):
+        few.gate("red")
+    assert few.gate("red", "predicted").threshold == 0
+
+
+def test_making_an_experiment_extracts_nothing():
+    assert "features" not in small_experiment().__dict__
