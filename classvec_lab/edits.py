@@ -107,8 +107,13 @@ class Edit:
             text += f"{sign}{size}{name}"
         return text
 
-    def gated(self, gate: Gate) -> "Edit":
-        """This edit behind `gate`, which must tell the same classes and dimension; its target becomes the edit's."""
+    def gated(self, gate: Gate | None) -> "Edit":
+        """This edit behind `gate`, which must tell the same classes and dimension, or without one.
+
+        The gate's target becomes the edit's.
+        """
+        if gate is None:
+            return self.ungated()
         if tuple(gate.classes) != self.classes or gate.dim != self.dim:
             raise MismatchError(
                 f"the gate reads {gate.dim} dimensions and classes {', '.join(gate.classes[:10])}; "

@@ -5,18 +5,24 @@ import pandas as pd
 
 from ..words import percent
 
-VECTOR, CONTRAST, HEAD, RETIRE = (
-    "class vector",
-    "z_ft - mu",
-    "head direction",
-    "retired to the mean",
-)
-METHODS = (VECTOR, CONTRAST, HEAD, RETIRE)
-MAPPING, MASK, RETRAINING = "mapping", "logit mask", "retraining"
-GOALS = ("edit", "labels", "representation")
+METHODS = VECTOR, CONTRAST, HEAD, RETIRE = (
+    "class vector", "z_ft - mu", "head direction", "retired to the mean",
+)  # fmt: skip
+MAPPING, MASK = "mapping", "logit mask"
+FIXED = {  # goal to method and reason, where no edit has to be tried
+    "labels": (MASK, "mask its logit; only the answers change, and perfectly so."),
+    "representation": (
+        "retraining",
+        "retrain without it; a latent edit or a mask leaves what the encoder knows of it.",
+    ),
+}
+GOALS = ("edit", *FIXED)
 MILD = 1.5  # |lambda| up to which a plain class vector counts as working
-GREEN, AMBER, RED = "green", "amber", "red"
-LEFT = ["acc_f", "acc_f_low", "acc_f_high", "n_f", "acc_r", "acc_r_low", "acc_r_high", "n_r"]
+LIGHTS = GREEN, AMBER, RED = "green", "amber", "red"
+COLUMNS = (
+    "class", "light", "method", "direction", "gate", "lambda_", "n_f", "acc_f", "acc_f_low",
+    "acc_f_high", "n_r", "acc_r", "acc_r_low", "acc_r_high", "sentence",
+)  # fmt: skip
 
 
 def recommend(curves: pd.DataFrame, deploy: str, goal: str) -> pd.DataFrame:
@@ -51,30 +57,29 @@ def recommend(curves: pd.DataFrame, deploy: str, goal: str) -> pd.DataFrame:
     if deploy == "none":
         serving = serving[serving["gate"].isin(["none", MAPPING])]
     plain = (serving["method"] == VECTOR) & (serving["gate"] == deploy)
+    mild = plain & (serving["lambda_"] >= -MILD)
     ranked = serving.assign(
-        stronger=~(plain & (serving["lambda_"] >= -MILD)),
-        longer=serving["method"] == RETIRE,
-        mapped=serving["gate"] == MAPPING,
+        light=np.select([mild, serving["method"] != RETIRE], [0, 1], 2),
         other=serving["gate"] != deploy,
+        mapped=serving["gate"] == MAPPING,
         size=-serving["lambda_"],
         order=serving["method"].map(METHODS.index),
-    ).sort_values(["stronger", "longer", "other", "mapped", "size", "order"], kind="stable")
-    best, rows = ranked.drop_duplicates("class").set_index("class"), []
-    for name, own in curves.groupby("class", sort=False):
-        row = {"class": name, "light": RED, "method": MASK, "direction": None, "gate": None}
-        row |= dict.fromkeys(["lambda_", *LEFT], np.nan) | {"acc_f": 0.0}
-        if name in best.index:
-            found = best.loc[name]
-            row["light"] = RED if found["longer"] else AMBER if found["stronger"] else GREEN
-            if goal == "edit":
-                row["method"] = "weight mapping" if found["mapped"] else found["method"]
-                row |= {"direction": found["method"], "gate": found["gate"]}
-                row |= found[["lambda_", *LEFT]].to_dict()
-        if goal == "representation":
-            row |= {"method": RETRAINING, "acc_f": np.nan}
-        vector = own[(own["method"] == VECTOR) & (own["gate"] == deploy) & (own["lambda_"] < 0)]
-        rows.append(row | {"sentence": f"{name}: {_sentence(row, vector, goal)}"})
-    return pd.DataFrame(rows)
+    ).sort_values(["light", "other", "mapped", "size", "order"])
+    best = ranked.drop_duplicates("class").set_index("class").reindex(curves["class"].unique())
+    best["light"] = np.array(LIGHTS)[best["light"].fillna(2).astype(int)]
+    best["direction"] = best["method"]
+    best["method"] = best["method"].mask(best["gate"] == MAPPING, "weight mapping").fillna(MASK)
+    vector = curves[
+        (curves["method"] == VECTOR) & (curves["gate"] == deploy) & (curves["lambda_"] < 0)
+    ]
+    best["sentence"] = [
+        _sentence(row, vector[vector["class"] == name]) for name, row in best.iterrows()
+    ]
+    if goal in FIXED:
+        method, reason = FIXED[goal]
+        best = best[["light"]].assign(method=method, sentence=reason)
+    best["sentence"] = [f"{name}: {sentence}" for name, sentence in best["sentence"].items()]
+    return best.reset_index().reindex(columns=COLUMNS)
 
 
 def overall(lights: pd.Series) -> str:
@@ -90,70 +95,36 @@ def behind(gate: str) -> str:
     return known.get(gate, f"behind the gate {gate!r}")
 
 
-def sentences(report) -> tuple[str, ...]:
-    """What `Editability.says` says."""
-    advice, table = report.recommendation, report.table
-    green, amber, red = ((advice["light"] == light).sum() for light in (GREEN, AMBER, RED))
-    by = behind(report.deploy)
-    found = [
-        f"{report.light.upper()}: on validation, class vectors at |lambda| <= {MILD:g} {by} forget "
-        f"{green} of {len(advice)} classes (ACC_f <= {100 * report.threshold:g}%, ACC_r within "
-        f"{100 * report.tolerance:g}% of unedited). Stronger or other edits of that length "
-        f"forget {amber} more; none forgets {red}."
-    ]
-    text = (
-        f"Fine-tuning moved a class by {table['shift_to_spread'].median():.2f} times its spread "
-        f"(median), {table['read_share'].median():.0%} of the squared length where the head can see it"
-    )
-    if (n := table["n_pre"].sum()) > 0:
-        right = (table["head_on_pre"] * table["n_pre"]).sum()
-        text += (
-            f"; the head already names {right / n:.1%} of the pre-trained representations (n = {n})"
-        )
-    found.append(f"{text}.")
-    curves = report.curves[report.curves["lambda_"] == -1]
-    back = curves[(curves["method"] == VECTOR) & (curves["gate"] == report.deploy)]
-    worst = back.loc[back["acc_f"].idxmax()]
-    found.append(
-        f"Lambda = -1 gives a class its pre-trained mean back: {by} that meets both bounds for "
-        f"{back['meets'].sum()} of {len(back)} classes on validation, with ACC_f {back['acc_f'].mean():.1%} "
-        f"on average and at worst {_left(worst, 'f')}, for class {worst['class']}."
-    )
-    return *found, *advice.loc[advice["light"] != GREEN, "sentence"]
-
-
-def _left(row, kind: str) -> str:
+def left(row, kind: str) -> str:
+    """ACC_f or ACC_r ("f" or "r") of a row of curves, in words with its interval and n."""
     value, low, high = (row[f"acc_{kind}{end}"] for end in ("", "_low", "_high"))
     return f"ACC_{kind} {percent(value, low, high)} (n = {row[f'n_{kind}']:.0f})"
 
 
-def _sentence(row: dict, vector: pd.DataFrame, goal: str) -> str:
-    """Why this row; vector: the curve of the class vector behind the gate to be deployed."""
-    if goal == "labels":
-        return "mask its logit; only the answers change, and perfectly so."
-    if goal == "representation":
-        return "retrain without it; a latent edit or a mask leaves what the encoder knows of the class."
-    remedy = (
-        "no other edit tried forgets it. Mask the logit if only answers matter; retrain without the "
-        "class if the representation must forget."
-    )
-    if row["direction"] is not None:
+def _sentence(best: pd.Series, vector: pd.DataFrame) -> str:
+    """Why this edit; vector: the curve of the class vector behind the gate to be deployed."""
+    if best.method == MASK:
         remedy = (
-            f"{row['direction']!r} at lambda {row['lambda_']:g} {behind(row['gate'])} leaves "
-            f"{_left(row, 'f')} and {_left(row, 'r')} on validation."
+            "no other edit tried forgets it. Mask the logit if only answers matter; retrain "
+            "without the class if the representation must forget."
         )
-        if row["light"] == GREEN:
-            return remedy
-        if row["light"] == RED:
-            remedy = f"no other step of that length does, but {remedy}"
+    else:
+        remedy = (
+            f"{best.direction!r} at lambda {best.lambda_:g} {behind(best.gate)} leaves "
+            f"{left(best, 'f')} and {left(best, 'r')} on validation."
+        )
+    if best.light == GREEN:
+        return remedy
+    if best.direction == RETIRE:
+        remedy = f"no other step of that length does, but {remedy}"
     reason, meeting = f"class vectors {behind(vector['gate'].iloc[0])}", vector[vector["meets"]]
-    kept = vector[vector["keeps"]]
     if len(meeting):
         reason += f" forget it only from lambda {meeting['lambda_'].max():g} on"
-    elif len(kept):
+    elif vector["keeps"].any():
+        least = vector.loc[vector["keeps"], "acc_f"].min()
         reason += (
-            f" do not forget it down to lambda {vector['lambda_'].min():g}: where the others are kept "
-            f"ACC_f stays at {kept['acc_f'].min():.1%} or above"
+            f" do not forget it down to lambda {vector['lambda_'].min():g}: "
+            f"where the others are kept ACC_f stays at {least:.1%} or above"
         )
     else:
         reason += " lose the other classes at every strength"

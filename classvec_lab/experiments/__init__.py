@@ -20,6 +20,7 @@ from .mapping import (
 )
 from .methods import Outcome
 from .outlook import Editability, editability
-from .page import Verdict, routed, verdict
+from .page import Verdict, verdict
+from .replay import CollateralSurvey, Replayed, replay_edits, survey_collateral
 from .sequence import forget_in_turn
 from .surveys import guarantees_say, survey_guarantees, survey_relearning, survey_strengths

@@ -6,31 +6,36 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from ..checks import in_range, listed, one_of
+from ..checks import listed, one_of
 from ..editing.advice import (
+    AMBER,
     CONTRAST,
     GOALS,
+    GREEN,
     HEAD,
     MAPPING,
     METHODS,
+    MILD,
+    RED,
     RETIRE,
     VECTOR,
+    behind,
+    left,
     overall,
     recommend,
-    sentences,
-)
+)  # fmt: skip
 from ..editing.calibration import calibrate_gate
 from ..editing.directions import head_direction, retirement, without_pretraining
-from ..editing.strength import LAMBDAS, THRESHOLD, TOLERANCE
+from ..editing.strength import LAMBDAS, THRESHOLD, TOLERANCE, Bounds
 from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import SCORES
 from ..readout import check_labelled, head_rows, predict
 from ..statistics import accuracy
-from .replay import Replayed, replay_edits, strengths
+from .replay import Replayed, replay_edits
 
 GATES = ("none", *SCORES, MAPPING)
-DEFAULT_GATES = ("predicted", "none", "margin", MAPPING)  # by default the first is deployed
+DEFAULT_GATES = ("none", "predicted", "margin", MAPPING)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,19 +52,16 @@ class Editability:
     curves: one row a method, gate, class and lambda_ (0 included): `acc_f` and `acc_r` (all other
     classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (whether ACC_r is
     within the tolerance) and `meets` (whether ACC_f is below the threshold, too).
-    smallest: per method, gate and class the lambda_ of smallest size that meets both; NaN if none.
     recommendation: see `recommend`. light: "green", "amber" or "red", see `overall`.
     replays: (method, gate) to `Replayed`.
     """
 
     table: pd.DataFrame
     curves: pd.DataFrame
-    smallest: pd.DataFrame
     recommendation: pd.DataFrame
     light: str
     deploy: str
-    threshold: float
-    tolerance: float
+    bounds: Bounds
     replays: Mapping[tuple[str, str], Replayed] = field(repr=False)
 
     def collateral(
@@ -74,14 +76,36 @@ class Editability:
         Raises:
             EditError: for what was not tried, saying what was.
         """
-        key = one_of((method, gate or self.deploy), self.replays, "edits replayed of", EditError)
-        return self.replays[key].change(
-            one_of(lambda_, self.replays[key].lambdas, "replay at lambda", EditError)
-        )
+        key = one_of((method, gate or self.deploy), self.replays, "replay of", EditError)
+        return self.replays[key].change(lambda_)
 
     def says(self) -> tuple[str, ...]:
-        """The light, the geometry behind it, what lambda = -1 does, and every class that isn't green."""
-        return sentences(self)
+        """The light, the geometry behind it, what lambda = -1 does, and each class not green."""
+        advice, table = self.recommendation, self.table
+        green, amber, red = ((advice["light"] == light).sum() for light in (GREEN, AMBER, RED))
+        by, n = behind(self.deploy), table["n_pre"].sum()
+        right = (table["head_on_pre"] * table["n_pre"]).sum()
+        at = self.curves[self.curves["lambda_"] == -1]
+        back = at[(at["method"] == VECTOR) & (at["gate"] == self.deploy)]
+        worst = back.loc[back["acc_f"].idxmax()]
+        return (
+            f"{self.light.upper()}: On validation, class vectors at |lambda| <= {MILD:g} {by} "
+            f"forget {green} of {len(advice)} classes (ACC_f <= {100 * self.bounds.threshold:g}%, "
+            f"ACC_r within {100 * self.bounds.tolerance:g}% of unedited); other edits of that length "
+            f"forget {amber} more, none forgets {red}.",
+            f"Fine-tuning moved a class by {table['shift_to_spread'].median():.2f} times its spread "
+            f"(median), {table['read_share'].median():.0%} of the squared length where the head can "
+            "see it"
+            + (
+                f"; the head already names {right / n:.1%} of the pre-trained representations (n = {n})."
+                if n
+                else "."
+            ),
+            f"Lambda = -1 gives a class its pre-trained mean back; {by} {back['meets'].sum()} of "
+            f"{len(back)} classes then meet both bounds on validation. ACC_f is "
+            f"{back['acc_f'].mean():.1%} on average; worst is {worst['class']}, {left(worst, 'f')}.",
+            *advice.loc[advice["light"] != GREEN, "sentence"],
+        )
 
 
 def editability(
@@ -119,7 +143,7 @@ def editability(
         gates: of "none", "predicted", "margin", "cosine", "discriminant", and "mapping", the
             closed-form linear gate that `map_edit` writes into weights. By default all of "none",
             "predicted", "margin" and "mapping" that this model and this many samples allow.
-        deploy: the gate that is meant to be used, by default the first of `gates`, or "predicted".
+        deploy: the gate that is meant to be used, by default "predicted", else the first.
         lambdas: negative strengths; -1, which gives the pre-trained mean back, is always added.
         threshold: largest ACC_f with which a class counts as forgotten.
         tolerance: largest share of the unedited ACC_r that may be lost.
@@ -131,11 +155,9 @@ def editability(
         EditError: for unknown gates, lambdas that are not negative, too few samples for a gate that
             was asked for, or a class that was not moved.
     """
-    alphas = strengths({*lambdas, -1.0})
+    bounds = Bounds(threshold, tolerance, (*lambdas, -1.0), false_fire, guarantee)
     one_of(goal, GOALS, "goal", EditError)
-    for name, value in (("threshold", threshold), ("tolerance", tolerance)):
-        in_range(name, value, 0, 1, open_high=True, error=EditError)
-    asked = (*(gates or ()), *([deploy] if deploy else ()))
+    asked = {*(gates or ()), deploy} - {None}
     for gate in asked:
         one_of(gate, GATES, "gate", EditError)
     for side, part in (("ft", train), ("ft", val), ("pre", pre_val)):
@@ -145,23 +167,26 @@ def editability(
                 vectors.require(**{side: part.model})
     if absent := [c for i, c in enumerate(val.classes) if not (val.y == i).any()]:
         raise MismatchError(f"no sample of class {listed(absent)} in the validation set")
+    moments = train.moments(pooled_scatter=True)
     edits, replays = _directions(classifier, vectors), {}
-    options = {"classifier": classifier, "false_fire": false_fire, "guarantee": guarantee}
     for gate in dict.fromkeys((*(gates or DEFAULT_GATES), *asked)):
         try:
-            amounts = _amounts(gate, vectors, train, val, **options)
+            amounts = _amounts(gate, classifier, vectors, moments, val, bounds)
         except (EditError, ModelError):
             if gate in asked:
                 raise
             continue
-        deploy = deploy or gate
         for method in METHODS:
-            replays[method, gate] = replay_edits(classifier, edits[method], val, alphas, amounts)
-    curves, smallest = _curves(replays, threshold, tolerance)
+            replays[method, gate] = replay_edits(
+                classifier, edits[method], val, bounds.lambdas, amounts
+            )
+    tried = [gate for _, gate in replays]
+    deploy = deploy or ("predicted" if "predicted" in tried else tried[0])
+    curves = _curves(replays, bounds)
     advice = recommend(curves, deploy, goal)
     return Editability(
-        _table(classifier, vectors, val, pre_val), curves, smallest, advice,
-        overall(advice["light"]), deploy, threshold, tolerance, replays,
+        _table(classifier, vectors, val, pre_val), curves, advice,
+        overall(advice["light"]), deploy, bounds, replays,
     )  # fmt: skip
 
 
@@ -176,29 +201,26 @@ def _directions(classifier, vectors) -> dict[str, dict]:
     return edits
 
 
-def _amounts(name: str, vectors, train, val, *, classifier, **options) -> Sequence[np.ndarray]:
+def _amounts(name: str, classifier, vectors, moments, val, bounds: Bounds) -> Sequence[np.ndarray]:
     """How far a gate lets the edit of every class act on each sample of val."""
     if name == "none":
         return [np.ones(len(val))] * len(vectors)
     if name == MAPPING:
-        return map_edit(classifier, [vectors[c] for c in vectors.classes], train).amounts(val.z).T
-    moments = train.moments(pooled_scatter=True) if name == "discriminant" else None
-    options |= {"score": name, "classifier": classifier, "moments": moments}
+        edits = [vectors[c] for c in vectors.classes]
+        return map_edit(classifier, edits, moments).amounts(val.z).T
+    options = {"false_fire": bounds.false_fire, "guarantee": bounds.guarantee, "moments": moments}
+    options |= {"score": name, "classifier": classifier}
     return [calibrate_gate(val, vectors, c, **options).weights(val.z) for c in vectors.classes]
 
 
-def _curves(replays, threshold: float, tolerance: float) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`Editability.curves` and `Editability.smallest`."""
-    curves = pd.concat(
-        [r.curves().assign(method=m, gate=gate) for (m, gate), r in replays.items()],
-        ignore_index=True,
-    ).rename(columns={"target": "class"})
-    keys = ["method", "gate", "class"]
-    unedited = curves.groupby(keys, sort=False)["acc_r"].transform("first")
-    curves["keeps"] = curves["acc_r"] >= (1 - tolerance) * unedited
-    curves["meets"] = curves["keeps"] & (curves["acc_f"] <= threshold) & (curves["lambda_"] < 0)
-    mildest = curves.assign(lambda_=curves["lambda_"].where(curves["meets"]))
-    return curves, mildest.groupby(keys, sort=False, as_index=False)["lambda_"].max()
+def _curves(replays, bounds: Bounds) -> pd.DataFrame:
+    """`Editability.curves`."""
+    parts = [r.curves().assign(method=m, gate=gate) for (m, gate), r in replays.items()]
+    curves = pd.concat(parts, ignore_index=True)
+    unedited = curves.groupby(["method", "gate", "class"])["acc_r"].transform("first")
+    keeps = curves["acc_r"] >= (1 - bounds.tolerance) * unedited
+    meets = keeps & (curves["acc_f"] <= bounds.threshold) & (curves["lambda_"] < 0)
+    return curves.assign(keeps=keeps, meets=meets)
 
 
 def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
@@ -224,12 +246,6 @@ def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
         )
     none = np.zeros(0, dtype=int)
     predicted, y = (none, none) if pre_val is None else (predict(classifier, pre_val), pre_val.y)
-    names = {
-        "accuracy": "head_on_pre",
-        "low": "head_on_pre_low",
-        "high": "head_on_pre_high",
-        "n": "n_pre",
-    }
-    return table.join(
-        accuracy(predicted, y, vectors.classes).rename(columns=names)[[*names.values()]]
-    )
+    found = accuracy(predicted, y, vectors.classes)[["accuracy", "low", "high", "n"]].iloc[:-1]
+    table[["head_on_pre", "head_on_pre_low", "head_on_pre_high", "n_pre"]] = found
+    return table

@@ -1,18 +1,13 @@
-"""The strength of edits, measured and forecast, and their mappings into weights: what size buys, which samples move."""
+"""The strength of edits and their mappings into weights: what size buys, which samples move."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from .editing import _columns, _counts, _legend, _split, _worded, errors, panels
+from .editing import _columns, _counts, _legend, _split, errors, panels
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
-_KINDS = {  # the measured one lies broad and pale beneath the others
-    "measured": {"linestyle": "-", "linewidth": 4.5, "alpha": 0.35},
-    "forecast": {"linestyle": "--", "linewidth": 1.5},
-    "replayed on val": {"linestyle": ":", "linewidth": 1.8},
-}
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _MOST_DOTS = 400  # samples of a group that are drawn as dots
 
@@ -198,44 +193,6 @@ def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):
     ax.set(xlim=(-0.5, len(groups) - 0.5), ylabel="moved by, share of the step", title=title)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1))
     return ax
-
-
-def forecast_curves(frame: pd.DataFrame, *, axes=None, title: str = ""):
-    """ACC_f and ACC_r over lambda as forecast, as measured and as replayed on val, a panel a gate; returns the Axes.
-
-    frame: columns gate, lambda_, kind ("forecast", "measured", "replayed on val"), acc_f, acc_r; rows of several
-    targets are drawn by their mean. The 95 % band is drawn where a row has one and stands alone.
-    """
-    if unknown := [k for k in dict.fromkeys(frame["kind"]) if k not in _KINDS]:
-        raise ValueError(f"no kind {unknown[0]!r}; there are {', '.join(_KINDS)}")
-    gates = list(dict.fromkeys(frame["gate"]))
-    axes = panels(
-        axes,
-        len(gates),
-        columns=min(len(gates), 3),
-        size=_size(gates),
-        sharey=True,
-        sharex=True,
-        over=title,
-    )
-    for ax, gate in zip(axes, gates, strict=True):
-        part = frame[frame["gate"] == gate]
-        for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
-            for kind, look in _KINDS.items():
-                own = part[part["kind"] == kind]
-                if own.empty:
-                    continue
-                mean = own.groupby("lambda_")[column].mean()
-                ax.plot(mean.index, mean, color=colour, label=f"{name}, {kind}", **look)
-                if f"{column}_low" in own and not own["lambda_"].duplicated().any():
-                    own = own.sort_values("lambda_")
-                    band = own["lambda_"], own[f"{column}_low"], own[f"{column}_high"]
-                    ax.fill_between(*band, color=colour, alpha=0.15, linewidth=0)
-        _over_lambda(ax)
-        n = f", n = {part['target'].nunique()} targets" if "target" in part else ""
-        ax.set_title(f"{_worded('gate', gate)}{n}")
-    _name_axes(axes)
-    return axes
 
 
 def _size(shown) -> tuple[float, float]:

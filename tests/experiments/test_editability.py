@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from classvec_lab import Classifier, ClassVectors, Features
-from classvec_lab.editing.advice import NEGATION, RECOMMENDED, verdict
+from classvec_lab.editing.advice import overall
 from classvec_lab.editing.calibration import calibrate_gate
 from classvec_lab.editing.injection import inject
 from classvec_lab.editing.strength import strength_curve
@@ -47,7 +47,7 @@ class World:
         self.vectors = ClassVectors.from_features(self.pre_train, self.train)
 
     def report(self, **options):
-        options = {"pre_val": self.pre_val, "n_draws": 1000, **options}
+        options = {"pre_val": self.pre_val, **options}
         return editability(self.classifier, self.vectors, self.train, self.val, **options)
 
     def edited(self, target, lambda_, gate="predicted"):
@@ -268,10 +268,10 @@ def test_the_gate_to_be_deployed_is_forecast_and_decides(collapsed):
 def test_the_overall_light():
     import pandas as pd
 
-    assert verdict(pd.Series(["green"] * 9)) == "green"
-    assert verdict(pd.Series(["green"] * 9 + ["amber"])) == "amber"
-    assert verdict(pd.Series(["green"] * 5 + ["red"] * 5)) == "amber"
-    assert verdict(pd.Series(["green"] * 4 + ["red"] * 5)) == "red"
+    assert overall(pd.Series(["green"] * 9)) == "green"
+    assert overall(pd.Series(["green"] * 9 + ["amber"])) == "amber"
+    assert overall(pd.Series(["green"] * 5 + ["red"] * 5)) == "amber"
+    assert overall(pd.Series(["green"] * 4 + ["red"] * 5)) == "red"
 
 
 def test_bad_input_is_named(collapsed):
