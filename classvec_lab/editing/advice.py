@@ -1,4 +1,4 @@
-"""From edits tried on validation to advice: which edit forgets a class, by explicit rules, and why."""
+"""From edits tried on validation to advice: which edit forgets a class, by explicit rules."""
 
 import numpy as np
 import pandas as pd
@@ -32,18 +32,18 @@ def recommend(curves: pd.DataFrame, deploy: str, goal: str) -> pd.DataFrame:
     |lambda| <= 1.5. It is amber where only a stronger one, another direction of its length or
     another selection does, and red where none of these does.
 
-    For the goal "edit" the method is the class vector where the light is green. Elsewhere it is the
-    first of all edits that meet the bounds, in this order: steps as long as the class vector before
-    retirement to the mean of the others (a step as long as the classes are apart), the gate `deploy`
-    before other gates before the mapping into weights, small |lambda| before large, then class
-    vector, z_ft - mu, head direction. With deploy="none" no gate is advised, only the mapping. Where
-    nothing meets the bounds it is the logit mask.
+    For the goal "edit" the method is the class vector where the light is green. Elsewhere it is
+    the first of all edits that meet the bounds. They are ranked in this order: steps as long as the
+    class vector before retirement to the mean of the others (a step as long as the classes are
+    apart), the gate `deploy` before other gates before the mapping into weights, small |lambda|
+    before large, then class vector, z_ft - mu, head direction. With deploy="none" no gate is
+    advised, only the mapping. Where nothing meets the bounds, the method is the logit mask.
 
-    For the goal "labels" (only the answers matter) the method is the logit mask: the class is never
-    named again, no other answer gets worse, and nothing changes that the encoder knows. For
+    For the goal "labels" (only the answers matter) the method is the logit mask: the class is
+    never named again, no other answer gets worse, and nothing changes that the encoder knows. For
     "representation" (a probe must not find the class either) it is retraining without the class,
-    since a latent edit is an invertible step behind the encoder. Task negation is never advised: it
-    takes away what fine-tuning taught about all classes at once.
+    since a latent edit is an invertible step behind the encoder. Task negation is never advised:
+    it takes away what fine-tuning taught about all classes at once.
 
     Args:
         curves: `Editability.curves`.

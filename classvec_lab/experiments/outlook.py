@@ -1,4 +1,4 @@
-"""Will class vectors edit this model? Every edit is tried on validation, and each class gets advice."""
+"""Will class vectors edit this model? Edits are tried on validation, and each class gets advice."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,13 +47,13 @@ class Editability:
     second: below about 1 fine-tuning moved the class less than its samples differ), `alignment`
     (cosine of the centred class vector with the head's centred row), `read_share` (share of
     |kappa_c|² in the span of the head's centred rows: the head sees no more of it), `head_on_pre`
-    (accuracy of the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval (_low,
-    _high) and `n_pre`; NaN without pre_val.
+    (accuracy of the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval
+    (`_low`, `_high`) and `n_pre`; NaN without pre_val.
     curves: one row a method, gate, class and lambda_ (0 included): `acc_f` and `acc_r` (all other
-    classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (whether ACC_r is
-    within the tolerance) and `meets` (whether ACC_f is below the threshold, too).
+    classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (ACC_r is within the
+    tolerance) and `meets` (ACC_f is within the threshold, too).
     recommendation: see `recommend`. light: "green", "amber" or "red", see `overall`.
-    replays: (method, gate) to `Replayed`.
+    deploy: the gate behind the light. replays: (method, gate) to `Replayed`.
     """
 
     table: pd.DataFrame
@@ -73,6 +73,8 @@ class Editability:
             method: one of the methods tried.
             gate: one of the gates tried, by default the one to be deployed.
             lambda_: one of the strengths tried.
+        Returns:
+            A frame (C, C) of changes in [-1, 1].
         Raises:
             EditError: for what was not tried, saying what was.
         """
@@ -85,25 +87,21 @@ class Editability:
         green, amber, red = ((advice["light"] == light).sum() for light in (GREEN, AMBER, RED))
         by, n = behind(self.deploy), table["n_pre"].sum()
         right = (table["head_on_pre"] * table["n_pre"]).sum()
+        seen = f"; the head already names {right / n:.1%} of z_pre (n = {n})" if n else ""
         at = self.curves[self.curves["lambda_"] == -1]
         back = at[(at["method"] == VECTOR) & (at["gate"] == self.deploy)]
         worst = back.loc[back["acc_f"].idxmax()]
         return (
             f"{self.light.upper()}: On validation, class vectors at |lambda| <= {MILD:g} {by} "
             f"forget {green} of {len(advice)} classes (ACC_f <= {100 * self.bounds.threshold:g}%, "
-            f"ACC_r within {100 * self.bounds.tolerance:g}% of unedited); other edits of that length "
-            f"forget {amber} more, none forgets {red}.",
-            f"Fine-tuning moved a class by {table['shift_to_spread'].median():.2f} times its spread "
-            f"(median), {table['read_share'].median():.0%} of the squared length where the head can "
-            "see it"
-            + (
-                f"; the head already names {right / n:.1%} of the pre-trained representations (n = {n})."
-                if n
-                else "."
-            ),
+            f"ACC_r within {100 * self.bounds.tolerance:g}% of unedited); other edits of that "
+            f"length forget {amber} more, none forgets {red}.",
+            f"Fine-tuning moved a class by {table['shift_to_spread'].median():.2f} times its "
+            f"spread (median), {table['read_share'].median():.0%} of the squared length where the "
+            f"head can see it{seen}.",
             f"Lambda = -1 gives a class its pre-trained mean back; {by} {back['meets'].sum()} of "
             f"{len(back)} classes then meet both bounds on validation. ACC_f is "
-            f"{back['acc_f'].mean():.1%} on average; worst is {worst['class']}, {left(worst, 'f')}.",
+            f"{back['acc_f'].mean():.1%} on average, worst for {worst['class']}: {left(worst, 'f')}.",
             *advice.loc[advice["light"] != GREEN, "sentence"],
         )
 

@@ -1,4 +1,4 @@
-"""`verdict`: will class vectors edit this pair of models, who pays, and is the class recoverable?"""
+"""`verdict`: will class vectors edit this pair of models, who pays, is the class recoverable?"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -106,10 +106,11 @@ class Verdict:
             *self.editability.says()[:3],
             f"Recommended for most classes: {advised.mode().iloc[0]}.",
             f"Measured on test at lambda = {lambda_:+g} {behind(self.collateral.gate)}: ACC_f "
-            f"{at.acc_f_measured:.1%}, on validation {at.acc_f_replay:.1%} (mean over "
-            f"{at.n:.0f} classes). Over all lambda the mean on validation is at most "
+            f"{at.acc_f_measured:.1%}, on validation {at.acc_f_replay:.1%} (mean over {at.n:.0f} "
+            "classes). Over all lambda the mean on validation is at most "
             f"{100 * abs(every.acc_f_replay_error):.1f} points off. Class by class it errs by "
-            f"{every.replay:.1%}, 'no change' by {every.no_change:.1%}: a gain of {gain}.",
+            f"{100 * every.replay:.1f} points, 'no change' by {100 * every.no_change:.1f}: "
+            f"a gain of {gain}.",
             f"Who pays: editing {edited} changes {other}'s accuracy by {points(change)} (n = {n}), "
             "the largest loss."
             if change < 0
@@ -166,7 +167,8 @@ def verdict(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
     told = editability(
-        exp.ft, exp.vectors, exp.features["train"], val, pre_val=pre, deploy=deploy, **asdict(bounds)
+        exp.ft, exp.vectors, exp.features["train"], val,
+        pre_val=pre, deploy=deploy, **asdict(bounds),
     )  # fmt: skip
     collateral = survey_collateral(exp, targets, deploy, lambda_, bounds=bounds)
     margin = {"margin"} & {gate for _, gate in told.replays}  # where val is large enough for it

@@ -1,4 +1,4 @@
-"""Edits run on labelled representations: counts of right answers, and how well val foretells test."""
+"""Edits run on labelled representations: right answers by class, and how val foretells test."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,11 @@ class Replayed:
             return self.hits / self.count
 
     def change(self, lambda_: float) -> pd.DataFrame:
-        """Change of every class's accuracy (columns) under every target's edit (rows), in [-1, 1]."""
+        """Change of every class's accuracy (columns) under every target's edit (rows).
+
+        Raises:
+            EditError: for a strength that was not run, saying which were.
+        """
         i = self.lambdas.index(one_of(lambda_, self.lambdas, "replay at lambda", EditError))
         change = self.accuracy[:, i] - self.accuracy[:, 0]
         table = pd.DataFrame(change, list(self.targets), list(self.classes))
@@ -68,14 +72,14 @@ def replay_edits(
     lambdas: Iterable[float],
     amounts: Sequence[np.ndarray] | None = None,
 ) -> Replayed:
-    """Run lambda times each edit, lambda 0 included, on labelled representations and count right answers.
+    """Run lambda times each edit, lambda 0 included, and count right answers.
 
     Args:
         classifier: its head reads the moved representations.
         edits: target to edit of strength 1.
         features: labelled `Features` of the classifier's encoder, of N samples.
         lambdas: negative strengths.
-        amounts: how far each edit acts on each sample, T arrays (N,); by default what its gate says.
+        amounts: how far each edit acts on each sample, T arrays (N,), by default as its gate says.
     Raises:
         EditError: for other lambdas.
         MismatchError: for features of other classes or dimensions.
@@ -98,7 +102,7 @@ def replay_edits(
 
 
 def strengths(lambdas: Iterable[float]) -> tuple[float, ...]:
-    """0 and the given strengths of forgetting, the mildest first; raises EditError unless they are finite and below 0."""
+    """0 and the given strengths, mildest first; raises EditError unless finite and below 0."""
     given = sorted(set(map(float, lambdas)), reverse=True)
     if not given or not all(-np.inf < x < 0 for x in given):
         raise EditError(
@@ -135,10 +139,10 @@ class CollateralSurvey:
         """How far changes of accuracy on val are from those on test, beside "nothing changes".
 
         Returns:
-            A frame with one row a strength, and a last row (`lambda_` NaN) over all of them. `n`:
-            the edited classes. `no_change` and `replay`: mean absolute error per cell (class edited
-            × class affected). `gain`: the first less the second. Each has a 95 % t-interval (`_low`,
-            `_high`) over the edited classes, which share the model. `acc_f_measured` and
+            A frame with one row a strength, and a last row (`lambda_` NaN) over all of them.
+            `n`: the edited classes. `no_change` and `replay`: mean absolute error per cell (class
+            edited × class affected). `gain`: the first less the second. Each has a 95 % t-interval
+            (`_low`, `_high`) over the edited classes, which share the model. `acc_f_measured` and
             `acc_f_replay`: accuracy of the edited class itself, mean over classes.
             `acc_f_replay_error`: the second less the first, in the last row the largest in size.
         """

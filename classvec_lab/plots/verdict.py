@@ -18,8 +18,9 @@ MEANING = {
     "red": "class vectors will not edit most classes",
 }
 SHOWN = (
-    "fine-tuned", "retrained without it", "class vector", "z_ft - μ", "head direction", "random vector",
-    "head-aware class vector", "mapping, class vector", "mapping, retired to the mean",
+    "fine-tuned", "retrained without it", "class vector", "z_ft - μ", "head direction",
+    "random vector", "head-aware class vector", "mapping, class vector",
+    "mapping, retired to the mean",
 )  # fmt: skip
 SENTENCES = {  # a quantity, whether it is a share, and what follows its value
     "accuracy of the fine-tuned model": (True, "of images correct after fine-tuning"),
@@ -34,13 +35,14 @@ HEAD, LINE = 4.0, 0.25  # inches of the header, and from one of its lines to the
 QUIET = "#555b63"
 ON_VAL = {"linestyle": ":", "linewidth": 1.8}
 LONGEST, CROWDED = 14, 25  # letters of a class along a map; names that fit along it at most
-LARGER = {"axes.labelsize": 11.5, "axes.titlesize": 12, "xtick.labelsize": 10.5, "ytick.labelsize": 10.5}
+LARGER = {"axes.labelsize": 11.5, "axes.titlesize": 12}
+LARGER |= {"xtick.labelsize": 10.5, "ytick.labelsize": 10.5}
 
 
 def verdict_page(report):
-    """One page on a pair of models: light and numbers, methods, routing, cosines, strength, who pays.
+    """One page on a pair of models: light, numbers, methods, routing, cosines, strength, who pays.
 
-    Numbers known before any edit stand left, what a probe finds of the audited class afterwards right.
+    Numbers known before any edit stand left, what a probe finds of the audited class stands right.
 
     Args:
         report: a `Verdict`.
@@ -75,15 +77,15 @@ def verdict_page(report):
         ax.tick_params(axis="x", labelsize=8)
         _fit_names(ax)
     over = (
-        f"Who pays: change of every class's accuracy under every class's edit, λ = {found.lambda_:g}, "
-        f"{_gate(found)}; forecast: the same edit on val"
+        "Who pays: change of every class's accuracy under every class's edit, "
+        f"λ = {found.lambda_:g}, {_gate(found)}, on test; forecast: the same on val"
     )
     pays.suptitle(over, x=0.01, ha="left", fontsize=11)
     return fig
 
 
 def verdict_pair(first, second):
-    """Two `Verdict`s side by side: light and numbers, ACC_f against ACC_r of every method, strength.
+    """Two `Verdict`s side by side: light, numbers, ACC_f and ACC_r of every method, strength.
 
     A method looks the same in both columns, and ACC_r has one scale.
 
@@ -123,7 +125,7 @@ def verdict_pair(first, second):
 
 
 def _curves(collateral, ax) -> None:
-    """ACC_f and ACC_r of the class vector over strength: each class on test, and the mean on val."""
+    """ACC_f and ACC_r of the class vector over strength: classes on test, and the mean on val."""
     test = collateral.test.curves().rename(columns={"class": "target"})
     strength_curves(test.assign(gate=collateral.gate), axes=[ax])
     means = collateral.val.curves().groupby("lambda_")[["acc_f", "acc_r"]].mean()
@@ -154,7 +156,7 @@ def _short(name) -> str:
 
 
 def _facts(report, *, probed: bool = False) -> list[tuple[str, str, str]]:
-    """Value, sentence and interval with n of each quantity that needs no edit, or of what a probe finds."""
+    """Value, sentence and interval with n of each quantity that needs no edit, or of the probes."""
     start, facts = f"probe on class {report.audited} ", []
     for row in report.table.itertuples():
         if row.quantity.startswith(start) != probed:
@@ -216,7 +218,7 @@ def _fit_names(ax) -> None:
 
 
 def _without_strength(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with lambda where it was fixed at -1 alone: elsewhere it differs between reports."""
+    """The table with lambda only where it was fixed at -1: elsewhere it differs between reports."""
     fixed = (table["method"] == "class vector") & ~table["chosen"]
     return table.assign(lambda_=table["lambda_"].where(fixed))
 
