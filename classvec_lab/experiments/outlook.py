@@ -101,7 +101,8 @@ class Editability:
             f"head can see it{seen}.",
             f"Lambda = -1 gives a class its pre-trained mean back; {by} {back['meets'].sum()} of "
             f"{len(back)} classes then meet both bounds on validation. ACC_f is "
-            f"{back['acc_f'].mean():.1%} on average, worst for {worst['class']}: {left(worst, 'f')}.",
+            f"{back['acc_f'].mean():.1%} on average, worst for {worst['class']}: "
+            f"{left(worst, 'f')}.",
             *advice.loc[advice["light"] != GREEN, "sentence"],
         )
 
