@@ -147,6 +147,21 @@ def share(hits) -> Estimate:
     return Estimate(*map(float, shares(hits)), len(hits))
 
 
+def median(values) -> Estimate:
+    """Median of independent values (n,), NaN left out; the interval joins two order statistics.
+
+    It is the range that bounds the median with 95 % confidence; below 6 values there is none.
+    """
+    from scipy.stats import binom
+
+    ordered = np.sort(np.asarray(values, dtype=np.float64))
+    ordered = ordered[np.isfinite(ordered)]
+    n = len(ordered)
+    k = int(binom.ppf(0.025, n, 0.5))
+    low, high = (ordered[k - 1], ordered[n - k]) if k >= 1 else (np.nan, np.nan)
+    return Estimate(float(np.median(ordered)), float(low), float(high), n)
+
+
 def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
     """ACC_f over the samples of the classes to forget and ACC_r over all others.
 

@@ -3,8 +3,6 @@
 from .class_counts import counts_say
 from .correction import Correction, correct_error, planted_error
 from .experiment import Experiment, prepare
-from .forecast import MomentModel, collateral_forecast, forecast, forecast_edits, student_df
-from .forecast_scores import CollateralSurvey, replay_edits, score_forecast, survey_collateral
 from .forget import ForgetStudy, forget_study, summarise_audits, summarise_methods
 from .forget_words import study_says
 from .gate_choice import compare_gates, summarise_gates
@@ -17,6 +15,7 @@ from .mapping import (
 )
 from .methods import Outcome, standard_methods, training_methods
 from .outlook import Editability, editability
-from .page import Verdict, routed, verdict
+from .page import Verdict, verdict
+from .replay import CollateralSurvey, Replayed, replay_edits, survey_collateral
 from .sequence import forget_in_turn
 from .surveys import guarantees_say, survey_relearning

@@ -1,4 +1,4 @@
-"""The strength of edits, said beforehand and measured, and their mappings into weights."""
+"""The strength of edits and their mappings into weights: what size buys, which samples move."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,10 @@ import numpy as np
 import pandas as pd
 
 from ..checks import one_of
-from .editing import gate_name, legend_of_all, n_columns, split_panels
+from .editing import legend_of_all, n_columns, split_panels
 from .marks import FAINT, HOLLOW, UNIT, beside, counts, curve, dots, inches, panels
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
-_KINDS = {  # the measured one lies broad and pale beneath the others
-    "measured": {"linestyle": "-", "linewidth": 4.5, "alpha": 0.35},
-    "forecast": {"linestyle": "--", "linewidth": 1.5},
-    "replayed on val": {"linestyle": ":", "linewidth": 1.8},
-}
 _PAIR = (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r"))
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 _MOST_DOTS = 400  # samples of a group that are drawn as dots
@@ -60,36 +55,6 @@ def strength_curves(
         ax.set_title(join.join(filter(None, words)))
     if curves["target"].nunique() > 1:
         axes[-1].plot([], [], label="one target", **FAINT)
-    legend_of_all(axes)
-    return axes
-
-
-def forecast_curves(frame: pd.DataFrame, *, axes=None, title: str = ""):
-    """ACC_f and ACC_r over lambda, said beforehand and measured, a panel a gate.
-
-    Args:
-        frame: columns gate, lambda_, kind, acc_f, acc_r; rows of several targets are drawn by
-            their mean. The 95 % band is drawn where a row has one and stands alone.
-    Returns:
-        The Axes.
-    Raises:
-        ValueError: for a kind that has no look.
-    """
-    for kind in dict.fromkeys(frame["kind"]):
-        one_of(kind, _KINDS, "kind", ValueError)
-    gates = frame.groupby("gate", sort=False)
-    axes = _over_lambda(axes, len(gates), min(len(gates), 3), title)
-    for ax, (gate, part) in zip(axes, gates, strict=True):
-        for column, colour, name in _PAIR:
-            for kind, look in _KINDS.items():
-                own = part[part["kind"] == kind].sort_values("lambda_")
-                if not own["lambda_"].is_unique:
-                    own = own.groupby("lambda_", as_index=False)[column].mean()
-                if len(own):
-                    label = f"{name}, {kind}"
-                    curve(ax, own, "lambda_", column, color=colour, label=label, **look)
-        n = f", n = {part['target'].nunique()} targets" if "target" in part else ""
-        ax.set_title(f"{gate_name(gate)}{n}")
     legend_of_all(axes)
     return axes
 

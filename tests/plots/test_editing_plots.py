@@ -501,22 +501,6 @@ def test_displacements_keep_extremes_and_say_n():
     )
 
 
-def test_forecasts_lie_beside_what_was_measured():
-    base = curves(["red"])[["gate", "lambda_", "acc_f", "acc_r"]]
-    kinds = {"forecast": 0.02, "measured": 0.0, "replayed on val": -0.01}
-    frame = pd.concat(
-        [base.assign(kind=k, acc_r=base["acc_r"] + more) for k, more in kinds.items()]
-    )
-    axes = plots.forecast_curves(frame)
-    assert [ax.get_title(loc="left") for ax in axes] == ["no gate", "margin gate"]
-    for kind, style in (("forecast", "--"), ("measured", "-"), ("replayed on val", ":")):
-        (drawn,) = [x for x in axes[0].lines if x.get_label() == f"ACC_r, {kind}"]
-        np.testing.assert_allclose(drawn.get_ydata(), 0.9 + kinds[kind])
-        assert drawn.get_linestyle() == style
-    with pytest.raises(ValueError, match="no kind 'guess'"):
-        plots.forecast_curves(frame.assign(kind="guess"))
-
-
 def test_given_axes_are_used_and_counted():
     _, axes = plt.subplots(1, 3)
     table = study()

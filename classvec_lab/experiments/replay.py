@@ -1,0 +1,197 @@
+"""Edits run on labelled representations: right answers by class, and how val foretells test."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..checks import one_of
+from ..editing.strength import BOUNDS, Bounds
+from ..edits import Edit
+from ..errors import EditError
+from ..readout import Latent
+from ..statistics import mean_interval, wilson
+from .experiment import Experiment
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """How many samples of each class are named rightly under the edit of each target.
+
+    hits (T, L, C): right answers, for T targets, L strengths and C classes.
+    count (C,): samples of each class. lambdas: the strengths, the first of them 0, unedited.
+    """
+
+    targets: tuple[str, ...]
+    classes: tuple[str, ...]
+    lambdas: tuple[float, ...]
+    hits: np.ndarray
+    count: np.ndarray
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Accuracy (T, L, C) in [0, 1]; NaN for classes without samples."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.hits / self.count
+
+    def change(self, lambda_: float) -> pd.DataFrame:
+        """Change of every class's accuracy (columns) under every target's edit (rows).
+
+        Raises:
+            EditError: for a strength that was not run, saying which were.
+        """
+        i = self.lambdas.index(one_of(lambda_, self.lambdas, "replay at lambda", EditError))
+        change = self.accuracy[:, i] - self.accuracy[:, 0]
+        table = pd.DataFrame(change, list(self.targets), list(self.classes))
+        return table.rename_axis(index="edited", columns="class")
+
+    def curves(self) -> pd.DataFrame:
+        """ACC_f and ACC_r over lambda.
+
+        Returns:
+            A frame with one row a target and strength: `class`, `lambda_`, `n_f` and `acc_f` with
+            its 95 % Wilson interval (`acc_f_low`, `acc_f_high`), and the same for `r`, all others.
+        """
+        index = pd.MultiIndex.from_product([self.targets, self.lambdas], names=["class", "lambda_"])
+        table, own = index.to_frame(index=False), [self.classes.index(t) for t in self.targets]
+        hits_f, n_f = self.hits[np.arange(len(own)), :, own], self.count[own]
+        hits_r, n_r = self.hits.sum(axis=2) - hits_f, self.count.sum() - n_f
+        for name, hits, n in (("f", hits_f, n_f), ("r", hits_r, n_r)):
+            n = np.broadcast_to(n[:, None], hits.shape)
+            low, high = wilson(hits, n)
+            table[f"n_{name}"], table[f"acc_{name}"] = n.ravel(), (hits / n).ravel()
+            table[f"acc_{name}_low"], table[f"acc_{name}_high"] = low.ravel(), high.ravel()
+        return table
+
+
+def replay_edits(
+    classifier,
+    edits: Mapping[str, Edit],
+    features,
+    lambdas: Iterable[float],
+    amounts: Sequence[np.ndarray] | None = None,
+) -> Replayed:
+    """Run lambda times each edit, lambda 0 included, and count right answers.
+
+    Args:
+        classifier: its head reads the moved representations.
+        edits: target to edit of strength 1.
+        features: labelled `Features` of the classifier's encoder, of N samples.
+        lambdas: negative strengths.
+        amounts: how far each edit acts on each sample, T arrays (N,), by default as its gate says.
+    Raises:
+        EditError: for other lambdas.
+        MismatchError: for features of other classes or dimensions.
+    """
+    classifier.require_classes(features.classes, "the features")
+    latent, y, lambdas = Latent(classifier, features.z), features.y, strengths(lambdas)
+    right = latent.predict(np.zeros(classifier.dim), [0.0])[0] == y
+    hits, size = [], len(features.classes)
+    for i, edit in enumerate(edits.values()):
+        if amounts is not None:
+            amount = amounts[i]
+        else:
+            amount = np.ones(len(y)) if edit.gate is None else edit.gate.weights(latent.z)
+        moved = amount != 0
+        kept, own = np.bincount(y[right & ~moved], minlength=size), y[moved]
+        predicted = latent[moved].predict(amount[moved, None] * edit.vector, lambdas)
+        hits.append([kept + np.bincount(own[p == own], minlength=size) for p in predicted])
+    count = np.bincount(y, minlength=size)
+    return Replayed(tuple(edits), tuple(features.classes), lambdas, np.array(hits), count)
+
+
+def strengths(lambdas: Iterable[float]) -> tuple[float, ...]:
+    """0 and the given strengths, mildest first; raises EditError unless finite and below 0."""
+    given = sorted(set(map(float, lambdas)), reverse=True)
+    if not given or not all(-np.inf < x < 0 for x in given):
+        raise EditError(
+            f"forgetting moves a class back: lambdas must be finite and below 0; got {given}"
+        )
+    return 0.0, *given
+
+
+@dataclass(frozen=True, eq=False)
+class CollateralSurvey:
+    """What the class vector of each target does to every class, on val beforehand and on test.
+
+    gate: the score of the gate before each edit, or "none". lambda_: the strength of `forecast` and
+    `measured`. val, test: the edits run on both splits.
+    """
+
+    gate: str
+    lambda_: float
+    val: Replayed
+    test: Replayed
+
+    @property
+    def forecast(self) -> pd.DataFrame:
+        """`Replayed.change` on val: said before the test split is read."""
+        return self.val.change(self.lambda_)
+
+    @property
+    def measured(self) -> pd.DataFrame:
+        """`Replayed.change` on test."""
+        return self.test.change(self.lambda_)
+
+    @property
+    def score(self) -> pd.DataFrame:
+        """How far changes of accuracy on val are from those on test, beside "nothing changes".
+
+        Returns:
+            A frame with one row a strength, and a last row (`lambda_` NaN) over all of them.
+            `n`: the edited classes. `no_change` and `replay`: mean absolute error per cell (class
+            edited × class affected). `gain`: the first less the second. Each has a 95 % t-interval
+            (`_low`, `_high`) over the edited classes, which share the model. `acc_f_measured` and
+            `acc_f_replay`: accuracy of the edited class itself, mean over classes.
+            `acc_f_replay_error`: the second less the first, in the last row the largest in size.
+        """
+        sides = {"measured": self.test, "replay": self.val}
+        change = {side: r.accuracy[:, 1:] - r.accuracy[:, :1] for side, r in sides.items()}
+        errors = {
+            "no_change": np.abs(change["measured"]),
+            "replay": np.abs(change["replay"] - change["measured"]),
+        }
+        errors["gain"] = errors["no_change"] - errors["replay"]
+        lambdas = self.test.lambdas[1:]
+        table = pd.DataFrame({"gate": self.gate, "lambda_": [*lambdas, np.nan]})
+        table["n"] = len(self.test.targets)
+        for name, cells in errors.items():
+            by_target = np.nanmean(cells, axis=2)  # of every strength, and then of all of them
+            columns = np.column_stack([by_target, by_target.mean(axis=1)]).T
+            table[[name, f"{name}_low", f"{name}_high"]] = [mean_interval(c) for c in columns]
+        for side, replayed in sides.items():
+            acc_f = replayed.curves().groupby("lambda_")["acc_f"].mean()[[*lambdas]]
+            table[f"acc_f_{side}"] = [*acc_f, acc_f.mean()]
+        error = table["acc_f_replay"] - table["acc_f_measured"]
+        error.iloc[-1] = max(error.iloc[:-1], key=abs)
+        return table.assign(acc_f_replay_error=error)
+
+    def pays(self) -> tuple[str, str, float, int]:
+        """The largest loss on test: (class edited, other class, change of its accuracy, n)."""
+        losses = self.measured.stack()
+        edited, other = losses[[a != b for a, b in losses.index]].idxmin()
+        n = self.test.count[self.test.classes.index(other)]
+        return edited, other, float(losses[edited, other]), int(n)
+
+
+def survey_collateral(
+    exp: Experiment,
+    targets: Sequence[str],
+    gate: str,
+    lambda_: float = -1.5,
+    bounds: Bounds = BOUNDS,
+) -> CollateralSurvey:
+    """Run the class vector of every target behind one gate on val and on test.
+
+    Args:
+        exp: the fine-tuned model and its data.
+        targets: classes to edit, one at a time.
+        gate: the score of the gate, or "none".
+        lambda_: the strength of the two matrices.
+        bounds: its `lambdas` are run, too, and gates are calibrated as it says.
+    """
+    edits = {t: exp.vectors[t].gated(exp.gate(t, gate, bounds)) for t in targets}
+    lambdas = (*bounds.lambdas, -1.0, lambda_)
+    val, test = (replay_edits(exp.ft, edits, exp.features[s], lambdas) for s in ("val", "test"))
+    return CollateralSurvey(gate, lambda_, val, test)
