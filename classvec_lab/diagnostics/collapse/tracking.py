@@ -2,21 +2,20 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ...errors import FileFormatError, MismatchError
+from ...errors import MismatchError
 from ...features import extract_features
-from ...files import cache_dir, hash_json, read_tensors, write_tensors
+from ...files import cache_path, read_or_make, read_tensors, write_tensors
 from .report import neural_collapse
 
 if TYPE_CHECKING:
     from ...models import Classifier, FineTuned
 
-_VERSION = 2  # of what is cached: part of the key
+_VERSION = 3  # of what is cached: part of the key
 COLUMNS = ("epoch", "value", "low", "high", "null_high", "n")  # of the table, beside the metric
 
 
@@ -112,35 +111,26 @@ def collapse_over_training(
     if samples < 0:
         raise MismatchError(f"samples must be 0 or more; got {samples}")
     from ...models import finetune
+    from ...models.device import default_device, resolve_precision
+    from ...models.training import model_key
 
-    path = (
-        _cache_path(classifier, train, held_out, val, samples, n_boot, seed, settings)
-        if cache
-        else None
-    )
-    given = {"val": val, "seed": seed, "progress": progress, "cache": path is not None, **settings}
-    if path is None:
+    device = default_device()
+    precision = resolve_precision(settings.get("precision", "auto"), classifier.encoder, device)
+    known = {**settings, "samples": samples, "n_boot": n_boot, "seed": seed, "device": device.type}
+    known |= {"precision": precision, "workers": None}
+    data, version = (train, held_out, val), ["collapse", _VERSION]
+    key = model_key(version, classifier, data, known, "collapse histories") if cache else None
+    given = {"val": val, "seed": seed, "progress": progress, "cache": key is not None, **settings}
+
+    def measure() -> CollapseHistory:
         return _measure(classifier, train, held_out, samples, n_boot, given)
 
-    from filelock import FileLock
+    def read(path) -> CollapseHistory:
+        stored = read_tensors(path, kind="collapse history")
+        return _restored(*stored, finetune(classifier, train, **given))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        path.with_suffix(".lock")
-    ):  # a second process waits for the first instead of training too
-        try:
-            stored = read_tensors(path, kind="collapse history")
-            return _restored(*stored, finetune(classifier, train, **given))
-        except FileNotFoundError:
-            pass
-        except FileFormatError as error:
-            warnings.warn(
-                f"a cached collapse history is damaged and will be measured again ({error})",
-                stacklevel=2,
-            )
-        history = _measure(classifier, train, held_out, samples, n_boot, given)
-        _write(path, history)
-    return history
+    path = cache_path("collapse", key)
+    return read_or_make(path, read, measure, _write, "a collapse history")
 
 
 def _measure(
@@ -180,43 +170,7 @@ def _measure(
     )
 
 
-def _cache_path(
-    classifier, train, held_out, val, samples: int, n_boot: int, seed: int, settings: dict
-) -> Path | None:
-    import torch
-
-    from ...models.device import default_device, resolve_precision
-    from ...models.fingerprint import hash_module
-
-    model = classifier.fingerprint
-    data = [None if d is None else getattr(d, "fingerprint", None) for d in (train, held_out, val)]
-    if model is None or None in data[:2] or (val is not None and data[2] is None):
-        what = "preprocessing" if model is None else "data set"
-        warnings.warn(
-            f"this {what} can't be hashed, so the collapse history is not cached", stacklevel=3
-        )
-        return None
-    settings = {name: value for name, value in settings.items() if name != "workers"}
-    device = default_device()
-    head = [type(classifier.head).__name__, hash_module(classifier.head)]
-    precision = resolve_precision(settings.pop("precision", "auto"), classifier.encoder, device)
-    known = [
-        _VERSION,
-        model,
-        head,
-        list(classifier.classes),
-        data,
-        samples,
-        n_boot,
-        seed,
-        settings,
-        device.type,
-        precision,
-    ]
-    return cache_dir("collapse") / f"{hash_json([*known, torch.__version__])}.safetensors"
-
-
-def _write(path: Path, history: CollapseHistory) -> None:
+def _write(path, history: CollapseHistory) -> None:
     columns = {name: history.table[name].to_numpy() for name in COLUMNS}
     arrays = {"means": history.means, "drawn": history.drawn, "labels": history.labels, **columns}
     card = {

@@ -343,9 +343,9 @@ def _require_shapes(delta: Delta, base: Mapping) -> None:
 
 
 def _hash(base: Mapping, names: Iterable[str]) -> str:
-    from ...models.fingerprint import to_numpy
+    from ...models.weights import to_numpy
 
-    return hash_arrays({n: to_numpy(base[n]) for n in names})
+    return hash_arrays(to_numpy({n: base[n] for n in names}))
 
 
 def _names(dense: Mapping, factored: Mapping) -> tuple[str, ...]:
