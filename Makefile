@@ -78,7 +78,7 @@ app: setup
 	$(BIN)/voila notebooks/12_explore.ipynb --strip_sources=True
 
 pretrain: setup
-	$(BIN)/classvec pretrain
+	$(BIN)/python benchmarks/pretrain.py
 
 clean:
 	rm -rf $(VENV) figures/quick data/cache build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""The `classvec` command: run notebooks, list them, and re-make the built-in model."""
+"""The `classvec` command: run notebooks, list them, and show what they made."""
 
 import argparse
 import os
@@ -95,17 +95,6 @@ def _parser() -> argparse.ArgumentParser:
         "folder", nargs="?", type=Path, metavar="DIR", help="where they are (default: figures)"
     )
     gallery.set_defaults(command=_gallery)
-
-    pretrain = commands.add_parser("pretrain", help="train the built-in model again, from scratch")
-    pretrain.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="where it is written (default: in place of the built-in one)",
-    )
-    pretrain.add_argument("--seed", type=int, default=0, metavar="N")
-    pretrain.add_argument("--steps", type=int, metavar="N", help="a shorter training, for a try")
-    pretrain.set_defaults(command=_pretrain)
     return parser
 
 
@@ -167,19 +156,6 @@ def _gallery(arguments: argparse.Namespace) -> int:
     if not finished(folder):
         raise NotebookError(f"no finished runs in {folder}; make them with `classvec run --full`")
     print(os.path.relpath(write_gallery(folder)))
-    return 0
-
-
-def _pretrain(arguments: argparse.Namespace) -> int:
-    from .files import tiny_clip_dir
-    from .models.pretrain import pretrain
-
-    folder = arguments.out or tiny_clip_dir()
-    card = pretrain(folder, seed=arguments.seed, steps=arguments.steps, progress=True)
-    print(
-        f"{os.path.relpath(folder)}: "
-        + ", ".join(f"{name} {value:.4g}" for name, value in card["zero_shot"].items())
-    )
     return 0
 
 

@@ -1,27 +1,34 @@
 """Images to representations: streaming extraction, its cache, and class vectors from two models."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from .errors import FileFormatError, MismatchError
-from .files import cache_dir, hash_json, read_tensors, write_tensors
+from .errors import MismatchError
+from .files import cache_path, read_or_make, read_tensors, write_tensors
 from .moments import ClassMoments
 from .progress import progress_bar
 from .vectors import ClassVectors
 
-_VERSION = 1  # of what is cached: part of the key
+_VERSION = 2  # of what is cached: part of the key
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
     """Representations of a labelled data set, from this package or from anywhere else.
 
-    z (N, m) un-normalised, y (N,) integers in 0..C-1, classes the C names. `model` and `data` are
-    fingerprints where they are known. Raises MismatchError for shapes that disagree, labels out of
-    range, or representations that are not finite (naming the sample).
+    Args:
+        z: un-normalised representations (N, m).
+        y: labels (N,), integers in 0..C-1.
+        classes: the C names.
+        model: fingerprint of the classifier, where known.
+        data: fingerprint of the data set, where known.
+        precision: number format in which the encoder ran, "float32" or "bfloat16", where known.
+    Raises:
+        MismatchError: for shapes that disagree, labels out of range, or representations that are
+            not finite (naming the sample).
     """
 
     z: np.ndarray
@@ -29,13 +36,15 @@ class Features:
     classes: Sequence[str]
     model: str | None = None
     data: str | None = None
+    precision: str | None = None
 
     def __post_init__(self):
         z, y = np.asarray(self.z), np.asarray(self.y)
         classes = tuple(str(c) for c in self.classes)
         if z.ndim != 2 or y.shape != z.shape[:1] or len(y) == 0:
             raise MismatchError(
-                f"Features needs z of shape (N, m) and y of shape (N,) with N >= 1; got {z.shape} and {y.shape}"
+                "Features needs z of shape (N, m) and y of shape (N,) with N >= 1; "
+                f"got {z.shape} and {y.shape}"
             )
         if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(classes):
             raise MismatchError(
@@ -46,8 +55,8 @@ class Features:
         if not finite.all():
             first = int(np.flatnonzero(~finite)[0])
             raise MismatchError(
-                f"{(~finite).sum()} of {len(z)} representations are not finite, first sample {first} "
-                f"(class {classes[y[first]]!r}) under model {self.model or 'unknown'}"
+                f"{(~finite).sum()} of {len(z)} representations are not finite, first sample "
+                f"{first} (class {classes[y[first]]!r}) under model {self.model or 'unknown'}"
             )
         for name, value in (("z", z), ("y", y.astype(np.int64)), ("classes", classes)):
             object.__setattr__(self, name, value)
@@ -56,7 +65,7 @@ class Features:
         return len(self.y)
 
     def moments(self, *, pooled_scatter: bool = False) -> ClassMoments:
-        """The per-class moments of these representations."""
+        """The `ClassMoments` of these representations."""
         return ClassMoments.of(self.z, self.y, len(self.classes), pooled_scatter=pooled_scatter)
 
 
@@ -70,120 +79,89 @@ def extract_features(
     workers: int = 0,
     progress: bool = True,
 ) -> Features:
-    """The un-normalised representations of a data set, streamed through the encoder once.
+    """Extract the un-normalised representations of a data set, streamed through the encoder once.
 
-    classifier: a `Classifier`; dataset: items (PIL image, int) with `.classes`. precision: "float32",
-    "bfloat16" (autocast), or "auto" (bfloat16 for encoders of 20 million parameters and more on a
-    processor that has it). The result, float32, is cached under data/cache, keyed by weights,
-    preprocessing, data and precision; what can't be hashed is not cached, which is said once, and
-    an encoder that carries hooks never is. The classifier's mode and device are as before afterwards.
+    The result is cached under data/cache, keyed by weights, code, preprocessing, data
+    and precision. What can't be hashed, an encoder with hooks among it, is not cached, which is
+    said once. The classifier's mode and device are as before afterwards.
+
+    Args:
+        classifier: a `Classifier`.
+        dataset: items (PIL image, int), with `.classes`.
+        batch_size: images at a time.
+        precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 for encoders of 20 million
+            parameters and more on a processor that has it.
+        cache: whether to read and write the cache.
+        workers: processes that load images.
+        progress: whether to show a bar.
+    Returns:
+        `Features` with z in float32.
     """
-    from .models.device import default_device, resolve_precision
+    import torch
+
+    from .models.device import autocast, default_device, parts, resolve_precision
+    from .models.fingerprint import cache_key
+    from .models.preprocess import PreprocessedImages, loader
 
     device = default_device()
     precision = resolve_precision(precision, classifier.encoder, device)
-    path, model, data = (
-        _cache_entry(classifier, dataset, precision)
-        if cache
-        else (None, classifier.fingerprint, getattr(dataset, "fingerprint", None))
-    )
-    if path is None:
-        return _extract(
-            classifier, dataset, batch_size, precision, device, workers, progress, model, data
-        )
+    known = {
+        "model": classifier.fingerprint,
+        "data": getattr(dataset, "fingerprint", None),
+        "precision": precision,
+    }
 
-    from filelock import FileLock
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        path.with_suffix(".lock")
-    ):  # a second process waits for the first instead of extracting too
+    def extract() -> Features:
+        images = PreprocessedImages(dataset, classifier.preprocess, memory=0)
+        training = {module: module.training for module in classifier.modules()}
+        home = next((p.device for p in classifier.parameters()), torch.device("cpu"))
+        z, y = [torch.empty(0, classifier.dim)], [torch.empty(0, dtype=torch.int64)]
         try:
-            arrays, _ = read_tensors(path, kind="features")
-            return Features(arrays["z"], arrays["y"], dataset.classes, model, data)
-        except FileNotFoundError:
-            pass
-        except FileFormatError as error:
-            warnings.warn(
-                f"cached features are damaged and will be extracted again ({error})", stacklevel=2
-            )
-        features = _extract(
-            classifier, dataset, batch_size, precision, device, workers, progress, model, data
-        )
-        write_tensors(
-            path,
-            {"z": features.z, "y": features.y},
-            {"kind": "features", "model": model, "data": data},
-        )
-    return features
+            classifier.eval().to(device)
+            with (
+                torch.inference_mode(),
+                autocast(precision, device),
+                progress_bar(total=len(images), desc="extract", disable=not progress) as bar,
+            ):
+                for x, labels in loader(images, batch_size=batch_size, workers=workers):
+                    z += [classifier.encode(part.to(device)).cpu() for part in parts(x, device)]
+                    y.append(labels)
+                    bar.update(len(labels))
+        finally:
+            classifier.to(home)
+            for module, mode in training.items():
+                module.training = mode
+        return Features(torch.cat(z).numpy(), torch.cat(y).numpy(), dataset.classes, **known)
+
+    def read(path: Path) -> Features:
+        arrays, _ = read_tensors(path, kind="features")
+        return Features(**arrays, classes=dataset.classes, **known)
+
+    def write(path: Path, features: Features) -> None:
+        write_tensors(path, {"z": features.z, "y": features.y}, {"kind": "features", **known})
+
+    settings = {"version": _VERSION, "precision": precision}
+    key = cache_key("features", classifier, [dataset], **settings) if cache else None
+    return read_or_make(cache_path("features", key), read, extract, write, "features")
 
 
 def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:
-    """kappa_c of every class: mean representation under `ft` minus the mean under `pre`, on one data set.
+    """Make class vectors: of every class the mean under `ft` minus the mean under `pre`.
 
-    pre, ft: two `Classifier`s with encoders of the same width; dataset: labelled images with the
-    same classes; `extraction` goes to `extract_features`. Raises MismatchError where they differ or
-    a class has no image.
+    Args:
+        pre, ft: two `Classifier`s with encoders of the same width.
+        dataset: labelled images with the same classes.
+        extraction: see `extract_features`.
+    Raises:
+        MismatchError: where classes or widths differ, or a class has no image.
     """
     for owner, classifier in (("pre-trained", pre), ("fine-tuned", ft)):
         classifier.require_classes(dataset.classes, f"the data set for the {owner} model")
     if pre.dim != ft.dim:
         raise MismatchError(
-            f"the pre-trained representation has {pre.dim} dimensions and the fine-tuned one {ft.dim}"
+            f"the pre-trained representation has {pre.dim} dimensions "
+            f"and the fine-tuned one {ft.dim}"
         )
     return ClassVectors.from_features(
-        extract_features(pre, dataset, **extraction), extract_features(ft, dataset, **extraction)
+        *(extract_features(classifier, dataset, **extraction) for classifier in (pre, ft))
     )
-
-
-def _cache_entry(classifier, dataset, precision: str):
-    """(path or None, model fingerprint, data fingerprint)."""
-    model, data = classifier.fingerprint, getattr(dataset, "fingerprint", None)
-    if model is None or data is None:
-        what = "preprocessing" if model is None else "data set"
-        warnings.warn(f"this {what} can't be hashed, so its features are not cached", stacklevel=3)
-        return None, model, data
-    if any(m._forward_hooks or m._forward_pre_hooks for m in classifier.encoder.modules()):
-        return None, None, data  # hooks may change what the encoder gives, unseen by any hash
-    return (
-        cache_dir("features") / f"{hash_json([_VERSION, model, data, precision])}.safetensors",
-        model,
-        data,
-    )
-
-
-def _extract(
-    classifier, dataset, batch_size, precision, device, workers, progress, model, data
-) -> Features:
-    import torch
-
-    from .models.device import autocast, parts
-    from .models.preprocess import PreprocessedImages, loader
-
-    images = PreprocessedImages(dataset, classifier.preprocess, memory=0)
-    training = {name: module.training for name, module in classifier.named_modules()}
-    home = next((p.device for p in classifier.parameters()), torch.device("cpu"))
-    z, y = (
-        np.empty((len(images), classifier.dim), dtype=np.float32),
-        np.empty(len(images), dtype=np.int64),
-    )
-    done = 0
-    try:
-        classifier.eval().to(device)
-        with (
-            torch.inference_mode(),
-            autocast(precision, device),
-            progress_bar(total=len(images), desc="extract", disable=not progress) as bar,
-        ):
-            for x, labels in loader(images, batch_size=batch_size, workers=workers):
-                z[done : done + len(labels)] = torch.cat(
-                    [classifier.encode(part.to(device)) for part in parts(x, device)]
-                ).cpu()
-                y[done : done + len(labels)] = labels.numpy()
-                done += len(labels)
-                bar.update(len(labels))
-    finally:
-        classifier.to(home)
-        for name, module in classifier.named_modules():
-            module.training = training[name]
-    return Features(z, y, dataset.classes, model, data)

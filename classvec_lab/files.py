@@ -9,8 +9,9 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,11 @@ def cache_dir(kind: str) -> Path:
     return data_dir() / "cache" / kind
 
 
+def cache_path(kind: str, key: str | None) -> Path | None:
+    """The file in the cache with this key; None without one."""
+    return key and cache_dir(kind) / f"{key}.safetensors"
+
+
 def figures_dir() -> Path:
     """The folder under which figures and tables are filed."""
     return Path(os.environ.get("CLASSVEC_FIGURES") or _root() / "figures")
@@ -48,7 +54,7 @@ def notebooks_dir() -> Path:
 
 
 def tiny_clip_dir() -> Path:
-    """The built-in model: `data/tiny-clip` of the repository, or the copy inside an installed package."""
+    """The built-in model: `data/tiny-clip` of the repository, or an installed package's copy."""
     inside = PACKAGE / "_builtin" / "tiny-clip"
     return inside if inside.is_dir() else REPOSITORY / "data" / "tiny-clip"
 
@@ -77,17 +83,97 @@ def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:32]
 
 
-@contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; rename it to `path` on success, remove it on any error."""
+def _beside(path: str | os.PathLike) -> tuple[Path, Path]:
+    """The path, whose folder is made, and a temporary name beside it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+    return path, path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
+
+
+@contextmanager
+def atomic(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; it becomes `path` on success and goes on any error."""
+    path, temporary = _beside(path)
     try:
         yield temporary
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; it becomes `path` on success and goes on an error."""
+    path, temporary = _beside(path)
+    temporary.mkdir()
+    try:
+        yield temporary
+        aside = temporary.with_suffix(".old")
+        if path.exists():
+            os.replace(path, aside)
+        os.replace(temporary, path)
+        shutil.rmtree(aside, ignore_errors=True)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def locked(path: str | os.PathLike) -> Iterator[None]:
+    """Keep other processes and threads that ask for the same `path` waiting.
+
+    The lock is a file beside `path`, its name with ".lock" added. It is removed at the end, also
+    after an error. A process that is killed gives its lock up, and the next one removes the file.
+    """
+    path, _ = _beside(path)
+    lock = path.with_name(f"{path.name}.lock")
+    try:
+        import fcntl
+    except ImportError:  # not POSIX: there filelock removes its file
+        from filelock import FileLock
+
+        with FileLock(lock):
+            yield
+        return
+    while True:
+        file = open(lock, "a")  # noqa: SIM115 (closed below, in every case)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                break
+        file.close()  # whoever held it has removed it: there may be a new one
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold the file open
+        file.close()
+
+
+def read_or_make(path: Path | None, read: Callable, make: Callable, write: Callable, what: str):
+    """What the cache holds under `path`, else what `make` gives, which is then written.
+
+    One process at a time: a second waits for the first instead of making it too.
+
+    Args:
+        path: file in the cache; None makes the value and writes nothing.
+        read: `read(path)` gives the value or raises FileNotFoundError or FileFormatError.
+        make: `make()` gives the value anew.
+        write: `write(path, value)` stores it.
+        what: its name in the warning that a damaged file gives.
+    """
+    if path is None:
+        return make()
+    with locked(path):
+        try:
+            return read(path)
+        except FileNotFoundError:
+            pass
+        except FileFormatError as error:
+            message = f"the cache of {what} is damaged and will be made again ({error})"
+            warnings.warn(message, stacklevel=3)
+        value = make()
+        write(path, value)
+    return value
 
 
 def write_json(path: str | os.PathLike, value: object) -> None:
@@ -155,7 +241,10 @@ def read_tensors(
 
 
 def save_figure(fig, paths: Iterable[Path]) -> None:
-    """Write a figure to each of `paths` (.png, .pdf), atomically, the same bytes for the same figure; it stays open."""
+    """Write a figure to each of `paths` (.png, .pdf), atomically, and leave it open.
+
+    The same figure gives the same bytes.
+    """
     # matplotlib stamps the time and its own version unless each key is set to None.
     blank = {
         ".png": {"Software": None},
@@ -170,23 +259,3 @@ def save_figure(fig, paths: Iterable[Path]) -> None:
                 bbox_inches="tight",
                 metadata=blank[path.suffix],
             )
-
-
-@contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`, on any error it is removed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    temporary.mkdir()
-    try:
-        yield temporary
-        if path.exists():
-            aside = temporary.with_suffix(".old")
-            os.replace(path, aside)
-            os.replace(temporary, path)
-            shutil.rmtree(aside)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -6,12 +6,18 @@ from .errors import MismatchError
 
 
 class ClassMoments:
-    """A fitter of per-class moments with memory O(C · m): `update` with batches, `merge` shards, in any order.
+    """A fitter of per-class moments with memory O(C · m): `update` with batches, `merge` shards.
 
-    n_classes C, dim m. `count` (C,), `mean` (C, m) with NaN rows for empty classes, `scatter_trace`
-    (C,): the sum over a class's samples of |z - mean|². With `pooled_scatter=True` also `scatter`
-    (m, m): the sum over all samples of (z - mean_c)(z - mean_c)ᵀ.
-    Merging follows Chan, Golub and LeVeque (1983), which stays accurate far from the origin.
+    The order of samples and shards doesn't matter. `count` (C,), `mean` (C, m) with NaN rows for
+    empty classes, and `scatter_trace` (C,), the sum over a class's samples of |z - mean|², are its
+    results, with a pooled scatter also `scatter` (m, m), the sum over all samples of
+    (z - mean_c)(z - mean_c)ᵀ.
+
+    Args:
+        n_classes: C.
+        dim: m, the dimension of the representation.
+        pooled_scatter: whether to gather `scatter`.
+    Source: Chan, Golub and LeVeque, 1983, whose merging stays accurate far from the origin.
     """
 
     def __init__(self, n_classes: int, dim: int, *, pooled_scatter: bool = False):
@@ -39,13 +45,8 @@ class ClassMoments:
 
     @property
     def variance(self) -> np.ndarray:
-        """Unbiased within-class variance summed over dimensions, (C,); NaN for fewer than two samples."""
-        return np.divide(
-            self.scatter_trace,
-            self.count - 1,
-            out=np.full(self.n_classes, np.nan),
-            where=self.count > 1,
-        )
+        """Unbiased within-class variance, summed over dimensions, (C,); NaN below two samples."""
+        return self.scatter_trace / np.where(self.count > 1, self.count - 1, np.nan)
 
     def covariance(self, shrinkage: float = 0.0) -> np.ndarray:
         """The within-class covariance (m, m), pulled towards a multiple of the identity.
@@ -68,48 +69,52 @@ class ClassMoments:
         return (1 - shrinkage) * covariance + shrinkage * flat
 
     def update(self, z: np.ndarray, y: np.ndarray) -> "ClassMoments":
-        """Take in a batch: z (N, m) of any float type, y (N,) integers in 0..C-1. Returns self."""
+        """Take in a batch.
+
+        Args:
+            z: representations (N, m), of any float type.
+            y: labels (N,), integers in 0..C-1.
+        Returns:
+            This fitter.
+        Raises:
+            MismatchError: for other shapes or labels.
+        """
         z, y = np.asarray(z, dtype=np.float64), np.asarray(y)
         if z.ndim != 2 or z.shape[1] != self.dim or y.shape != z.shape[:1]:
             raise MismatchError(
-                f"expected z of shape (N, {self.dim}) and y of shape (N,); got {z.shape} and {y.shape}"
+                f"expected z of shape (N, {self.dim}) and y of shape (N,); "
+                f"got {z.shape} and {y.shape}"
             )
         if len(y) == 0:
             return self
         if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= self.n_classes:
             raise MismatchError(
-                f"labels must be integers in 0..{self.n_classes - 1}; got {y.dtype} in {y.min()}..{y.max()}"
+                f"labels must be integers in 0..{self.n_classes - 1}; "
+                f"got {y.dtype} in {y.min()}..{y.max()}"
             )
         order = np.argsort(y, kind="stable")
         z, y = z[order], y[order]
         present, start, count = np.unique(y, return_index=True, return_counts=True)
-        mean = np.add.reduceat(z, start, axis=0) / count[:, None]
-        z = z - np.repeat(mean, count, axis=0)
-        correction = (
-            np.add.reduceat(z, start, axis=0) / count[:, None]
-        )  # the rounding error of the first mean
-        mean += correction
-        z -= np.repeat(correction, count, axis=0)
+        mean = 0
+        for _ in range(2):  # the second round takes away the rounding error of the first mean
+            step = np.add.reduceat(z, start, axis=0) / count[:, None]
+            z, mean = z - np.repeat(step, count, axis=0), mean + step
         trace = np.add.reduceat(np.einsum("nm,nm->n", z, z), start)
         self._combine(present, count, mean, trace, None if self.scatter is None else z.T @ z)
         return self
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
-        """Take in another fitter's samples. Returns self; `other` is left as it is."""
+        """Take in another fitter's samples, which stays as it is; returns this fitter."""
         if (other.n_classes, other.dim) != (self.n_classes, self.dim):
             raise MismatchError(
-                f"can't merge moments of shape {(other.n_classes, other.dim)} into {(self.n_classes, self.dim)}"
+                f"can't merge moments of shape {(other.n_classes, other.dim)} "
+                f"into {(self.n_classes, self.dim)}"
             )
         if (self.scatter is None) != (other.scatter is None):
             raise MismatchError("can't merge moments with and without a pooled scatter")
         present = np.flatnonzero(other.count)
-        self._combine(
-            present,
-            other.count[present],
-            other._mean[present],
-            other.scatter_trace[present],
-            other.scatter,
-        )
+        parts = (part[present] for part in (other.count, other._mean, other.scatter_trace))
+        self._combine(present, *parts, other.scatter)
         return self
 
     def _combine(self, classes, count, mean, trace, scatter) -> None:

@@ -1,27 +1,35 @@
 """`ClassVectors`: what fine-tuning did to the mean representation of each class. Arrays only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from .checks import index_of, listed, same_classes
 from .edits import Edit
 from .errors import MismatchError
 from .files import read_tensors, write_tensors
 from .moments import ClassMoments
 
 KIND = "class vectors"
+MEANS, ORIGINS = ("z_pre", "z_ft", "count"), ("classes", "pre", "ft", "data")
 
 
 @dataclass(frozen=True, eq=False)
 class ClassVectors:
     """Per class the mean representation before and after fine-tuning; kappa is their difference.
 
-    z_pre, z_ft (C, m) float64, count (C,) samples behind each mean, classes the C names; `pre`, `ft`
-    and `data` are the fingerprints of the two models and of the data, where known.
-    Source: Kim and Do, "Exploring and Leveraging Class Vectors for Classifier Editing" (NeurIPS 2025).
+    Args:
+        z_pre, z_ft: class means (C, m), made float64.
+        count: samples behind each mean, (C,).
+        classes: the C names.
+        pre, ft, data: fingerprints of the two models and of the data, where known.
+    Raises:
+        MismatchError: for shapes that disagree, a class without samples, or means not finite.
+    Source: Kim and Do, "Exploring and Leveraging Class Vectors for Classifier Editing", NeurIPS
+        2025.
     """
 
     z_pre: np.ndarray
@@ -33,36 +41,21 @@ class ClassVectors:
     data: str | None = None
 
     def __post_init__(self):
-        z_pre, z_ft = (
-            np.asarray(self.z_pre, dtype=np.float64),
-            np.asarray(self.z_ft, dtype=np.float64),
-        )
-        count, classes = np.asarray(self.count, dtype=np.int64), tuple(str(c) for c in self.classes)
-        if (
-            z_pre.ndim != 2
-            or z_pre.shape != z_ft.shape
-            or count.shape != z_pre.shape[:1]
-            or len(classes) != len(z_pre)
-        ):
+        z_pre, z_ft = np.asarray(self.z_pre, float), np.asarray(self.z_ft, float)
+        count, classes = np.asarray(self.count, dtype=np.int64), tuple(map(str, self.classes))
+        shapes = (z_pre.shape[:1], z_ft.shape[:1], count.shape)
+        if z_pre.ndim != 2 or z_pre.shape != z_ft.shape or {*shapes} != {(len(classes),)}:
             raise MismatchError(
-                f"ClassVectors needs z_pre and z_ft of one shape (C, m), C counts and C names; "
-                f"got {z_pre.shape}, {z_ft.shape}, {count.shape} and {len(classes)} names"
+                "ClassVectors needs z_pre and z_ft of one shape (C, m), C counts and C names; got "
+                f"{z_pre.shape}, {z_ft.shape}, {count.shape} and {len(classes)} names"
             )
-        bad = [
-            c
-            for c, n, a, b in zip(classes, count, z_pre, z_ft, strict=True)
-            if n < 1 or not np.isfinite([a, b]).all()
-        ]
-        if bad:
+        good = (count > 0) & np.isfinite(z_pre).all(axis=1) & np.isfinite(z_ft).all(axis=1)
+        if not good.all():
             raise MismatchError(
-                f"no class vector without samples or with means that are not finite: {', '.join(bad)}"
+                "no class vector without samples or with means that are not finite: "
+                + listed(np.array(classes)[~good])
             )
-        for name, value in (
-            ("z_pre", z_pre),
-            ("z_ft", z_ft),
-            ("count", count),
-            ("classes", classes),
-        ):
+        for name, value in zip((*MEANS, "classes"), (z_pre, z_ft, count, classes), strict=True):
             object.__setattr__(self, name, value)
 
     @property
@@ -79,88 +72,46 @@ class ClassVectors:
         return len(self.classes)
 
     def __repr__(self) -> str:
-        return f"<ClassVectors: {len(self)} classes, {self.dim} dimensions, {self.count.sum():,} samples>"
+        size = f"{len(self)} classes, {self.dim} dimensions, {self.count.sum():,} samples"
+        return f"<ClassVectors: {size}>"
 
     @classmethod
     def from_features(cls, pre, ft) -> "ClassVectors":
-        """From the features of one data set under the pre-trained and the fine-tuned encoder, sample by sample in the same order.
+        """Make them from the `Features` of one data set under the two encoders.
 
-        Raises MismatchError where data, labels, classes or dimensions differ, or a class has no sample.
+        Args:
+            pre, ft: under the pre-trained and the fine-tuned encoder, sample by sample.
+        Raises:
+            MismatchError: where a class has no sample, and as `require_pairs`.
         """
-        if pre.data != ft.data and None not in (pre.data, ft.data):
-            raise MismatchError(
-                f"the features come from different data: pre-trained {pre.data}, fine-tuned {ft.data}"
-            )
-        if tuple(pre.classes) != tuple(ft.classes):
-            raise MismatchError(
-                f"the features name different classes: {tuple(pre.classes)} and {tuple(ft.classes)}"
-            )
-        if not np.array_equal(pre.y, ft.y):
-            raise MismatchError(
-                "the features carry different labels: extract both from one data set, in one order"
-            )
-        if pre.z.shape != ft.z.shape:
-            raise MismatchError(
-                f"the representations have different shapes: pre-trained {pre.z.shape}, fine-tuned {ft.z.shape}"
-            )
-        moments = [ClassMoments.of(f.z, f.y, len(f.classes)) for f in (pre, ft)]
-        empty = [c for c, n in zip(pre.classes, moments[0].count, strict=True) if n == 0]
-        if empty:
-            raise MismatchError(
-                f"no sample of class {', '.join(empty)}: no class vector can be made"
-            )
-        return cls(
-            moments[0].mean,
-            moments[1].mean,
-            moments[0].count,
-            pre.classes,
-            pre.model,
-            ft.model,
-            pre.data,
-        )
+        require_pairs(pre, ft)
+        before, after = (ClassMoments.of(f.z, f.y, len(f.classes)) for f in (pre, ft))
+        if empty := [c for c, n in zip(pre.classes, before.count, strict=True) if n == 0]:
+            raise MismatchError(f"no sample of class {listed(empty)}: no class vector can be made")
+        origins = pre.classes, pre.model, ft.model, pre.data
+        return cls(before.mean, after.mean, before.count, *origins)
 
     def index(self, name: str) -> int:
         """Position of a class; raises MismatchError listing what there is."""
-        try:
-            return self.classes.index(name)
-        except ValueError:
-            shown = ", ".join(self.classes[:20]) + (" …" if len(self) > 20 else "")
-            raise MismatchError(f"no class {name!r}; there are {shown}") from None
+        return index_of(name, self.classes)
 
     def __getitem__(self, name: str) -> Edit:
-        """The class vector of one class as an `Edit` of strength 1; raises MismatchError listing what there is."""
-        i = self.index(name)
-        return Edit.along(
-            f"κ[{name}]",
-            self.kappa[i],
-            target=name,
-            classes=self.classes,
-            ft=self.ft,
-            pre=self.pre,
-            data=self.data,
-        )
+        """The class vector of one class as an `Edit` of strength 1."""
+        origins = {key: getattr(self, key) for key in ORIGINS}
+        return Edit.along(f"κ[{name}]", self.kappa[self.index(name)], target=name, **origins)
 
     def centred(self) -> "ClassVectors":
-        """Both sides minus their mean over classes: z_pre, z_ft, and so kappa, sum to zero."""
-        return ClassVectors(
-            self.z_pre - self.z_pre.mean(axis=0),
-            self.z_ft - self.z_ft.mean(axis=0),
-            self.count,
-            self.classes,
-            self.pre,
-            self.ft,
-            self.data,
-        )
+        """Both sides minus their mean over classes, so that z_pre, z_ft and kappa sum to zero."""
+        z_pre, z_ft = (z - z.mean(axis=0) for z in (self.z_pre, self.z_ft))
+        return replace(self, z_pre=z_pre, z_ft=z_ft)
 
     def table(self) -> pd.DataFrame:
-        """One row a class: n, and the norms of kappa, z_pre and z_ft."""
+        """One row a class: `class`, `n`, and the norms of kappa, z_pre and z_ft."""
         norms = {
-            name: np.linalg.norm(v, axis=1)
-            for name, v in (("kappa", self.kappa), ("z_pre", self.z_pre), ("z_ft", self.z_ft))
+            f"norm_{name}": np.linalg.norm(getattr(self, name), axis=1)
+            for name in ("kappa", "z_pre", "z_ft")
         }
-        return pd.DataFrame(
-            {"class": self.classes, "n": self.count, **{f"norm_{k}": v for k, v in norms.items()}}
-        )
+        return pd.DataFrame({"class": self.classes, "n": self.count, **norms})
 
     def require(
         self,
@@ -170,55 +121,69 @@ class ClassVectors:
         data: object = None,
         classes: Sequence[str] | None = None,
     ) -> "ClassVectors":
-        """Check where these vectors come from; raises MismatchError naming each thing that differs, else returns self.
+        """Check where these vectors come from.
 
-        pre, ft, data: a fingerprint, or anything with `.fingerprint` (a Classifier, a data set).
+        Args:
+            pre, ft, data: a fingerprint, or what has one (a `Classifier`, a data set).
+            classes: names in order.
+        Returns:
+            These vectors.
+        Raises:
+            MismatchError: naming each model and data that differ, or the classes.
         """
         problems = []
-        for name, given, own in (
+        for what, given, own in (
             ("pre-trained model", pre, self.pre),
             ("fine-tuned model", ft, self.ft),
             ("data", data, self.data),
         ):
-            if given is not None:
-                found = given if isinstance(given, str) else getattr(given, "fingerprint", None)
-                if found != own:
-                    problems.append(f"{name} (these vectors: {own}, given: {found})")
-        if classes is not None and tuple(classes) != self.classes:
-            problems.append(
-                f"classes (these vectors: {', '.join(self.classes[:10])}; given: {', '.join(list(classes)[:10])})"
-            )
+            found = getattr(given, "fingerprint", given)
+            if given is not None and found != own:
+                problems.append(f"another {what} (these vectors: {own}, given: {found})")
         if problems:
-            raise MismatchError(
-                f"these class vectors were made with another {'; another '.join(problems)}"
-            )
+            raise MismatchError(f"these class vectors were made with {'; '.join(problems)}")
+        if classes is not None:
+            same_classes(classes, self.classes, "the given list", "these class vectors")
         return self
 
     def save(self, path: str | Path) -> Path:
-        """Write arrays, class names, counts and fingerprints as one safetensors file, whole or not at all."""
-        card = {
-            "kind": KIND,
-            "classes": list(self.classes),
-            "pre": self.pre,
-            "ft": self.ft,
-            "data": self.data,
-        }
-        write_tensors(path, {"z_pre": self.z_pre, "z_ft": self.z_ft, "count": self.count}, card)
+        """Write arrays, names and fingerprints as one safetensors file, whole or not at all."""
+        card = {"kind": KIND, **{name: getattr(self, name) for name in ORIGINS}}
+        write_tensors(path, {name: getattr(self, name) for name in MEANS}, card)
         return Path(path)
 
     @classmethod
     def load(
         cls, path: str | Path, *, pre: object = None, ft: object = None, data: object = None
     ) -> "ClassVectors":
-        """Read what `save` wrote; `pre`, `ft` and `data`, where given, must be what the vectors were made with, see `require`."""
+        """Read what `save` wrote; `pre`, `ft` and `data`, where given, are checked by `require`."""
         arrays, card = read_tensors(path, kind=KIND)
-        vectors = cls(
-            arrays["z_pre"],
-            arrays["z_ft"],
-            arrays["count"],
-            card["classes"],
-            card["pre"],
-            card["ft"],
-            card["data"],
-        )
+        vectors = cls(**arrays, **{name: card[name] for name in ORIGINS})
         return vectors.require(pre=pre, ft=ft, data=data)
+
+
+def require_pairs(pre, ft) -> None:
+    """Raise MismatchError, saying how, unless two `Features` are of the same samples and alike.
+
+    Data and precision count where both are known; classes, labels and shapes count always.
+    """
+    for what, name, advice in (
+        ("data", "data", "extract both from one data set"),
+        ("number formats", "precision", "extract both with one precision="),
+    ):
+        one, other = getattr(pre, name), getattr(ft, name)
+        if None not in (one, other) and one != other:
+            raise MismatchError(
+                f"the features come from different {what}: pre-trained {one}, fine-tuned {other}; "
+                + advice
+            )
+    same_classes(ft.classes, pre.classes, "the fine-tuned features", "the pre-trained features")
+    if pre.z.shape != ft.z.shape:
+        raise MismatchError(
+            "the representations have different shapes: "
+            f"pre-trained {pre.z.shape}, fine-tuned {ft.z.shape}"
+        )
+    if not np.array_equal(pre.y, ft.y):
+        raise MismatchError(
+            "the features carry different labels: extract both from one data set, in one order"
+        )

@@ -62,7 +62,8 @@ def small_classifier(
     preprocess = preprocess or Preprocess(
         "open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3}
     )
-    return Classifier(encoder, nn.Linear(dim, len(classes)), classes=classes, preprocess=preprocess)
+    head = nn.Linear(dim, len(classes))
+    return Classifier(encoder, head, classes=classes, preprocess=preprocess).eval()
 
 
 @pytest.fixture

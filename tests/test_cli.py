@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import types
 from importlib import metadata
 
 import pytest
@@ -113,18 +112,3 @@ def test_run_files_results_and_says_what_failed(folder, tmp_path):
     assert re.search(r"01_a +failed +\d+\.\d +- +-\n", done.stdout)
     message = "classvec: 01_a.ipynb failed in code cell 3 (`Path(out, 't.csv').write_text(str(seed))`): AssertionError: three\n"
     assert done.stderr == message + "Its executed part is figures/quick/01_a.failed.ipynb\n"
-
-
-def test_pretrain_prints_the_zero_shot_figures(monkeypatch, tmp_path, capsys):
-    calls = []
-
-    def pretrain(folder, **options):
-        calls.append((folder, options))
-        return {"zero_shot": {"clean": 0.98765, "n": 10}}
-
-    monkeypatch.setitem(
-        sys.modules, "classvec_lab.models.pretrain", types.SimpleNamespace(pretrain=pretrain)
-    )
-    assert main(["pretrain", "--out", str(tmp_path), "--seed", "3", "--steps", "5"]) == 0
-    assert calls == [(tmp_path, {"seed": 3, "steps": 5, "progress": True})]
-    assert "clean 0.9877, n 10" in capsys.readouterr().out

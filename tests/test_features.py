@@ -89,19 +89,21 @@ def test_a_damaged_cache_is_extracted_again(classifier, data, damage):
     content = bytearray(path.read_bytes())
     content[-5] ^= 255
     path.write_bytes({"truncate": content[:-40], "flip": content, "empty": b""}[damage])
-    with pytest.warns(UserWarning, match="damaged and will be extracted again"):
+    with pytest.warns(UserWarning, match="the cache of features is damaged and will be made again"):
         second = extract_features(classifier, data, progress=False)
     np.testing.assert_array_equal(first.z, second.z)
     np.testing.assert_array_equal(extract_features(classifier, data, progress=False).z, first.z)
 
 
 def test_what_cannot_be_hashed_is_not_cached(data):
-    classifier = small_classifier(
-        preprocess=lambda image: torch.from_numpy(
-            np.array(image, np.float32).transpose(2, 0, 1) / 255
-        )
-    )
-    with pytest.warns(UserWarning, match="can't be hashed"):
+    nothing = object()
+
+    def preprocess(image):
+        pixels = np.array(image, np.float32).transpose(2, 0, 1) / 255
+        return torch.from_numpy(pixels) if nothing else None
+
+    classifier = small_classifier(preprocess=preprocess)
+    with pytest.warns(UserWarning, match=r"features are not cached: preprocess\.nothing can't be"):
         features = extract_features(classifier, data, progress=False)
     assert not cached()
     np.testing.assert_allclose(features.z, direct(classifier, data), rtol=1e-5, atol=1e-6)
@@ -110,8 +112,10 @@ def test_what_cannot_be_hashed_is_not_cached(data):
 def test_an_encoder_with_hooks_is_not_cached(classifier, data):
     plain = extract_features(classifier, data, progress=False)
     hook = classifier.encoder[-1].register_forward_hook(lambda *args: args[-1] + 1)
-    hooked = extract_features(classifier, data, progress=False)
+    with pytest.warns(UserWarning, match=r"encoder\.3 can't be hashed \(it carries hooks\)"):
+        hooked = extract_features(classifier, data, progress=False)
     hook.remove()
+    assert hooked.model is None
     np.testing.assert_allclose(hooked.z, plain.z + 1, rtol=1e-5, atol=1e-5)
     assert len(cached()) == 1
 

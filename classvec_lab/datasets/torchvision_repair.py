@@ -4,16 +4,18 @@ Call `ensure_torchvision()` before importing open_clip, timm or torchvision. Tra
 and models need none of the missing operators; a proper build is left alone.
 """
 
+import functools
 import sys
 
-_library = None  # kept: torch forgets declared operators when the library object goes
 
+@functools.cache
+def ensure_torchvision():
+    """Import torchvision, declaring `nms` and `qnms` only when their absence is what stops it.
 
-def ensure_torchvision() -> None:
-    """Import torchvision, declaring `nms` and `qnms` only when their absence is what stops it."""
-    global _library
+    What is returned is kept here: torch forgets declared operators when their library goes.
+    """
     if "torchvision" in sys.modules:
-        return
+        return None
     try:
         import torchvision
     except RuntimeError as error:
@@ -21,9 +23,12 @@ def ensure_torchvision() -> None:
             raise
         import torch
 
-        _library = torch.library.Library("torchvision", "FRAGMENT")
+        library = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):
-            _library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         for name in [m for m in sys.modules if m.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         import torchvision  # noqa: F401
+
+        return library
+    return None

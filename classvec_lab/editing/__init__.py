@@ -20,4 +20,4 @@ from .erasers import erase, leace, mask_class, project_out
 from .injection import InjectedClassifier, conflicts, inject
 from .live import LiveEdits, LiveReadout
 from .strength import Bounds, Strength, choose_lambda, strength_curve
-from .unlearning import Unlearned, retrain_without, unlearn
+from .unlearning import retrain_without, unlearn

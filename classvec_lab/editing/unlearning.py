@@ -1,82 +1,80 @@
-"""Unlearning a class by training: the retrained reference and the usual baselines, cached, checkpoint chosen on validation."""
+"""Unlearning a class by training: the retrained reference and the usual baselines, cached."""
 
-import copy
-import difflib
+import itertools
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
-from ..errors import DatasetError, MismatchError, ModelError
+from ..checks import in_range, index_of, one_of
+from ..errors import DatasetError, ModelError
 from ..models.classifier import Classifier
-from ..models.device import default_device
-from ..models.finetuning import FineTuned, default_lr, finetune
-from ..models.preprocess import PreprocessedImages, loader
+from ..models.finetuning import default_lr, finetune
+from ..models.preprocess import PreprocessedImages
 from ..models.training import (
+    FineTuned,
     accumulate,
-    cached,
-    cosine_with_warmup,
+    check_settings,
+    endless,
     evaluate,
-    model_key,
-    train_mode,
+    fit,
+    train_or_load,
 )
-from ..progress import progress_bar
 
-_VERSION = 1  # of the recipes: part of the cache key
+_VERSION = 2  # of the recipes: part of the cache key
 COLUMNS = (
-    "step", "lr", "loss_r", "loss_f", "train_ACC_f", "val_ACC_f", "val_ACC_r", "val_loss_f", "val_loss_r", "kept",
+    "step", "lr", "loss_r", "loss_f", "train_ACC_f", "val_ACC_f", "val_ACC_r", "val_loss_f",
+    "val_loss_r", "kept",
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Defaults of one method: steps, images a step, its share of `default_lr`, and which images it reads."""
+    """Defaults of one method.
+
+    Args:
+        steps: updates.
+        batch_size: images a step.
+        rate: learning rate over `default_lr`.
+        retained, forgotten: which images it reads.
+    """
 
     steps: int
     batch_size: int
     rate: float
-    retained: bool
-    forgotten: bool
+    retained: bool = True
+    forgotten: bool = True
 
 
 METHODS = {
-    "retain": Recipe(steps=24, batch_size=64, rate=10.0, retained=True, forgotten=False),
-    "neggrad": Recipe(steps=40, batch_size=64, rate=1.5, retained=False, forgotten=True),
-    "neggrad+": Recipe(steps=40, batch_size=128, rate=6.0, retained=True, forgotten=True),
-    "random_label": Recipe(steps=40, batch_size=128, rate=6.0, retained=True, forgotten=True),
+    "retain": Recipe(24, 64, 10.0, forgotten=False),
+    "neggrad": Recipe(40, 64, 1.5, retained=False),
+    "neggrad+": Recipe(40, 128, 6.0),
+    "random_label": Recipe(40, 128, 6.0),
 }
-
-
-@dataclass(frozen=True)
-class Unlearned:
-    """A classifier that was trained to forget a class, its history, the settings used and the wall time of the training.
-
-    history: one row a checkpoint, step 0 before training: `loss_r`, `loss_f` and `train_ACC_f` are means over
-    the training batches since the last checkpoint, the val_ columns are on the validation set, and
-    `kept` marks the checkpoint returned. settings: those of `unlearn`, with the learning rate that was
-    used. seconds: also where the result was read from the cache.
-    """
-
-    classifier: Classifier
-    history: pd.DataFrame
-    settings: dict
-    seconds: float
 
 
 def retrain_without(
     pre: Classifier, train, target: str, *, val=None, **finetune_options
 ) -> FineTuned:
-    """The reference of unlearning: `finetune` of the pre-trained classifier on the images of all other classes.
+    """The reference of unlearning: `finetune` on the images of all other classes.
 
-    The recipe is that of `finetune`, whose options are taken, early stopping on the other classes of `val`
-    included. Class names and head stay as they are: the class keeps its row. A CosineHead's row is its
-    prompt, so images of the class may still be named by it, as zero-shot; a linear head's row is only
-    ever pushed away. Raises MismatchError for an unknown class, DatasetError where it has no image or nothing is left.
+    Class names and head stay as they are, so the class keeps its row. A CosineHead's row is its
+    prompt: images of the class may still be named by it, as zero-shot. A linear head's row is only
+    ever pushed away.
+
+    Args:
+        pre: the pre-trained classifier.
+        train: training images.
+        target: name of the class left out.
+        val: held-out images, of which the other classes choose the epoch.
+        finetune_options: see `finetune`.
+    Raises:
+        MismatchError: for an unknown class.
+        DatasetError: where the class has no image in `train`, or nothing is left.
     """
     _, retained = _split(pre, train, target, "the training set")
     if val is not None:
@@ -106,227 +104,150 @@ def unlearn(
     cache: bool = True,
     workers: int = 0,
     progress: bool = True,
-) -> Unlearned:
-    """A copy of `ft`, in eval mode, trained to forget the class `target`; the argument is never changed.
+) -> FineTuned:
+    """Train a copy of `ft` to forget a class; the argument is never changed.
 
-    method, with L_r and L_f the mean cross-entropy of a batch of retained and of forgotten images:
-    "retain" minimises L_r; "neggrad" maximises L_f (gradient ascent); "neggrad+" minimises
-    L_r - alpha · L_f on both batches at once (Kurmanji et al. 2023, NegGrad+); "random_label" minimises
-    L_r + L_f where each forgotten image has, each time it is seen, a label drawn from the other classes
-    (Golatkar et al. 2020). `batch_size` counts the images of a step, half of each kind where both are read.
+    With L_r and L_f the mean cross-entropy of a batch of retained and of forgotten images, "retain"
+    minimises L_r, "neggrad" maximises L_f (gradient ascent), "neggrad+" minimises L_r - alpha · L_f
+    on both batches at once, and "random_label" minimises L_r + L_f where each forgotten image has,
+    each time it is seen, a label drawn from the other classes. Training is by AdamW in float32
+    under a cosine schedule with gradient clipping. A CosineHead and batch-norm statistics stay.
 
-    Training is by AdamW in float32 under a cosine schedule with gradient clipping, with a CosineHead and
-    batch-norm statistics frozen, as in `finetune`. `lr=None` is `default_lr`, at the accuracy on `val`
-    before, times the method's share in `METHODS`; `steps=None` is the method's. "neggrad" ends at the
-    first batch of which at most the share `stop_at` is still named rightly (None: never), for it would only destroy
-    from there on. Every `every` steps (default a sixth of them; 2 for "neggrad") the model is tried on `val`.
-    Returned is, among these checkpoints, that of the highest validation ACC_r of those with
-    ACC_f <= threshold, or, where there is none, that of the lowest ACC_f; ties go to the other accuracy, then
-    to the lower loss on retained images. `on_step(step, classifier in eval mode, row)` is called at each checkpoint.
-    Cached under all that determines the result; with `on_step` it is always computed.
-    Raises MismatchError for other or unknown classes, DatasetError where the class has no image or is the only one,
-    ModelError for an unknown method, a missing `val`, impossible settings or a diverged loss.
+    Returned is, among the checkpoints, that of the highest validation ACC_r of those with
+    ACC_f <= threshold, or, where there is none, that of the lowest ACC_f. Ties go to the other
+    accuracy, then to the lower loss on retained images. The result is cached under all that
+    determines it.
+
+    Args:
+        train: training images, of the class and of others.
+        target: name of the class.
+        method: one of `METHODS`.
+        val: held-out images, of the class and of others; needed.
+        lr: learning rate. None: `default_lr` at the accuracy on `val`, times the method's share.
+        steps: updates. None: the method's.
+        batch_size: images of a step, half of each kind where both are read. None: the method's.
+        alpha: weight of L_f in "neggrad+".
+        weight_decay: of AdamW.
+        clip: largest norm of the gradient.
+        stop_at: "neggrad" ends at the first batch of which at most this share is still named
+            rightly, for it would only destroy from there on. None: never.
+        threshold: the ACC_f that counts as forgotten.
+        every: steps between checkpoints. None: a sixth of all; 2 for "neggrad".
+        seed: of shuffling, of drawn labels, and of torch's generators.
+        on_step: called as on_step(step, classifier in eval mode, row) at each checkpoint, and
+            before the first step. With it the training is always computed.
+        cache: whether to read and write the cache.
+        workers: processes that load images.
+        progress: whether to show a bar.
+    Raises:
+        MismatchError: for other or unknown classes.
+        DatasetError: where the class has no image, or is the only one.
+        ModelError: for an unknown method, a missing `val`, impossible settings or a diverged loss.
+    Source: NegGrad+: Kurmanji et al., NeurIPS 2023; random labels: Golatkar et al., CVPR 2020.
     """
-    if method not in METHODS:
-        near = difflib.get_close_matches(str(method), METHODS, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ModelError(f"no unlearning method {method!r}; there are {', '.join(METHODS)}{hint}")
-    recipe = METHODS[method]
+    recipe = METHODS[one_of(method, METHODS, "unlearning method", ModelError)]
     steps = recipe.steps if steps is None else steps
     batch_size = recipe.batch_size if batch_size is None else batch_size
-    every = (
-        (2 if method == "neggrad" else max(1, steps // 6))
-        if every is None and isinstance(steps, int)
-        else every
-    )
-    for name, value, good in (
-        ("lr", lr, lr is None or lr > 0),
-        ("steps", steps, isinstance(steps, int) and steps >= 1),
-        ("batch_size", batch_size, isinstance(batch_size, int) and batch_size >= 2),
-        ("alpha", alpha, alpha > 0),
-        ("weight_decay", weight_decay, weight_decay >= 0),
-        ("clip", clip, clip > 0),
-        ("stop_at", stop_at, stop_at is None or 0 <= stop_at < 1),
-        ("threshold", threshold, 0 <= threshold <= 1),
-        ("every", every, isinstance(every, int) and every >= 1),
-    ):
-        if not good:
-            raise ModelError(f"unlearn can't work with {name}={value!r}")
-    if val is None:
-        raise ModelError(
-            "unlearn chooses its checkpoint on validation images, the class to be forgotten among them: pass val="
-        )
-    data = _split(ft, train, target, "the training set")
-    held_out = _split(ft, val, target, "the validation set")
     settings = {
-        "method": method, "target": target, "lr": lr, "steps": steps, "batch_size": batch_size, "weight_decay": weight_decay,
-        "clip": clip, "threshold": threshold, "every": every, "seed": seed,
+        "method": method, "target": target, "lr": lr, "steps": steps, "batch_size": batch_size,
+        "weight_decay": weight_decay, "clip": clip, "threshold": threshold, "every": every,
+        "seed": seed, "alpha": alpha, "stop_at": stop_at,
     }  # fmt: skip
-    settings |= {"alpha": alpha} if method == "neggrad+" else {}
-    settings |= {"stop_at": stop_at} if method == "neggrad" else {}
-    device = default_device()
+    if every is None and isinstance(steps, int):
+        settings["every"] = 2 if method == "neggrad" else max(1, steps // 6)
+    check_settings("unlearn", settings)
+    in_range("batch_size", batch_size, 2, math.inf, error=ModelError)
+    for name, reader in (("alpha", "neggrad+"), ("stop_at", "neggrad")):
+        if method != reader:
+            del settings[name]
+    if val is None:
+        raise ModelError("unlearn chooses its checkpoint on validation images: pass val=")
+    parts = _split(ft, train, target, "the training set")
+    held_out = _split(ft, val, target, "the validation set")
 
-    def train_it() -> tuple[Classifier, dict]:
-        start = time.perf_counter()
-        model, rows, used = _train(
-            ft, data, held_out, recipe, settings, device, on_step, workers, progress
+    def train_it(model: Classifier, settings: dict) -> list[dict]:
+        forgotten, retained, *tried = (
+            PreprocessedImages(data, ft.preprocess) for data in (*parts, *held_out)
         )
-        return model, {"settings": used, "history": rows, "seconds": time.perf_counter() - start}
 
-    key = model_key(["unlearn", _VERSION], ft, (train, val), settings) if cache else None
-    model, facts = cached(key, ft, train_it, read=on_step is None)
-    history = pd.DataFrame(
-        facts["history"], columns=[c for c in COLUMNS if any(c in row for row in facts["history"])]
-    )
-    return Unlearned(model, history, facts["settings"], facts["seconds"])
+        def validate() -> dict:
+            row = {}
+            for name, images in zip("fr", tried, strict=True):
+                mean, accuracy = evaluate(model, images, batch_size=4 * batch_size, workers=workers)
+                row |= {f"val_ACC_{name}": accuracy, f"val_loss_{name}": mean}
+            return row
 
+        def loss(kept, gone) -> dict:
+            row = {}
+            if kept is not None:
+                row["loss_r"], _ = accumulate(model, *kept)
+            if gone is not None:
+                x, y = gone
+                factor = -settings.get("alpha", 1.0)
+                if method == "random_label":
+                    drawn = torch.randint(len(model.classes) - 1, y.shape)
+                    y, factor = drawn + (drawn >= y), 1.0  # every class but its own is as likely
+                row["loss_f"], right = accumulate(model, x, y, factor=factor)
+                if method != "random_label":
+                    row["train_ACC_f"] = right / len(y)
+            return row
 
-def _split(classifier: Classifier, dataset, target: str, owner: str):
-    """(images of the class, images of the others)."""
-    classifier.require_classes(dataset.classes, owner)
-    if target not in dataset.classes:
-        raise MismatchError(f"no class {target!r}; there are {', '.join(dataset.classes[:20])}")
-    own = np.asarray(dataset.targets) == dataset.classes.index(target)
-    if not own.any():
-        raise DatasetError(
-            f"class {target!r} has no image in {owner}, {dataset!r}: there is nothing to forget"
-        )
-    if own.all():
-        raise DatasetError(
-            f"{owner}, {dataset!r}, holds images of class {target!r} alone: nothing would be retained"
-        )
-    return dataset.subset(own), dataset.subset(~own)
+        def checkpoint(since: list[dict]) -> dict:
+            if not since:
+                return {"lr": 0.0, **start}
+            means = pd.DataFrame(since).mean().to_dict()
+            return means | {"lr": since[-1]["lr"]} | validate()
 
-
-def _train(
-    ft,
-    data,
-    held_out,
-    recipe: Recipe,
-    settings: dict,
-    device,
-    on_step,
-    workers: int,
-    progress: bool,
-):
-    """(classifier, rows of the history, settings with the learning rate used)."""
-    model = copy.deepcopy(ft).to(device).eval()
-    forgotten, retained = (PreprocessedImages(d, ft.preprocess) for d in data)
-    own, others = (PreprocessedImages(d, ft.preprocess) for d in held_out)
-    steps, every = settings["steps"], settings["every"]
-
-    def try_it() -> dict:
-        model.eval()
-        row = {}
-        for name, images in (("f", own), ("r", others)):
-            loss, accuracy = evaluate(
-                model,
-                images,
-                batch_size=4 * settings["batch_size"],
-                precision="float32",
-                device=device,
-                workers=workers,
+        start = validate()
+        if lr is None:
+            right = sum(
+                start[f"val_ACC_{name}"] * len(images)
+                for name, images in zip("fr", tried, strict=True)
             )
-            row |= {f"val_ACC_{name}": accuracy, f"val_loss_{name}": loss}
-        return row
-
-    start = try_it()
-    if settings["lr"] is None:
-        right = start["val_ACC_f"] * len(own) + start["val_ACC_r"] * len(others)
-        settings = {
-            **settings,
-            "lr": recipe.rate * default_lr(ft, right / (len(own) + len(others))),
-        }
-    parameters = [
-        p for p in (*model.encoder.parameters(), *model.head.parameters()) if p.requires_grad
-    ]
-    optimizer = torch.optim.AdamW(
-        parameters, lr=settings["lr"], weight_decay=settings["weight_decay"]
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: cosine_with_warmup(s, 0, steps)
-    )
-    size = settings["batch_size"] // (recipe.retained + recipe.forgotten)
-    batches = [
-        _endless(images, size, settings["seed"], workers) if used else None
-        for images, used in ((forgotten, recipe.forgotten), (retained, recipe.retained))
-    ]
-    rows, best, kept, state, since = [{"step": 0, "lr": 0.0, **start}], None, 0, None, []
-    if on_step is not None:
-        on_step(0, model, dict(rows[0]))
-    devices = [device] if device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        progress_bar(total=steps, desc="unlearn", disable=not progress) as bar,
-    ):
-        torch.manual_seed(settings["seed"])
-        for step in range(1, steps + 1):
-            train_mode(model, freeze_batchnorm=True)
-            rate = optimizer.param_groups[0]["lr"]
-            since.append(_step(model, batches, settings, optimizer, parameters, device, step))
-            schedule.step()
-            bar.update()
-            stop = (
-                settings.get("stop_at") is not None
-                and since[-1]["train_ACC_f"] <= settings["stop_at"]
-            )
-            if step % every and step < steps and not stop:
-                continue
-            row = {"step": step, "lr": rate, **pd.DataFrame(since).mean().to_dict(), **try_it()}
-            since = []
-            score = _score(row, settings["threshold"])
-            if best is None or score > best:
-                best, kept, state = (
-                    score,
-                    step,
-                    {k: v.clone() for k, v in model.state_dict().items()},
-                )
-            rows.append(row)
-            if on_step is not None:
-                on_step(step, model, dict(row))
-            if stop:
-                break
-    model.load_state_dict(state)
-    for row in rows:
-        row["kept"] = row["step"] == kept
-    return model.to("cpu").eval(), rows, settings
-
-
-def _step(model, batches, settings: dict, optimizer, parameters, device, step: int) -> dict:
-    """One update; returns the batches' figures."""
-    forgotten, retained = batches
-    method, row = settings["method"], {}
-    optimizer.zero_grad(set_to_none=True)
-    if retained is not None:
-        row["loss_r"], _ = accumulate(model, *next(retained), precision="float32", device=device)
-    if forgotten is not None:
-        x, y = next(forgotten)
-        if method == "random_label":
-            drawn = torch.randint(len(model.classes) - 1, y.shape)
-            y, factor = drawn + (drawn >= y), 1.0  # every class but its own is as likely
-        else:
-            factor = -settings.get("alpha", 1.0)
-        row["loss_f"], right = accumulate(
-            model, x, y, precision="float32", device=device, factor=factor
+            settings["lr"] = recipe.rate * default_lr(ft, right / sum(map(len, tried)))
+        size = batch_size // (recipe.retained + recipe.forgotten)
+        kinds = ((retained, recipe.retained), (forgotten, recipe.forgotten))
+        batches = (
+            endless(images, batch_size=size, seed=seed, workers=workers)
+            if used
+            else itertools.repeat(None)
+            for images, used in kinds
         )
-        if method != "random_label":
-            row["train_ACC_f"] = right / len(y)
-    if not all(math.isfinite(v) for v in row.values()):
-        raise ModelError(f"the loss became {row} at step {step}; lower lr (now {settings['lr']:g})")
-    nn.utils.clip_grad_norm_(parameters, settings["clip"])
-    optimizer.step()
-    return row
+        limit = settings.get("stop_at")
+        return fit(
+            model,
+            zip(*batches, strict=True),
+            loss,
+            settings,
+            steps=steps,
+            checkpoint=checkpoint,
+            every=settings["every"],
+            score=lambda row: rank(row, threshold),
+            stop=lambda figures: limit is not None and figures.get("train_ACC_f", 1) <= limit,
+            callback=on_step,
+            warmup=0,
+            desc="unlearn",
+            progress=progress,
+        )
+
+    version, read = ["unlearn", _VERSION], on_step is None
+    return train_or_load(
+        version, ft, (train, val), settings, train_it, COLUMNS, cache=cache, read=read
+    )
 
 
-def _score(row: dict, threshold: float) -> tuple:
-    """What decides between checkpoints, larger is better; see `unlearn`."""
+def rank(row: dict, threshold: float) -> tuple:
+    """What decides between the checkpoints of `unlearn`; the largest is kept."""
     forgot, kept = row["val_ACC_f"] <= threshold, row["val_ACC_r"]
     first, second = (kept, -row["val_ACC_f"]) if forgot else (-row["val_ACC_f"], kept)
     return forgot, first, second, -row["val_loss_r"]
 
 
-def _endless(images, batch_size: int, seed: int, workers: int) -> Iterator:
-    """Batches without end, shuffled anew each pass; at most one is short in a pass."""
-    batches = loader(images, batch_size=batch_size, workers=workers, shuffle_seed=seed)
-    while True:
-        yield from batches
+def _split(classifier: Classifier, dataset, target: str, owner: str):
+    """(images of the class, images of the others)."""
+    classifier.require_classes(dataset.classes, owner)
+    own = np.asarray(dataset.targets) == index_of(target, dataset.classes)
+    if not own.any() or own.all():
+        lack = f"{'every class but' if own.all() else 'class'} {target!r} has"
+        raise DatasetError(f"{lack} no image in {owner}, {dataset!r}: nothing to forget or retain")
+    return dataset.subset(own), dataset.subset(~own)

@@ -10,7 +10,8 @@ from ..editing.injection import inject
 from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights import apply_deltas, map_edit
 from ..errors import EditError
-from ..models.fingerprint import hash_module
+from ..files import hash_arrays
+from ..models.weights import to_numpy
 from ..statistics import split_accuracy
 from .experiment import Experiment
 from .methods import read
@@ -71,4 +72,5 @@ def forget_in_turn(
 
 def _hashes(model) -> list[str]:
     """Of all weights of the encoder, and of the head within any edits."""
-    return [hash_module(m) for m in (model.encoder, getattr(model.head, "head", model.head))]
+    parts = model.encoder, getattr(model.head, "head", model.head)
+    return [hash_arrays(to_numpy(part.state_dict())) for part in parts]

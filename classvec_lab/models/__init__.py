@@ -2,21 +2,9 @@
 
 from .blocks import block_names, recorded
 from .classifier import Classifier
-from .finetuning import FineTuned, finetune
+from .finetuning import finetune
 from .heads import CosineHead
 from .interpolation import interpolate, recalibrate
 from .preprocess import Preprocess
 from .sources import load_classifier
-
-__all__ = [
-    "Classifier",
-    "CosineHead",
-    "FineTuned",
-    "Preprocess",
-    "block_names",
-    "finetune",
-    "interpolate",
-    "load_classifier",
-    "recalibrate",
-    "recorded",
-]
+from .training import FineTuned

@@ -27,6 +27,11 @@ def block_names(encoder: nn.Module) -> tuple[str, ...]:
     return tuple(found) or (prefix.rstrip("."),)
 
 
+def batchnorms(model: nn.Module) -> list[nn.Module]:
+    """The batch-norm layers of a network."""
+    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
 @contextmanager
 def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
     """A dict that each pass of `encoder` fills with one tensor a layer, (N, …) with the batch first, in the order of computing.

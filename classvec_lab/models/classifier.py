@@ -1,4 +1,4 @@
-"""`Classifier`: an encoder, the head that reads its representation, class names and preprocessing."""
+"""`Classifier`: an encoder, the head that reads its representation, classes and preprocessing."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -6,24 +6,35 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..errors import FileFormatError, MismatchError, ModelError
+from ..checks import listed, one_of, same_classes
+from ..errors import FileFormatError, ModelError
 from ..files import atomic_folder, hash_json, read_json, read_tensors, write_json, write_tensors
 from .architectures import build_encoder
-from .fingerprint import hash_callable, hash_module, to_numpy
+from .fingerprint import Unidentified, digest
 from .heads import CosineHead
 from .preprocess import Preprocess
-from .weights import load_into
+from .weights import load_into, to_numpy
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+BLANK_HEADS = {
+    "CosineHead": lambda m, n_classes: CosineHead(torch.ones(n_classes, m), 1.0),
+    "Linear": nn.Linear,
+}
 
 
 class Classifier(nn.Module):
-    """logits = head(encoder(images)), where the encoder's output is the un-normalised representation.
+    """logits = head(encoder(images)), where the encoder gives the un-normalised representation.
 
-    `encoder` maps (N, 3, H, W) to (N, m); `head` is `nn.Linear` or `CosineHead` (anything with
-    `in_features` and `out_features`); `classes` the C names in the order of the logits; `preprocess`
-    maps a PIL image to a tensor. `source` says how to build the encoder again (set by
-    `load_classifier`). Raises ModelError where head and classes disagree.
+    Neither part's mode changes, and `training` is the encoder's.
+
+    Args:
+        encoder: maps images (N, 3, H, W) to representations (N, m).
+        head: `nn.Linear`, `CosineHead`, or anything with `in_features` and `out_features`.
+        classes: the C names, in the order of the logits.
+        preprocess: maps a PIL image to a tensor (3, H, W).
+        source: how to build the encoder again, as `load_classifier` sets it.
+    Raises:
+        ModelError: where head and classes disagree.
     """
 
     def __init__(
@@ -36,14 +47,12 @@ class Classifier(nn.Module):
         source: dict | None = None,
     ):
         super().__init__()
-        self.classes = tuple(str(c) for c in classes)
-        if len(set(self.classes)) < len(self.classes):
-            repeated = sorted({c for c in self.classes if self.classes.count(c) > 1})
-            raise ModelError(f"class names must be distinct; repeated: {', '.join(repeated)}")
+        self.classes = tuple(map(str, classes))
+        if repeated := sorted({c for c in self.classes if self.classes.count(c) > 1}):
+            raise ModelError(f"class names must be distinct; repeated: {listed(repeated)}")
         if len(self.classes) != head.out_features:
-            raise ModelError(
-                f"the head has {head.out_features} outputs but {len(self.classes)} classes were named"
-            )
+            n = len(self.classes)
+            raise ModelError(f"the head has {head.out_features} outputs but {n} classes were named")
         self.encoder, self.head, self.preprocess, self.source = encoder, head, preprocess, source
         self.training = encoder.training  # the mode that it came in: an encoder may be shared
 
@@ -58,19 +67,32 @@ class Classifier(nn.Module):
         return self.source["name"] if self.source else type(self.encoder).__name__
 
     @property
+    def representation(self) -> dict:
+        """What decides on the representation: encoder, preprocessing, and another `encode`."""
+        parts = {"encoder": self.encoder, "preprocess": self.preprocess}
+        return parts | self.changed("encode")
+
+    @property
     def fingerprint(self) -> str | None:
-        """Hash of what determines the representation: encoder and preprocessing; None where the latter can't be hashed."""
-        preprocess = hash_callable(self.preprocess)
-        return None if preprocess is None else hash_json([hash_module(self.encoder), preprocess])
+        """Hash of what decides on the representation; None where it can't be hashed."""
+        try:
+            return digest(**self.representation)
+        except Unidentified:
+            return None
+
+    def changed(self, name: str) -> dict:
+        """The method of this name where it is not that of `Classifier`, under its name."""
+        own = getattr(self, name)
+        own = getattr(own, "__func__", own)
+        return {} if own is getattr(Classifier, name) else {name: own}
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Un-normalised representations (N, m), float32, of preprocessed images (N, 3, H, W)."""
         z = self.encoder(images)
-        if not isinstance(z, torch.Tensor) or z.ndim != 2 or z.shape[1] != self.dim:
-            got = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
-            raise ModelError(
-                f"the encoder should give one vector an image, shape (N, {self.dim}), for this head; got {got}"
-            )
+        shape = getattr(z, "shape", type(z).__name__)
+        if shape[1:] != (self.dim,):
+            got = f"for this head; got {shape if isinstance(shape, str) else tuple(shape)}"
+            raise ModelError(f"the encoder should give vectors of shape (N, {self.dim}) {got}")
         return z.float()
 
     def logits(self, z: torch.Tensor) -> torch.Tensor:
@@ -82,32 +104,31 @@ class Classifier(nn.Module):
         return self.logits(self.encode(images))
 
     def save(self, folder: str | Path, **facts) -> Path:
-        """Write `weights.safetensors` and `card.json` into `folder`, whole or not at all; `facts` go into the card.
+        """Write weights and a card into a folder, whole or not at all.
 
         A classifier whose encoder or preprocessing is the user's own can be saved too; `load` then
         needs them given again.
+
+        Args:
+            folder: where `weights.safetensors` and `card.json` go.
+            facts: JSON-able, for the card.
         """
-        own = isinstance(self.preprocess, Preprocess)
+        preprocess = None
+        if isinstance(self.preprocess, Preprocess):
+            preprocess = {"library": self.preprocess.library, "config": self.preprocess.config}
         card = {
             "kind": "classifier",
             "source": self.source,
             "classes": list(self.classes),
             "head": type(self.head).__name__,
             "dim": self.dim,
-            "preprocess": {
-                "library": self.preprocess.library,
-                "config": dict(self.preprocess.config),
-            }
-            if own
-            else None,
+            "preprocess": preprocess,
             "fingerprint": self.fingerprint,
             "facts": facts,
         }
-        state = {name: to_numpy(value) for name, value in self.state_dict().items()}
         with atomic_folder(folder) as temporary:
-            write_tensors(
-                temporary / WEIGHTS, state, {"kind": "classifier", "card": hash_json(card)}
-            )
+            header = {"kind": "classifier", "card": hash_json(card)}
+            write_tensors(temporary / WEIGHTS, to_numpy(self.state_dict()), header)
             write_json(temporary / CARD, card)
         return Path(folder)
 
@@ -121,72 +142,38 @@ class Classifier(nn.Module):
     ) -> "Classifier":
         """Read what `save` wrote, in eval mode.
 
-        `encoder` (same architecture, any weights; it is loaded in place) and `preprocess` are needed
-        only where they were the user's own. Raises FileNotFoundError, FileFormatError for damaged or
-        mixed-up files, MismatchError where the weights don't fit.
+        Args:
+            folder: where it is.
+            encoder: needed where it was the user's own: the same architecture with any weights; it
+                is loaded in place.
+            preprocess: needed where it was the user's own.
+        Raises:
+            FileNotFoundError: where there is none.
+            FileFormatError: for damaged or mixed-up files.
+            MismatchError: where the weights don't fit.
         """
         folder = Path(folder)
         if not (folder / CARD).is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no {CARD}: not a folder that Classifier.save wrote"
-            )
+            raise FileNotFoundError(f"{folder} holds no {CARD}, so Classifier.save didn't write it")
         card = read_json(folder / CARD)
-        if card.get("kind") != "classifier":
-            raise FileFormatError(
-                f"{folder / CARD} describes {card.get('kind')!r}, not a classifier"
-            )
         state, header = read_tensors(folder / WEIGHTS, kind="classifier")
         if header["card"] != hash_json(card):
             raise FileFormatError(f"{folder}: {WEIGHTS} and {CARD} don't belong together")
-        if preprocess is None and card["preprocess"] is None:
-            raise ModelError(
-                f"{folder} was saved with a preprocessing of its user's own: pass preprocess="
-            )
-        if encoder is None:
-            if card["source"] is None:
-                raise ModelError(
-                    f"{folder} was saved with an encoder of its user's own: pass encoder= (same architecture)"
-                )
-            encoder = build_encoder(card["source"])
-        dim, n_classes = card["dim"], len(card["classes"])
-        heads = {
-            "CosineHead": lambda: CosineHead(torch.ones(n_classes, dim), 1.0),
-            "Linear": lambda: nn.Linear(dim, n_classes),
-        }
-        if card["head"] not in heads:
-            raise ModelError(
-                f"{folder} has a head of type {card['head']!r}; only {', '.join(heads)} can be loaded"
-            )
-        preprocess = preprocess or Preprocess(**card["preprocess"])
+        given = {"preprocess": preprocess, "encoder": encoder}
+        for name, record in (("preprocess", card["preprocess"]), ("encoder", card["source"])):
+            if given[name] is None and record is None:
+                raise ModelError(f"{folder} was saved with its user's own: pass {name}=")
+        blank = BLANK_HEADS[one_of(card["head"], BLANK_HEADS, "head to load", ModelError)]
         classifier = cls(
-            encoder,
-            heads[card["head"]](),
+            encoder or build_encoder(card["source"]),
+            blank(card["dim"], len(card["classes"])),
             classes=card["classes"],
-            preprocess=preprocess,
+            preprocess=preprocess or Preprocess(**card["preprocess"]),
             source=card["source"],
         )
-        load_into(
-            classifier, {name: torch.from_numpy(value) for name, value in state.items()}, folder
-        )
+        load_into(classifier, state, folder)
         return classifier.eval()
 
     def require_classes(self, classes: Sequence[str], owner: str) -> None:
-        """Raise MismatchError, naming the difference, unless `classes` are this classifier's, in order."""
-        classes = tuple(classes)
-        if classes == self.classes:
-            return
-        absent, extra = (
-            [c for c in self.classes if c not in classes],
-            [c for c in classes if c not in self.classes],
-        )
-        if absent or extra:
-            detail = "; ".join(
-                f"{t} {', '.join(n[:5])}"
-                for t, n in ((f"{owner} lacks", absent), ("the classifier lacks", extra))
-                if n
-            )
-        else:
-            detail = "same names in another order"
-        raise MismatchError(
-            f"{owner} has {len(classes)} classes and the classifier {len(self.classes)} that differ: {detail}"
-        )
+        """Raise MismatchError, naming what differs, unless `classes` are this one's, in order."""
+        same_classes(classes, self.classes, owner, "the classifier")

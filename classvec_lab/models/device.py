@@ -1,13 +1,14 @@
 """What the processor can do: device, number format, thread count."""
 
-from contextlib import nullcontext
-
 import torch
 
+from ..checks import one_of
 from ..errors import ModelError
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-AT_ONCE = 1_200_000  # numbers in the images that a CPU takes at once: 8 images of 224 × 224, 390 of 32 × 32
+AT_ONCE = (
+    1_200_000  # numbers in the images that a CPU takes at once: 8 of 224 × 224, 390 of 32 × 32
+)
 LARGE = 20_000_000  # parameters from which "auto" computes in bfloat16 where the processor has it
 
 
@@ -17,22 +18,16 @@ def default_device() -> torch.device:
 
 
 def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products are native on `device`."""
+    """Whether bfloat16 matrix products are native on a device."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return any(
-            getattr(torch.cpu, name, lambda: False)()
-            for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-        )
-    return False
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported") if device.type == "cpu" else ()
+    return any(getattr(torch.cpu, name, bool)() for name in probes)
 
 
 def resolve_precision(precision: str, module: torch.nn.Module, device: torch.device) -> str:
-    """The number format that "auto" stands for: float32, or bfloat16 for a large network on a processor that has it."""
-    if precision not in PRECISIONS:
-        raise ModelError(f"precision must be one of {', '.join(PRECISIONS)}; got {precision!r}")
-    if precision != "auto":
+    """What "auto" stands for: float32, or bfloat16 for a large network where it is native."""
+    if one_of(precision, PRECISIONS, "precision", ModelError) != "auto":
         return precision
     large = sum(p.numel() for p in module.parameters()) >= LARGE
     return "bfloat16" if large and has_bf16(device) else "float32"
@@ -40,13 +35,11 @@ def resolve_precision(precision: str, module: torch.nn.Module, device: torch.dev
 
 def autocast(precision: str, device: torch.device):
     """The context in which a network runs in `precision` ("float32" or "bfloat16")."""
-    if precision == "bfloat16":
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
 
 
 def parts(images: torch.Tensor, device: torch.device) -> tuple[torch.Tensor, ...]:
-    """A batch (N, …) in parts: whole on a GPU; on a CPU of a size whose activations stay small, which is faster too."""
+    """A batch (N, …): whole on a GPU; on a CPU in parts of few activations, which is faster too."""
     if device.type != "cpu":
         return (images,)
     return images.split(max(1, AT_ONCE // max(images[0].numel(), 1)))

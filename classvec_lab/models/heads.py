@@ -21,17 +21,20 @@ TEMPLATES = (
 
 
 class CosineHead(nn.Module):
-    """logits = scale · cos(z, t_c): CLIP's zero-shot head, frozen (its tensors are buffers, never trained).
+    """logits = scale · cos(z, t_c): CLIP's zero-shot head, frozen: its tensors are no parameters.
 
-    `weight` (C, m), any norm (rows are normalised here), `scale` the exponentiated logit scale.
+    Args:
+        weight: one row t_c a class, (C, m), of any norm; rows are normalised here.
+        scale: the exponentiated logit scale.
+    Raises:
+        ModelError: for a weight of another shape.
     """
 
     def __init__(self, weight: torch.Tensor, scale: float):
         super().__init__()
         if weight.ndim != 2:
-            raise ModelError(
-                f"CosineHead needs one row a class, shape (C, m); got shape {tuple(weight.shape)}"
-            )
+            shape = tuple(weight.shape)
+            raise ModelError(f"CosineHead needs one row a class, shape (C, m); got shape {shape}")
         self.register_buffer("weight", F.normalize(weight.detach().float(), dim=1))
         self.register_buffer("scale", torch.tensor(float(scale)))
 
@@ -51,40 +54,43 @@ class CosineHead(nn.Module):
 
     def extra_repr(self) -> str:
         """Shape and scale, as nn.Linear shows its own."""
-        return f"in_features={self.in_features}, out_features={self.out_features}, scale={self.scale.item():.4g}"
-
-
-def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """The templates as a tuple; raises ModelError unless each has exactly one {}."""
-    if isinstance(templates, str):
-        templates = (templates,)
-    templates = tuple(templates)
-    wrong = [t for t in templates if not isinstance(t, str) or t.count("{}") != 1]
-    if wrong or not templates:
-        raise ModelError(
-            f"each prompt template needs exactly one {{}} for the class name, as in 'a photo of a {{}}'; got {wrong or templates}"
-        )
-    return templates
+        shape = f"in_features={self.in_features}, out_features={self.out_features}"
+        return f"{shape}, scale={self.scale.item():.4g}"
 
 
 @torch.no_grad()
 def zero_shot_head(
     clip: nn.Module, tokenizer, classes: Sequence[str], templates: Sequence[str]
 ) -> CosineHead:
-    """The frozen text head: per class the mean of its normalised prompt embeddings (Radford et al. 2021).
+    """Make the frozen text head: per class the mean of its normalised prompt embeddings.
 
-    Underscores in class names read as spaces. Raises ModelError where two classes get the same
-    embedding, which no training of the image tower could tell apart.
+    Args:
+        clip: a model of open_clip.
+        tokenizer: of the same.
+        classes: names; underscores read as spaces.
+        templates: one or several prompts, each with exactly one {} for the name.
+    Raises:
+        ModelError: for other templates, and where two classes get the same embedding, which no
+            training of the image tower could tell apart.
+    Source: Radford et al., ICML 2021.
     """
     ensure_torchvision()
     from open_clip import build_zero_shot_classifier
 
+    templates = [templates] if isinstance(templates, str) else list(templates)
+    wrong = [t for t in templates if not isinstance(t, str) or t.count("{}") != 1]
+    if wrong or not templates:
+        raise ModelError(
+            "each prompt template needs exactly one {} for the class name, as in "
+            f"'a photo of a {{}}'; got {wrong}"
+        )
     names = [c.replace("_", " ") for c in classes]
-    weight = build_zero_shot_classifier(clip, tokenizer, names, check_templates(templates)).T
+    weight = build_zero_shot_classifier(clip, tokenizer, names, templates).T
     same = torch.triu(weight @ weight.T > 1 - 1e-6, diagonal=1).nonzero()
     if len(same):
         a, b = (classes[i] for i in same[0].tolist())
         raise ModelError(
-            f"the prompts of {a!r} and {b!r} have the same text embedding; give the classes distinct names or other templates"
+            f"the prompts of {a!r} and {b!r} have the same text embedding; "
+            "give the classes distinct names or other templates"
         )
     return CosineHead(weight, clip.logit_scale.exp().item())

@@ -9,6 +9,7 @@ from torch import nn
 
 from ..errors import ModelError
 from ..progress import progress_bar
+from .blocks import batchnorms
 from .classifier import Classifier
 from .device import default_device
 from .preprocess import PreprocessedImages, loader
@@ -50,7 +51,7 @@ def interpolate(pre: Classifier, ft: Classifier, alpha: float, *, calibration=No
         classes=ft.classes,
         preprocess=pre.preprocess,
         source=pre.source,
-    )
+    ).eval()
     if (
         calibration is None or alpha in (0.0, 1.0)  # the ends are the two models as they are
     ) or not statistics_moved(pre.encoder, ft.encoder):
@@ -155,5 +156,4 @@ def recalibrate_encoder(encoder: nn.Module, batches, *, progress: bool = False) 
 
 
 def _tracking(encoder: nn.Module) -> list[nn.Module]:
-    norms = (m for m in encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm))
-    return [m for m in norms if m.running_mean is not None]
+    return [norm for norm in batchnorms(encoder) if norm.running_mean is not None]

@@ -1,7 +1,8 @@
-"""The built-in model: a small open_clip CLIP trained on the drawn world, kept as float16 with a card.
+"""The built-in model: a small open_clip CLIP trained on the drawn world, kept as float16.
 
-Of the vocabulary's 49,408 embedding rows only those of tokens met in training are stored; the others
-are redrawn from the seed in the card, so that every prompt still has an embedding of its own.
+Of the vocabulary's 49,408 embedding rows only those of tokens met in training are stored. The
+others are redrawn from the seed in the card, so that every prompt has an embedding of its own.
+`benchmarks/pretrain.py` is its recipe.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 
 from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import FileFormatError
-from ..files import hash_arrays, hash_json, read_json, read_tensors, write_json, write_tensors
+from ..files import hash_arrays, hash_json, read_json, read_tensors
 
 VOCABULARY, CONTEXT = 49408, 16
 CONFIG = {
@@ -32,7 +33,7 @@ PREPROCESS = {
     "interpolation": "bicubic",
 }
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}")
-_EMBEDDING = "token_embedding.weight"
+EMBEDDING = "token_embedding.weight"
 
 
 def embedding_rows(seed: int) -> torch.Tensor:
@@ -46,7 +47,7 @@ def embedding_rows(seed: int) -> torch.Tensor:
 
 
 def build() -> torch.nn.Module:
-    """The untrained `open_clip.model.CLIP`, its initial weights drawn from torch's global generator."""
+    """The untrained `open_clip.model.CLIP`, drawn from torch's global generator."""
     ensure_torchvision()
     from open_clip.model import CLIP
 
@@ -61,47 +62,25 @@ def tokenizer():
     return SimpleTokenizer(context_length=CONTEXT)
 
 
-def save(model: torch.nn.Module, folder: Path, *, seed: int, tokens: list[int], card: dict) -> None:
-    """Write weights and card: float16, with the embedding rows of `tokens` only."""
-    state = {name: value.detach().half().numpy() for name, value in model.state_dict().items()}
-    state[_EMBEDDING] = state[_EMBEDDING][tokens]
-    card = {
-        "kind": "tiny-clip",
-        "config": CONFIG,
-        "preprocess": PREPROCESS,
-        "templates": list(TEMPLATES),
-        "embedding": {
-            "seed": seed,
-            "rows": len(tokens),
-            "redrawn": hash_arrays({"rows": embedding_rows(seed).numpy()}),
-        },
-        "weights_sha256": hash_arrays(state),
-        **card,
-    }
-    state["tokens"] = np.asarray(tokens, dtype=np.int32)
-    write_tensors(
-        folder / "weights.safetensors", state, {"kind": "tiny-clip", "card": hash_json(card)}
-    )
-    write_json(folder / "card.json", card)
-
-
 def load(folder: Path) -> torch.nn.Module:
-    """The trained CLIP in eval mode, float32; raises FileFormatError where weights and card disagree."""
+    """The trained CLIP, float32, in eval mode.
+
+    Args:
+        folder: holds `weights.safetensors` and `card.json`.
+    Raises:
+        FileFormatError: where the two don't belong together.
+    """
     card = read_json(folder / "card.json")
     state, header = read_tensors(folder / "weights.safetensors", kind="tiny-clip")
     if header["card"] != hash_json(card):
         raise FileFormatError(
-            f"{folder}: weights.safetensors was not written with this card.json; make both again with `classvec pretrain`"
+            f"{folder}: weights.safetensors was not written with this card.json; "
+            "make both again with `make pretrain`"
         )
-    tokens = state.pop("tokens")
-    rows = embedding_rows(card["embedding"]["seed"])
+    tokens, rows = state.pop("tokens"), embedding_rows(card["embedding"]["seed"])
     if hash_arrays({"rows": rows.numpy()}) != card["embedding"]["redrawn"]:
-        raise FileFormatError(
-            f"{folder}: this NumPy draws other embedding rows than the card's seed promises"
-        )
-    rows[tokens] = torch.from_numpy(state[_EMBEDDING]).float()
-    weights = {name: torch.from_numpy(value).float() for name, value in state.items()}
-    weights[_EMBEDDING] = rows
-    model = build()
-    model.load_state_dict(weights)
+        raise FileFormatError(f"{folder}: this NumPy draws other embedding rows than the card says")
+    model, state = build(), {name: torch.from_numpy(v).float() for name, v in state.items()}
+    rows[tokens] = state[EMBEDDING]
+    model.load_state_dict({**state, EMBEDDING: rows})
     return model.eval()

@@ -1,50 +1,194 @@
-"""What fine-tuning and unlearning share: gradients in parts, evaluation, modes, and the cache of trained models."""
+"""What all training shares: the loop, gradients in parts, evaluation, and the cache of results."""
 
 import copy
 import math
-import warnings
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
+import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..errors import FileFormatError
-from ..files import cache_dir, hash_json, read_json
-from .classifier import CARD, Classifier
-from .device import autocast, parts
-from .fingerprint import hash_module
-from .heads import CosineHead
+from ..errors import ModelError
+from ..files import cache_path, read_or_make, read_tensors, write_tensors
+from ..progress import progress_bar
+from .blocks import batchnorms
+from .classifier import Classifier
+from .device import autocast, default_device, parts
+from .fingerprint import cache_key
 from .preprocess import loader
+from .weights import load_into, to_numpy
+
+COUNTS = ("epochs", "steps", "max_steps", "every", "n_samples", "batch_size")
+POSITIVE = ("lr", "clip", "alpha", "original_accuracy")
+SHARES = ("threshold", "original_accuracy")  # at most 1
+PARTS = ("tolerance", "stop_at")  # below 1
 
 
-def train_mode(model: Classifier, *, freeze_batchnorm: bool) -> None:
-    """Training mode, but for a CosineHead and, where asked, batch norm."""
-    model.train()
-    if isinstance(model.head, CosineHead):
-        model.head.eval()
-    if freeze_batchnorm:
-        for module in batchnorms(model):
-            module.eval()
+class Diverged(ModelError):
+    """A loss became infinite or NaN."""
 
 
-def batchnorms(model: Classifier) -> list[nn.Module]:
-    """The encoder's batch-norm layers."""
-    return [m for m in model.encoder.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+@dataclass(frozen=True)
+class FineTuned:
+    """A trained classifier and how it came about; it unpacks into classifier and history.
+
+    Args:
+        classifier: the `Classifier`, in eval mode, on the CPU.
+        history: a frame with one row a checkpoint, the first before training; `kept` marks the one
+            that was returned. Of `finetune` a checkpoint is an epoch, and `lr` the rate at its
+            start. Of `unlearn`, `loss_r`, `loss_f` and `train_ACC_f` are means over the training
+            batches since the last checkpoint, and columns val_* are on the validation set.
+        settings: those that were used, with the learning rate.
+        seconds: wall time of the training itself, also where the result was read from the cache;
+            None where unknown.
+    """
+
+    classifier: Classifier
+    history: pd.DataFrame
+    settings: dict
+    seconds: float | None = None
+
+    def __iter__(self):
+        return iter((self.classifier, self.history))
+
+
+def check_settings(owner: str, settings: dict) -> None:
+    """Raise ModelError, naming the first, for settings that can't be; None stands for a default."""
+    for name, value in settings.items():
+        if name in COUNTS:
+            good = isinstance(value, int) and value >= 1
+        elif isinstance(value, str | None):
+            continue
+        else:
+            good = value > 0 if name in POSITIVE else value >= 0
+            good = good and (name not in SHARES or value <= 1) and (name not in PARTS or value < 1)
+        if not good:
+            raise ModelError(f"{owner} can't work with {name}={value!r}")
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterator[tuple],
+    loss: Callable[..., dict],
+    settings: dict,
+    *,
+    steps: int,
+    checkpoint: Callable[[list[dict]], dict],
+    every: int = 1,
+    score: Callable[[dict], tuple] | None = None,
+    stop: Callable[[dict], bool] = lambda figures: False,
+    callback: Callable | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    warmup: int | None = None,
+    desc: str = "train",
+    progress: bool = False,
+) -> list[dict]:
+    """Train a network in place, on its own device, and leave it at its best checkpoint.
+
+    Args:
+        batches: an iterator without end; each item holds the arguments of `loss`.
+        loss: adds the gradients of a batch to the parameters and returns its figures by name.
+        settings: seed (of torch's generators during training; the global ones are left alone), clip
+            (largest norm of the gradient), lr and weight_decay of AdamW, and freeze_batchnorm
+            (batch-norm statistics stay; so by default).
+        steps: how many updates there are at most.
+        checkpoint: the row of a checkpoint, from the figures of the batches since the last, with
+            the rate `lr` of each. It may set eval mode.
+        every: steps between checkpoints. Step 0 and the last step are two more.
+        score: of a row; the highest is kept, but not step 0. Without it the last step is kept.
+        stop: whether to end, from the last batch's figures; asked before each step.
+        callback: called as callback(step, model, row) at each checkpoint.
+        optimizer: in place of AdamW over the trainable parameters.
+        warmup: steps over which the rate rises, before it falls along half a cosine; None: it
+            stays.
+    Returns:
+        One row a checkpoint; `kept` marks the one whose weights the model has.
+    Raises:
+        ModelError: where nothing is trainable.
+        Diverged: where a figure is not finite.
+    """
+    device, trained = default_device(), [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ModelError("the model has no trainable parameter: nothing could be learnt")
+    if optimizer is None:
+        rates = {name: settings[name] for name in ("lr", "weight_decay")}
+        optimizer = torch.optim.AdamW(trained, **rates)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: 1.0 if warmup is None else cosine_with_warmup(step, warmup, steps)
+    )
+    rows, since, figures, step, best, state = [], [], {}, 0, None, None
+
+    def look() -> None:
+        nonlocal best, state
+        rows.append({"step": step, **checkpoint(since)})
+        since.clear()
+        if callback is not None:
+            callback(step, model, dict(rows[-1]))
+        if score is None or (step and (best is None or score(rows[-1]) > score(best))):
+            best = rows[-1]
+            state = score and {name: v.clone() for name, v in model.state_dict().items()}
+
+    with (
+        torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        progress_bar(total=steps, desc=desc, disable=not progress) as bar,
+    ):
+        torch.manual_seed(settings["seed"])
+        look()
+        while step < steps and not stop(figures):
+            step += 1
+            model.train()
+            for module in batchnorms(model):
+                module.train(not settings.get("freeze_batchnorm", True))
+            rate = optimizer.param_groups[0]["lr"]
+            optimizer.zero_grad(set_to_none=True)
+            figures = loss(*next(batches))
+            if not all(map(math.isfinite, figures.values())):
+                raise Diverged(f"the loss became {figures} at step {step}; lower lr (now {rate:g})")
+            nn.utils.clip_grad_norm_(trained, settings["clip"])
+            optimizer.step()
+            schedule.step()
+            since.append({"lr": rate, **figures})
+            bar.update()
+            bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items()}, refresh=False)
+            if step % every == 0:
+                look()
+        if step % every:
+            look()
+    if state:
+        model.load_state_dict(state)
+    for row in rows:
+        row["kept"] = row is best
+    return rows
+
+
+def endless(images, *, batch_size: int, seed: int, workers: int = 0) -> Iterator:
+    """Batches (x, y) of preprocessed images without end, shuffled anew each pass."""
+    batches = loader(images, batch_size=batch_size, workers=workers, shuffle_seed=seed)
+    while True:
+        yield from batches
 
 
 def accumulate(
-    model: Classifier, x, y, *, precision: str, device, factor: float = 1.0
+    model: Classifier, x, y, *, precision: str = "float32", factor: float = 1.0
 ) -> tuple[float, int]:
-    """Add the gradient of factor · mean cross-entropy of a batch to the parameters; returns (mean loss, number right).
+    """Add the gradient of factor · mean cross-entropy of a batch to the parameters.
 
-    x (N, 3, H, W) preprocessed images, y (N,) labels. A batch goes in parts where the processor prefers
-    so, unless live batch norm needs it whole.
+    A batch goes in parts where the processor prefers so, unless live batch norm needs it whole.
+
+    Args:
+        x: preprocessed images (N, 3, H, W).
+        y: labels (N,).
+    Returns:
+        The mean loss, and how many images were named rightly.
     """
-    y, total, correct, done = y.to(device), 0.0, 0, 0
+    device, total, correct, done = default_device(), 0.0, 0, 0
     whole = any(module.training for module in batchnorms(model))
     for part in (x,) if whole else parts(x, device):
-        target = y[done : done + len(part)]
+        target = y[done : done + len(part)].to(device)
         with autocast(precision, device):
             z = model.encode(part.to(device))
         logits = model.logits(z)
@@ -58,95 +202,98 @@ def accumulate(
 
 @torch.inference_mode()
 def evaluate(
-    model: Classifier, images, *, batch_size: int, precision: str, device, workers: int = 0
+    model: Classifier, images, *, batch_size: int, precision: str = "float32", workers: int = 0
 ) -> tuple[float, float]:
-    """(mean cross-entropy, accuracy) on preprocessed images; the model should be in eval mode."""
-    loss = correct = count = 0.0
+    """(mean cross-entropy, accuracy) on preprocessed images; sets the model to eval mode."""
+    model.eval()
+    device, loss, correct = default_device(), 0.0, 0
     for x, y in loader(images, batch_size=batch_size, workers=workers):
         with autocast(precision, device):
             z = torch.cat([model.encode(part.to(device)) for part in parts(x, device)])
-        logits = model.logits(z)
-        y = y.to(device)
+        logits, y = model.logits(z), y.to(device)
         loss += F.cross_entropy(logits, y, reduction="sum").item()
         correct += (logits.argmax(1) == y).sum().item()
-        count += len(y)
-    return loss / count, correct / count
-
-
-def model_key(
-    version: object, classifier: Classifier, data: Sequence, settings: dict
-) -> str | None:
-    """Hash of everything that determines a trained model, or None where something can't be hashed (said once).
-
-    data: data sets, None where there is none.
-    """
-    encoder = classifier.fingerprint
-    hashes = [None if d is None else getattr(d, "fingerprint", None) for d in data]
-    if encoder is None or any(
-        h is None for h, d in zip(hashes, data, strict=True) if d is not None
-    ):
-        what = "preprocessing" if encoder is None else "data set"
-        warnings.warn(
-            f"this {what} can't be hashed, so the trained model is not cached", stacklevel=3
-        )
-        return None
-    return hash_json(
-        [
-            version,
-            encoder,
-            hash_module(classifier.head),
-            list(classifier.classes),
-            hashes,
-            settings,
-            torch.__version__,
-        ]
-    )
-
-
-def cached(
-    key: str | None,
-    classifier: Classifier,
-    train: Callable[[], tuple[Classifier, dict]],
-    *,
-    read: bool = True,
-):
-    """(trained classifier, facts): read from the cache under `key` (where `read`), else what `train()` gives, then stored.
-
-    classifier: the one that was trained, whose encoder says how to build the result. facts: a mapping
-    that JSON can hold. Nothing is stored where `key` is None.
-    """
-    if key is None:
-        return train()
-
-    from filelock import FileLock
-
-    folder = cache_dir("models") / key
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(
-        folder.with_suffix(".lock")
-    ):  # a second process waits for the first instead of training too
-        if read and folder.is_dir():
-            try:
-                found = Classifier.load(
-                    folder,
-                    encoder=copy.deepcopy(classifier.encoder),
-                    preprocess=classifier.preprocess,
-                )
-                return found, read_json(folder / CARD)["facts"]
-            except (FileFormatError, FileNotFoundError) as error:
-                warnings.warn(
-                    f"a cached model is damaged and will be trained again ({error})", stacklevel=3
-                )
-        trained, facts = train()
-        if (
-            read or not folder.is_dir()
-        ):  # what others have read stays: training again may differ in the last bits
-            trained.save(folder, **facts)
-    return trained, facts
+    return loss / len(images), correct / len(images)
 
 
 def cosine_with_warmup(step: int, warmup: int, total: int) -> float:
-    """Factor on the learning rate: linear from 0 to 1 over `warmup` steps, then a half cosine to 0 at `total`."""
+    """Factor on the learning rate: from 0 up to 1 over `warmup` steps, then half a cosine to 0."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1)))
+
+
+def model_key(
+    version: object, classifier: Classifier, data: Sequence, settings: dict, kind: str = "models"
+) -> str | None:
+    """Hash of everything that determines a training's result; None, said once, without such a hash.
+
+    Args:
+        version: of the recipe.
+        classifier: the one that is trained.
+        data: data sets, None where there is none.
+        settings: all else that matters.
+        kind: what would be cached, in the plural, for the warning.
+    """
+    return cache_key(
+        f"trained {kind}",
+        classifier,
+        data,
+        version=version,
+        head=classifier.head,
+        **classifier.changed("logits"),
+        classes=classifier.classes,
+        trained=[name for name, p in classifier.named_parameters() if p.requires_grad],
+        settings=sorted(settings.items()),
+        torch=torch.__version__,
+    )
+
+
+def train_or_load(
+    version: object,
+    classifier: Classifier,
+    data: Sequence,
+    settings: dict,
+    train: Callable[[Classifier, dict], list[dict]],
+    columns: Sequence[str],
+    *,
+    cache: bool,
+    read: bool,
+) -> FineTuned:
+    """A training's result from the cache, else of `train`, which is then stored.
+
+    Args:
+        version: see `model_key`, as for `data` and `settings`.
+        classifier: the one of which a copy is trained.
+        train: trains that copy in place and gives the rows of its history. It is called with the
+            copy and the settings, to which it adds what it chose.
+        columns: of the history, in order; those that no row has are left out.
+        cache: whether to cache.
+        read: whether to read what is there; if not, what others have read stays as it is.
+    """
+    key = model_key(version, classifier, data, settings) if cache else None
+
+    def make() -> tuple[Classifier, dict]:
+        start, used = time.perf_counter(), dict(settings)
+        model = copy.deepcopy(classifier).to(default_device()).eval()
+        rows = train(model, used)
+        facts = {"settings": used, "history": rows, "seconds": time.perf_counter() - start}
+        return model.to("cpu").eval(), facts
+
+    def load(path: Path) -> tuple[Classifier, dict]:
+        if not read:
+            raise FileNotFoundError
+        state, card = read_tensors(path, kind="trained model")
+        model = copy.deepcopy(classifier).eval()
+        load_into(model, state, path)
+        return model, card["facts"]
+
+    def store(path: Path, made: tuple[Classifier, dict]) -> None:
+        if read or not path.exists():
+            state, facts = to_numpy(made[0].state_dict()), made[1]
+            write_tensors(path, state, {"kind": "trained model", "facts": facts})
+
+    model, facts = read_or_make(cache_path("models", key), load, make, store, "a trained model")
+    rows = facts.pop("history")
+    present = [column for column in columns if any(column in row for row in rows)]
+    return FineTuned(model, pd.DataFrame(rows, columns=present), **facts)

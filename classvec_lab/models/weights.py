@@ -2,79 +2,91 @@
 
 import pickle
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ..checks import listed
 from ..errors import FileFormatError, MismatchError
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
-    """Names to float32 tensors (integers stay) from safetensors or a PyTorch checkpoint of plain tensors.
+    """Read named tensors, floating-point ones as float32, without running a pickle.
 
-    A checkpoint may wrap its state dict ({"state_dict": …}) and carry the "module." prefix of
-    DataParallel. Raises FileNotFoundError, or FileFormatError for a damaged file or one whose pickle
-    holds anything but tensors and plain containers.
+    Args:
+        path: safetensors, or a PyTorch checkpoint of plain tensors. It may wrap its state dict
+            ({"state_dict": …}) and carry the "module." prefix of DataParallel.
+    Raises:
+        FileNotFoundError: where there is none.
+        FileFormatError: for a damaged file, or one whose pickle holds anything but tensors and
+            plain containers.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            state = load_file(path)
-        except SafetensorError as error:
-            raise FileFormatError(
-                f"{path} is damaged or not a safetensors file ({error})"
-            ) from error
-    else:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", UserWarning
-                )  # of pickle protocols; what can't be read raises
-                state = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise FileFormatError(
-                f"{path} holds more than tensors and plain containers, and pickles are never run here; "
-                "save its state_dict() with safetensors and give that file"
-            ) from error
-        except (RuntimeError, EOFError, ValueError, OSError) as error:
-            raise FileFormatError(
-                f"{path} is damaged or not a PyTorch checkpoint ({error})"
-            ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols
+            state = (
+                load_file(path)
+                if path.suffix == ".safetensors"
+                else torch.load(path, map_location="cpu", weights_only=True)
+            )
+    except pickle.UnpicklingError as error:
+        raise FileFormatError(
+            f"{path} holds more than tensors and plain containers, and pickles are never run here; "
+            "save its state_dict() with safetensors and give that file"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
+        raise FileFormatError(f"{path} is damaged or no file of weights ({error})") from error
     for key in _WRAPPERS:
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
             break
-    tensors = (
-        {k: v for k, v in state.items() if isinstance(v, torch.Tensor)}
-        if isinstance(state, dict)
-        else {}
-    )
+    entries = state.items() if isinstance(state, dict) else ()
+    tensors = {name: value for name, value in entries if isinstance(value, torch.Tensor)}
     if not tensors:
         raise FileFormatError(f"{path} holds no named tensors")
-    if all(k.startswith("module.") for k in tensors):
-        tensors = {k.removeprefix("module."): v for k, v in tensors.items()}
-    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
+    return {
+        name.removeprefix(prefix): value.float() if value.is_floating_point() else value
+        for name, value in tensors.items()
+    }
 
 
-def load_into(module: torch.nn.Module, state: dict[str, torch.Tensor], origin: object) -> None:
-    """Load `state` strictly; a missing, unexpected or misshapen entry raises MismatchError naming some of each."""
-    own = module.state_dict()
-    problems = []
-    for label, names in (
-        ("missing", [n for n in own if n not in state]),
-        ("unexpected", [n for n in state if n not in own]),
-        ("of another shape", [n for n in own if n in state and own[n].shape != state[n].shape]),
-    ):
-        if names:
-            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            problems.append(f"{len(names)} {label}: {shown}")
+def to_numpy(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    """Tensors as numpy arrays; bfloat16, which numpy lacks, widened to float32."""
+    cpu = {name: value.detach().cpu() for name, value in state.items()}
+    return {n: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for n, t in cpu.items()}
+
+
+def same_entries(
+    given: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], owner: str, other: str
+) -> None:
+    """Raise MismatchError, naming some of each, unless both hold tensors of the same names and shapes."""
+    differ = [name for name in own if name in given and given[name].shape != own[name].shape]
+    problems = [
+        f"{len(names)} {label}: {listed(names, 3)}"
+        for label, names in (
+            ("missing", [name for name in own if name not in given]),
+            ("unexpected", [name for name in given if name not in own]),
+            ("of another shape", differ),
+        )
+        if names
+    ]
     if problems:
-        raise MismatchError(f"{origin} doesn't fit {type(module).__name__} ({'; '.join(problems)})")
+        raise MismatchError(f"{owner} doesn't fit {other} ({'; '.join(problems)})")
+
+
+def load_into(module: torch.nn.Module, state: Mapping, origin: object) -> None:
+    """Load tensors or arrays strictly; raises MismatchError, naming some, for what doesn't fit."""
+    state = {name: torch.as_tensor(value) for name, value in state.items()}
+    same_entries(state, module.state_dict(), str(origin), type(module).__name__)
     module.load_state_dict(state)

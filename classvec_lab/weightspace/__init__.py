@@ -1,5 +1,3 @@
 """Weight space: task vectors and their arithmetic."""
 
 from .taskvector import TaskVector
-
-__all__ = ["TaskVector"]

@@ -69,9 +69,11 @@ def plain_preprocess(image):
     return torch.from_numpy(np.array(image, np.float32).transpose(2, 0, 1) / 255)
 
 
-def test_a_named_function_is_hashed_and_a_lambda_is_not():
+def test_functions_and_lambdas_are_hashed_and_an_open_file_is_not(tmp_path):
     assert small_classifier(preprocess=plain_preprocess).fingerprint is not None
-    assert small_classifier(preprocess=lambda image: plain_preprocess(image)).fingerprint is None
+    assert small_classifier(preprocess=lambda im: plain_preprocess(im)).fingerprint is not None
+    with open(tmp_path / "x", "w") as file:
+        assert small_classifier(preprocess=lambda im: file.write(im)).fingerprint is None
 
 
 def test_impossible_classifiers_are_refused():
@@ -80,7 +82,7 @@ def test_impossible_classifiers_are_refused():
         Classifier(encoder, head, classes="abc", preprocess=preprocess)
     with pytest.raises(ModelError, match="distinct; repeated: a"):
         Classifier(encoder, head, classes="aa", preprocess=preprocess)
-    with pytest.raises(ModelError, match=r"shape \(N, 4\), for this head; got \(2, 48\)"):
+    with pytest.raises(ModelError, match=r"vectors of shape \(N, 4\) for this head; got \(2, 48\)"):
         Classifier(encoder, head, classes="ab", preprocess=preprocess)(torch.zeros(2, 3, 4, 4))
 
 

@@ -79,9 +79,8 @@ def test_recalibration_gives_the_statistics_of_the_data():
     base = small_classifier()
     encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 6))
     nn.init.constant_(encoder[1].running_mean, 7.0)
-    classifier = Classifier(
-        encoder, nn.Linear(6, 3), classes=data.classes, preprocess=base.preprocess
-    )
+    head = nn.Linear(6, 3)
+    classifier = Classifier(encoder, head, classes=data.classes, preprocess=base.preprocess).eval()
     fresh = recalibrate(classifier, data, batch_size=n)
     pixels = np.stack([base.preprocess(image).flatten().numpy() for image, _ in data])
     np.testing.assert_allclose(fresh.encoder[1].running_mean, pixels.mean(axis=0), atol=1e-5)

@@ -1,19 +1,27 @@
 """The built-in model keeps what its card promises, and its recipe makes it again."""
 
 import hashlib
+import importlib.util
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
+from conftest import REPOSITORY
 
 from classvec_lab import extract_features, load_classifier, load_dataset
 from classvec_lab.datasets import shapes
 from classvec_lab.errors import FileFormatError
 from classvec_lab.files import tiny_clip_dir
-from classvec_lab.models import pretrain, tiny_clip
+from classvec_lab.models import tiny_clip
 from classvec_lab.readout import predict
 
+SCRIPT = REPOSITORY / "benchmarks" / "pretrain.py"
+spec = importlib.util.spec_from_file_location("pretrain", SCRIPT)
+pretrain = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pretrain)
 CARD = json.loads((tiny_clip_dir() / "card.json").read_text())
 
 
@@ -117,3 +125,11 @@ def test_unstored_rows_are_as_before_training(clip):
     redrawn = tiny_clip.embedding_rows(CARD["embedding"]["seed"])
     same = (clip.token_embedding.weight.detach() == redrawn).all(dim=1)
     assert (~same).sum() <= CARD["embedding"]["rows"] < 200
+
+
+def test_the_script_says_what_it_takes():
+    told = subprocess.run(
+        [sys.executable, SCRIPT, "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(f"--{name}" in told.stdout for name in ("out", "seed", "steps"))
+    assert "pretrain.py" in (REPOSITORY / "Makefile").read_text()

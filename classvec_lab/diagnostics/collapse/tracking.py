@@ -2,19 +2,21 @@
 
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ...checks import in_range
-from ...errors import FileFormatError, MismatchError
+from ...errors import MismatchError
 from ...features import extract_features
-from ...files import cache_dir, hash_json, read_tensors, write_tensors
+from ...files import cache_path, read_or_make, read_tensors, write_tensors
 from .report import neural_collapse
 
-_VERSION = 2  # of what is cached: part of the key
-KIND = "collapse history"
+if TYPE_CHECKING:
+    pass
+
+_VERSION = 3  # of what is cached: part of the key
 COLUMNS = ("epoch", "value", "low", "high", "null_high", "n")  # of the table, beside the metric
 
 
@@ -112,42 +114,26 @@ def collapse_over_training(
         raise MismatchError(f"the held-out set has no image of class {absent}")
     in_range("samples", samples, 0, np.inf)
     from ...models import finetune
+    from ...models.device import default_device, resolve_precision
+    from ...models.training import model_key
 
-    path = None
-    if cache:
-        path = _cache_path(classifier, train, held_out, val, samples, n_boot, seed, settings)
-    given = {"val": val, "seed": seed, "progress": progress, "cache": path is not None, **settings}
-    if path is None:
+    device = default_device()
+    precision = resolve_precision(settings.get("precision", "auto"), classifier.encoder, device)
+    known = {**settings, "samples": samples, "n_boot": n_boot, "seed": seed, "device": device.type}
+    known |= {"precision": precision, "workers": None}
+    data, version = (train, held_out, val), ["collapse", _VERSION]
+    key = model_key(version, classifier, data, known, "collapse histories") if cache else None
+    given = {"val": val, "seed": seed, "progress": progress, "cache": key is not None, **settings}
+
+    def measure() -> CollapseHistory:
         return _measure(classifier, train, held_out, samples, n_boot, given)
 
-    from filelock import FileLock
+    def read(path) -> CollapseHistory:
+        stored = read_tensors(path, kind="collapse history")
+        return _restored(*stored, finetune(classifier, train, **given))
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # a second process waits for the first instead of training too
-    with FileLock(path.with_suffix(".lock")):
-        try:
-            arrays, card = read_tensors(path, kind=KIND)
-            columns = {name: arrays.pop(name) for name in COLUMNS}
-            table, classes = pd.DataFrame({"metric": card["metrics"], **columns}), card["classes"]
-            tuned = finetune(classifier, train, **given)
-            return CollapseHistory(table, **arrays, classes=tuple(classes), tuned=tuned)
-        except FileNotFoundError:
-            pass
-        except FileFormatError as error:
-            warnings.warn(
-                f"a cached collapse history is damaged and will be measured again ({error})",
-                stacklevel=2,
-            )
-        history = _measure(classifier, train, held_out, samples, n_boot, given)
-        arrays = {name: getattr(history, name) for name in ("means", "drawn", "labels")}
-        arrays |= {name: history.table[name].to_numpy() for name in COLUMNS}
-        card = {
-            "kind": KIND,
-            "classes": list(history.classes),
-            "metrics": [*history.table["metric"]],
-        }
-        write_tensors(path, arrays, card)
-    return history
+    path = cache_path("collapse", key)
+    return read_or_make(path, read, measure, _write, "a collapse history")
 
 
 def _measure(
@@ -175,37 +161,18 @@ def _measure(
     return CollapseHistory(table, np.stack(means), np.stack(drawn), labels, classes, tuned)
 
 
-def _cache_path(
-    classifier, train, held_out, val, samples: int, n_boot: int, seed: int, settings: dict
-) -> Path | None:
-    import torch
+def _write(path, history: CollapseHistory) -> None:
+    columns = {name: history.table[name].to_numpy() for name in COLUMNS}
+    arrays = {"means": history.means, "drawn": history.drawn, "labels": history.labels, **columns}
+    card = {
+        "kind": "collapse history",
+        "metrics": history.table["metric"].tolist(),
+        "classes": list(history.classes),
+    }
+    write_tensors(path, arrays, card)
 
-    from ...models.device import default_device, resolve_precision
-    from ...models.fingerprint import hash_module
 
-    model = classifier.fingerprint
-    data = [None if d is None else getattr(d, "fingerprint", None) for d in (train, held_out, val)]
-    if model is None or None in data[:2] or (val is not None and data[2] is None):
-        what = "preprocessing" if model is None else "data set"
-        warnings.warn(
-            f"this {what} can't be hashed, so the collapse history is not cached", stacklevel=3
-        )
-        return None
-    settings = {name: value for name, value in settings.items() if name != "workers"}
-    device = default_device()
-    head = [type(classifier.head).__name__, hash_module(classifier.head)]
-    precision = resolve_precision(settings.pop("precision", "auto"), classifier.encoder, device)
-    known = [
-        _VERSION,
-        model,
-        head,
-        list(classifier.classes),
-        data,
-        samples,
-        n_boot,
-        seed,
-        settings,
-        device.type,
-        precision,
-    ]
-    return cache_dir("collapse") / f"{hash_json([*known, torch.__version__])}.safetensors"
+def _restored(arrays: dict, card: dict, tuned) -> CollapseHistory:
+    columns = {name: arrays.pop(name) for name in COLUMNS}
+    table = pd.DataFrame({"metric": card["metrics"], **columns})
+    return CollapseHistory(table, classes=tuple(card["classes"]), tuned=tuned, **arrays)

@@ -12,5 +12,5 @@ from .metrics import (
     zrf,
 )
 from .probe import probe_recovery
-from .relearn import Relearning, relearn_ratio, relearn_time
+from .relearn import Relearning, relearn_time
 from .report import Audit, audit

@@ -246,11 +246,12 @@ def _tensors(classifier) -> dict:
 
 def _values(classifier, names: Iterable[str], known: Mapping) -> dict[str, np.ndarray]:
     """Values of the named weights, those of `known` where it has them."""
-    from ...models.fingerprint import to_numpy
+    from ...models.weights import to_numpy
 
     own = _tensors(classifier)
     tensors = {name: own[one_of(name, own, "weight")] for name in names}
-    return {k: known[k] if k in known else to_numpy(v).copy() for k, v in tensors.items()}
+    values = to_numpy({k: v for k, v in tensors.items() if k not in known})
+    return {k: known[k] if k in known else values[k].copy() for k in tensors}
 
 
 def _summed(name: str, base: np.ndarray, deltas: Iterable[Delta]) -> np.ndarray:
