@@ -218,7 +218,8 @@ def known_mean(values) -> tuple[float, float, float]:
 
 
 def tally(predicted, classes) -> pd.DataFrame:
-    """What samples are taken for: one row a class with hits, n, share and its 95 % Wilson interval (low, high).
+    """What samples are taken for: one row a class with hits, n, share and its 95 % Wilson interval
+    (low, high).
 
     Args:
         predicted: class indices (n,); without any, shares and intervals are NaN.
@@ -275,7 +276,9 @@ def averaged(
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
-    """Area under the ROC curve of two groups' scores, (m,) and (n,), with DeLong's (1988) 95 % interval."""
+    """Area under the ROC curve of two groups' scores, (m,) and (n,), with DeLong's (1988) 95 %
+    interval.
+    """
     from scipy.stats import norm, rankdata
 
     m, n = len(positive), len(negative)

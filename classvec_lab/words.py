@@ -38,7 +38,9 @@ def bound(value: float, low: float, high: float, limit: float) -> str:
 
 
 def most(value: float, low: float, high: float) -> str:
-    """A share beside a half: "most", "less than half", or "perhaps half" where its interval can't tell."""
+    """A share beside a half: "most", "less than half", or "perhaps half" where its interval
+    can't tell.
+    """
     said = {"above": "most", "below": "less than half", "not told from": "perhaps half"}
     return said[bound(value, low, high, MAJORITY)]
 

@@ -93,7 +93,7 @@ ROOMS = {  # a room to what it may know, itself aside
     "experiments": BELOW | {"weightspace", "diagnostics", "editing"},
     "plots": BELOW | {"weightspace", "diagnostics", "editing", "experiments"},
     "panels": (BELOW | {"weightspace", "diagnostics", "editing", "plots"}) - {"datasets", "models"},
-    "batch": BASE,
+    "batch": BASE | {"experiments", "plots"},  # for `begin`, which notebooks call
     "cli": BASE | {"batch"},
     "__init__": set(),
 }

@@ -141,7 +141,8 @@ class Outputs:
 
 
 def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict[str, object]]:
-    """What every notebook does with its parameters: the look of its figures, its outputs, its setup.
+    """What every notebook does with its parameters: the look of its figures, its outputs, its
+    setup.
 
     Args:
         notebook: the stem, "02_orthogonality".

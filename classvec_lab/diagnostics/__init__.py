@@ -1,1 +1,3 @@
-"""What fine-tuning did: orthogonality, linearity, neural collapse and performance, each a room of its own."""
+"""What fine-tuning did: orthogonality, linearity, neural collapse and performance, each a room
+of its own.
+"""

@@ -97,7 +97,9 @@ def correct_error(
         normalise=True,
     )  # fmt: skip
     negative, of = gate.scores(val.z)[~own], bounds.gating
-    gate = gate.at(threshold(negative, among=gate.scores(val.z)[own], **of), n_negatives=len(negative), **of)
+    gate = gate.at(
+        threshold(negative, among=gate.scores(val.z)[own], **of), n_negatives=len(negative), **of
+    )
     unit = (vectors[truth] - vectors[seen_as]).gated(gate)
     right = {x: (predict(inject(exp.ft, x * unit), val) == val.y).mean() for x in sorted(lambdas)}
     edit, table = max(right, key=right.get) * unit, []

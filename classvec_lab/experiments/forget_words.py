@@ -87,7 +87,8 @@ def study_says(
 
 
 def verdict(rows: pd.DataFrame, bounds: Bounds) -> str:
-    """Whether a method forgets and what it costs: ACC_f and the share of ACC_r lost beside the bounds.
+    """Whether a method forgets and what it costs: ACC_f and the share of ACC_r lost beside the
+    bounds.
 
     Args:
         rows: of one method and setting, columns acc_f, acc_r, change_r, seed.

@@ -95,7 +95,8 @@ def replay_edits(
             amount = np.ones(len(y)) if edit.gate is None else edit.gate.weights(latent.z)
         moved = amount != 0
         kept, own = np.bincount(y[right & ~moved], minlength=size), y[moved]
-        predicted = latent[moved].predict(amount[moved, None] * edit.vector, lambdas)
+        line = Latent(classifier, latent.z[moved])
+        predicted = line.predict(amount[moved, None] * edit.vector, lambdas)
         hits.append([kept + np.bincount(own[p == own], minlength=size) for p in predicted])
     count = np.bincount(y, minlength=size)
     return Replayed(tuple(edits), tuple(features.classes), lambdas, np.array(hits), count)

@@ -11,11 +11,13 @@ from ..errors import ModelError
 
 
 def block_names(encoder: nn.Module) -> tuple[str, ...]:
-    """Names of an encoder's blocks in the order of their definition, as in "transformer.resblocks.0" or "layer1.0".
+    """Names of an encoder's blocks in the order of their definition, as in
+    "transformer.resblocks.0" or "layer1.0".
 
-    A block is a numbered element of an nn.Sequential or nn.ModuleList that holds composite elements,
-    at the deepest such level: residual blocks, transformer blocks, inverted residuals. Without any,
-    the direct children with parameters, so each layer of an nn.Sequential; at last ("",), the encoder itself.
+    A block is a numbered element of an nn.Sequential or nn.ModuleList that holds composite
+    elements, at the deepest such level: residual blocks, transformer blocks, inverted residuals.
+    Without any, the direct children with parameters, so each layer of an nn.Sequential; at last
+    ("",), the encoder itself.
     """
     inner, prefix = encoder, ""
     while (
@@ -34,7 +36,8 @@ def batchnorms(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """A dict that each pass of `encoder` fills with one tensor a layer, (N, …) with the batch first, in the order of computing.
+    """A dict that each pass of `encoder` fills with one tensor a layer, (N, …) with the batch
+    first, in the order of computing.
 
     layers: names of submodules; "" is the encoder itself. Of a tuple or mapping the first tensor is
     taken, of several calls the last. What a sequence-first transformer gives, (L, N, D), is turned
@@ -116,7 +119,9 @@ def _first_tensor(value) -> torch.Tensor:
 
 
 def _sequence_first(encoder: nn.Module, name: str) -> bool:
-    """Whether the transformer that holds this layer runs as (L, N, D): the nearest `batch_first` attribute decides."""
+    """Whether the transformer that holds this layer runs as (L, N, D): the nearest `batch_first`
+    attribute decides.
+    """
     parts = name.split(".") if name else []
     for depth in range(len(parts), -1, -1):
         module = encoder.get_submodule(".".join(parts[:depth]))
@@ -124,7 +129,8 @@ def _sequence_first(encoder: nn.Module, name: str) -> bool:
             module = module.layers[0]
         if isinstance(module, nn.TransformerEncoderLayer):
             module = module.self_attn
-        # open_clip's Transformer turns its own output back; what lies inside it is still turned around
+        # open_clip's Transformer turns its own output back; what lies inside it is still turned
+        # around
         if depth < len(parts) or isinstance(module, nn.MultiheadAttention):
             batch_first = getattr(module, "batch_first", None)
             if isinstance(batch_first, bool):

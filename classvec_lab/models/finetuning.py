@@ -79,7 +79,8 @@ def finetune(
         warmup: steps over which the rate rises. None: min(500, a tenth of all).
         freeze_batchnorm: batch-norm statistics stay as they are.
         seed: of shuffling, and of torch's generators during training.
-        precision: "float32", "bfloat16", or "auto": bfloat16 autocast where the processor has it and
+        precision: "float32", "bfloat16", or "auto": bfloat16 autocast where the processor has it
+            and
             the encoder at least 20 million parameters, for small ones lose accuracy.
         on_epoch: called as on_epoch(epoch, classifier in eval mode, row of the history) after each
             epoch, and before the first with epoch 0. With it the training is always computed.

@@ -140,7 +140,9 @@ class _Place(str):
 
 
 class _Writer(pickle.Pickler):
-    """Pickles, to be hashed and never read, in which code, networks and tensors stand for themselves."""
+    """Pickles, to be hashed and never read, in which code, networks and tensors stand for
+    themselves.
+    """
 
     def __init__(self, met=(), place=""):
         self.stream = io.BytesIO()

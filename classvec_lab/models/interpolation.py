@@ -20,25 +20,29 @@ LOWEST, HIGHEST = -1.0, 2.0  # of alpha: further out nothing but noise is to be 
 
 
 def check_alphas(alphas) -> tuple[float, ...]:
-    """Positions on the path as floats; raises ModelError unless each is a finite number in [-1, 2] and there is one."""
+    """Positions on the path as floats; raises ModelError unless each is a finite number in [-1,
+    2] and there is one.
+    """
     try:
         checked = tuple(float(a) for a in np.atleast_1d(alphas))
     except (TypeError, ValueError):
         checked = ()
     if not checked or not all(math.isfinite(a) and LOWEST <= a <= HIGHEST for a in checked):
         raise ModelError(
-            f"alpha must be finite numbers in [{LOWEST:g}, {HIGHEST:g}], 0 the first end and 1 the second; got {alphas}"
+            f"alpha must be finite numbers in [{LOWEST:g}, {HIGHEST:g}], 0 the first end and 1 the "
+            f"second; got {alphas}"
         )
     return checked
 
 
 def interpolate(pre: Classifier, ft: Classifier, alpha: float, *, calibration=None) -> Classifier:
-    """A classifier with encoder weights (1 - alpha) θ_pre + alpha θ_ft and the head of `ft`, in eval mode.
+    """A classifier with encoder weights (1 - alpha) θ_pre + alpha θ_ft and the head of `ft`, in
+    eval mode.
 
     Floating-point buffers (batch-norm statistics) move along, integer ones are those of `pre`. The
-    head is ft's at every alpha: a cosine head is the same in both, and a new linear head is random in
-    `pre`. alpha in [-1, 2]. calibration: images on which batch-norm statistics between the ends are
-    re-estimated (`recalibrate`) where the two models' differ; without it they move along.
+    head is ft's at every alpha: a cosine head is the same in both, and a new linear head is random
+    in `pre`. alpha in [-1, 2]. calibration: images on which batch-norm statistics between the ends
+    are re-estimated (`recalibrate`) where the two models' differ; without it they move along.
     Raises MismatchError naming entries that differ in name or shape.
     """
     (alpha,) = check_alphas(alpha)
@@ -60,7 +64,8 @@ def interpolate(pre: Classifier, ft: Classifier, alpha: float, *, calibration=No
 
 
 def blend(into: nn.Module, first: nn.Module, second: nn.Module, alpha: float) -> None:
-    """Set `into` to (1 - alpha) first + alpha second, entry by entry, in float32 at least; integer entries from `first`.
+    """Set `into` to (1 - alpha) first + alpha second, entry by entry, in float32 at least; integer
+    entries from `first`.
 
     All three are of one architecture; `into` may be neither of the other two.
     """
@@ -75,10 +80,12 @@ def blend(into: nn.Module, first: nn.Module, second: nn.Module, alpha: float) ->
 
 
 def statistics_moved(first: nn.Module, second: nn.Module) -> bool:
-    """Whether two encoders' batch-norm statistics differ, so that those in between must be re-estimated.
+    """Whether two encoders' batch-norm statistics differ, so that those in between must be
+    re-estimated.
 
     Statistics frozen in fine-tuning are the same in both and part of a fixed function. To
-    re-estimate them in between but not at the ends would compare two normalisations, not two weights.
+    re-estimate them in between but not at the ends would compare two normalisations, not two
+    weights.
     """
     pairs = zip(_tracking(first), _tracking(second), strict=False)
     return any(
@@ -96,12 +103,14 @@ def recalibrate(
     batch_size: int = 128,
     progress: bool = False,
 ) -> Classifier:
-    """A copy whose batch-norm statistics are re-estimated on images; without batch norm the classifier itself.
+    """A copy whose batch-norm statistics are re-estimated on images; without batch norm the
+    classifier itself.
 
     dataset: images, labels unused; `limit` of them are taken evenly over it (a folder is sorted by
     class) and shuffled into batches. The statistics are the average over batches (momentum None);
     dropout stays off and the mode is as before. Raises ModelError for fewer than two images.
-    Source: interpolated networks have collapsed activations without it (Jordan et al., REPAIR, ICLR 2023).
+    Source: interpolated networks have collapsed activations without it (Jordan et al., REPAIR, ICLR
+        2023).
     """
     if not _tracking(classifier.encoder):
         return classifier
@@ -116,7 +125,9 @@ def recalibrate(
 
 
 def calibration_batches(dataset, preprocess, *, limit: int = CALIBRATION, batch_size: int = 128):
-    """A loader of up to `limit` images taken evenly over `dataset`, shuffled, kept in memory for the next pass."""
+    """A loader of up to `limit` images taken evenly over `dataset`, shuffled, kept in memory for
+    the next pass.
+    """
     chosen = (
         np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(int))
         if limit > 0
@@ -124,7 +135,8 @@ def calibration_batches(dataset, preprocess, *, limit: int = CALIBRATION, batch_
     )
     if len(chosen) < 2:
         raise ModelError(
-            f"batch-norm statistics need at least two images; got {len(chosen)} (limit={limit}, {len(dataset)} given)"
+            f"batch-norm statistics need at least two images; got {len(chosen)} (limit={limit}, "
+            f"{len(dataset)} given)"
         )
     images = PreprocessedImages(torch.utils.data.Subset(dataset, chosen.tolist()), preprocess)
     n_batches = math.ceil(len(chosen) / max(batch_size, 2))
@@ -134,7 +146,9 @@ def calibration_batches(dataset, preprocess, *, limit: int = CALIBRATION, batch_
 
 
 def recalibrate_encoder(encoder: nn.Module, batches, *, progress: bool = False) -> None:
-    """Re-estimate the batch-norm statistics of an encoder in place from a loader of (images, labels)."""
+    """Re-estimate the batch-norm statistics of an encoder in place from a loader of (images,
+    labels).
+    """
     norms, training = _tracking(encoder), {m: m.training for m in encoder.modules()}
     momentum = [norm.momentum for norm in norms]
     like = next(encoder.parameters())

@@ -1,4 +1,6 @@
-"""`load_classifier`: the built-in CLIP, open_clip's and timm's models, an MLP, or a saved folder."""
+"""`load_classifier`: the built-in CLIP, open_clip's and timm's models, an MLP, or a saved
+folder.
+"""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +34,8 @@ def load_classifier(
             `Classifier.save` wrote.
         classes: names in the order of the logits. Default: tiny-clip's shapes; timm's own outputs.
         templates: prompt templates with one {} each, for the cosine head.
-        head: "cosine" (frozen, from prompts; needs a text tower), "linear" (new, drawn from `seed`),
+        head: "cosine" (frozen, from prompts; needs a text tower), "linear" (new, drawn from
+            `seed`),
             "own" (timm: the network's own classifier), or "auto": cosine where there is a text
             tower, own for timm without `classes`, else linear.
         weights: a local file in place of the pre-trained weights: safetensors, or a checkpoint of

@@ -70,7 +70,9 @@ def to_numpy(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
 def same_entries(
     given: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], owner: str, other: str
 ) -> None:
-    """Raise MismatchError, naming some of each, unless both hold tensors of the same names and shapes."""
+    """Raise MismatchError, naming some of each, unless both hold tensors of the same names and
+    shapes.
+    """
     differ = [name for name in own if name in given and given[name].shape != own[name].shape]
     problems = [
         f"{len(names)} {label}: {listed(names, 3)}"

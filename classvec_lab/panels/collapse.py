@@ -273,11 +273,12 @@ def key(tables: pd.DataFrame, metrics: tuple, colours: dict) -> list[dict]:
 
 def film(history) -> dict:
     """The state of a `Scatter`: points, means, labels, the box around all, and a caption."""
-    points, means = (frame[["x", "y"]].to_numpy() for frame in (history.points, history.means2d))
+    frames = history.points, history.means2d
+    points, means = (frame[["x", "y"]].to_numpy() for frame in frames)
     both = np.concatenate([points, means])
     ends = np.stack([both.min(axis=0), both.max(axis=0)], axis=1)
     ends += 0.05 * np.diff(ends) * [-1, 1]
-    shares = " + ".join(f"{share:.0%}" for share in history.explained)
+    shares = " + ".join(f"{share:.0%}" for share in frames[0].attrs["explained"])
     return {
         "points": packed(points),
         "means": packed(means),

@@ -64,7 +64,7 @@ class LinearityPanel(Panel):
         check_labelled(classifier, features, vectors)
         same_images(dataset, features)
         if pairs is not None:
-            same_classes(pairs.crossing.index, vectors.classes, "the map of pairs", "the vectors")
+            same_classes(pairs.classes, vectors.classes, "the map of pairs", "the vectors")
         names = () if paths is None else set(paths.table["path"])
         self.known = names and some_of(names, PATHS, "path of latent_paths")
         self.classes, self.paths, self.pairs = vectors.classes, paths, pairs

@@ -16,7 +16,7 @@ from .base import Panel, in_range, one_of
 from .canvas import Charts, Gallery, Matrix
 from .class_map import AXES, HIGHLIGHTS, KINDS, MOST_SHOWN, ClassMap
 from .ordering import ORDERS
-from .pair_view import pair_view
+from .pairs import pair_view
 from .payload import colour_table
 
 MOST_MATCHES = 40  # names that a search lists

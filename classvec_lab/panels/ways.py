@@ -56,7 +56,7 @@ def shift_chart(report: ClassInterpolation, detours: pd.DataFrame) -> dict:
         for (first, last), rows in detours.groupby(["first", "last"])
     ]
     look = {"percent": True, "xlim": [0, 1], "marks": marks, "spans": spans}
-    title = f"{report.source} → {report.target}, n = {report.success['n']}"
+    title = f"{report.source} → {report.target}, n = {report.success.n}"
     return chart(lines, title=title, xlabel="α of z − α κ[source] + α κ[target]", **look)
 
 

@@ -41,7 +41,11 @@ def over_class_counts(runs, *, axes=None, title: str = ""):
 
 
 def over_epochs(
-    runs, table, measures=("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1"), *, axes=None
+    runs,
+    table,
+    measures=("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1"),
+    *,
+    axes=None,
 ):
     """Measures over epochs at the largest number of classes: a dot a run, the line their mean.
 

@@ -14,11 +14,12 @@ LEVELS = ("model", "block", "parameter")
 
 
 class TaskVector:
-    """tau = theta_ft - theta_pre over the encoder's floating-point entries (Ilharco et al., ICLR 2023).
+    """tau = theta_ft - theta_pre over the encoder's floating-point entries (Ilharco et al., ICLR
+    2023).
 
-    `deltas` maps each entry's name in `encoder.state_dict()` to its difference, float32, on the CPU.
-    Heads are not part of it: a cosine head is frozen, and a new linear head has no pre-trained counterpart.
-    Supports +, unary and binary -, * and / by a number, and sum().
+    `deltas` maps each entry's name in `encoder.state_dict()` to its difference, float32, on the
+    CPU. Heads are not part of it: a cosine head is frozen, and a new linear head has no pre-trained
+    counterpart. Supports +, unary and binary -, * and / by a number, and sum().
     """
 
     def __init__(self, deltas: Mapping[str, torch.Tensor]):
@@ -28,7 +29,9 @@ class TaskVector:
 
     @classmethod
     def between(cls, pre, ft) -> "TaskVector":
-        """From two classifiers of one architecture. Raises MismatchError naming entries that differ in name or shape."""
+        """From two classifiers of one architecture. Raises MismatchError naming entries that
+        differ in name or shape.
+        """
         a, b = _weights(pre), _weights(ft)
         _require_same(
             _shapes(a),
@@ -39,7 +42,8 @@ class TaskVector:
         return cls({name: b[name] - a[name] for name in a})
 
     def apply(self, classifier, scale: float = 1.0):
-        """A copy of `classifier` with encoder weights theta + scale · tau; the head and the argument stay as they are.
+        """A copy of `classifier` with encoder weights theta + scale · tau; the head and the
+        argument stay as they are.
 
         Networks with batch normalisation move their running statistics along; recalibrate them on
         data where the path between two networks matters.
@@ -58,7 +62,9 @@ class TaskVector:
         return math.sqrt(sum(d.double().square().sum().item() for d in self.deltas.values()))
 
     def cosine(self, other: "TaskVector", by: str = "model") -> float | pd.Series:
-        """Cosine to another task vector: one number, or a series by block or by parameter; NaN where a part is zero."""
+        """Cosine to another task vector: one number, or a series by block or by parameter; NaN
+        where a part is zero.
+        """
         if by not in LEVELS:
             raise ValueError(f"by must be one of {', '.join(LEVELS)}; got {by!r}")
         _require_same(
@@ -125,7 +131,9 @@ class TaskVector:
 
 
 def block_of(name: str) -> str:
-    """The block a parameter belongs to: its name up to the first number ("transformer.resblocks.0"), else its first part."""
+    """The block a parameter belongs to: its name up to the first number
+    ("transformer.resblocks.0"), else its first part.
+    """
     parts = name.split(".")
     for i, part in enumerate(parts):
         if part.isdigit():

@@ -353,7 +353,7 @@ def test_too_few_samples():
             "shrinkage must",
         ),
         ({"vectors": class_vectors_of(dim=9)}, MismatchError, r"shape \(N, 9\); got \(400, 10\)"),
-        ({"vectors": class_vectors_of(3)}, MismatchError, "another classes"),
+        ({"vectors": class_vectors_of(3)}, MismatchError, "lacks c3"),
     ],
 )
 def test_bad_input(changes, error, message):

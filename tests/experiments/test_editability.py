@@ -9,7 +9,7 @@ from torch import nn
 from classvec_lab import Classifier, ClassVectors, Features
 from classvec_lab.editing.advice import overall
 from classvec_lab.editing.calibration import calibrate_gate
-from classvec_lab.editing.directions import head_direction, retirement, without_pretraining
+from classvec_lab.editing.directions import contrast_direction, head_direction, relocation
 from classvec_lab.editing.injection import inject
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError, MismatchError
@@ -223,11 +223,11 @@ def test_curves_are_the_edits_on_val(collapsed):
     kappa = world.vectors["elk"]
     directions = {
         "class vector": kappa,
-        "z_ft - mu": without_pretraining(world.vectors, "elk").scaled_to(kappa.norm),
+        "z_ft - mu": contrast_direction(world.vectors, "elk").scaled_to(kappa.norm),
         "head direction": head_direction(world.classifier, world.vectors, "elk").scaled_to(
             kappa.norm
         ),
-        "retired to the mean": -retirement(world.vectors, "elk"),
+        "retired to the mean": -relocation(world.vectors, "elk"),
     }
     own = world.val.y == CLASSES.index("elk")
     for method, edit in directions.items():

@@ -1,37 +1,42 @@
-"""A study has one row a method and target, computed from the outcomes it keeps, and refuses typos before any work."""
+"""A study has one row a method and target, computed from the outcomes it keeps, and refuses typos
+before any work.
+"""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 from small_experiments import idle_experiment, small_experiment, warmed
 
+from classvec_lab import inject
 from classvec_lab.editing.audit.metrics import js_divergence
 from classvec_lab.errors import EditError
-from classvec_lab.experiments.forget import (
+from classvec_lab.experiments.forget import forget_study, summarise_audits, summarise_methods
+from classvec_lab.experiments.methods import (
     FINE_TUNED,
     RETRAINED,
-    forget_study,
-    summarise,
-    summarise_audits,
+    VECTOR,
+    standard_methods,
+    training_methods,
 )
+from classvec_lab.readout import predict
 from classvec_lab.statistics import mean_interval, paired_change, wilson
 
+METHODS = standard_methods(n_random=2) | training_methods(["neggrad+"])
 OPTIONS = {
     "targets": ["red", "blue"],
-    "retrained": ["red"],
-    "trained": ["neggrad+"],
-    "n_random": 2,
+    "methods": METHODS,
+    "only": {RETRAINED: ["red"], "NegGrad+": ["red"]},
     "progress": False,
 }
 EVERYWHERE = {
-    (FINE_TUNED, "none"): 1, ("pre-trained", "none"): 1, ("logit mask", "none"): 1, ("class vector", "margin"): 2,
-    ("class vector", "none"): 1, ("class vector", "cosine"): 1, ("class vector", "predicted"): 1, ("z_ft - μ", "margin"): 1,
-    ("head direction", "margin"): 1, ("random vector", "margin"): 2, ("head-aware class vector", "predicted"): 1,
-    ("mapping, class vector", "none"): 1, ("mapping, retired to the mean", "none"): 1,
-    ("mapping, retired and scattered", "none"): 1, ("projection", "none"): 1, ("LEACE", "none"): 1,
+    (FINE_TUNED, "none"): 1, ("pre-trained", "none"): 1, ("logit mask", "none"): 1,
+    (VECTOR, "margin"): 2, (VECTOR, "none"): 1, (VECTOR, "cosine"): 1, (VECTOR, "predicted"): 1,
+    ("z_ft - μ", "margin"): 1, ("head direction", "margin"): 1, ("random vector", "margin"): 2,
+    ("head-aware class vector", "predicted"): 1, ("mapping, class vector", "none"): 1,
+    ("mapping, retired to the mean", "none"): 1, ("mapping, retired and scattered", "none"): 1,
+    ("projection", "none"): 1, ("LEACE", "none"): 1,
 }  # fmt: skip
 
 
@@ -62,110 +67,111 @@ def test_one_row_a_method_setting_and_target(study):
     assert "seconds" not in study.table
 
 
-def test_rows_are_counts_of_the_outcomes(study):
+def test_rows_are_counts_of_the_outcomes(exp, study):
     outcomes = [o for found in study.outcomes.values() for o in found]
+    test = exp.features["test"]
+    base = predict(exp.ft, test) == test.y
     for (_, row), o in zip(study.table.iterrows(), outcomes, strict=True):
-        r = o.readouts["test"]
-        own, hit = r.y == r.index(o.target), r.predicted == r.y
-        base = study.find(FINE_TUNED, o.target).readouts["test"]
+        index = test.classes.index(o.target)
+        own, hit = test.y == index, o.predicted == test.y
         assert (row["method"], row["target"], row["gate"]) == (o.method, o.target, o.gate)
-        assert (row["n_f"], row["n_r"], row["chosen"]) == (50, 100, o.strength is not None)
+        assert (row["n_f"], row["n_r"], row["chosen"]) == (50, 100, o.chosen)
+        assert (row["seed"], row["unedited_f"]) == (0, base[own].mean())
         np.testing.assert_allclose(
             [row["acc_f"], row["acc_r"]], [hit[own].mean(), hit[~own].mean()]
         )
         np.testing.assert_allclose(
             [row["acc_r_low"], row["acc_r_high"]], np.ravel(wilson(hit[~own].sum(), 100))
         )
-        before = (base.predicted == base.y)[~own]
         np.testing.assert_allclose(
-            row["change_r"], paired_change(before, hit[~own]).value, atol=1e-12
+            row["change_r"], paired_change(base[~own], hit[~own]).value, atol=1e-12
         )
         np.testing.assert_equal([row["lambda_"], row["n_parameters"]], [o.lambda_, o.n_parameters])
-        if o.fired is None:
+        fired = o.fired("test")
+        assert (fired is None) == (o.gate == "none")
+        if fired is None:
             assert np.isnan([row["false_fire"], row["miss"], row["sibling_fires"]]).all()
         else:
-            fired = o.fired["test"]
             np.testing.assert_allclose(
                 [row["false_fire"], 1 - row["miss"]], [fired[~own].mean(), fired[own].mean()]
             )
-            worst = max(fired[r.y == i].mean() for i in range(3) if i != r.index(o.target))
+            worst = max(fired[test.y == i].mean() for i in range(3) if i != index)
             assert row["sibling_fires"] == worst
-            assert fired[r.y == r.index(row["sibling"])].mean() == worst
+            assert fired[test.y == test.classes.index(row["sibling"])].mean() == worst
 
 
-def test_routing_distance_is_to_the_retrained_model(study):
-    table = study.table.set_index(["target", "method"])
+def test_routing_distance_is_to_the_retrained_model(exp, study):
+    table, own = study.table.set_index(["target", "method"]), exp.features["test"].y == 0
     assert table.loc["blue", "routing_js"].isna().all()
     assert table.loc[("red", RETRAINED), "routing_js"] == 0
-    counts = []
-    for method in ("logit mask", RETRAINED):
-        r = study.find(method, "red").readouts["test"]
-        counts.append(np.bincount(r.predicted[r.y == 0], minlength=3))
+    counts = [
+        np.bincount(study.find(method, "red").predicted[own], minlength=3)
+        for method in ("logit mask", RETRAINED)
+    ]
     np.testing.assert_allclose(
         table.loc[("red", "logit mask"), "routing_js"], js_divergence(*counts)
     )
 
 
-def test_controls_stand_at_the_chosen_strength(study):
+def test_controls_stand_at_the_chosen_strength(exp, study):
     for target in ("red", "blue"):
         part = study.table[
             (study.table["target"] == target) & (study.table["gate"] == "margin")
         ].set_index("method")
-        chosen = study.find("class vector", target).lambda_
+        chosen = study.find(VECTOR, target).lambda_
+        assert chosen == exp.strength(target).best
         assert part.loc[["z_ft - μ", "head direction", "random vector"], "lambda_"].eq(chosen).all()
-        assert part.loc["class vector", "lambda_"].tolist() == [chosen, -1.0]
+        assert part.loc[VECTOR, "lambda_"].tolist() == [chosen, -1.0]
+        assert part.loc[VECTOR, "chosen"].tolist() == [True, False]
     draws = study.table.loc[study.table["method"] == "random vector", "draw"]
     assert draws.tolist() == [0, 1, 0, 1]
 
 
 def test_find(study):
-    assert study.find("class vector", "red").gate == "margin"
-    assert study.find("class vector", "red").strength is not None
-    assert study.find("class vector", "red", gate="cosine").gate == "cosine"
-    published = study.find("class vector", "red", chosen=False)
-    assert (published.lambda_, published.strength, published.target) == (-1.0, None, "red")
+    found = study.find(VECTOR, "red")
+    assert (found.gate, found.chosen, found.target) == ("margin", True, "red")
+    assert study.find(VECTOR, "red", gate="cosine").gate == "cosine"
     for call, message in (
         (
             {"method": "magic", "target": "red"},
-            "no outcome of 'magic' on 'red' here; there are fine-tuned, pre-trained",
+            r"no outcome on 'red' of 'magic'; there are fine-tuned \(none\), pre-trained",
         ),
-        ({"method": RETRAINED, "target": "blue"}, "no outcome of 'retrained without it' on 'blue'"),
-        ({"method": "logit mask", "target": "green"}, "on 'green' here; the targets are red, blue"),
+        ({"method": RETRAINED, "target": "blue"}, "no outcome on 'blue' of 'retrained without it'"),
+        ({"method": "logit mask", "target": "green"}, "no target 'green'; there are red, blue"),
         (
-            {"method": "class vector", "target": "red", "gate": "discriminant"},
-            r"behind 'discriminant'.*class vector \(cosine\)",
+            {"method": VECTOR, "target": "red", "gate": "discriminant"},
+            r"of 'class vector \(discriminant\)'.*class vector \(cosine\)",
         ),
-        ({"method": "logit mask", "target": "red", "chosen": False}, "at lambda = -1"),
     ):
         with pytest.raises(EditError, match=message):
             study.find(**call)
 
 
-def test_collateral_is_the_change_of_every_class(study):
-    table = study.collateral()
-    assert (list(table.index), list(table.columns)) == (["red", "blue"], ["red", "green", "blue"])
-    before, after = (study.find(m, "red").readouts["test"] for m in (FINE_TUNED, "class vector"))
-    for i, name in enumerate(table.columns):
-        own = before.y == i
-        change = (after.predicted[own] == i).mean() - (before.predicted[own] == i).mean()
-        np.testing.assert_allclose(table.loc["red", name], change, atol=1e-12)
-    pd.testing.assert_frame_equal(table, study.collateral(gate="margin"))
-    assert np.diag(study.collateral("logit mask")[["red", "blue"]]).max() < 0
+def test_agreement_is_with_the_answers_of_one_method(study):
+    outcomes = [o for found in study.outcomes.values() for o in found]
+    shares = [
+        (o.predicted == study.find("logit mask", o.target).predicted).mean() for o in outcomes
+    ]
+    found = study.agreement("logit mask")
+    np.testing.assert_allclose(found, shares)
+    assert study.table.loc[np.equal(found, 1), "method"].eq("logit mask").any()
+    with pytest.raises(EditError, match="no outcome on 'blue' of 'retrained without it'"):
+        study.agreement(RETRAINED)
 
 
 def test_routes_add_up(study):
-    routes = study.routes(["class vector", RETRAINED])
+    routes = study.routes([VECTOR, RETRAINED])
     assert set(zip(routes["method"], routes["target"], strict=True)) == {
-        ("class vector", "red"), ("class vector", "blue"), (RETRAINED, "red"),
+        (VECTOR, "red"), (VECTOR, "blue"), (RETRAINED, "red"),
     }  # fmt: skip
     np.testing.assert_allclose(routes.groupby(["method", "target"])["share"].sum(), 1)
     assert routes["n"].eq(50).all()
-    with pytest.raises(EditError, match="no outcome of 'magic'"):
+    with pytest.raises(EditError, match="no outcome of 'magic'; there are fine-tuned"):
         study.routes(["magic"])
 
 
 def test_audits_agree_with_the_table(study):
-    for method, target in (("class vector", "red"), ("mapping, class vector", "blue")):
+    for method, target in ((VECTOR, "red"), ("mapping, class vector", "blue")):
         audit = study.audit(method, target)
         row = study.table[
             (study.table["method"] == method) & (study.table["target"] == target)
@@ -184,10 +190,12 @@ def test_audits_agree_with_the_table(study):
 
 
 def test_audits_are_summarised_by_method(study):
-    made = [study.audit(m, t) for t in ("red", "blue") for m in ("class vector", "logit mask")]
-    found = summarise_audits(iter(made)).set_index("method")
-    assert list(found.index) == ["class vector", "logit mask"]
+    made = [study.audit(m, t) for t in ("red", "blue") for m in (VECTOR, "logit mask")]
+    joined = pd.concat([audit.summary() for audit in made])
+    found = summarise_audits(joined.assign(seed=0)).set_index("method")
+    assert list(found.index) == [VECTOR, "logit mask"]
     assert found["n"].tolist() == [2, 2]
+    assert found["unit"].eq("classes").all()
     assert found["split"].eq("test").all()
     for method, row in found.iterrows():
         own = [a for a in made if a.method == method]
@@ -214,20 +222,40 @@ def test_audits_are_summarised_by_method(study):
         assert np.isnan(row["mean_gap_low"])
 
 
+def audits(*cells):
+    """Rows of joined summaries of audits."""
+    columns = ["test_ACC_f", "test_ACC_r", "probe", "routing_js", "zrf", "cka_retrained", "mia"]
+    start = dict.fromkeys([*columns, "mean_gap"], 0.5) | {"method": "m", "target": "a", "seed": 0}
+    return pd.DataFrame([start | cell for cell in cells])
+
+
 def test_the_worst_of_the_audits_is_the_largest():
-    columns = ["test_ACC_f", "test_ACC_r", "zrf", "cka_retrained", "mia", "mean_gap"]
-    cells = [
-        dict.fromkeys(columns, 0.5) | {"method": "m", "probe": p, "routing_js": js}
-        for p, js in ((0.2, 0.9), (0.8, 0.1))
-    ]
-    found = summarise_audits(
-        SimpleNamespace(summary=lambda c=c: pd.DataFrame([c])) for c in cells
-    ).iloc[0]
+    table = audits(
+        {"probe": 0.2, "routing_js": 0.9}, {"probe": 0.8, "routing_js": 0.1, "target": "b"}
+    )
+    found = summarise_audits(table).iloc[0]
     np.testing.assert_allclose(
         found[["probe", "worst_probe", "routing_js", "worst_js"]].astype(float),
         [0.5, 0.8, 0.5, 0.9],
     )
     assert (found["probe_low"], found["probe_high"]) == (0, 1)
+
+
+def test_audits_of_several_trainings_have_intervals_over_trainings():
+    values = {0: (0.10, 0.12, 0.11), 1: (0.30, 0.31, 0.32), 2: (0.20, 0.22, 0.21)}
+    table = audits(
+        *(
+            {"seed": seed, "target": target, "probe": probe}
+            for seed, part in values.items()
+            for target, probe in zip("abc", part, strict=True)
+        )
+    )
+    found = summarise_audits(table).iloc[0]
+    assert (found["n"], found["unit"], found["worst_probe"]) == (3, "trainings", 0.32)
+    expected = mean_interval([np.mean(part) for part in values.values()])
+    np.testing.assert_allclose(
+        found[["probe", "probe_low", "probe_high"]].astype(float), np.clip(expected, 0, 1)
+    )
 
 
 def test_seconds_have_a_row_a_method_and_gate(study):
@@ -239,9 +267,9 @@ def test_seconds_have_a_row_a_method_and_gate(study):
 
 def cell(**changes):
     row = {
-        "method": "m", "family": "f", "gate": "margin", "chosen": False, "target": "a", "seed": 0, "lambda_": -1.0, "acc_f": 0.0,
-        "acc_r": 1.0, "change_r": 0.0, "false_fire": 0.1, "miss": 0.0, "sibling_fires": 0.2, "routing_js": np.nan,
-        "n_parameters": 6.0,
+        "method": "m", "family": "f", "gate": "margin", "chosen": False, "target": "a", "seed": 0,
+        "lambda_": -1.0, "acc_f": 0.0, "acc_r": 1.0, "change_r": 0.0, "false_fire": 0.1,
+        "miss": 0.0, "sibling_fires": 0.2, "routing_js": np.nan, "n_parameters": 6.0,
     }  # fmt: skip
     return row | changes
 
@@ -249,7 +277,7 @@ def cell(**changes):
 def test_random_draws_are_averaged_before_the_targets():
     rows = [cell(acc_f=x, change_r=-x) for x in (0.2, 0.4, 0.6)]  # class a: three draws of mean .4
     rows += [cell(target="b", acc_f=0.8, sibling_fires=0.5, lambda_=-2.0)]
-    found = summarise(pd.DataFrame(rows)).iloc[0]
+    found = summarise_methods(pd.DataFrame(rows)).iloc[0]
     mean, low, high = mean_interval([0.4, 0.8])
     np.testing.assert_allclose(
         [found["acc_f"], found["n"], found["lambda_"], found["change_r"]], [0.6, 2, -1.5, -0.2]
@@ -268,8 +296,9 @@ def test_seeds_and_settings_make_cells_and_rows():
         cell(acc_f=0.9, chosen=True),
         cell(acc_f=0.7, gate="none", false_fire=np.nan),
     ]
-    found = summarise(pd.DataFrame(rows)).set_index(["gate", "chosen"])
+    found = summarise_methods(pd.DataFrame(rows)).set_index(["gate", "chosen"])
     assert found["n"].to_dict() == {("margin", False): 2, ("margin", True): 1, ("none", False): 1}
+    assert found["unit"].tolist() == ["trainings", "classes", "classes"]
     np.testing.assert_allclose(found["acc_f"], [0.2, 0.9, 0.7])
     assert np.isnan(found.loc[("margin", True), "acc_f_low"])
 
@@ -292,19 +321,28 @@ def test_the_same_call_gives_the_same_frames(exp, study):
     pd.testing.assert_frame_equal(again.summary(), study.summary(), check_exact=True)
 
 
-def test_another_main_gate_and_no_erasers(exp):
-    study = forget_study(
-        exp,
-        ["green"],
-        gates=["predicted"],
-        main_gate="predicted",
-        n_random=0,
-        erasers=False,
-        progress=False,
-    )
+def test_another_main_gate_and_fewer_methods(exp):
+    methods = standard_methods("predicted", ["predicted"], n_random=0)
+    del methods["projection"], methods["LEACE"]
+    study = forget_study(exp, ["green"], methods, progress=False)
     assert set(study.table["gate"]) == {"none", "predicted"}
     assert not {"projection", "LEACE", "random vector", RETRAINED} & set(study.table["method"])
-    np.testing.assert_array_equal(study.collateral(), study.collateral(gate="predicted"))
+    assert study.find(VECTOR, "green").gate == "predicted"
+
+
+def test_a_way_of_ones_own_is_one_line_and_has_its_row(exp):
+    methods = {FINE_TUNED: METHODS[FINE_TUNED]}
+    methods["my way"] = lambda exp, target: inject(exp.ft, -2 * exp.vectors[target])
+    study = forget_study(exp, ["red", "blue"], methods, progress=False)
+    assert study.table["method"].tolist() == [FINE_TUNED, "my way"] * 2
+    test, rows = exp.features["test"], study.table[study.table["method"] == "my way"]
+    for target, row in rows.set_index("target").iterrows():
+        hit = predict(inject(exp.ft, -2 * exp.vectors[target]), test) == test.y
+        own = test.y == test.classes.index(target)
+        assert (row["acc_f"], row["acc_r"]) == (hit[own].mean(), hit[~own].mean())
+        assert (row["family"], row["gate"], row["leaves_encoder"]) == ("own", "none", True)
+    assert study.audit("my way", "red").get("ACC_f")["value"] == rows["acc_f"].iloc[0]
+    assert study.summary()["method"].tolist() == [FINE_TUNED, "my way"]
 
 
 @pytest.mark.parametrize(
@@ -313,43 +351,33 @@ def test_another_main_gate_and_no_erasers(exp):
         ({"targets": ["pink"]}, "no class 'pink'; there are red"),
         ({"targets": []}, "at least one; got none"),
         ({"targets": ["red", "red"]}, "each class to edit once"),
-        ({"retrained": ["pink"]}, "no class 'pink'"),
-        ({"targets": ["red"], "retrained": ["blue"]}, "'blue' is none of red"),
-        ({"trained": ["negrad"]}, "no baseline 'negrad'; there are retain, neggrad"),
-        ({"gates": ["margin", "margins"]}, "no gate 'margins'; there are none, margin"),
+        ({"only": {RETRAINED: ["pink"]}}, "no target 'pink'; there are red, green, blue"),
+        ({"targets": ["red"], "only": {RETRAINED: ["blue"]}}, "no target 'blue'; there are red"),
+        ({"only": {"negrad": ["red"]}}, "no method 'negrad'; there are fine-tuned"),
         (
-            {"gates": ["none", "cosine"]},
-            "the main gate 'margin' must be one of the gates tried, none, cosine",
+            {"methods": None, "only": {RETRAINED: ["red"]}},
+            "no method 'retrained without it'; there are fine-tuned",
         ),
     ],
 )
 def test_typos_cost_no_work(options, message):
     with pytest.raises(EditError, match=message):
-        forget_study(idle_experiment(), **options, progress=False)
+        forget_study(idle_experiment(), **{"methods": METHODS, "progress": False} | options)
 
 
-def test_too_few_samples_for_a_gate_cost_no_training(monkeypatch, tmp_path_factory):
+def test_too_few_samples_for_a_gate_cost_no_training():
     few = small_experiment()
     few = replace(few, val=few.val.subset(range(90)))
-    monkeypatch.setattr(
-        "classvec_lab.experiments.methods.retrained", lambda *_: pytest.fail("retrained")
-    )
+    methods = {RETRAINED: lambda exp, target: pytest.fail("retrained")} | standard_methods()
     with pytest.raises(EditError, match=r"needs at least 99 .* there are 60"):
-        forget_study(few, ["red"], retrained=None, progress=False)
+        forget_study(few, ["red"], methods, only={RETRAINED: ["red"]}, progress=False)
 
 
-def test_a_class_that_is_never_named_on_val_has_no_head_aware_edit(exp, monkeypatch):
-    monkeypatch.setattr(
-        "classvec_lab.experiments.forget._named", lambda exp, target: target != "red"
-    )
-    study = forget_study(
-        exp,
-        ["red", "green"],
-        gates=("none",),
-        main_gate="none",
-        n_random=1,
-        erasers=False,
-        progress=False,
-    )
-    made = study.table.loc[study.table["method"] == "head-aware class vector", "target"]
-    assert made.tolist() == ["green"]
+def test_a_method_that_has_nothing_to_try_has_no_row(exp):
+    methods = {
+        FINE_TUNED: METHODS[FINE_TUNED],
+        "picky": lambda exp, target: None if target == "red" else exp.vectors[target],
+    }
+    study = forget_study(exp, ["red", "green"], methods, progress=False)
+    assert study.table.loc[study.table["method"] == "picky", "target"].tolist() == ["green"]
+    assert (study.has("picky", "red"), study.has("picky", "green")) == (False, True)

@@ -13,7 +13,7 @@ from torch import nn
 from classvec_lab import Classifier, ClassVectors, CosineHead, Features
 from classvec_lab.editing import Bounds
 from classvec_lab.editing.calibration import calibrate_gate
-from classvec_lab.editing.injection import inject, read_logits
+from classvec_lab.editing.injection import inject
 from classvec_lab.errors import ClassvecError, EditError, MismatchError
 from classvec_lab.experiments.replay import (
     CollateralSurvey,
@@ -21,7 +21,7 @@ from classvec_lab.experiments.replay import (
     replay_edits,
     survey_collateral,
 )
-from classvec_lab.readout import Readout
+from classvec_lab.readout import Readout, predict
 from classvec_lab.statistics import mean_interval, split_accuracy
 
 TARGETS = ("blue", "red")
@@ -73,8 +73,8 @@ def test_replaying_is_what_injection_does(head, score):
     changed = set()
     for t, (target, edit) in enumerate(edits.items()):
         for i, lambda_ in enumerate(found.lambdas):
-            logits = read_logits(classifier, [lambda_ * edit] if lambda_ else [], features.z)
-            hit = logits.argmax(axis=1) == features.y
+            edited = inject(classifier, lambda_ * edit) if lambda_ else classifier
+            hit = predict(edited, features) == features.y
             expected = np.bincount(features.y[hit], minlength=3)
             np.testing.assert_array_equal(found.hits[t, i], expected)
             changed.add(tuple(expected))
@@ -97,7 +97,7 @@ def test_amounts_stand_in_for_the_gate():
     found = replay_edits(classifier, edits, features, [-2.0], amounts)
     for t, edit in enumerate(edits.values()):
         z = features.z - 2.0 * amounts[t, :, None] * edit.vector
-        hit = read_logits(classifier, [], z).argmax(axis=1) == features.y
+        hit = predict(classifier, replace(features, z=z)) == features.y
         np.testing.assert_array_equal(found.hits[t, 1], np.bincount(features.y[hit], minlength=3))
 
 
@@ -125,7 +125,7 @@ def test_other_features_are_named():
         replay_edits(
             classifier, {"red": vectors["red"]}, replace(features, classes=("a", "b", "c")), [-1.0]
         )
-    with pytest.raises(MismatchError, match="5 dimensions"):
+    with pytest.raises(MismatchError, match=r"the head reads representations of shape \(N, 5\)"):
         replay_edits(
             classifier, {"red": vectors["red"]}, replace(features, z=features.z[:, :4]), [-1]
         )

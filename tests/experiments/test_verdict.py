@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 from small_experiments import RECIPE, idle_experiment, small_experiment, splits, warmed
 
-from classvec_lab import finetune
+from classvec_lab import finetune, inject
 from classvec_lab.editing import Bounds
 from classvec_lab.errors import EditError
-from classvec_lab.experiments import methods
-from classvec_lab.experiments.forget import FINE_TUNED, RETRAINED
+from classvec_lab.experiments.methods import FINE_TUNED, RETRAINED
 from classvec_lab.experiments.outlook import Editability
 from classvec_lab.experiments.page import PROBED, verdict
 from classvec_lab.readout import Readout, predict
@@ -28,6 +27,12 @@ def hardly_moved():
         good.ft, good.data["train"], val=good.data["val"], progress=False, cache=False, **options
     )
     return replace(good, pre=good.ft, ft=tuned.classifier)
+
+
+def edited(exp, target, lambda_):
+    """What the class vector behind the model's own decision leaves of the test images."""
+    edit = lambda_ * exp.vectors[target].gated(exp.gate(target, "predicted"))
+    return Readout.of(inject(exp.ft, edit), exp.features["test"])
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,7 @@ def test_the_table_repeats_what_was_measured(exp, report):
 def test_measured_is_the_change_under_each_class_vector(exp, report):
     base = Readout.of(exp.ft, exp.features["test"])
     for target in exp.ft.classes:
-        outcome = methods.class_vector(exp, target, gate="predicted", lambda_=-1.5).readouts["test"]
+        outcome = edited(exp, target, -1.5)
         for i, other in enumerate(exp.ft.classes):
             own = base.y == i
             change = (outcome.predicted[own] == i).mean() - (base.predicted[own] == i).mean()
@@ -114,7 +119,7 @@ def test_who_pays_is_said(report):
 def test_curves_are_those_of_the_edits(exp, report):
     curves = report.collateral.test.curves().set_index(["class", "lambda_"])
     for target in exp.ft.classes:
-        r = methods.class_vector(exp, target, gate="predicted", lambda_=-1.0).readouts["test"]
+        r = edited(exp, target, -1.0)
         found = split_accuracy(r.predicted == r.y, r.y == r.index(target))
         assert curves.loc[(target, -1.0), list(found)].to_dict() == pytest.approx(found)
     at = report.collateral.score.set_index("lambda_")
@@ -179,14 +184,14 @@ def test_sentences_say_the_opposite_where_class_vectors_fail(report, failing):
     assert failing.collateral.measured.abs().to_numpy().max() == 0
 
 
-def test_routes_of_the_audited_class(report, failing):
+def test_routes_of_the_audited_class(exp, report, failing):
     routes = report.routes()
     assert set(routes["target"]) == {"green"}
     assert {RETRAINED, FINE_TUNED, "class vector", "logit mask"} <= set(routes["method"])
     np.testing.assert_allclose(routes.groupby("method")["share"].sum(), 1)
-    r = report.study.find(FINE_TUNED, "green").readouts["test"]
+    predicted, y = report.study.find(FINE_TUNED, "green").predicted, exp.features["test"].y
     shares = routes[routes["method"] == FINE_TUNED].set_index("class")["share"]
-    np.testing.assert_allclose(shares, np.bincount(r.predicted[r.y == 1], minlength=3) / 50)
+    np.testing.assert_allclose(shares, np.bincount(predicted[y == 1], minlength=3) / 50)
     assert RETRAINED not in set(failing.routes()["method"])
 
 

@@ -27,7 +27,7 @@ def panels():
     z_ft[4] = WORLD.vectors.z_pre[4]
     still = ClassVectors(WORLD.vectors.z_pre, z_ft, WORLD.vectors.count, WORLD.classes)
     few = Features(ft.z[ft.y != 2], ft.y[ft.y != 2], WORLD.classes)
-    with pytest.warns(UserWarning, match="kappa is zero for 1 of 5 classes"):
+    with pytest.warns(UserWarning, match="1 of 5 classes have a kappa of zero"):
         yield OrthogonalityPanel(still, features=None, classifier=WORLD.classifier)
     yield EditPanel(WORLD.classifier, WORLD.vectors, few, held_out=ft)
     paths = latent_paths(pre, WORLD.vectors, WORLD.classifier)
@@ -39,7 +39,7 @@ def panels():
 def test_every_message_is_json_without_nan():
     seen = 0
     z = WORLD.vectors.z_ft
-    with pytest.warns(UserWarning, match="kappa is zero for 5 of 5 classes"):
+    with pytest.warns(UserWarning, match="5 of 5 classes have a kappa of zero"):
         unmoved = OrthogonalityPanel(ClassVectors(z, z, WORLD.vectors.count, WORLD.classes))
     assert unmoved.selected == ()
     for panel in (*panels(), unmoved):

@@ -223,9 +223,8 @@ def test_things_that_do_not_belong_together_are_refused():
     other = World(n_classes=4)
     with pytest.raises(MismatchError):
         LinearityPanel(WORLD.classifier, other.ft["test"], WORLD.vectors)
-    frames = {name: getattr(PAIRS, name).iloc[::-1] for name in VIEWS}
     with pytest.raises(MismatchError, match="the map of pairs has 6 classes"):
-        panel(pairs=ClassInterpolations(**frames, table=PAIRS.table))
+        panel(pairs=ClassInterpolations(PAIRS.table, PAIRS.classes[::-1]))
     with pytest.raises(MismatchError, match=r"not those of the features: \d+ images, 150 features"):
         panel(dataset=other.images("test"))
     with pytest.raises(PanelError, match="no path of latent_paths 'home'"):

@@ -163,7 +163,8 @@ def agreement(features, means: Means, head):
         m = m - centre
     square = np.einsum("kd,kd->k", m, m)  # nearest is the largest <x, m_c> - |m_c|²/2
     if rows is None:
-        module = SimpleNamespace(head=copy.deepcopy(head).eval(), dim=m.shape[1])
+        head = copy.deepcopy(head).eval()
+        module = SimpleNamespace(head=head, logits=head, dim=m.shape[1])
     else:  # the mean row moves all logits alike: without it float32 sees more
         weight = rows.weight - rows.weight.mean(0)
         bias = rows.bias - rows.bias.mean() + weight @ centre

@@ -90,7 +90,8 @@ def collapse_says(report) -> tuple[str, ...]:
     if np.isfinite(report.nc4):
         words = ("decides as", "mostly decides as", "often decides otherwise than")
         said.append(
-            f"The head {words[sum((report.nc4 < AGREES, report.nc4 < DISAGREES))]} the nearest class "
+            f"The head {words[sum((report.nc4 < AGREES, report.nc4 < DISAGREES))]} the nearest "
+            "class "
             f"mean would: they agree on {shown('nc4', '.1%')} of {report.count.sum()} samples."
         )
     absent = table.loc[["nc1", "cdnv", "nc3", "nc4"]].query("value.isna()")

@@ -6,7 +6,6 @@ from .between_classes import (
     class_interpolation,
     class_interpolations,
 )
-from .class_path import ClassPath, class_path
 from .cross_task import CrossTaskLinearity, cross_task_linearity
 from .independence import (
     Additivity,
@@ -18,4 +17,5 @@ from .independence import (
 )
 from .pair import ClassPair, class_pair
 from .paths import LatentPaths, latent_paths, weight_path
+from .route import ClassPath, class_path
 from .theorem import PathOrder, path_order

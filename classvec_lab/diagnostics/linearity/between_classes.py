@@ -11,7 +11,7 @@ from ...models import Classifier
 from ...statistics import Estimate, columns, ends, resampling_counts, share, shares
 from ...vectors import ClassVectors
 from ...words import MAJORITY, most, number, percent
-from .class_path import class_path
+from .route import class_path
 
 ALPHAS = np.arange(21) / 20
 
@@ -94,7 +94,8 @@ class ClassInterpolations:
         arrive = (self.table["success_low"] > MAJORITY).mean()
         crossing = _crossed(ends(row, "crossing_median", "crossing_"))
         return (
-            f"{percent(arrive)} of {len(self.table)} pairs of classes arrive for most samples (mean "
+            f"{percent(arrive)} of {len(self.table)} pairs of classes arrive for most samples "
+            "(mean "
             f"success {percent(row['success'])}, worst {worst['source']} to {worst['target']} "
             f"{percent(worst['success'])}, n = {worst['n']}).",
             f"Over the pairs (median, and the range of 95 % of them) the predictions {crossing}; "

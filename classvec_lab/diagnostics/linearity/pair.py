@@ -7,7 +7,7 @@ import pandas as pd
 
 from ...readout import Latent, check_labelled, predict
 from ...statistics import columns, mean_interval, tally
-from .class_path import two_classes
+from .route import two_classes
 
 LAMBDAS = np.arange(-10, 11) / 5
 NEAREST = 4  # images of each class
