@@ -1,20 +1,29 @@
 """A notebook's folder: repeatable bytes, a manifest written last, nothing stale."""
 
+import ast
+import inspect
 import json
 import os
 import subprocess
 import sys
 
 import matplotlib
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import REPOSITORY
 from matplotlib.figure import Figure
 
+from classvec_lab import prepare
+from classvec_lab.batch import begin
 from classvec_lab.batch.outputs import Outputs, sha256, versions
 from classvec_lab.errors import NotebookError
+from classvec_lab.files import figures_dir
+from classvec_lab.plots import style
 
 matplotlib.use("Agg")
+NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 def figure():
@@ -82,7 +91,8 @@ def test_an_index_is_written_unless_it_is_the_default(tmp_path, index, written):
 def test_the_same_figure_gives_the_same_bytes_in_another_process_at_another_time(tmp_path):
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); from test_outputs import *\n"
-        "outputs = Outputs('02_x', {}, out=sys.argv[2]); fig = figure(); outputs.figure(fig, 'f'); outputs.figure(fig, 'g')"
+        "outputs = Outputs('02_x', {}, out=sys.argv[2]); fig = figure()\n"
+        "outputs.figure(fig, 'f'); outputs.figure(fig, 'g')"
     )
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed, "SOURCE_DATE_EPOCH": seed + "00000000"}
@@ -193,3 +203,77 @@ def test_a_file_of_another_kind_is_listed_and_whole_or_absent(tmp_path):
     ]
     with pytest.raises(NotebookError):
         outputs.file("../x.bin").__enter__()
+
+
+PARAMETERS = """
+dataset = "digits"
+data_args = {}
+lr = 0.0
+limit = 0
+flag = True
+seed = 3
+targets = ["a", "b"]
+out = ""
+"""
+
+
+def session(*cells):
+    """`globals()` of a notebook in which these cells ran, with what a shell leaves in it."""
+    names = {"__name__": "__main__", "_": "", "_i1": "import numpy", "_dh": ["."]}
+    names |= {"In": ["", "import numpy"], "Out": {1: 2}}
+    for cell in cells:
+        exec(cell, names)
+    return names
+
+
+@pytest.mark.usefixtures("look")
+def test_begin_records_the_parameters_and_gives_the_setup_of_prepare(tmp_path):
+    code = PARAMETERS.replace('""', repr(str(tmp_path / "here")))
+    later = "limit = 7\nepochs = 9\nnames = ['x']"  # what an injected cell and a later one define
+    outputs, setup = begin("02_x", session("import numpy as np", code, later))
+    assert outputs.folder == tmp_path / "here"
+    given = {"dataset": "digits", "data_args": {}, "lr": 0.0, "limit": 7}
+    assert setup == given  # the seed is given beside it
+    assert outputs.parameters == given | {"flag": True, "seed": 3, "targets": ["a", "b"]}
+    outputs.close()
+    manifest = json.loads((tmp_path / "here" / "manifest.json").read_text())
+    assert (manifest["notebook"], manifest["parameters"]) == ("02_x", outputs.parameters)
+
+
+def test_begin_sets_the_look_and_clears_what_lay_in_the_folder(tmp_path):
+    old = Outputs("02_x", {}, out=tmp_path)
+    old.table(pd.DataFrame({"a": [1]}), "old")
+    old.close()
+    with matplotlib.rc_context({"axes.spines.top": True, "svg.hashsalt": None}):
+        begin("02_x", session(PARAMETERS) | {"out": str(tmp_path)})
+        assert {name: matplotlib.rcParams[name] for name in style.RC} == style.RC
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("look")
+def test_begin_names_what_is_missing():
+    with pytest.raises(ValueError, match="'out'"):
+        begin("02_x", session(PARAMETERS.replace('out = ""', "")))
+    _, setup = begin("02_x", session(PARAMETERS))
+    with pytest.raises(TypeError, match="missing 1 required keyword-only argument: 'model'"):
+        prepare(**setup, seed=3)
+
+
+@pytest.mark.usefixtures("look")
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_begin_takes_exactly_the_parameters_cell_of_each_notebook(path):
+    cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+    if not any("begin(" in c.source for c in cells):
+        pytest.skip("it has no model and no data, and lists its parameters itself")
+    first = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])][0]
+    expected = {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(cells[first].source).body
+    }
+    assert expected.pop("out") == ""
+    names = session(*(c.source for c in cells[: first + 1]))
+    outputs, setup = begin(path.stem, names)
+    assert outputs.parameters == expected
+    taken = inspect.signature(prepare).parameters.keys() - {"seed"}
+    assert setup == {name: value for name, value in expected.items() if name in taken}
+    assert outputs.folder == figures_dir() / "quick" / path.stem

@@ -16,7 +16,8 @@ from classvec_lab import (
     orthogonality,
     panels,
 )
-from classvec_lab.experiments import Experiment, methods
+from classvec_lab.experiments import Experiment, standard_methods
+from classvec_lab.experiments.methods import measure
 from classvec_lab.models.weights import read_state_dict
 from classvec_lab.readout import predict
 from classvec_lab.weightspace import TaskVector
@@ -66,7 +67,10 @@ def check(pre, ft, dataset):
 
 
 def check_panels(pre, ft, dataset):
-    """Photographs or scans behind any head: a pair with its pictures, an edit that does what the injected classifier does."""
+    """Photographs or scans behind any head: a pair with its pictures, and an edit.
+
+    The edit does what the injected classifier does.
+    """
     features = [extract_features(m, dataset, progress=False) for m in (pre, ft)]
     vectors = class_vectors(pre, ft, dataset, progress=False)
     cosines = panels.OrthogonalityPanel(vectors, features=features, classifier=ft, dataset=dataset)
@@ -136,16 +140,18 @@ def edited(pre, data, **recipe):
 
 
 def test_mnist_digits_are_forgotten(shared):
-    """The head-aware class vector removes a digit at no cost to the others; the fine-tuned model knew it."""
+    """The head-aware class vector removes a digit at no cost to the others.
+
+    The fine-tuned model knew it.
+    """
     data = {
         s: load_dataset(shared / "data" / "mnist", split=s, limit=400)
         for s in ("train", "val", "test")
     }
     exp = edited(load_classifier("tiny-clip", classes=data["train"].classes), data, epochs=4)
     targets = ["1", "3", "7"]
-    study = forget_study(
-        exp, targets, gates=["margin", "predicted"], n_random=1, erasers=False, progress=False
-    )
+    methods = standard_methods(gates=["margin", "predicted"], n_random=1)
+    study = forget_study(exp, targets, methods, progress=False)
     assert (study.table["n_f"].min(), study.table["n_r"].min()) == (40, 360)
     table = study.table.set_index(["method", "target"])
     for target in targets:
@@ -158,7 +164,10 @@ def test_mnist_digits_are_forgotten(shared):
 
 @pytest.mark.slow
 def test_mobilenet_classes_are_forgotten(shared):
-    """Behind a linear head of 1280 inputs, by latent injection and by weights, mean over all classes; 900 images, 64 pixels."""
+    """Behind a linear head of 1280 inputs, by latent injection and by weights, mean over classes.
+
+    900 images of 64 pixels.
+    """
     sizes = {"train": 900, "val": 300, "test": 300}
     data = {
         s: load_dataset(shared / "data" / "cifar10", split=s, limit=n) for s, n in sizes.items()
@@ -168,18 +177,13 @@ def test_mobilenet_classes_are_forgotten(shared):
     options["model_args"] = MOBILENET | {"pretrained_cfg_overlay": overlay}
     pre = load_classifier("timm:mobilenetv2_100", classes=data["train"].classes, **options)
     exp = edited(pre, data, epochs=2, batch_size=16)
-    left = {}
+    methods, left, y = standard_methods(), {}, exp.features["test"].y
     for target in exp.ft.classes:
-        outcomes = [
-            methods.unedited(exp, target),
-            methods.head_aware(exp, target),
-            methods.mapped(exp, target),
-        ]
-        assert outcomes[2].facts["mapping"].site.kind == "head"
-        for outcome in outcomes:
-            r = outcome.readouts["test"]
-            own, hit = r.y == r.index(target), r.predicted == r.y
-            left.setdefault(outcome.method, []).append((hit[own].mean(), hit[~own].mean()))
+        for name in ("fine-tuned", "head-aware class vector", "mapping, class vector"):
+            (outcome,) = measure(exp, name, target, methods[name])
+            own, hit = y == exp.ft.classes.index(target), outcome.predicted == y
+            left.setdefault(name, []).append((hit[own].mean(), hit[~own].mean()))
+        assert outcome.result.site.kind == "head"
     acc_f, acc_r = (
         {method: np.mean([x[i] for x in found]) for method, found in left.items()} for i in (0, 1)
     )

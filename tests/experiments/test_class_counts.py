@@ -1,86 +1,52 @@
-"""Numbers of classes and epochs: each run is the experiment it says, and the words follow the numbers."""
+"""What runs over numbers of classes and lengths of training say follows their numbers."""
 
-import numpy as np
 import pandas as pd
 import pytest
 
-from classvec_lab import ClassVectors, extract_features, orthogonality, prepare
-from classvec_lab.errors import MismatchError
-from classvec_lab.experiments import ClassCountStudy, class_count_study
-
-SETUP = {
-    "dataset": "digits",
-    "limit": 100,
-    "model": "mlp",
-    "model_args": {"size": 16, "hidden": [16], "dim": 8},
-    "lr": 1e-3,
-}
+from classvec_lab.experiments import counts_say
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("CLASSVEC_DATA", str(tmp_path_factory.mktemp("data")))
-        return class_count_study(
-            {"digits": SETUP}, counts=[2, 4], epochs=[1, 2], n_draws=2, n_boot=20, progress=False
-        )
-
-
-def test_each_cell_of_the_plan_is_run_once(study):
-    cells = study.runs[["n_classes", "epochs", "draw"]].to_numpy().tolist()
-    assert cells == [[c, e, d] for c, e in ((2, 2), (4, 2), (4, 1)) for d in (0, 1)]
-    assert (study.runs["classes"].str.split().str.len() == study.runs["n_classes"]).all()
-    two = study.runs.query("n_classes == 4 and draw == 1")
-    assert two["classes"].nunique() == 1  # the same classes, trained shorter and longer
-
-
-def test_a_run_is_the_experiment_it_says(study):
-    row = study.runs.iloc[3]
-    exp = prepare(
-        **SETUP, epochs=int(row["epochs"]), classes=row["classes"].split(), seed=int(row["draw"])
-    )
-    features = [extract_features(model, exp.test, progress=False) for model in (exp.pre, exp.ft)]
-    report = orthogonality(ClassVectors.from_features(*features))
-    off = report.cosine.to_numpy()[~np.eye(4, dtype=bool)]
-    assert row["off_diagonal"] == pytest.approx(off.mean())
-    assert row["entries_sd"] == pytest.approx(off.std())
-    assert row["expected"] == pytest.approx(report.expected)
-    assert row["n_samples"] == len(exp.test)
-
-
-def test_the_table_has_an_interval_over_draws(study):
-    table = study.table().set_index(["n_classes", "epochs", "measure"])
-    runs = study.runs.query("n_classes == 2")["shift_ratio"]
-    row = table.loc[(2, 2, "shift_ratio")]
-    assert row["mean"] == pytest.approx(runs.mean())
-    assert row["low"] < row["mean"] < row["high"]
-    assert row["n_runs"] == 2
-
-
-def test_too_many_classes_are_named_before_anything_is_trained():
-    with pytest.raises(MismatchError, match="digits has 10 classes; the study asks for 11"):
-        class_count_study({"digits": SETUP}, counts=[2, 11], epochs=[1])
-    with pytest.raises(MismatchError, match="counts >= 2"):
-        class_count_study({"digits": SETUP}, counts=[1], epochs=[1])
+def runs(off_diagonal=(-0.6, -0.61, -0.1, -0.11), expected=(-0.6, -0.6, -0.1, -0.1), **columns):
+    """Two draws of 2 classes and two of 10, trained for 5 epochs."""
+    cells = {"dataset": "x", "n_classes": [2, 2, 10, 10], "epochs": 5, "draw": [0, 1, 0, 1]}
+    measures = {"off_diagonal": off_diagonal, "expected": expected}
+    spread = {"entries_sd": [0.1, 0.1, 0.2, 0.4], "shift_ratio": [0.5, 0.7, 0.8, 0.8]}
+    return pd.DataFrame(cells | measures | spread | columns)
 
 
 def test_the_words_follow_the_numbers():
-    runs = pd.DataFrame(
-        {
-            "dataset": "x",
-            "n_classes": [2, 2, 10, 10],
-            "epochs": 5,
-            "draw": [0, 1, 0, 1],
-            "expected": [-0.6, -0.6, -0.1, -0.1],
-        }
-        | {"entries_sd": 0.1, "shift_ratio": 0.5, "off_diagonal": [-0.6, -0.61, -0.1, -0.11]}
-    )
-    near = " ".join(ClassCountStudy(runs).says())
-    assert "nearer to the former" in near
+    near = " ".join(counts_say(runs()))
+    assert ": nearer to the former" in near
     assert "closer to 0" in near
-    far = " ".join(
-        ClassCountStudy(runs.assign(off_diagonal=[-1.0, -1.0, -1 / 9, -1 / 9], expected=0.3)).says()
-    )
+    far = " ".join(counts_say(runs([-1.0, -1.0, -1 / 9, -1 / 9], 0.3)))
     assert "no nearer to the former" in far
-    away = " ".join(ClassCountStudy(runs.assign(off_diagonal=[0.0, 0.0, 0.4, 0.4])).says())
+    away = " ".join(counts_say(runs([0.0, 0.0, 0.4, 0.4])))
     assert "further from 0" in away
+
+
+def test_the_sentences_have_the_tables_numbers():
+    first, second = counts_say(runs())  # one length of training: nothing is said of it
+    assert first.startswith("x: over 4 runs the mean off-diagonal cosine lies 0.005 from the ")
+    assert "and 0.201 from -1/(C-1)" in first  # (0.4 + 0.39 + 0.1/9 + 0.01/9) / 4
+    assert "from 2 to 10 classes the mean moves from -0.605 to -0.105" in second
+    assert "single entries spread by 0.10 and 0.30; shift ratio 0.60 and 0.80." in second
+
+
+def test_lengths_are_compared_at_the_most_classes_and_the_classes_at_the_longest():
+    short = runs([-0.9, -0.9, -0.5, -0.5], epochs=1)
+    said = counts_say(pd.concat([short, runs()], ignore_index=True))
+    assert len(said) == 3
+    assert "from 2 to 10 classes the mean moves from -0.605 to -0.105" in said[1]
+    assert "from 1 to 5 epochs the mean moves from -0.500 to -0.105, closer to 0" in said[2]
+
+
+def test_each_data_set_speaks_for_itself():
+    said = counts_say(pd.concat([runs(), runs([-1.0, -1.0, -0.2, -0.2], dataset="y")]))
+    assert [s[0] for s in said] == ["x", "x", "y", "y"]
+    assert "from -1.000 to -0.200" in said[3]
+    assert counts_say(runs())[0] == said[0]
+
+
+@pytest.mark.parametrize("draws", [1, 2])
+def test_one_number_of_classes_and_one_length_have_nothing_to_compare(draws):
+    assert len(counts_say(runs().head(draws))) == 1

@@ -357,7 +357,7 @@ def test_bad_input_is_named(collapsed):
         (
             {"pre_val": Features(np.ones((5, 3)), np.arange(5), CLASSES)},
             MismatchError,
-            "12 dimensions and the features 3",
+            r"these class vectors reads representations of shape \(N, 12\); got \(5, 3\)",
         ),
     ):
         with pytest.raises(error, match=text):

@@ -1,4 +1,6 @@
-"""Curves of a gate are counts at each threshold; gates are compared at one strength, on both splits."""
+"""Curves of a gate are counts at each threshold; gates are compared at one strength, on both
+splits.
+"""
 
 import numpy as np
 import pandas as pd
@@ -7,27 +9,19 @@ from small_experiments import idle_experiment, warmed
 
 from classvec_lab.editing import gate_curve
 from classvec_lab.errors import EditError
-from classvec_lab.experiments import methods
 from classvec_lab.experiments.gate_choice import (
     CHOICES,
     compare_gates,
     named_gate,
     summarise_gates,
 )
+from classvec_lab.experiments.methods import measure
 from classvec_lab.statistics import mean_interval
 
 COLUMNS = [
-    "gate",
-    "target",
-    "split",
-    "lambda_",
-    "guarantee",
-    "acc_f",
-    "acc_r",
-    "miss",
-    "false_fire",
-    "sibling_fires",
-]
+    "gate", "guarantee", "target", "seed", "split", "miss", "false_fire", "sibling_fires",
+    "n_f", "acc_f", "acc_f_low", "acc_f_high", "n_r", "acc_r", "acc_r_low", "acc_r_high",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -74,16 +68,18 @@ def test_one_row_a_gate_target_and_split(table):
     assert list(table.columns) == COLUMNS
     assert len(table) == len(CHOICES) * 2 * 2
     assert not table.duplicated(["gate", "target", "split"]).any()
-    assert table["lambda_"].eq(-1.5).all()
+    assert (table["seed"].eq(0).all(), table["n_f"].eq(50).sum()) == (True, len(table) // 2)
 
 
 @pytest.mark.parametrize("score", ["margin", "predicted"])
 def test_rows_agree_with_the_method(exp, table, score):
-    outcome = methods.class_vector(exp, "red", gate=score, lambda_=-1.5)
+    (outcome,) = measure(
+        exp, "mine", "red", lambda exp, t: (-1.5 * exp.vectors[t]).gated(exp.gate(t, score))
+    )
     row = table[
         (table["gate"] == score) & (table["target"] == "red") & (table["split"] == "test")
     ].iloc[0]
-    r, fired = outcome.readouts["test"], outcome.fired["test"]
+    r, fired = outcome.readouts("test")["test"], outcome.fired("test")
     own, hit = r.y == 0, r.predicted == r.y
     np.testing.assert_allclose([row["acc_f"], row["acc_r"]], [hit[own].mean(), hit[~own].mean()])
     np.testing.assert_allclose(
@@ -95,8 +91,8 @@ def test_rows_agree_with_the_method(exp, table, score):
 def test_soft_and_youden_gates_carry_no_guarantee(exp, table):
     guarantees = table.groupby("gate")["guarantee"].unique().map(list).to_dict()
     assert guarantees == {
-        "cosine": ["marginal"], "margin": ["marginal"], "discriminant": ["marginal"], "predicted": ["none"],
-        "margin, Youden": ["none"], "margin, soft": ["none"],
+        "cosine": ["marginal"], "margin": ["marginal"], "discriminant": ["marginal"],
+        "predicted": ["none"], "margin, Youden": ["none"], "margin, soft": ["none"],
     }  # fmt: skip
     hard, soft = exp.gate("red"), named_gate(exp, "red", "margin, soft")
     assert soft.threshold == hard.threshold
@@ -117,6 +113,7 @@ def test_the_summary_averages_targets(table):
     found = summarise_gates(table).set_index(["gate", "split"])
     assert len(found) == 2 * len(CHOICES)
     assert found["n"].eq(2).all()
+    assert found["unit"].eq("classes").all()
     part = table[(table["gate"] == "cosine") & (table["split"] == "test")]
     row = found.loc[("cosine", "test")]
     mean, low, high = mean_interval(part["false_fire"])
@@ -134,18 +131,26 @@ def test_the_same_call_gives_the_same_frame(exp, table):
     pd.testing.assert_frame_equal(compare_gates(exp, ["red", "green"]), table, check_exact=True)
 
 
+def test_over_trainings_the_summary_averages_these(table):
+    rates = {0: 0.01, 1: 0.03}
+    several = pd.concat([table.assign(seed=s, false_fire=x) for s, x in rates.items()])
+    found = summarise_gates(several)
+    assert found["n"].eq(2).all()
+    assert found["unit"].eq("trainings").all()
+    expected = np.clip(mean_interval(list(rates.values())), 0, 1)
+    names = ["false_fire", "false_fire_low", "false_fire_high"]
+    np.testing.assert_allclose(found[names], np.tile(expected, (len(found), 1)))
+
+
 @pytest.mark.parametrize(
-    ("targets", "choices", "message"),
+    ("targets", "message"),
     [
-        (["pink"], CHOICES, "no class 'pink'"),
-        (["red", "pink"], CHOICES, "no class 'pink'"),
-        ([], CHOICES, "got none"),
-        (["red"], ["margin", "margins"], "no gate 'margins' to compare; there are cosine; margin;"),
-        (["red"], ["margin, hard"], "no gate 'margin, hard'"),
-        (["red"], ["predicted, Youden"], "no gate 'predicted, Youden'"),
-        (["red"], ["none"], "no gate 'none'"),
+        (["pink"], "no class 'pink'"),
+        (["red", "pink"], "no class 'pink'"),
+        ([], "got none"),
+        (["red", "red"], "each class to edit once"),
     ],
 )
-def test_typos_cost_no_work(targets, choices, message):
+def test_typos_cost_no_work(targets, message):
     with pytest.raises(EditError, match=message):
-        compare_gates(idle_experiment(), targets, choices=choices)
+        compare_gates(idle_experiment(), targets)

@@ -1,4 +1,8 @@
-"""Mappings compared: rows are what each mapped model answers, and two mappings of one edit differ by hand-computed amounts."""
+"""Mapped edits as methods of a study, and what their tables and differences say.
+
+Rows are what each mapped model answers, and two mappings of one edit differ by amounts computed by
+hand.
+"""
 
 from types import SimpleNamespace
 
@@ -7,24 +11,21 @@ import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES
-from small_experiments import changed, idle_experiment, small_experiment, splits, trained, warmed
+from small_experiments import changed, small_experiment, splits, trained, warmed
 from torch import nn
 
-from classvec_lab import Classifier, Features, extract_features
+from classvec_lab import Classifier, extract_features, forget_study
 from classvec_lab.datasets.torchvision_repair import ensure_torchvision
+from classvec_lab.editing import Bounds, relocation
 from classvec_lab.editing.injection import inject
+from classvec_lab.editing.weights import map_layernorms
 from classvec_lab.editing.weights.delta import apply_deltas
 from classvec_lab.editing.weights.mapping import map_edit
-from classvec_lab.errors import EditError
-from classvec_lab.experiments.mapping import (
-    compare_mappings,
+from classvec_lab.experiments import (
     difference_says,
     mapping_difference,
-    mapping_references,
     mapping_says,
-    mapping_several,
-    mapping_study,
-    sample_groups,
+    multi_class_mapping,
     summarise_mappings,
 )
 from classvec_lab.models import Preprocess
@@ -32,38 +33,43 @@ from classvec_lab.readout import Readout
 from classvec_lab.statistics import mean_interval, wilson
 
 GATED, NULL, RETIRED = "latent injection, margin gate", "null space", "null space, retired"
-COLUMNS = [
-    "mapping", "target", "seed", "split", "n_parameters", "n_f", "acc_f", "n_r", "acc_r", "change_r", "agreement",
-]  # fmt: skip
+RIDGE = "ridge, 4 references"
+
+
+def methods(lambda_=-1.5):
+    """The mappings that train nothing, beside gated injection, as notebook 06 has them."""
+    ridge = {"method": "ridge", "n_references": 4}
+    return {
+        GATED: lambda e, n: (lambda_ * e.vectors[n]).gated(e.gate(n)),
+        NULL: lambda e, n: map_edit(e.ft, lambda_ * e.vectors[n], e.moments),
+        RETIRED: lambda e, n: map_edit(e.ft, relocation(e.vectors, n), e.moments),
+        RIDGE: lambda e, n: map_edit(
+            e.ft, lambda_ * e.vectors[n], e.features["train"], seed=e.seed, **ridge
+        ),
+    }
+
+
+def table_of(study):
+    """The study's rows as `summarise_mappings` takes them."""
+    table = study.table.assign(agreement=study.agreement(GATED))
+    return table.rename(columns={"method": "mapping"})
 
 
 @pytest.fixture(scope="module", params=["linear", "cosine"])
 def exp(request, tmp_path_factory):
-    """Mappings go into the linear head, or, before a cosine head, into the encoder's last linear map."""
+    """Mappings go into the linear head, or, before a cosine head, into the last linear map."""
     return warmed(
         tmp_path_factory, lambda: small_experiment(request.param, data=splits(noise=90.0), seed=3)
     )
 
 
 @pytest.fixture(scope="module")
-def study(exp):
-    return mapping_study(exp, ["red", "blue"], n_references=4)
+def table(exp):
+    return table_of(forget_study(exp, ["red", "blue"], methods(), progress=False))
 
 
 def mapped(exp, name, target):
-    edit = -1.5 * exp.vectors[target]
-    if name == NULL:
-        return map_edit(exp.ft, edit, exp.moments)
-    if name == RETIRED:
-        return map_edit(exp.ft, relocation(exp.vectors, target), exp.moments)
-    return map_edit(
-        exp.ft,
-        edit,
-        exp.features["train"],
-        method="ridge",
-        n_references=4,
-        seed=exp.seed,
-    )
+    return methods()[name](exp, target)
 
 
 def answers(exp, classifier):
@@ -73,23 +79,23 @@ def answers(exp, classifier):
     ).predicted
 
 
-def test_one_row_a_mapping_and_target(study):
-    assert list(study.table) == COLUMNS
-    names = [GATED, NULL, RETIRED, "ridge, 4 references"]
-    assert list(zip(study.table["mapping"], study.table["target"], strict=True)) == [
+def test_one_row_a_mapping_and_target(exp, table):
+    names = [GATED, NULL, RETIRED, RIDGE]
+    assert list(zip(table["mapping"], table["target"], strict=True)) == [
         (m, t) for t in ("red", "blue") for m in names
     ]
-    assert study.table["seed"].eq(3).all()
-    assert study.table["split"].eq("test").all()
-    assert list(study.seconds["mapping"]) == names[1:] * 2
-    assert (study.seconds["seconds"] > 0).all()
-    assert study.seconds["prefix_seconds"].isna().all()
+    assert table["seed"].eq(3).all()
+    assert table["split"].eq("test").all()
+    assert table["gate"].tolist() == ["margin", "none", "none", "none"] * 2
+    assert table["family"].tolist() == ["latent edit", *["weight mapping"] * 3] * 2
+    in_head = exp.ft.head.__class__ is nn.Linear
+    assert table["leaves_encoder"].tolist() == [True, *[in_head] * 3] * 2
 
 
-def test_rows_are_what_the_edited_models_answer(exp, study):
+def test_rows_are_what_the_edited_models_answer(exp, table):
     y = exp.data["test"].targets
     unedited = answers(exp, exp.ft)
-    for _, row in study.table.iterrows():
+    for _, row in table.iterrows():
         i = CLASSES.index(row["target"])
         edit = -1.5 * exp.vectors[row["target"]]
         gated = answers(exp, inject(exp.ft, edit.gated(exp.gate(row["target"]))))
@@ -110,33 +116,29 @@ def test_rows_are_what_the_edited_models_answer(exp, study):
 
 
 def test_latent_injection_agrees_with_itself_and_a_mapping_that_does_nothing_as_the_unedited(
-    exp, study
+    exp, table
 ):
-    assert study.table.loc[study.table["mapping"] == GATED, "agreement"].eq(1).all()
-    idle = mapping_study(exp, ["red"], lambda_=-1e-9).table.set_index("mapping")
+    assert table.loc[table["mapping"] == GATED, "agreement"].eq(1).all()
+    still = forget_study(exp, ["red"], methods(lambda_=-1e-9), progress=False)
+    idle = table_of(still).set_index("mapping")
     assert (idle.loc[[GATED, NULL], "change_r"] == 0).all()
-    assert (idle.loc[[GATED, NULL, "ridge, 5 references"], "agreement"] == 1).all()
+    assert (idle.loc[[GATED, NULL, RIDGE], "agreement"] == 1).all()
     assert idle.loc[RETIRED, "acc_f"] < idle.loc[NULL, "acc_f"]
 
 
-def test_the_strength_moves_the_class(study, exp):
-    by = study.table.set_index(["mapping", "target"])
+def test_the_strength_moves_the_class(table, exp):
+    by = table.set_index(["mapping", "target"])
     unedited = (answers(exp, exp.ft) == exp.data["test"].targets)[
         exp.data["test"].targets == 0
     ].mean()
     assert by.loc[(NULL, "red"), "acc_f"] < unedited - 0.3
 
 
-def test_unknown_classes_cost_no_work():
-    for arguments in (([*CLASSES, "pink"], ()), (["red"], ["pink"])):
-        with pytest.raises(EditError, match="no class 'pink'"):
-            mapping_study(idle_experiment(), arguments[0], trained=arguments[1])
-
-
 def rows(**columns):
     start = {
         "mapping": "m",
         "target": "a",
+        "seed": 0,
         "n_parameters": 10,
         "acc_f": 0.0,
         "acc_r": 1.0,
@@ -156,12 +158,13 @@ def test_the_summary_is_means_and_the_worst():
         n_parameters=[4, 6, 8],
     )
     found = summarise_mappings(table).iloc[0]
-    assert (found["mapping"], found["n"], found["split"], found["n_parameters"]) == (
+    assert found[["mapping", "n", "unit", "split", "n_parameters"]].tolist() == [
         "m",
         3,
+        "classes",
         "test",
         6,
-    )
+    ]
     assert (found["worst_acc_f"], found["worst_target"]) == (0.3, "b")
     for name, bounds in (
         ("acc_f", (0, 1)),
@@ -186,49 +189,8 @@ def test_the_summary_keeps_the_order_of_mappings_and_says_when_one_cell_has_no_i
     assert found["acc_f_low"].isna().tolist() == [False, True]
 
 
-def test_more_references_up_to_the_smallest_class(exp):
-    found = mapping_references(exp, ["red", "green"], counts=(1, 3, 60, 500))
-    assert list(found) == [
-        "method",
-        "references",
-        "target",
-        "split",
-        "n_f",
-        "acc_f",
-        "n_r",
-        "acc_r",
-    ]
-    expected = {
-        (m, k, t)
-        for k in (1, 3, 60)
-        for t in ("red", "green")
-        for m in ("ridge", "nullspace")
-        if k > 1 or m == "ridge"
-    }
-    assert set(zip(found["method"], found["references"], found["target"], strict=True)) == expected
-    assert len(found) == len(expected)
-    assert (found["n_f"] + found["n_r"]).eq(150).all()
-
-
-def test_all_references_are_all_of_them(exp):
-    found = mapping_references(exp, ["green"], counts=()).set_index("method")
-    train, edit, y = (
-        exp.features["train"],
-        -1.5 * exp.vectors["green"],
-        exp.data["test"].targets,
-    )
-    for method in ("ridge", "nullspace"):
-        edited = map_edit(exp.ft, edit, train, method=method, n_references=60).apply_to(exp.ft)
-        hit = answers(exp, edited) == y
-        np.testing.assert_allclose(
-            found.loc[method, ["acc_f", "acc_r"]].astype(float),
-            [hit[y == 1].mean(), hit[y != 1].mean()],
-        )
-    assert found["references"].eq(60).all()
-
-
 def test_several_at_once(exp):
-    found = mapping_several(exp, CLASSES).set_index(["way", "classes"])
+    found = multi_class_mapping(exp, CLASSES).set_index(["way", "classes"])
     ways = ("along the class vectors", "retired to the mean")
     assert list(found.index) == [(way, k) for k in (1, 2) for way in ways]
     y = exp.data["test"].targets
@@ -237,9 +199,7 @@ def test_several_at_once(exp):
         edits = [-1.5 * exp.vectors[t] for t in gone]
         if way == ways[1]:  # the mean of those that stay
             left = exp.vectors.z_ft[k:].mean(axis=0)
-            edits = [
-                relocation(exp.vectors, t, without=tuple(x for x in gone if x != t)) for t in gone
-            ]
+            edits = [relocation(exp.vectors, t, without=gone) for t in gone]
             for i, edit in enumerate(edits):
                 np.testing.assert_allclose(exp.vectors.z_ft[i] + edit.vector, left)
         deltas = [map_edit(exp.ft, e, exp.moments).delta for e in edits]
@@ -259,7 +219,7 @@ def test_several_at_once(exp):
 
 @pytest.mark.parametrize(("n", "sizes"), [(1, [1]), (2, [1, 2]), (3, [1, 2])])
 def test_sizes_of_several(exp, n, sizes):
-    assert mapping_several(exp, CLASSES[:n])["classes"].unique().tolist() == sizes
+    assert multi_class_mapping(exp, CLASSES[:n])["classes"].unique().tolist() == sizes
 
 
 def pair_of(first, second):
@@ -270,13 +230,30 @@ def pair_of(first, second):
     ]
 
 
+def groups_of(features, target):
+    own = features.y == features.classes.index(target)
+    return {f"class {target}": features.z[own], "other classes": features.z[~own]}
+
+
 def test_a_mapping_does_not_differ_from_itself(exp):
     found = mapped(exp, NULL, "red")
-    groups = sample_groups(exp.features["test"], "red")
-    same = mapping_difference([found, found], groups)
+    same = mapping_difference([found, found], groups_of(exp.features["test"], "red"))
     assert same["group"].tolist() == ["class red", "other classes"]
     assert same["n"].tolist() == [50, 100]
     assert (same[["difference", "low", "high"]] == 0).all(axis=None)
+
+
+def test_mappings_of_one_edit_move_means_alike_and_samples_apart(exp):
+    groups = groups_of(exp.features["train"], "green")
+    pair = [
+        map_edit(exp.ft, -1.5 * exp.vectors["green"], exp.moments, shrinkage=s)
+        for s in (0.01, 0.99)
+    ]
+    for found in (*pair, mapped(exp, RETIRED, "green")):
+        # the class's mean moves by the whole step and the others' by none
+        own, others = (found.amounts(z)[:, 0].mean() for z in groups.values())
+        np.testing.assert_allclose([own, others], [1, 0], atol=1e-4)
+    assert (mapping_difference(pair, groups)["low"] > 0).all()
 
 
 def test_the_difference_by_hand():
@@ -292,75 +269,72 @@ def test_the_difference_by_hand():
     assert still[["difference", "low", "high"]].isna().all()
 
 
-def test_compared_amounts_are_those_of_the_mappings(exp):
-    pair = {"loose": mapped(exp, NULL, "green"), "retired": mapped(exp, RETIRED, "green")}
-    groups = sample_groups(exp.features["train"], "green")
-    found = compare_mappings(pair, groups)
-    assert list(found) == ["mapping", "group", "amount"]
-    for (name, group), part in found.groupby(["mapping", "group"]):
-        np.testing.assert_array_equal(part["amount"], pair[name].amounts(groups[group])[:, 0])
-    # the class's mean moves by the whole step and the others' by none
-    means = found.groupby(["mapping", "group"])["amount"].mean()
-    np.testing.assert_allclose(means.xs("class green", level="group"), 1, atol=1e-4)
-    np.testing.assert_allclose(means.xs("other classes", level="group"), 0, atol=1e-4)
-
-
-def test_groups_share_out_the_samples():
-    features = Features(np.arange(8.0).reshape(4, 2), np.array([0, 1, 0, 1]), ("a", "b"))
-    groups = sample_groups(features, "b")
-    assert {k: v[:, 0].tolist() for k, v in groups.items()} == {
-        "class b": [2, 6],
-        "other classes": [0, 4],
-    }
-
-
 GUARANTEE = pd.DataFrame({"beyond": [0.04, 0.06], "n": [100, 300]})
 
 
-def test_sentences_have_the_tables_numbers(study):
-    summary = summarise_mappings(study.table)
-    *found, last = mapping_says(summary, GUARANTEE)
+def test_sentences_have_the_tables_numbers(table):
+    summary = summarise_mappings(table)
+    *found, last = mapping_says(table, GUARANTEE)
     assert len(found) == len(summary)
     for text, (_, row) in zip(found, summary.iterrows(), strict=True):
         assert text.lower().startswith(row["mapping"].lower())
         assert (
-            f"ACC_f {row['acc_f']:.1%}, worst {row['worst_target']} {row['worst_acc_f']:.1%}"
-            in text
+            f": ACC_f {row['acc_f']:.1%} (worst {row['worst_target']} {row['worst_acc_f']:.1%}), "
+            f"ACC_r {100 * row['change_r']:+.1f} points; {row['n_parameters']:.0f} numbers, agrees "
+            f"with latent injection on {row['agreement']:.1%} (n = 2 classes)." in text
         )
-        assert f"agrees with latent injection on {row['agreement']:.1%} (n = 2)" in text
-        assert f"{row['n_parameters']:.0f} numbers" in text
-    assert "in 5.5% of cases on test, about as stated (worst target 6.0%)" in last  # (4 + 18) / 400
+    mean, low, high = mean_interval(GUARANTEE["beyond"])
+    assert f"in {mean:.1%} [{low:.1%}, {high:.1%}] of cases on test, not told from what is" in last
+    assert "(worst target 6.0%)" in last
 
 
 @pytest.mark.parametrize(
     ("acc_f", "change_r", "words"),
     [
-        (0.01, 0.0, "M: forgets (ACC_f 1.0%, worst a 1.0%) and keeps the others;"),
-        (0.4, 0.0, "M: does not forget (ACC_f 40.0%, worst a 40.0%) and keeps the others;"),
-        (0.0, -0.2, "M: forgets (ACC_f 0.0%, worst a 0.0%) and costs the others 20.0 points;"),
+        (0.01, 0.0, "M forgets and leaves the others alone: ACC_f 1.0% (worst a 1.0%), "),
+        (0.4, 0.0, "M does not forget and leaves the others alone: ACC_f 40.0% (worst a 40.0%), "),
+        (
+            0.0,
+            -0.2,
+            "M forgets and costs the others accuracy: ACC_f 0.0% (worst a 0.0%), ACC_r -20",
+        ),
     ],
 )
 def test_verdicts_follow_the_numbers(acc_f, change_r, words):
+    assert mapping_says(rows(acc_f=[acc_f], change_r=[change_r]), GUARANTEE)[0].startswith(words)
+
+
+def test_verdicts_follow_the_bounds_and_the_interval_of_the_mean():
+    targets = list("abcd")
+    alike = rows(target=targets, acc_f=[0.1, 0.11, 0.09, 0.1], change_r=[-0.1, -0.11, -0.09, -0.1])
+    assert "M does not forget and costs the others accuracy:" in mapping_says(alike, GUARANTEE)[0]
+    loose = mapping_says(alike, GUARANTEE, Bounds(threshold=0.2, tolerance=0.2))[0]
+    assert "M forgets and leaves the others alone:" in loose
+    apart = rows(target=targets, acc_f=[0.0, 0.0, 0.0, 0.4], change_r=[0.0, 0.0, 0.0, -0.4])
     assert (
-        words
-        in mapping_says(summarise_mappings(rows(acc_f=[acc_f], change_r=[change_r])), GUARANTEE)[0]
+        "M is not shown to forget and is not shown to leave the others alone: ACC_f 10.0% (worst d "
+        in mapping_says(apart, GUARANTEE)[0]
     )
 
 
 @pytest.mark.parametrize(
-    ("beyond", "word"), [(0.05, "about as"), (0.2, "more than"), (0.0, "less than")]
+    ("beyond", "word"),
+    [([0.04, 0.07], "not told from"), ([0.2, 0.2], "more than"), ([0.0, 0.0], "less than")],
 )
 def test_the_quantile_is_kept_to_or_not(beyond, word):
-    text = mapping_says(summarise_mappings(rows(acc_f=[0.0])), GUARANTEE.assign(beyond=beyond))[-1]
-    assert f"in {beyond:.1%} of cases on test, {word} stated" in text
+    text = mapping_says(rows(acc_f=[0.0]), GUARANTEE.assign(beyond=beyond))[-1]
+    assert f"in {np.mean(beyond):.1%} [" in text
+    assert f"] of cases on test, {word} what is stated" in text
 
 
 def test_the_difference_is_said_with_both_ends():
-    table = pd.DataFrame(
-        {"group": ["near", "middle", "far"], "n": [5, 6, 7], "difference": [0.02, 0.3, 0.8]}
-    )
+    found = {"difference": [0.02, 0.3, 0.8], "low": [0.01, 0.2, 0.7], "high": [0.03, 0.4, 0.9]}
+    table = pd.DataFrame({"group": ["near", "middle", "far"], "n": [5, 6, 7]} | found)
     (text,) = difference_says(table)
-    assert "by 2% of the movement on near (n = 5) and by 80% on far (n = 7)" in text
+    assert (
+        "by 2% [1%, 3%] of the movement on near (n = 5) and by 80% [70%, 90%] of the movement on "
+        "far (n = 7)." in text
+    )
 
 
 def vision_transformer():
@@ -381,65 +355,54 @@ def transformer(tmp_path_factory):
     return warmed(tmp_path_factory, make)
 
 
+def layernorms(parameters, method, count):
+    """A method of forgetting by LayerNorms, with `count` images a class, as notebook 06 has it."""
+    how = {"parameters": parameters, "method": method, "n_references": count}
+    how["n_anchors"] = count if method == "trained" else 0
+    return lambda e, n: map_layernorms(
+        e.ft, -1.5 * e.vectors[n].vector, n, e.train, e.train, seed=e.seed, **how
+    )
+
+
 def test_layernorms_are_trained_on_the_targets_named(transformer):
     before = {k: v.clone() for k, v in transformer.ft.state_dict().items()}
-    study = mapping_study(
-        transformer,
-        ["red", "green"],
-        layernorms=["ln_post", "ln_2"],
-        trained=["green"],
-        n_references=3,
+    learnt = {
+        "LayerNorms ln_post, trained": layernorms("ln_post", "trained", 3),
+        "LayerNorms ln_post, published": layernorms("ln_post", "published", 1),
+        "LayerNorms ln_2, trained": layernorms("ln_2", "trained", 3),
+    }
+    only = dict.fromkeys(learnt, ["green"])
+    study = forget_study(
+        transformer, ["red", "green"], methods() | learnt, only=only, progress=False
     )
-    table = study.table[study.table["mapping"].str.startswith("LayerNorms")].set_index("mapping")
-    names = [
-        "LayerNorms ln_post, trained",
-        "LayerNorms ln_post, published",
-        "LayerNorms ln_2, trained",
-    ]
-    assert table.index.tolist() == names
+    table = table_of(study)
+    assert table["target"].tolist() == ["red"] * 4 + ["green"] * 7
+    table = table[table["mapping"].str.startswith("LayerNorms")].set_index("mapping")
+    assert table.index.tolist() == list(learnt)
     assert table["target"].eq("green").all()
     assert table["n_parameters"].eq(32).all()  # one LayerNorm of width 16, weight and bias
     assert table["agreement"].between(0, 1).all()
-    seconds = study.seconds.set_index("mapping").loc[names]
-    assert (seconds[["seconds", "prefix_seconds"]] > 0).all(axis=None)
+    assert not table["leaves_encoder"].any()
+    seconds = study.seconds().set_index("method")["seconds"]
+    for name in learnt:
+        result = study.find(name, "green").result
+        assert seconds[name] == result.seconds > 0
+        assert result.prefix_seconds > 0
     after = transformer.ft.state_dict()
     assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
 def test_layernorm_rows_are_what_the_edited_model_answers(transformer):
-    from classvec_lab.editing.weights.layernorm import map_layernorms
-
     exp = changed(transformer, seed=2)
-    table = mapping_study(
-        exp, ["blue"], layernorms=["ln_2"], trained=["blue"], n_references=3
-    ).table.set_index("mapping")
-    train, shift = exp.data["train"], -1.5 * exp.vectors["blue"].vector
-    trained = map_layernorms(
-        exp.ft,
-        shift,
-        "blue",
-        train,
-        parameters="ln_2",
-        method="trained",
-        n_references=3,
-        anchors=train,
-        n_anchors=3,
-        seed=2,
-    )
-    published = map_layernorms(
-        exp.ft,
-        shift,
-        "blue",
-        train,
-        parameters="ln_2",
-        method="published",
-        n_references=1,
-        seed=2,
-    )
+    learnt = {
+        "trained": layernorms("ln_2", "trained", 3),
+        "published": layernorms("ln_2", "published", 1),
+    }
+    table = forget_study(exp, ["blue"], learnt, progress=False).table.set_index("method")
     y = exp.data["test"].targets
-    for name, found in (("trained", trained), ("published", published)):
-        hit = answers(exp, found.apply_to(exp.ft)) == y
-        row = table.loc[f"LayerNorms ln_2, {name}"]
+    for name, method in learnt.items():
+        hit = answers(exp, method(exp, "blue").apply_to(exp.ft)) == y
+        row = table.loc[name]
         np.testing.assert_allclose(
             [row["acc_f"], row["acc_r"]], [hit[y == 2].mean(), hit[y != 2].mean()]
         )

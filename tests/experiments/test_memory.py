@@ -1,4 +1,4 @@
-"""A study holds no encoder beside the experiment's two, however many classes and methods there are."""
+"""A study holds no encoder beside the experiment's two, however many classes and methods."""
 
 import gc
 import weakref
@@ -14,24 +14,28 @@ from torch import nn
 
 from classvec_lab import Classifier, Experiment, forget_study
 from classvec_lab.experiments.methods import RETRAINED, standard_methods
-from classvec_lab.models import Preprocess
+from classvec_lab.models import CosineHead, Preprocess
 
 CLASSES = tuple("abcdef")
 FAT = 50e6  # bytes of an encoder's weights
 
 
-class FatEncoder(nn.Module):
-    """A linear map of 8 × 8 images beside 50 MB of weights that do nothing; those alive are counted."""
+ALIVE, MOST = weakref.WeakSet(), []
 
-    alive, most = weakref.WeakSet(), 0
+
+class FatEncoder(nn.Module):
+    """A linear map of 8 × 8 images beside 50 MB that do nothing; those alive are counted.
+
+    `count` is called by its name in quotes: a fingerprint sees what a network's code reads, and the
+    counts change.
+    """
 
     def __init__(self, seed=0):
         super().__init__()
         torch.manual_seed(seed)
         self.read = nn.Linear(192, 8)
         self.fat = nn.Parameter(torch.full((int(FAT / 4),), float(seed)))
-        FatEncoder.alive.add(self)
-        FatEncoder.most = max(FatEncoder.most, len(FatEncoder.alive))
+        globals()["count"](self)
 
     def __deepcopy__(self, memo):
         made = FatEncoder()
@@ -42,10 +46,16 @@ class FatEncoder(nn.Module):
         return self.read(x.flatten(1))
 
 
-def fat_classifier(seed):
+def count(encoder):
+    ALIVE.add(encoder)
+    MOST.append(len(ALIVE))
+
+
+def fat_classifier(seed, head="linear"):
     preprocess = Preprocess("open_clip", {"size": 8, "mean": [0.5] * 3, "std": [0.5] * 3})
     torch.manual_seed(seed)
-    head = nn.Linear(8, len(CLASSES))
+    rows = nn.Linear(8, len(CLASSES))
+    head = CosineHead(rows.weight.detach(), 10.0) if head == "cosine" else rows
     return Classifier(FatEncoder(seed), head, classes=CLASSES, preprocess=preprocess)
 
 
@@ -71,25 +81,27 @@ def stored(study):
     return sum(sizes.values())
 
 
-@pytest.fixture(scope="module")
-def exp():
+@pytest.fixture(scope="module", params=["linear", "cosine"])
+def exp(request):
     sizes = zip(SPLITS, (90, 240, 60), strict=True)
     splits = [coloured(n, split=split, classes=CLASSES) for split, n in sizes]
-    return Experiment(fat_classifier(0), fat_classifier(1), None, *splits)
+    return Experiment(*(fat_classifier(seed, request.param) for seed in (0, 1)), None, *splits)
 
 
 @pytest.mark.parametrize("count", [3, 6])
 def test_memory_does_not_grow_with_the_number_of_classes(exp, count):
     methods = standard_methods(n_random=2) | {RETRAINED: retrained}
-    FatEncoder.most = 0
+    MOST.clear()
     study = forget_study(exp, CLASSES[:count], methods, progress=False)
     assert len(study.table) == count * 19
     gc.collect()
-    assert len(FatEncoder.alive) == 2
+    assert len(ALIVE) == 2
     assert 2 * FAT <= stored(study) < 2.2 * FAT
-    assert FatEncoder.most <= 4  # one result at a time
+    assert 3 <= max(MOST) <= 4  # one result at a time
     audit = study.audit(RETRAINED, CLASSES[0])
     assert np.isfinite(audit.get("ACC_f")["value"])
+    gc.collect()
+    assert len(ALIVE) == 2
     assert 2 * FAT <= stored(study) < 2.2 * FAT
 
 

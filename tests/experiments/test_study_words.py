@@ -1,95 +1,176 @@
-"""Sentences hold the summary's numbers, and say the opposite where the numbers do."""
+"""Sentences hold the table's numbers, and say the opposite where the numbers do."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from classvec_lab.editing.strength import Bounds
 from classvec_lab.experiments.forget_words import study_says
+from classvec_lab.statistics import mean_interval
+from classvec_lab.words import percent, points
 
+TARGETS = ("owl", "cat", "elk", "ant")
+SHAPE = np.array([1.0, -1.0, 0.5, -0.5])  # of the targets about their mean
 START = {
-    "method": "class vector", "family": "latent edit", "gate": "margin", "chosen": False, "lambda_": -1.5, "n": 4,
-    "acc_f": 0.01, "acc_f_low": 0.005, "acc_f_high": 0.015, "acc_r": 0.97, "acc_r_low": 0.96, "acc_r_high": 0.98,
-    "worst_acc_f": 0.03, "worst_target": "owl", "change_r": -0.002, "false_fire": 0.011, "miss": 0.02,
-    "sibling_fires": 0.25, "routing_js": np.nan, "n_parameters": 6.0,
+    "method": "class vector", "family": "latent edit", "gate": "margin", "chosen": False,
+    "lambda_": -1.5, "seed": 0, "acc_f": 0.01, "acc_r": 0.97, "change_r": -0.002,
+    "false_fire": 0.011, "miss": 0.02, "sibling_fires": 0.25, "routing_js": np.nan,
+    "n_parameters": 6.0,
 }  # fmt: skip
 UNGATED = {"gate": "none", "false_fire": np.nan, "miss": np.nan, "sibling_fires": np.nan}
 
 
-def summary(*rows, **main):
-    """A summary whose first row is the class vector at its chosen strength, with changes, and more rows."""
-    return pd.DataFrame([START | {"chosen": True} | main, *(START | row for row in rows)])
+def rows(spread=0.005, targets=TARGETS, **changes):
+    """One row a target, with changes; a mean and a spread give each its ACC_f."""
+    row = START | changes
+    found = pd.DataFrame([row | {"target": target} for target in targets])
+    return found.assign(acc_f=row["acc_f"] + spread * SHAPE[: len(targets)])
+
+
+def main(**changes):
+    """The class vector at its chosen strength."""
+    return rows(**{"chosen": True} | changes)
+
+
+def said(*parts, **options):
+    return study_says(pd.concat(parts, ignore_index=True), **options)
+
+
+def only(sentences, start):
+    (found,) = (text for text in sentences if text.startswith(start))
+    return found
+
+
+def interval(mean, spread=0.005, n=4):
+    return percent(mean, *np.clip(mean_interval(mean + spread * SHAPE[:n])[1:], 0, 1))
 
 
 def test_the_first_sentence_has_the_numbers():
-    (first, gate) = study_says(summary())
+    (first, gate) = said(main())
     assert first == (
-        "The class vector behind the gate 'margin', its strength chosen on val (mean lambda -1.50), forgets and leaves the "
-        "others alone: ACC_f 1.0% [0.5%, 1.5%] (worst owl with 3.0%), ACC_r 97.0% [96.0%, 98.0%] (-0.2 points), n = 4 classes "
-        "and seeds."
+        "The class vector behind the gate 'margin', its strength chosen on val (mean lambda "
+        "-1.50), forgets and leaves the others alone: ACC_f 1.0% [0.3%, 1.7%] (worst owl with "
+        "1.5%), ACC_r 97.0% [97.0%, 97.0%] (-0.2 points), n = 4 classes."
     )
-    assert gate.startswith(
-        "The gate fires on 1.1% of the other classes' samples and misses 2.0% of the class's; on its worst"
+    assert "ACC_f " + interval(0.01) in first
+    assert gate == (
+        "The gate fires on 1.1% of the other classes' samples and misses 2.0% of the class's; on "
+        "its worst sibling it fires on 25.0%: a pooled rate hides siblings."
     )
-    assert "it fires on 25.0%" in gate
 
 
 @pytest.mark.parametrize(
-    ("acc_f", "change_r", "effect"),
+    ("acc_f", "spread", "forgets"),
     [
-        (0.02, -0.01, "forgets and leaves the others alone"),
-        (0.02, -0.3, "forgets at the others' expense"),
-        (0.6, 0.0, "leaves the others alone but does not forget"),
-        (0.6, -0.3, "neither forgets nor leaves the others alone"),
+        (0.01, 0.005, "forgets"),
+        (0.6, 0.005, "does not forget"),
+        (0.015, 0.005, "is not shown to forget"),  # its interval reaches beyond the 2 %
+        (0.025, 0.005, "is not shown to forget"),
     ],
 )
-def test_the_effect_follows_the_numbers(acc_f, change_r, effect):
-    text = study_says(summary(acc_f=acc_f, change_r=change_r))[0]
-    assert f", {effect}: ACC_f {acc_f:.1%} [" in text
-    assert f"({100 * change_r:+.1f} points)" in text
+@pytest.mark.parametrize(
+    ("change", "spread_r", "keeps"),
+    [
+        (-0.002, 0.001, "leaves the others alone"),
+        (-0.3, 0.001, "costs the others accuracy"),
+        (-0.009, 0.003, "is not shown to leave the others alone"),
+        (0.01, 0.001, "leaves the others alone"),
+    ],
+)
+def test_the_effect_follows_the_intervals(acc_f, spread, forgets, change, spread_r, keeps):
+    table = main(acc_f=acc_f, spread=spread).assign(change_r=change + spread_r * SHAPE)
+    text = said(table)[0]
+    assert f", {forgets} and {keeps}: ACC_f {interval(acc_f, spread)} (" in text
+    assert f"({100 * change:+.1f} points)" in text
 
 
-def test_one_cell_has_no_interval():
-    one = {f"{name}_{end}": np.nan for name in ("acc_f", "acc_r") for end in ("low", "high")}
-    text = study_says(summary(n=1, **one))[0]
-    assert "ACC_f 1.0% (worst" in text
+def test_the_effect_is_held_to_the_bounds_of_the_study():
+    table = main(acc_f=0.1, change_r=-0.05)
+    assert "does not forget and costs the others accuracy" in said(table)[0]
+    lenient = Bounds(threshold=0.12, tolerance=0.06)
+    assert "), forgets and leaves the others alone" in said(table, bounds=lenient)[0]
+    share = Bounds(tolerance=0.05)  # of the unedited ACC_r of 1.02, not points
+    assert "costs" not in said(table, bounds=share)[0]
+    assert "costs" in said(table, bounds=Bounds(tolerance=0.049))[0]
+
+
+def test_one_class_has_no_interval():
+    text = said(main(targets=["owl"]))[0]
+    assert "ACC_f 1.5% (worst owl with 1.5%), ACC_r 97.0% (" in text
+    assert text.endswith("n = 1 class.")
     assert "[" not in text
+    assert ", forgets and" in text
+
+
+def test_several_trainings_have_intervals_over_trainings():
+    """The classes of a training agree here and the trainings do not, so nothing is shown."""
+    levels = {0: 0.001, 1: 0.012, 2: 0.02}
+    tables = [main(acc_f=x, spread=1e-4, seed=seed) for seed, x in levels.items()]
+    text = said(*tables)[0]
+    mean, low, high = mean_interval(list(levels.values()))
+    assert high > 0.02 > mean_interval(pd.concat(tables)["acc_f"])[2]
+    assert (
+        f", is not shown to forget and leaves the others alone: ACC_f {percent(mean)}"[:-1] in text
+    )
+    assert percent(mean, max(low, 0), high) in text
+    assert text.endswith("n = 3 trainings.")
 
 
 @pytest.mark.parametrize(
-    ("acc_f", "words"),
+    ("acc_f", "compared", "end"),
     [
-        (0.9, "leaves ACC_f 90.0% [85.0%, 95.0%], 89.0 points more: so the direction matters."),
+        (0.9, "forgets less than the class vector", "So the direction matters."),
         (
             0.01,
-            "leaves ACC_f 1.0% [-4.0%, 6.0%], 0.0 points more: so the direction does not matter here.",
+            "is not shown to forget less or more than the class vector",
+            "So the direction is not shown to matter.",
         ),
+        (0.001, "forgets more than the class vector", "So the direction is not shown to matter."),
     ],
 )
-def test_the_control(acc_f, words):
-    row = {
-        "method": "random vector",
-        "acc_f": acc_f,
-        "acc_f_low": acc_f - 0.05,
-        "acc_f_high": acc_f + 0.05,
-    }
-    found = [s for s in study_says(summary(row)) if s.startswith("A random direction")]
-    assert len(found) == 1
-    assert found[0].endswith(words)
-
-
-def test_a_control_behind_another_gate_is_no_control():
-    assert not any(
-        "random" in s
-        for s in study_says(summary({"method": "random vector", "acc_f": 0.9, "gate": "cosine"}))
+def test_the_control(acc_f, compared, end):
+    """Its draws are averaged before it is compared."""
+    draws = [rows(method="random vector", acc_f=acc_f + x, draw=i) for i, x in enumerate((-1, 1))]
+    text = only(said(main(), *draws), "A random direction of the same norm, gate and strength")
+    gap = points(acc_f - 0.01, acc_f - 0.01, acc_f - 0.01)
+    assert text == (
+        f"A random direction of the same norm, gate and strength {compared}: ACC_f "
+        f"{interval(acc_f)}, {gap} beside it, ACC_r -0.2 points. {end}"
     )
+
+
+def test_a_comparison_is_paired():
+    """Both vary much over targets, and their difference little; or the other way round."""
+    rival = rows(method="head direction", acc_f=0.52, spread=0.2)
+    noise = 0.005 * np.array([1, 1, -1, -1])
+    shown = said(main(acc_f=0.5, spread=0.2), rival.assign(acc_f=rival["acc_f"] + noise))
+    assert " forgets less than the class vector: ACC_f 52.0%" in only(shown, "The head's own")
+    crossed = rival.assign(acc_f=rival["acc_f"].to_numpy()[[1, 0, 3, 2]])
+    not_shown = said(main(acc_f=0.5, spread=0.2), crossed)
+    assert " is not shown to forget less or more than" in only(not_shown, "The head's own")
+
+
+def test_a_comparison_over_trainings_is_not_one_over_classes():
+    gaps = {0: -0.01, 1: 0.05, 2: 0.03}  # the same in each class of a training
+    tables = [main(seed=s, acc_f=0.1) for s in gaps]
+    tables += [rows(method="logit mask", seed=s, acc_f=0.1 + x, **UNGATED) for s, x in gaps.items()]
+    text = only(said(*tables), "Masking the logit")
+    assert " is not shown to forget less or more than the class vector" in text
+    assert points(*mean_interval(list(gaps.values()))) in text
+
+
+def test_a_control_behind_another_gate_or_at_another_strength_is_no_control():
+    for changes in ({"gate": "cosine"}, {"chosen": True}):
+        control = rows(method="random vector", acc_f=0.9, **changes)
+        assert not any("random" in text for text in said(main(), control))
 
 
 def test_the_published_strength():
-    at = {"lambda_": -1.0, "acc_f": 0.4, "acc_f_low": 0.3, "acc_f_high": 0.5}
-    assert "At the published lambda = -1 it leaves ACC_f 40.0% [30.0%, 50.0%]." in study_says(
-        summary(at)
-    )
-    assert not any("published" in s for s in study_says(summary(at | {"gate": "cosine"})))
+    at = {"lambda_": -1.0, "acc_f": 0.4}
+    expected = f"At the published lambda = -1 it leaves ACC_f {interval(0.4)}."
+    assert expected in said(main(), rows(**at))
+    assert not any("published" in text for text in said(main(), rows(**at, gate="cosine")))
+    assert not any("published" in text for text in said(main(), rows(**at | {"lambda_": -2.0})))
 
 
 @pytest.mark.parametrize(
@@ -101,54 +182,63 @@ def test_the_published_strength():
     ],
 )
 @pytest.mark.parametrize(
-    ("acc_f", "main", "verdict"),
+    ("acc_f", "own", "spread", "verdict"),
     [
-        (0.5, 0.4, "less than the class vector"),
-        (0.495, 0.49, "as much as the class vector"),
-        (0.485, 0.49, "as much as the class vector"),
-        (0.0, 0.4, "more than the class vector"),
+        (0.5, 0.4, 0.01, "forgets less than the class vector"),
+        (0.495, 0.49, 0.01, "is not shown to forget less or more than the class vector"),
+        (0.485, 0.49, 0.01, "is not shown to forget less or more than the class vector"),
+        (0.1, 0.4, 0.01, "forgets more than the class vector"),
     ],
 )
-def test_the_rivals(method, start, acc_f, main, verdict):
-    row = {"method": method, "acc_f": acc_f, "change_r": 0.031} | (
-        UNGATED if method == "logit mask" else {}
+def test_the_rivals(method, start, acc_f, own, spread, verdict):
+    gate = UNGATED if method == "logit mask" else {}
+    rival = rows(method=method, acc_f=acc_f, spread=-spread, change_r=0.031, **gate)
+    text = only(said(main(acc_f=own, spread=spread), rival), start)
+    gap = points(*mean_interval(acc_f - own - 2 * spread * SHAPE))
+    assert text == (
+        f"{start} {verdict}: ACC_f {interval(acc_f, spread)}, {gap} beside it, ACC_r +3.1 points."
     )
-    (found,) = (s for s in study_says(summary(row, acc_f=main)) if s.startswith(start))
-    assert found == f"{start} forgets {verdict}: ACC_f {acc_f:.1%} [0.5%, 1.5%], ACC_r +3.1 points."
 
 
 def test_mappings_are_told_without_a_gate():
-    row = {
-        "method": "mapping, retired to the mean",
-        "family": "weight mapping",
-        "acc_f": 0.07,
-        "n_parameters": 48.0,
-    } | UNGATED
-    (text,) = (s for s in study_says(summary(row)) if s.startswith("Mapping"))
-    assert text == (
-        "Mapping, retired to the mean: ACC_f 7.0% [0.5%, 1.5%] (worst 3.0%), ACC_r -0.2 points, from 48 stored numbers and "
-        "without a gate."
+    mapping = rows(
+        method="mapping, retired to the mean", family="weight mapping", acc_f=0.07,
+        n_parameters=48.0, **UNGATED,
+    )  # fmt: skip
+    assert only(said(main(), mapping), "Mapping") == (
+        "Mapping, retired to the mean does not forget and leaves the others alone: ACC_f "
+        f"{interval(0.07)} (worst 7.5%), ACC_r -0.2 points, from 48 stored numbers and without a "
+        "gate."
     )
 
 
 def test_nearest_to_retraining_is_the_smallest_distance_but_for_retraining_itself():
-    rows = [
-        {"method": "retrained without it", "routing_js": 0.0},
-        {"method": "logit mask", "routing_js": 0.12},
-        {"method": "LEACE", "routing_js": 0.3},
+    others = [
+        rows(method="retrained without it", routing_js=0.0),
+        rows(method="logit mask", routing_js=0.12),
+        rows(method="LEACE", routing_js=0.3),
     ]
-    text = study_says(summary(*rows, routing_js=0.2))[-1]
-    assert text == (
-        "Nearest to retraining in where the class's samples go: logit mask (0.12 bits; the class vector 0.20; 0 is the same, 1 "
-        "disjoint)."
+    assert said(main(routing_js=0.2), *others)[-1] == (
+        "Nearest to retraining in where the class's samples go: logit mask (0.12 bits; the class "
+        "vector 0.20; 0 is the same, 1 disjoint)."
     )
-    assert study_says(summary(*rows, routing_js=0.05))[-1].startswith(
+    assert said(main(routing_js=0.05), *others)[-1].startswith(
         "Nearest to retraining in where the class's samples go: class vector (0.05 bits"
     )
-    assert not any("Nearest" in s for s in study_says(summary(rows[0])))
+    assert not any("Nearest" in text for text in said(main(), others[0]))
+
+
+def test_another_gate_may_speak():
+    table = [main(gate="predicted", acc_f=0.3), rows(method="random vector", gate="predicted")]
+    text = said(main(), *table, gate="predicted")
+    assert text[0].startswith("The class vector behind the gate 'predicted', its strength")
+    assert f"does not forget and leaves the others alone: ACC_f {interval(0.3)}" in text[0]
+    assert text[1].startswith("A random direction")
+    (alone,) = said(main(**UNGATED), gate="none")
+    assert alone.startswith("The class vector without a gate, its strength chosen on val")
 
 
 def test_nothing_is_said_without_the_gated_class_vector():
-    assert study_says(summary(chosen=False)) == ()
-    assert study_says(summary(gate="none")) == ()
-    assert study_says(summary(method="LEACE")) == ()
+    assert said(rows()) == ()
+    assert said(main(gate="none")) == ()
+    assert said(main(method="LEACE")) == ()

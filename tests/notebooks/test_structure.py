@@ -11,6 +11,10 @@ from conftest import REPOSITORY
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
+def only_imports(source):
+    return all(isinstance(x, ast.Import | ast.ImportFrom) for x in ast.parse(source).body)
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 def test_a_notebook_is_thin(path):
     notebook = nbformat.read(path, as_version=4)
@@ -20,10 +24,13 @@ def test_a_notebook_is_thin(path):
         [x for x in c.source.splitlines() if x.strip() and not x.strip().startswith("#")]
         for c in cells
     ]
-    assert sum(map(len, lines)) <= 120
     tagged = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])]
     assert len(tagged) == 1
-    assert max(len(x) for i, x in enumerate(lines) if i not in tagged) <= 12
+    lines = {i: len(x) for i, x in enumerate(lines) if i not in tagged}
+    assert sum(lines.values()) <= 120
+    long = [i for i, n in lines.items() if n > 12]
+    assert [i for i in long if not only_imports(cells[i].source)] == []
+    assert len(long) <= 1
     for cell in cells:
         assert not cell.outputs
         assert cell.execution_count is None
@@ -31,7 +38,8 @@ def test_a_notebook_is_thin(path):
         assert not cell.source.rstrip().endswith(";")
     assert notebook.cells[0].cell_type == "markdown"
     assert re.match(r"# .+\?|# Summary", notebook.cells[0].source)
-    assert f'Outputs("{path.stem}"' in "".join(c.source for c in cells)
+    code = "".join(c.source for c in cells)
+    assert f'Outputs("{path.stem}"' in code or f'begin("{path.stem}", globals())' in code
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

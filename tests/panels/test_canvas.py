@@ -1,4 +1,7 @@
-"""What goes to the browser: JSON without NaN, raw bytes, thumbnails, and a readable line where no widget can be shown."""
+"""What goes to the browser: JSON without NaN, raw bytes and thumbnails.
+
+Where no widget can be shown a readable line stands in its place.
+"""
 
 import json
 import re

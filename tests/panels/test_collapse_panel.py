@@ -1,4 +1,7 @@
-"""The collapse panel without a browser: charts, film and table at any epoch of any run are what the histories hold."""
+"""The collapse panel without a browser.
+
+Charts, film and table at any epoch of any run are what the histories hold.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -246,7 +249,10 @@ def test_figures_are_left_under_new_names(tmp_path):
 
 
 class Actions(RuleBasedStateMachine):
-    """Whatever a user does, in any order: what is shown follows the state, and what is refused leaves no trace."""
+    """Whatever a user does, in any order.
+
+    What is shown follows the state, and what is refused leaves no trace.
+    """
 
     @initialize()
     def begin(self):

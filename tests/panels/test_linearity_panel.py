@@ -1,4 +1,7 @@
-"""The linearity panel without a browser: what is shown is what the diagnostics say, at any alpha and for any pair."""
+"""The linearity panel without a browser.
+
+What is shown is what the diagnostics say, at any alpha and for any pair.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -331,7 +334,10 @@ def test_thousands_of_classes_are_typed():
 
 
 class Actions(RuleBasedStateMachine):
-    """Whatever a user does, in any order: what is shown follows the state, and what is refused leaves no trace."""
+    """Whatever a user does, in any order.
+
+    What is shown follows the state, and what is refused leaves no trace.
+    """
 
     @initialize()
     def begin(self):

@@ -1,4 +1,7 @@
-"""The orthogonality panel without a browser: every control, what can't be, blocks and search, and any sequence of actions."""
+"""The orthogonality panel without a browser.
+
+Every control, what can't be, blocks and search, and any sequence of actions.
+"""
 
 import numpy as np
 import pytest
@@ -280,7 +283,7 @@ def test_many_classes_are_blocks_that_open():
     assert p.selected[0] == "class 1111"
     assert "class 1111" in p.map.row_names
     assert p.selected[1] in p.map.column_names
-    with pytest.raises(PanelError, match="no centring of blocks 0.5; there are 0, 1"):
+    with pytest.raises(PanelError, match=r"no centring of blocks 0\.5; there are 0, 1"):
         p.centring = 0.5
     with pytest.raises(PanelError, match="two blocks of 0 to 34"):
         p.window = (0, 35)
@@ -306,7 +309,10 @@ def test_a_report_of_other_classes_is_refused():
 
 
 class Actions(RuleBasedStateMachine):
-    """Whatever a user does, in any order: the map shows what the state says, and what is refused leaves no trace."""
+    """Whatever a user does, in any order.
+
+    The map shows what the state says, and what is refused leaves no trace.
+    """
 
     @initialize()
     def begin(self):

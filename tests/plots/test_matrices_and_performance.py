@@ -11,9 +11,8 @@ from conftest import coloured
 from classvec_lab import ClassVectors, Features, orthogonality, plots
 from classvec_lab.diagnostics.orthogonality import cosine_blocks
 from classvec_lab.diagnostics.performance import feature_map
-from classvec_lab.experiments import ClassCountStudy
-from classvec_lab.experiments.class_counts import MEASURES
 from classvec_lab.plots import style
+from classvec_lab.statistics import mean_interval
 
 pytestmark = pytest.mark.usefixtures("look")
 
@@ -192,19 +191,35 @@ def test_departures_name_every_assumption():
     np.testing.assert_allclose(widths[:4], report.assumptions["rms_added"])
 
 
-def test_a_study_is_drawn_run_by_run():
+def test_runs_are_drawn_one_by_one():
     rng = np.random.default_rng(0)
-    columns = ["off_diagonal", "off_diagonal_centred", "expected", "low", "high", *MEASURES[3:]]
+    measures = ["entries_sd", "shift_ratio", "explained", "nc1"]
+    columns = ["off_diagonal", "off_diagonal_centred", "expected", "low", "high", *measures]
     rows = [
-        {"dataset": d, "n_classes": c, "epochs": e, "draw": k, "n_samples": 9, **dict(zip(columns, rng.random(99), strict=False))}
+        {"dataset": d, "n_classes": c, "epochs": e, "draw": k, **dict(zip(columns, rng.random(99), strict=False))}
         for d in ("a", "b") for c, e in ((2, 4), (5, 4), (5, 1)) for k in range(3)
     ]  # fmt: skip
-    study = ClassCountStudy(pd.DataFrame(rows))
-    axes = plots.over_class_counts(study)
+    runs = pd.DataFrame(rows)
+    axes = plots.over_class_counts(runs)
     raw = axes[0].collections
     assert sum(len(c.get_offsets()) for c in raw if "measured" in c.get_label()) == 2 * 2 * 3
     assert {"a: expected", "b: measured", "-1/(C-1)"} <= {
         t.get_text() for t in axes[0].get_legend().get_texts()
     }
-    axes = plots.over_epochs(study)
+    means = pd.DataFrame(
+        [
+            (*key, m, *mean_interval(own[m]), len(own))
+            for key, own in runs.groupby(["dataset", "n_classes", "epochs"])
+            for m in ("off_diagonal", *measures)
+        ],
+        columns=["dataset", "n_classes", "epochs", "measure", "mean", "low", "high", "n_runs"],
+    )
+    axes = plots.over_epochs(runs, means)
+    assert len(axes) == 5
     assert [t.get_text() for t in axes[0].get_xticklabels()] == ["1", "4"]
+    for ax, measure in zip(axes, ("off_diagonal", *measures), strict=True):
+        shown = means[(means["measure"] == measure) & (means["n_classes"] == 5)]
+        for (_, own), line in zip(shown.groupby("dataset"), ax.lines, strict=True):
+            np.testing.assert_allclose(line.get_xydata(), own[["epochs", "mean"]])
+        clouds = [c for c in ax.collections if isinstance(c, mpl.collections.PathCollection)]
+        assert sum(len(c.get_offsets()) for c in clouds) == 2 * 2 * 3

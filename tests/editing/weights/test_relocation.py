@@ -14,7 +14,7 @@ from classvec_lab.editing.audit.probe import probe_recovery
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.editing.weights.relocation import likeness, relocate
 from classvec_lab.errors import EditError, MismatchError
-from classvec_lab.experiments import methods as M
+from classvec_lab.experiments.methods import MAPPING, measure, standard_methods
 from classvec_lab.readout import Readout
 
 HEADS = ("linear", "cosine", "no bias")
@@ -257,17 +257,15 @@ def exp(request, tmp_path_factory):
 
 
 def test_as_a_method_of_forgetting(exp):
-    found = M.mapped(exp, "red", towards="retire", scatter=2)
+    name = "mapping, retired and scattered"
+    (found,) = measure(exp, name, "red", standard_methods()[name])
     expected = relocate(exp.ft, "red", exp.pre_features["train"], exp.features["train"], rank=2)
-    assert found.method == "mapping, retired and scattered"
-    assert found.facts["mapping"].delta.fingerprint == expected.delta.fingerprint
+    assert (found.method, found.family, found.gate) == (name, MAPPING, "none")
+    assert found.result.delta.fingerprint == expected.delta.fingerprint
     assert found.n_parameters == expected.n_parameters
-    np.testing.assert_array_equal(found.edit.vector, expected.edits[0].vector)
+    np.testing.assert_array_equal(found.result.edits[0].vector, expected.edits[0].vector)
     z = exp.features["test"].z
     head = isinstance(exp.ft.head, CosineHead)
     np.testing.assert_allclose(
-        found.readouts["test"].z, expected.moved(z) if head else z, rtol=1e-5, atol=1e-5
+        found.readouts("test")["test"].z, expected.moved(z) if head else z, rtol=1e-5, atol=1e-5
     )
-    for settings in ({"towards": "class vector"}, {"towards": "retire", "method": "ridge"}):
-        with pytest.raises(EditError, match="scatter goes with towards"):
-            M.mapped(exp, "red", scatter=1, **settings)
