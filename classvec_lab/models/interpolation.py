@@ -32,17 +32,18 @@ def check_alphas(alphas) -> tuple[float, ...]:
     return tuple(checked.tolist())
 
 
-def interpolate(pre: Classifier, ft: Classifier, alpha: float) -> Classifier:
+def interpolate(pre: Classifier, ft: Classifier, alpha: float, *, calibration=None) -> Classifier:
     """Make a classifier whose encoder lies between two others, in eval mode.
 
     Its encoder's weights are (1 - alpha) θ_pre + alpha θ_ft. Floating-point buffers (batch-norm
     statistics) move along, integer ones are those of `pre`. Where batch-norm statistics differ
-    between the two, `recalibrate` them. The head is ft's at every alpha: a cosine head is the same
-    in both, and a new linear head is random in `pre`.
+    between the two they are re-estimated on `calibration`, if that is given. The head is ft's at
+    every alpha: a cosine head is the same in both, and a new linear head is random in `pre`.
 
     Args:
         pre, ft: classifiers of one architecture.
         alpha: in [-1, 2].
+        calibration: images for `recalibrate`, labels unused.
     Raises:
         MismatchError: naming entries that differ in name or shape.
     """
@@ -51,7 +52,10 @@ def interpolate(pre: Classifier, ft: Classifier, alpha: float) -> Classifier:
     load_into(encoder, ft.encoder.state_dict(), "the fine-tuned encoder")
     blend(encoder, pre.encoder, ft.encoder, alpha)
     origin = {"preprocess": pre.preprocess, "source": pre.source}
-    return Classifier(encoder, head, classes=ft.classes, **origin).eval()
+    between = Classifier(encoder, head, classes=ft.classes, **origin).eval()
+    inside = alpha not in (0.0, 1.0)  # the ends are the two models as they are
+    moved = calibration is not None and inside and statistics_moved(pre.encoder, ft.encoder)
+    return recalibrate(between, calibration) if moved else between
 
 
 @torch.no_grad()
