@@ -178,7 +178,7 @@ def pretrain(
         contrast,
         {"seed": seed, "clip": recipe["clip"]},
         steps=recipe["steps"],
-        checkpoint=lambda since: {},
+        checkpoint=lambda step, since: {},
         every=recipe["steps"],
         optimizer=optimizer,
         warmup=recipe["warmup"],

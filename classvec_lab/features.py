@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -111,7 +110,7 @@ def extract_features(
         "precision": precision,
     }
 
-    def extract() -> Features:
+    def extract():
         images = PreprocessedImages(dataset, classifier.preprocess, memory=0)
         training = {module: module.training for module in classifier.modules()}
         home = next((p.device for p in classifier.parameters()), torch.device("cpu"))
@@ -133,11 +132,11 @@ def extract_features(
                 module.training = mode
         return Features(torch.cat(z).numpy(), torch.cat(y).numpy(), dataset.classes, **known)
 
-    def read(path: Path) -> Features:
+    def read(path):
         arrays, _ = read_tensors(path, kind="features")
         return Features(**arrays, classes=dataset.classes, **known)
 
-    def write(path: Path, features: Features) -> None:
+    def write(path, features):
         write_tensors(path, {"z": features.z, "y": features.y}, {"kind": "features", **known})
 
     settings = {"version": _VERSION, "precision": precision}

@@ -13,7 +13,7 @@ from ..checks import in_range, index_of, one_of
 from ..errors import DatasetError, ModelError
 from ..models.classifier import Classifier
 from ..models.finetuning import default_lr, finetune
-from ..models.preprocess import PreprocessedImages
+from ..models.preprocess import PreprocessedImages, loader
 from ..models.training import (
     FineTuned,
     accumulate,
@@ -25,10 +25,6 @@ from ..models.training import (
 )
 
 _VERSION = 2  # of the recipes: part of the cache key
-COLUMNS = (
-    "step", "lr", "loss_r", "loss_f", "train_ACC_f", "val_ACC_f", "val_ACC_r", "val_loss_f",
-    "val_loss_r", "kept",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,19 +161,18 @@ def unlearn(
     parts = _split(ft, train, target, "the training set")
     held_out = _split(ft, val, target, "the validation set")
 
-    def train_it(model: Classifier, settings: dict) -> list[dict]:
+    def train_it(model, settings):
         forgotten, retained, *tried = (
             PreprocessedImages(data, ft.preprocess) for data in (*parts, *held_out)
         )
 
-        def validate() -> dict:
-            row = {}
-            for name, images in zip("fr", tried, strict=True):
-                mean, accuracy = evaluate(model, images, batch_size=4 * batch_size, workers=workers)
-                row |= {f"val_ACC_{name}": accuracy, f"val_loss_{name}": mean}
-            return row
+        def validate():
+            options = {"batch_size": 4 * batch_size, "workers": workers}
+            (loss_f, acc_f), (loss_r, acc_r) = (evaluate(model, d, **options) for d in tried)
+            row = {"val_ACC_f": acc_f, "val_ACC_r": acc_r}
+            return row | {"val_loss_f": loss_f, "val_loss_r": loss_r}
 
-        def loss(kept, gone) -> dict:
+        def loss(kept, gone):
             row = {}
             if kept is not None:
                 row["loss_r"], _ = accumulate(model, *kept)
@@ -192,23 +187,23 @@ def unlearn(
                     row["train_ACC_f"] = right / len(y)
             return row
 
-        def checkpoint(since: list[dict]) -> dict:
-            if not since:
-                return {"lr": 0.0, **start}
-            means = pd.DataFrame(since).mean().to_dict()
-            return means | {"lr": since[-1]["lr"]} | validate()
+        def checkpoint(step, since):
+            row = {"step": step, "lr": 0.0}
+            if step:
+                row |= pd.DataFrame(since).mean().to_dict() | {"lr": since[-1]["lr"]}
+            row |= validate() if step else start
+            if on_step is not None:
+                on_step(step, model, dict(row))
+            return row
 
         start = validate()
         if lr is None:
-            right = sum(
-                start[f"val_ACC_{name}"] * len(images)
-                for name, images in zip("fr", tried, strict=True)
-            )
+            right = start["val_ACC_f"] * len(tried[0]) + start["val_ACC_r"] * len(tried[1])
             settings["lr"] = recipe.rate * default_lr(ft, right / sum(map(len, tried)))
         size = batch_size // (recipe.retained + recipe.forgotten)
         kinds = ((retained, recipe.retained), (forgotten, recipe.forgotten))
         batches = (
-            endless(images, batch_size=size, seed=seed, workers=workers)
+            endless(loader(images, batch_size=size, workers=workers, shuffle_seed=seed))
             if used
             else itertools.repeat(None)
             for images, used in kinds
@@ -224,16 +219,13 @@ def unlearn(
             every=settings["every"],
             score=lambda row: rank(row, threshold),
             stop=lambda figures: limit is not None and figures.get("train_ACC_f", 1) <= limit,
-            callback=on_step,
             warmup=0,
             desc="unlearn",
             progress=progress,
         )
 
-    version, read = ["unlearn", _VERSION], on_step is None
-    return train_or_load(
-        version, ft, (train, val), settings, train_it, COLUMNS, cache=cache, read=read
-    )
+    version, uses = ["unlearn", _VERSION], {"cache": cache, "read": on_step is None}
+    return train_or_load(version, ft, (train, val), settings, train_it, **uses)
 
 
 def rank(row: dict, threshold: float) -> tuple:

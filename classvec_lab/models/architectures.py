@@ -3,8 +3,8 @@
 import difflib
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import namedtuple
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -18,37 +18,14 @@ from . import heads, tiny_clip
 from .preprocess import Preprocess
 from .weights import load_into, read_state_dict
 
-
-@dataclass
-class Parts:
-    """What a source gives.
-
-    Args:
-        encoder: the network, in eval mode.
-        preprocess: its `Preprocess`.
-        dim: m, the dimension of the representation.
-        head: the network's own classifier, where it has one.
-        text_head: makes a cosine head from class names and templates, where there is a text tower.
-        classes: default names.
-    """
-
-    encoder: nn.Module
-    preprocess: Preprocess
-    dim: int
-    head: nn.Module | None = None
-    text_head: Callable[[Sequence[str], Sequence[str] | None], nn.Module] | None = None
-    classes: Sequence[str] | None = None
+# what a source gives: where there is a text tower also the model of both, what makes its tokenizer,
+# and its prompts; `head` is the network's own classifier and `classes` are default names
+FIELDS = ("encoder", "preprocess", "dim", "head", "clip", "tokenizer", "templates", "classes")
+Parts = namedtuple("Parts", FIELDS, defaults=(None, None, None, heads.TEMPLATES, None))
 
 
-def build_encoder(source: Mapping) -> nn.Module:
-    """The architecture that a Classifier's record names, its weights still to be loaded."""
-    return build_parts(source["name"], dict(source["model_args"]), load=False).encoder
-
-
-def build_parts(
-    source: str, model_args: dict, weights=None, *, seed: int = 0, load: bool = True
-) -> Parts:
-    """Build what a source names.
+def build_parts(source: str, model_args: Mapping, weights=None, *, seed=0, load=True) -> Parts:
+    """Build what a source names, in eval mode.
 
     Args:
         source: one of `SOURCES`, with a name after the colon where there is one.
@@ -67,46 +44,38 @@ def build_parts(
         return build(name, model_args, weights, load and weights is None)
 
 
-def _tiny_clip(name: str, model_args: dict, weights, download: bool) -> Parts:
+def _tiny_clip(name, model_args, weights, download) -> Parts:
     if model_args or weights:
         raise ModelError("tiny-clip is built in and takes no weights= or model_args=")
-    clip = tiny_clip.load(tiny_clip_dir())
-
-    def text_head(classes, templates):
-        templates = templates or tiny_clip.TEMPLATES
-        return heads.zero_shot_head(clip, tiny_clip.tokenizer(), classes, templates)
-
-    preprocess, dim = Preprocess("open_clip", tiny_clip.PREPROCESS), clip.visual.output_dim
-    return Parts(clip.visual, preprocess, dim, text_head=text_head, classes=shapes.CLASSES)
+    clip, preprocess = (
+        tiny_clip.load(tiny_clip_dir()),
+        Preprocess("open_clip", tiny_clip.PREPROCESS),
+    )
+    text = clip, tiny_clip.tokenizer, tiny_clip.TEMPLATES, shapes.CLASSES
+    return Parts(clip.visual, preprocess, clip.visual.output_dim, None, *text)
 
 
-def _open_clip(name: str, model_args: dict, weights, download: bool) -> Parts:
+def _open_clip(name, model_args, weights, download) -> Parts:
     import open_clip
 
     arch, _, tag = name.partition("/")
     _near(arch, open_clip.list_models(), "open_clip")
-    tags = (*open_clip.list_pretrained_tags_by_model(arch), "random")
+    tags = [*open_clip.list_pretrained_tags_by_model(arch), "random"]
     one_of(tag, tags, f"pre-trained weights of {arch}", ModelError)
     config = open_clip.get_pretrained_cfg(arch, tag) if tag != "random" else {}
     options = {f"image_{k}": config.get(k) for k in ("mean", "std", "interpolation", "resize_mode")}
     # the factory only warns where a tag was trained with another activation than the default
     options["force_quick_gelu"] = bool(config.get("quick_gelu", False))
-    pretrained = tag if download and tag != "random" else None
-    make = open_clip.create_model_and_transforms
-    clip, *_ = _made(make, arch, pretrained, **options | model_args)
+    make, loaded = open_clip.create_model_and_transforms, download and tag != "random"
+    clip, *_ = _made(make, arch, tag if loaded else None, **options | model_args)
     _load(clip, weights)
-
-    def text_head(classes, templates):
-        tokenizer, templates = open_clip.get_tokenizer(arch), templates or heads.TEMPLATES
-        return heads.zero_shot_head(clip, tokenizer, classes, templates)
-
     width = getattr(clip, "text_projection", None)
     dim = width.shape[1] if isinstance(width, nn.Parameter) else clip.text.output_dim
     preprocess = Preprocess("open_clip", clip.visual.preprocess_cfg)
-    return Parts(clip.visual, preprocess, dim, text_head=text_head)
+    return Parts(clip.visual, preprocess, dim, None, clip, lambda: open_clip.get_tokenizer(arch))
 
 
-def _timm(name: str, model_args: dict, weights, download: bool) -> Parts:
+def _timm(name, model_args, weights, download) -> Parts:
     import timm
 
     name, slash, tag = name.partition("/")
@@ -115,21 +84,23 @@ def _timm(name: str, model_args: dict, weights, download: bool) -> Parts:
     _near(name.partition(".")[0], timm.list_models(), "timm")
     model = _made(timm.create_model, name, download and not tag, **model_args)
     _load(model, weights)
-    own = model.get_classifier()
+    head = model.get_classifier()
     model.reset_classifier(0)
     preprocess = Preprocess("timm", timm.data.resolve_model_data_config(model))
-    head = own if isinstance(own, nn.Linear) else None
-    return Parts(model.eval(), preprocess, model.head_hidden_size, head)
+    own = head if isinstance(head, nn.Linear) else None
+    return Parts(model.eval(), preprocess, model.head_hidden_size, own)
 
 
-def _mlp(name: str, model_args: dict, weights, download: bool) -> Parts:
+def _mlp(name, model_args, weights, download) -> Parts:
     args = {"size": 32, "hidden": [512, 512], "dim": 128}
     for argument in model_args:
         one_of(argument, args, "argument of mlp", ModelError)
     args |= model_args
     widths = [3 * args["size"] ** 2, *args["hidden"], args["dim"]]
-    layers = [(nn.Linear(a, b), nn.ReLU()) for a, b in itertools.pairwise(widths)]
-    encoder = nn.Sequential(nn.Flatten(), *itertools.chain(*layers))[:-1]
+    layers = [nn.Flatten()]
+    for a, b in itertools.pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    encoder = nn.Sequential(*layers[:-1])
     _load(encoder, weights)
     preprocess = Preprocess("open_clip", {**tiny_clip.PREPROCESS, "size": args["size"]})
     return Parts(encoder, preprocess, args["dim"])
@@ -138,19 +109,19 @@ def _mlp(name: str, model_args: dict, weights, download: bool) -> Parts:
 SOURCES = {"tiny-clip": _tiny_clip, "open_clip:": _open_clip, "timm:": _timm, "mlp": _mlp}
 
 
-def _near(name: str, known: Sequence[str], library: str) -> None:
+def _near(name, known, library) -> None:
     if name not in known:
         near = listed(difflib.get_close_matches(name, known, n=3)) or "none"
         raise ModelError(f"{library} has no model {name!r}; nearest: {near}")
 
 
-def _load(module: nn.Module, weights) -> None:
+def _load(module, weights) -> None:
     if weights is not None:
         load_into(module, read_state_dict(weights), weights)
     module.eval()
 
 
-def _made(factory: Callable, name: str, pretrained, **options):
+def _made(factory, name, pretrained, **options):
     """What a library's factory makes, or in our words what it refuses."""
     root = logging.getLogger()  # open_clip logs there what its exception then says again
     level = root.level

@@ -2,17 +2,17 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
 
+from ..checks import listed
 from ..errors import ModelError
 
 
 def block_names(encoder: nn.Module) -> tuple[str, ...]:
-    """Names of an encoder's blocks in the order of their definition, as in
-    "transformer.resblocks.0" or "layer1.0".
+    """Names of an encoder's blocks in the order of their definition, as in "layer1.0".
 
     A block is a numbered element of an nn.Sequential or nn.ModuleList that holds composite
     elements, at the deepest such level: residual blocks, transformer blocks, inverted residuals.
@@ -20,12 +20,10 @@ def block_names(encoder: nn.Module) -> tuple[str, ...]:
     ("",), the encoder itself.
     """
     inner, prefix = encoder, ""
-    while (
-        len(children := _weighted(inner)) == 1
-    ):  # a wrapper has nothing to choose from: look inside
-        ((name, inner),) = children
+    while len(children := _weighted(inner)) == 1:  # a wrapper has nothing to choose from
+        ((name, inner),) = children.items()
         prefix += f"{name}."
-    found = _in_stacks(inner, prefix) or [prefix + name for name, _ in children]
+    found = _in_stacks(inner, prefix) or [prefix + name for name in children]
     return tuple(found) or (prefix.rstrip("."),)
 
 
@@ -36,22 +34,26 @@ def batchnorms(model: nn.Module) -> list[nn.Module]:
 
 @contextmanager
 def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, torch.Tensor]]:
-    """A dict that each pass of `encoder` fills with one tensor a layer, (N, …) with the batch
-    first, in the order of computing.
+    """Record what layers give: a dict that each pass of the encoder fills anew.
 
-    layers: names of submodules; "" is the encoder itself. Of a tuple or mapping the first tensor is
-    taken, of several calls the last. What a sequence-first transformer gives, (L, N, D), is turned
-    around. The tensors are detached copies, safe from later in-place operations. All hooks are gone
-    on leaving, also after an error. Raises ModelError for an unknown layer, naming the nearest, and
-    where no axis of an output can be the batch.
+    It holds one tensor a layer, (N, …), in the order of computing. Of a tuple or mapping the first
+    tensor is taken, of several calls the last. What a sequence-first transformer gives, (L, N, D),
+    is turned around. The tensors are detached copies, safe from later in-place operations. All
+    hooks are gone on leaving, also after an error.
+
+    Args:
+        encoder: any network.
+        layers: names of submodules; "" is the encoder itself.
+    Raises:
+        ModelError: for an unknown layer, naming the nearest, and where no axis of an output can be
+            the batch.
     """
     modules = dict(encoder.named_modules())
-    if unknown := [name for name in layers if name not in modules]:
-        near = difflib.get_close_matches(unknown[0], [m for m in modules if m], n=3, cutoff=0.4)
-        nearest = ", ".join(map(repr, near)) or ", ".join(map(repr, block_names(encoder)[:3]))
-        raise ModelError(
-            f"{type(encoder).__name__} has no layer {unknown[0]!r}; nearest: {nearest}"
-        )
+    for name in layers:
+        if name not in modules:
+            near = difflib.get_close_matches(name, filter(None, modules), n=3, cutoff=0.4)
+            near = listed(map(repr, near or block_names(encoder)[:3]))
+            raise ModelError(f"{type(encoder).__name__} has no layer {name!r}; nearest: {near}")
     outputs: dict[str, torch.Tensor] = {}
     size = 0
 
@@ -61,67 +63,52 @@ def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, to
         size = len(_first_tensor((args, kwargs)))
 
     def keep(name):
-        sequence_first = _sequence_first(encoder, name)
+        turned = _sequence_first(encoder, name)
 
         def hook(module, args, output):
             outputs.pop(name, None)
-            outputs[name] = (
-                _batch_first(_first_tensor(output), size, sequence_first, name).detach().clone()
-            )
+            tensor = _batch_first(_first_tensor(output), size, turned, name)
+            outputs[name] = tensor.detach().clone()
 
         return hook
 
-    handles = []
-    try:
-        handles.append(encoder.register_forward_pre_hook(start, with_kwargs=True))
+    with ExitStack() as hooks:
+        hooks.enter_context(encoder.register_forward_pre_hook(start, with_kwargs=True))
         for name in dict.fromkeys(layers):
-            handles.append(modules[name].register_forward_hook(keep(name)))
+            hooks.enter_context(modules[name].register_forward_hook(keep(name)))
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
-def _weighted(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [
-        (name, child)
-        for name, child in module.named_children()
-        if any(True for _ in child.parameters())
-    ]
+def _weighted(module: nn.Module) -> dict[str, nn.Module]:
+    children = module.named_children()
+    return {name: child for name, child in children if next(child.parameters(), None) is not None}
 
 
 def _in_stacks(module: nn.Module, prefix: str) -> list[str]:
     """Elements of the deepest numbered stacks of composites below `module`, in order."""
     children = _weighted(module)
     stack = isinstance(module, nn.Sequential | nn.ModuleList) and any(
-        n.isdigit() and _weighted(c) for n, c in children
+        name.isdigit() and _weighted(child) for name, child in children.items()
     )
     found = []
-    for name, child in children:
+    for name, child in children.items():
         inside = _in_stacks(child, f"{prefix}{name}.")
-        found += inside or ([f"{prefix}{name}"] if stack else [])
+        found += inside or [f"{prefix}{name}"] * stack
     return found
 
 
-def _first_tensor(value) -> torch.Tensor:
+def _first_tensor(value) -> torch.Tensor | None:
     if isinstance(value, torch.Tensor):
         return value
-    for part in (
-        value.values()
-        if isinstance(value, dict)
-        else value
-        if isinstance(value, list | tuple)
-        else ()
-    ):
+    inside = value.values() if isinstance(value, dict) else value
+    for part in inside if isinstance(value, dict | list | tuple) else ():
         if (tensor := _first_tensor(part)) is not None:
             return tensor
     return None
 
 
 def _sequence_first(encoder: nn.Module, name: str) -> bool:
-    """Whether the transformer that holds this layer runs as (L, N, D): the nearest `batch_first`
-    attribute decides.
-    """
+    """Whether the transformer with this layer runs as (L, N, D), by the nearest `batch_first`."""
     parts = name.split(".") if name else []
     for depth in range(len(parts), -1, -1):
         module = encoder.get_submodule(".".join(parts[:depth]))
@@ -129,8 +116,7 @@ def _sequence_first(encoder: nn.Module, name: str) -> bool:
             module = module.layers[0]
         if isinstance(module, nn.TransformerEncoderLayer):
             module = module.self_attn
-        # open_clip's Transformer turns its own output back; what lies inside it is still turned
-        # around
+        # open_clip's Transformer turns its own output back; what lies inside is turned around
         if depth < len(parts) or isinstance(module, nn.MultiheadAttention):
             batch_first = getattr(module, "batch_first", None)
             if isinstance(batch_first, bool):
@@ -138,18 +124,13 @@ def _sequence_first(encoder: nn.Module, name: str) -> bool:
     return False
 
 
-def _batch_first(
-    output: torch.Tensor | None, size: int, sequence_first: bool, name: str
-) -> torch.Tensor:
-    if output is not None and output.ndim:
-        axes = [axis for axis, length in enumerate(output.shape) if length == size]
-        if sequence_first and 1 in axes and output.ndim > 2:
-            return output.transpose(0, 1)
-        if 0 in axes:
-            return output
-        if len(axes) == 1:
-            return output.movedim(axes[0], 0)
-    shape = "no tensor" if output is None else f"shape {tuple(output.shape)}"
+def _batch_first(output: torch.Tensor | None, size: int, turned: bool, name: str) -> torch.Tensor:
+    shape = () if output is None else tuple(output.shape)
+    axes = [axis for axis, length in enumerate(shape) if length == size]
+    if turned and 1 in axes and len(shape) > 2:
+        return output.transpose(0, 1)
+    if 0 in axes or len(axes) == 1:
+        return output.movedim(0 if 0 in axes else axes[0], 0)
     raise ModelError(
-        f"layer {name!r} gives {shape} for a batch of {size}: no axis can be the batch"
+        f"layer {name!r} gives shape {shape} for a batch of {size}: no axis can be the batch"
     )

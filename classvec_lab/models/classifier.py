@@ -1,6 +1,7 @@
 """`Classifier`: an encoder, the head that reads its representation, classes and preprocessing."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from ..checks import listed, one_of, same_classes
 from ..errors import FileFormatError, ModelError
 from ..files import atomic_folder, hash_json, read_json, read_tensors, write_json, write_tensors
-from .architectures import build_encoder
+from .architectures import build_parts
 from .fingerprint import Unidentified, digest
 from .heads import CosineHead
 from .preprocess import Preprocess
@@ -68,9 +69,10 @@ class Classifier(nn.Module):
 
     @property
     def representation(self) -> dict:
-        """What decides on the representation: encoder, preprocessing, and another `encode`."""
-        parts = {"encoder": self.encoder, "preprocess": self.preprocess}
-        return parts | self.changed("encode")
+        """What decides on the representation: encoder, preprocessing, and an own `encode`."""
+        own = vars(self).get("encode", type(self).encode)
+        encode = None if own is Classifier.encode else own
+        return {"encoder": self.encoder, "preprocess": self.preprocess, "encode": encode}
 
     @property
     def fingerprint(self) -> str | None:
@@ -80,18 +82,12 @@ class Classifier(nn.Module):
         except Unidentified:
             return None
 
-    def changed(self, name: str) -> dict:
-        """The method of this name where it is not that of `Classifier`, under its name."""
-        own = getattr(self, name)
-        own = getattr(own, "__func__", own)
-        return {} if own is getattr(Classifier, name) else {name: own}
-
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Un-normalised representations (N, m), float32, of preprocessed images (N, 3, H, W)."""
         z = self.encoder(images)
-        shape = getattr(z, "shape", type(z).__name__)
+        shape = tuple(getattr(z, "shape", ()))
         if shape[1:] != (self.dim,):
-            got = f"for this head; got {shape if isinstance(shape, str) else tuple(shape)}"
+            got = f"for this head; got {shape or type(z).__name__}"
             raise ModelError(f"the encoder should give vectors of shape (N, {self.dim}) {got}")
         return z.float()
 
@@ -113,16 +109,14 @@ class Classifier(nn.Module):
             folder: where `weights.safetensors` and `card.json` go.
             facts: JSON-able, for the card.
         """
-        preprocess = None
-        if isinstance(self.preprocess, Preprocess):
-            preprocess = {"library": self.preprocess.library, "config": self.preprocess.config}
+        plain = isinstance(self.preprocess, Preprocess)
         card = {
             "kind": "classifier",
             "source": self.source,
             "classes": list(self.classes),
             "head": type(self.head).__name__,
             "dim": self.dim,
-            "preprocess": preprocess,
+            "preprocess": asdict(self.preprocess) if plain else None,
             "fingerprint": self.fingerprint,
             "facts": facts,
         }
@@ -164,8 +158,11 @@ class Classifier(nn.Module):
             if given[name] is None and record is None:
                 raise ModelError(f"{folder} was saved with its user's own: pass {name}=")
         blank = BLANK_HEADS[one_of(card["head"], BLANK_HEADS, "head to load", ModelError)]
+        if encoder is None:
+            source = card["source"]
+            encoder = build_parts(source["name"], source["model_args"], load=False).encoder
         classifier = cls(
-            encoder or build_encoder(card["source"]),
+            encoder,
             blank(card["dim"], len(card["classes"])),
             classes=card["classes"],
             preprocess=preprocess or Preprocess(**card["preprocess"]),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from .classifier import Classifier
 from .device import default_device, resolve_precision
-from .preprocess import PreprocessedImages
+from .preprocess import PreprocessedImages, loader
 from .training import (
     FineTuned,
     accumulate,
@@ -20,8 +20,6 @@ _VERSION = 3  # of the recipe: part of the cache key
 PUBLISHED_RATE = 1e-5  # task arithmetic's, for CLIP
 LEARNING_RATES = {"tiny-clip": 1e-3, "timm": 1e-4, "mlp": 1e-3}
 _DEFAULT_RATE, _LEAST_SHARE = 1e-4, 0.05
-VALIDATED = ("val_loss", "val_accuracy")
-COLUMNS = ("epoch", "step", "lr", "train_loss", "train_accuracy", *VALIDATED, "kept")
 
 
 def default_lr(classifier: Classifier, accuracy: float) -> float:
@@ -80,8 +78,7 @@ def finetune(
         freeze_batchnorm: batch-norm statistics stay as they are.
         seed: of shuffling, and of torch's generators during training.
         precision: "float32", "bfloat16", or "auto": bfloat16 autocast where the processor has it
-            and
-            the encoder at least 20 million parameters, for small ones lose accuracy.
+            and the encoder at least 20 million parameters, for small ones lose accuracy.
         on_epoch: called as on_epoch(epoch, classifier in eval mode, row of the history) after each
             epoch, and before the first with epoch 0. With it the training is always computed.
         cache: whether to read and write the cache.
@@ -105,53 +102,51 @@ def finetune(
     precision = resolve_precision(precision, classifier.encoder, default_device())
     settings["precision"] = precision
 
-    def train(model: Classifier, settings: dict) -> list[dict]:
+    def train(model, settings):
         images = PreprocessedImages(dataset, model.preprocess)
         held_out = images if val is None else PreprocessedImages(val, model.preprocess)
         every = math.ceil(len(images) / batch_size)
 
-        def loss(x, y) -> dict:
+        def loss(x, y):
             mean, right = accumulate(model, x, y, precision=precision)
             return {"loss": mean, "right": right, "n": len(y)}
 
-        def validate() -> dict:
+        def validate():
             options = {"batch_size": 2 * batch_size, "precision": precision, "workers": workers}
-            return dict(zip(VALIDATED, evaluate(model, held_out, **options), strict=True))
+            mean, accuracy = evaluate(model, held_out, **options)
+            return {"val_loss": mean, "val_accuracy": accuracy}
 
         start = validate()
         if lr is None:
             settings["lr"] = default_lr(classifier, start["val_accuracy"])
 
-        def checkpoint(since: list[dict]) -> dict:
-            row = {"lr": 0.0}
-            if since:
-                n, total = 0, 0.0
-                for batch in since:
-                    n, total = n + batch["n"], total + batch["loss"] * batch["n"]
-                right = sum(batch["right"] for batch in since)
-                row = {"lr": since[0]["lr"], "train_loss": total / n, "train_accuracy": right / n}
+        def checkpoint(step, since):
+            row = {"epoch": step // every, "step": step, "lr": 0.0}
+            if step:
+                n = sum(batch["n"] for batch in since)
+                row["lr"] = since[0]["lr"]
+                row["train_loss"] = sum(batch["loss"] * batch["n"] for batch in since) / n
+                row["train_accuracy"] = sum(batch["right"] for batch in since) / n
             model.eval()
-            return row if val is None else row | (validate() if since else start)
-
-        def report(step: int, model: Classifier, row: dict) -> None:
+            if val is not None:
+                row |= validate() if step else start
             if on_epoch is not None:
-                on_epoch(step // every, model, {"epoch": step // every, **row})
+                on_epoch(step // every, model, dict(row))
+            return row
 
-        rows = fit(
+        return fit(
             model,
-            endless(images, batch_size=batch_size, seed=seed, workers=workers),
+            endless(loader(images, batch_size=batch_size, workers=workers, shuffle_seed=seed)),
             loss,
             settings,
             steps=epochs * every,
             checkpoint=checkpoint,
             every=every,
             score=None if val is None else lambda row: (row["val_accuracy"], -row["val_loss"]),
-            callback=report,
             warmup=min(500, epochs * every // 10) if warmup is None else warmup,
             desc="fine-tune",
             progress=progress,
         )
-        return [{"epoch": row["step"] // every, **row} for row in rows]
 
     data, uses = (dataset, val), {"cache": cache, "read": on_epoch is None}
-    return train_or_load(_VERSION, classifier, data, settings, train, COLUMNS, **uses)
+    return train_or_load(_VERSION, classifier, data, settings, train, **uses)

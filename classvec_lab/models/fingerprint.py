@@ -40,7 +40,7 @@ OURS = __name__.partition(".")[0]
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 BOOKKEEPING = vars(nn.Module()).keys() - {"_parameters", "_buffers"}  # children come apart
 SMALL = 1 << 20  # bytes of a tensor up to which all are hashed each time
-ROWS, COLUMNS = 63, 509  # of the blocks of larger ones; odd, and no length that networks have
+ROWS, COLUMNS = 15, 1021  # of the blocks of larger ones: no length that a layer has
 TOLD: set[str] = set()  # warnings given in this process
 _digests = WeakTensorKeyDictionary()  # tensor to (evidence, digest)
 
@@ -110,6 +110,7 @@ def release(top: str) -> str | None:
             files = "\n" + (found.read_text("RECORD") or "")
             if f"\n{top}/" in files or f"\n{top}." in files:
                 return f"{found.name} {found.version}"
+    return None
 
 
 def library_of(thing) -> str | None:
@@ -140,9 +141,7 @@ class _Place(str):
 
 
 class _Writer(pickle.Pickler):
-    """Pickles, to be hashed and never read, in which code, networks and tensors stand for
-    themselves.
-    """
+    """Pickles, to be hashed and never read, that hold code, networks and tensors themselves."""
 
     def __init__(self, met=(), place=""):
         self.stream = io.BytesIO()
@@ -259,11 +258,13 @@ def _digest(tensor: torch.Tensor) -> str:
 def _sums(data: torch.Tensor) -> str:
     """Hash of sums over the bytes of a tensor, which shows writes that bump no version.
 
-    Integers whose distance is a multiple of COLUMNS are summed up, in blocks of ROWS; the rest of
-    the bytes count in full. That reads the memory once, several times faster than SHA-256.
+    Of blocks of ROWS × COLUMNS integers the columns are summed up, and these sums again; the last
+    bytes count in full. That reads the memory once, several times faster than SHA-256.
     """
-    if data.storage_offset() % 8:
-        data = data.clone()
-    whole = len(data) // (8 * ROWS * COLUMNS) * (8 * ROWS * COLUMNS)
-    sums = data[:whole].view(torch.int64).view(-1, ROWS, COLUMNS).sum(dim=1)
-    return hash_bytes(sums.cpu().numpy().tobytes(), data[whole:].cpu().numpy().data)
+    parts = [data.clone() if data.storage_offset() % 8 else data]
+    while len(parts[-1]) > SMALL:
+        whole = len(parts[-1]) // (8 * ROWS * COLUMNS) * 8 * ROWS * COLUMNS
+        blocks, rest = parts.pop().tensor_split([whole])
+        sums = blocks.view(torch.int64).view(-1, ROWS, COLUMNS).sum(dim=1)
+        parts += [rest, sums.view(-1).view(torch.uint8)]
+    return hash_bytes(*(part.cpu().numpy().data for part in parts))

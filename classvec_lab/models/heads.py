@@ -35,18 +35,9 @@ class CosineHead(nn.Module):
         if weight.ndim != 2:
             shape = tuple(weight.shape)
             raise ModelError(f"CosineHead needs one row a class, shape (C, m); got shape {shape}")
+        self.out_features, self.in_features = weight.shape
         self.register_buffer("weight", F.normalize(weight.detach().float(), dim=1))
         self.register_buffer("scale", torch.tensor(float(scale)))
-
-    @property
-    def in_features(self) -> int:
-        """m, the dimension of the representation."""
-        return self.weight.shape[1]
-
-    @property
-    def out_features(self) -> int:
-        """C, the number of classes."""
-        return self.weight.shape[0]
 
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Logits (N, C) of un-normalised representations z (N, m)."""

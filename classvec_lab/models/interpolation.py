@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from ..errors import ModelError
-from ..progress import progress_bar
 from .blocks import batchnorms
 from .classifier import Classifier
 from .device import default_device
@@ -20,95 +19,86 @@ LOWEST, HIGHEST = -1.0, 2.0  # of alpha: further out nothing but noise is to be 
 
 
 def check_alphas(alphas) -> tuple[float, ...]:
-    """Positions on the path as floats; raises ModelError unless each is a finite number in [-1,
-    2] and there is one.
-    """
+    """Positions on the path as floats; raises ModelError unless each lies in [-1, 2]."""
     try:
-        checked = tuple(float(a) for a in np.atleast_1d(alphas))
+        checked = np.atleast_1d(np.asarray(alphas, dtype=float))
     except (TypeError, ValueError):
-        checked = ()
-    if not checked or not all(math.isfinite(a) and LOWEST <= a <= HIGHEST for a in checked):
+        checked = np.empty(0)
+    if not len(checked) or not ((checked >= LOWEST) & (checked <= HIGHEST)).all():
         raise ModelError(
             f"alpha must be finite numbers in [{LOWEST:g}, {HIGHEST:g}], 0 the first end and 1 the "
             f"second; got {alphas}"
         )
-    return checked
+    return tuple(checked.tolist())
 
 
 def interpolate(pre: Classifier, ft: Classifier, alpha: float, *, calibration=None) -> Classifier:
-    """A classifier with encoder weights (1 - alpha) θ_pre + alpha θ_ft and the head of `ft`, in
-    eval mode.
+    """Make a classifier whose encoder lies between two others, in eval mode.
 
-    Floating-point buffers (batch-norm statistics) move along, integer ones are those of `pre`. The
-    head is ft's at every alpha: a cosine head is the same in both, and a new linear head is random
-    in `pre`. alpha in [-1, 2]. calibration: images on which batch-norm statistics between the ends
-    are re-estimated (`recalibrate`) where the two models' differ; without it they move along.
-    Raises MismatchError naming entries that differ in name or shape.
+    Its encoder's weights are (1 - alpha) θ_pre + alpha θ_ft. Floating-point buffers (batch-norm
+    statistics) move along, integer ones are those of `pre`. Where batch-norm statistics differ
+    between the two they are re-estimated on `calibration`, if that is given. The head is ft's at
+    every alpha: a cosine head is the same in both, and a new linear head is random in `pre`.
+
+    Args:
+        pre, ft: classifiers of one architecture.
+        alpha: in [-1, 2].
+        calibration: images for `recalibrate`, labels unused.
+    Raises:
+        MismatchError: naming entries that differ in name or shape.
     """
     (alpha,) = check_alphas(alpha)
-    encoder = copy.deepcopy(pre.encoder)
+    encoder, head = copy.deepcopy(pre.encoder), copy.deepcopy(ft.head)
     load_into(encoder, ft.encoder.state_dict(), "the fine-tuned encoder")
     blend(encoder, pre.encoder, ft.encoder, alpha)
-    between = Classifier(
-        encoder,
-        copy.deepcopy(ft.head),
-        classes=ft.classes,
-        preprocess=pre.preprocess,
-        source=pre.source,
-    ).eval()
-    if (
-        calibration is None or alpha in (0.0, 1.0)  # the ends are the two models as they are
-    ) or not statistics_moved(pre.encoder, ft.encoder):
-        return between
-    return recalibrate(between, calibration)
+    origin = {"preprocess": pre.preprocess, "source": pre.source}
+    between = Classifier(encoder, head, classes=ft.classes, **origin).eval()
+    inside = alpha not in (0.0, 1.0)  # the ends are the two models as they are
+    moved = calibration is not None and inside and statistics_moved(pre.encoder, ft.encoder)
+    return recalibrate(between, calibration) if moved else between
 
 
+@torch.no_grad()
 def blend(into: nn.Module, first: nn.Module, second: nn.Module, alpha: float) -> None:
-    """Set `into` to (1 - alpha) first + alpha second, entry by entry, in float32 at least; integer
-    entries from `first`.
+    """Set a network to (1 - alpha) first + alpha second, entry by entry, in float32 at least.
 
-    All three are of one architecture; `into` may be neither of the other two.
+    All three are of one architecture, and `into` is neither of the other two. Integer entries are
+    those of `first`.
     """
-    one, other = first.state_dict(), second.state_dict()
-    with torch.no_grad():
-        for name, own in into.state_dict().items():
-            a, b = one[name].to(own.device), other[name].to(own.device)
-            if own.is_floating_point():
-                precision = torch.promote_types(a.dtype, torch.float32)
-                a = (1 - alpha) * a.to(precision) + alpha * b.to(precision)
-            own.copy_(a)
+    states = first.state_dict(), second.state_dict()
+    for name, own in into.state_dict().items():
+        a, b = (state[name].to(own.device) for state in states)
+        if own.is_floating_point():
+            precision = torch.promote_types(a.dtype, torch.float32)
+            a = (1 - alpha) * a.to(precision) + alpha * b.to(precision)
+        own.copy_(a)
 
 
 def statistics_moved(first: nn.Module, second: nn.Module) -> bool:
-    """Whether two encoders' batch-norm statistics differ, so that those in between must be
-    re-estimated.
+    """Whether two encoders' batch-norm statistics differ, so that others go in between.
 
     Statistics frozen in fine-tuning are the same in both and part of a fixed function. To
     re-estimate them in between but not at the ends would compare two normalisations, not two
     weights.
     """
-    pairs = zip(_tracking(first), _tracking(second), strict=False)
     return any(
-        not torch.equal(a.running_mean, b.running_mean)
-        or not torch.equal(a.running_var, b.running_var)
-        for a, b in pairs
+        not torch.equal(getattr(a, name), getattr(b, name))
+        for a, b in zip(_tracking(first), _tracking(second), strict=False)
+        for name in ("running_mean", "running_var")
     )
 
 
-def recalibrate(
-    classifier: Classifier,
-    dataset,
-    *,
-    limit: int = CALIBRATION,
-    batch_size: int = 128,
-    progress: bool = False,
-) -> Classifier:
-    """A copy whose batch-norm statistics are re-estimated on images; without batch norm the
-    classifier itself.
+def recalibrate(classifier: Classifier, dataset, *, batch_size: int = 128) -> Classifier:
+    """Copy a classifier and re-estimate its batch-norm statistics, as the average over batches.
 
-    dataset: images, labels unused; `limit` of them are taken evenly over it (a folder is sorted by
-    class) and shuffled into batches. The statistics are the average over batches (momentum None);
-    dropout stays off and the mode is as before. Raises ModelError for fewer than two images.
+    Dropout stays off, and the mode is as before. Without batch norm the classifier itself is
+    returned.
+
+    Args:
+        dataset: images, labels unused, of which `CALIBRATION` are taken.
+        batch_size: images at a time.
+    Raises:
+        ModelError: for fewer than two images.
     Source: interpolated networks have collapsed activations without it (Jordan et al., REPAIR, ICLR
         2023).
     """
@@ -116,42 +106,36 @@ def recalibrate(
         return classifier
     fresh = copy.deepcopy(classifier)
     home = next(fresh.parameters()).device
-    batches = calibration_batches(
-        dataset, classifier.preprocess, limit=limit, batch_size=batch_size
-    )
-    recalibrate_encoder(fresh.encoder.to(default_device()), batches, progress=progress)
+    batches = calibration_batches(dataset, classifier.preprocess, batch_size=batch_size)
+    recalibrate_encoder(fresh.encoder.to(default_device()), batches)
     fresh.encoder.to(home)
     return fresh
 
 
 def calibration_batches(dataset, preprocess, *, limit: int = CALIBRATION, batch_size: int = 128):
-    """A loader of up to `limit` images taken evenly over `dataset`, shuffled, kept in memory for
-    the next pass.
+    """A loader of images, shuffled into batches alike, that keeps them for the next pass.
+
+    Args:
+        dataset: images, labels unused.
+        preprocess: image to tensor.
+        limit: how many are taken, evenly over the data set, for a folder is sorted by class.
+        batch_size: images at a time, at most.
+    Raises:
+        ModelError: for fewer than two images.
     """
-    chosen = (
-        np.unique(np.linspace(0, len(dataset) - 1, min(limit, len(dataset))).round().astype(int))
-        if limit > 0
-        else []
-    )
+    last, n = len(dataset) - 1, min(limit, len(dataset))
+    chosen = np.unique(np.linspace(0, last, max(n, 0)).round().astype(int))
     if len(chosen) < 2:
-        raise ModelError(
-            f"batch-norm statistics need at least two images; got {len(chosen)} (limit={limit}, "
-            f"{len(dataset)} given)"
-        )
+        raise ModelError(f"batch-norm statistics need at least two images; got {len(chosen)}")
     images = PreprocessedImages(torch.utils.data.Subset(dataset, chosen.tolist()), preprocess)
     n_batches = math.ceil(len(chosen) / max(batch_size, 2))
-    return loader(
-        images, batch_size=math.ceil(len(chosen) / n_batches), shuffle_seed=0
-    )  # batches count alike: make them alike
+    return loader(images, batch_size=math.ceil(len(chosen) / n_batches), shuffle_seed=0)
 
 
-def recalibrate_encoder(encoder: nn.Module, batches, *, progress: bool = False) -> None:
-    """Re-estimate the batch-norm statistics of an encoder in place from a loader of (images,
-    labels).
-    """
+def recalibrate_encoder(encoder: nn.Module, batches) -> None:
+    """Re-estimate an encoder's batch-norm statistics in place from a loader of (images, labels)."""
     norms, training = _tracking(encoder), {m: m.training for m in encoder.modules()}
-    momentum = [norm.momentum for norm in norms]
-    like = next(encoder.parameters())
+    momentum, like = [norm.momentum for norm in norms], next(encoder.parameters())
     try:
         encoder.eval()
         for norm in norms:
@@ -159,7 +143,7 @@ def recalibrate_encoder(encoder: nn.Module, batches, *, progress: bool = False) 
             norm.momentum = None  # the plain average over batches
             norm.train()
         with torch.no_grad():
-            for x, _ in progress_bar(batches, desc="recalibrate", disable=not progress):
+            for x, _ in batches:
                 if len(x) > 1:  # one image alone has no variance
                     encoder(x.to(like.device, like.dtype))
     finally:

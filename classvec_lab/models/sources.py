@@ -1,6 +1,4 @@
-"""`load_classifier`: the built-in CLIP, open_clip's and timm's models, an MLP, or a saved
-folder.
-"""
+"""`load_classifier`: the built-in CLIP, open_clip's and timm's models, a plain MLP, or a folder."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from ..checks import listed, one_of
 from ..errors import ModelError
 from .architectures import build_parts
 from .classifier import Classifier
+from .heads import zero_shot_head
 
 HEADS = ("auto", "cosine", "linear", "own")
 
@@ -35,9 +34,8 @@ def load_classifier(
         classes: names in the order of the logits. Default: tiny-clip's shapes; timm's own outputs.
         templates: prompt templates with one {} each, for the cosine head.
         head: "cosine" (frozen, from prompts; needs a text tower), "linear" (new, drawn from
-            `seed`),
-            "own" (timm: the network's own classifier), or "auto": cosine where there is a text
-            tower, own for timm without `classes`, else linear.
+            `seed`), "own" (timm: the network's own classifier), or "auto": cosine where there is a
+            text tower, own for timm without `classes`, else linear.
         weights: a local file in place of the pre-trained weights: safetensors, or a checkpoint of
             plain tensors.
         model_args: keyword arguments for the library's factory, e.g. {"pad_type": "same"} for timm.
@@ -52,34 +50,32 @@ def load_classifier(
     folder = Path(source).expanduser()
     if folder.is_dir():
         given = {"templates": templates, "weights": weights, "model_args": model_args}
-        if extra := [name for name, value in given.items() if value]:
-            have = f"{folder} is a saved classifier and already has what {listed(extra)} would set"
+        if extra := listed(name for name, value in given.items() if value):
+            have = f"{folder} is a saved classifier and already has what {extra} would set"
             raise ModelError(f"{have}; leave them out")
         classifier = Classifier.load(folder)
         classifier.require_classes(classes or classifier.classes, "the given list")
         return classifier
-    source, model_args = str(source), dict(model_args or {})
-    parts = build_parts(source, model_args, weights, seed=seed)
+    record = {"name": str(source), "model_args": dict(model_args or {})}
+    parts = build_parts(*record.values(), weights, seed=seed)
     if head == "auto":
         own = classes is None and parts.head is not None
-        head = "cosine" if parts.text_head else "own" if own else "linear"
-    made = {"cosine": parts.text_head, "own": parts.head, "linear": nn.Linear}[head]
-    if made is None:
-        raise ModelError(
-            f"{source} has no text tower or classifier for a {head} head; use 'linear'"
-        )
-    classes = parts.classes if classes is None else tuple(classes)
-    if head == "own":
-        classes = classes or [str(i) for i in range(made.out_features)]
-    elif classes is None:
+        head = "cosine" if parts.clip else "own" if own else "linear"
+    if {"cosine": parts.clip, "own": parts.head, "linear": parts}[head] is None:
+        lacks = "classifier of its own" if head == "own" else "text tower"
+        raise ModelError(f"{source} has no {lacks}; use head='linear'")
+    if classes is None:
+        classes = range(parts.head.out_features) if head == "own" else parts.classes
+    if classes is None:
         raise ModelError(f"{source} needs class names: pass classes=dataset.classes")
+    if head == "own":
+        layer = parts.head
     elif head == "cosine":
-        made = made(classes, templates)
+        prompts = templates or parts.templates
+        layer = zero_shot_head(parts.clip, parts.tokenizer(), tuple(classes), prompts)
     else:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            made = nn.Linear(parts.dim, len(classes))
-    record = {"name": source, "model_args": model_args}
-    return Classifier(
-        parts.encoder, made, classes=classes, preprocess=parts.preprocess, source=record
-    ).eval()
+            layer = nn.Linear(parts.dim, len(classes))
+    origin = {"preprocess": parts.preprocess, "source": record}
+    return Classifier(parts.encoder, layer, classes=classes, **origin).eval()

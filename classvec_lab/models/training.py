@@ -1,11 +1,11 @@
 """What all training shares: the loop, gradients in parts, evaluation, and the cache of results."""
 
 import copy
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -24,8 +24,7 @@ from .weights import load_into, to_numpy
 
 COUNTS = ("epochs", "steps", "max_steps", "every", "n_samples", "batch_size")
 POSITIVE = ("lr", "clip", "alpha", "original_accuracy")
-SHARES = ("threshold", "original_accuracy")  # at most 1
-PARTS = ("tolerance", "stop_at")  # below 1
+AT_MOST_ONE, BELOW_ONE = ("threshold", "original_accuracy"), ("tolerance", "stop_at")
 
 
 class Diverged(ModelError):
@@ -64,8 +63,8 @@ def check_settings(owner: str, settings: dict) -> None:
         elif isinstance(value, str | None):
             continue
         else:
-            good = value > 0 if name in POSITIVE else value >= 0
-            good = good and (name not in SHARES or value <= 1) and (name not in PARTS or value < 1)
+            high = (name in AT_MOST_ONE and value > 1) or (name in BELOW_ONE and value >= 1)
+            good = value >= 0 and not high and (value > 0 or name not in POSITIVE)
         if not good:
             raise ModelError(f"{owner} can't work with {name}={value!r}")
 
@@ -77,11 +76,10 @@ def fit(
     settings: dict,
     *,
     steps: int,
-    checkpoint: Callable[[list[dict]], dict],
+    checkpoint: Callable[[int, list[dict]], dict],
     every: int = 1,
     score: Callable[[dict], tuple] | None = None,
     stop: Callable[[dict], bool] = lambda figures: False,
-    callback: Callable | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     warmup: int | None = None,
     desc: str = "train",
@@ -96,12 +94,11 @@ def fit(
             (largest norm of the gradient), lr and weight_decay of AdamW, and freeze_batchnorm
             (batch-norm statistics stay; so by default).
         steps: how many updates there are at most.
-        checkpoint: the row of a checkpoint, from the figures of the batches since the last, with
-            the rate `lr` of each. It may set eval mode.
+        checkpoint: the row of a checkpoint, from its step and the figures of the batches since the
+            last, with the rate `lr` of each. It may set eval mode.
         every: steps between checkpoints. Step 0 and the last step are two more.
         score: of a row; the highest is kept, but not step 0. Without it the last step is kept.
         stop: whether to end, from the last batch's figures; asked before each step.
-        callback: called as callback(step, model, row) at each checkpoint.
         optimizer: in place of AdamW over the trainable parameters.
         warmup: steps over which the rate rises, before it falls along half a cosine; None: it
             stays.
@@ -122,15 +119,13 @@ def fit(
     )
     rows, since, figures, step, best, state = [], [], {}, 0, None, None
 
-    def look() -> None:
+    def look():
         nonlocal best, state
-        rows.append({"step": step, **checkpoint(since)})
+        rows.append(checkpoint(step, since))
         since.clear()
-        if callback is not None:
-            callback(step, model, dict(rows[-1]))
         if score is None or (step and (best is None or score(rows[-1]) > score(best))):
             best = rows[-1]
-            state = score and {name: v.clone() for name, v in model.state_dict().items()}
+            state = score and {name: value.clone() for name, value in model.state_dict().items()}
 
     with (
         torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
@@ -143,17 +138,16 @@ def fit(
             model.train()
             for module in batchnorms(model):
                 module.train(not settings.get("freeze_batchnorm", True))
-            rate = optimizer.param_groups[0]["lr"]
             optimizer.zero_grad(set_to_none=True)
-            figures = loss(*next(batches))
+            figures = {"lr": optimizer.param_groups[0]["lr"], **loss(*next(batches))}
             if not all(map(math.isfinite, figures.values())):
-                raise Diverged(f"the loss became {figures} at step {step}; lower lr (now {rate:g})")
+                raise Diverged(f"the loss became {figures} at step {step}; lower lr")
             nn.utils.clip_grad_norm_(trained, settings["clip"])
             optimizer.step()
             schedule.step()
-            since.append({"lr": rate, **figures})
+            since.append(figures)
             bar.update()
-            bar.set_postfix({k: f"{v:.3g}" for k, v in figures.items()}, refresh=False)
+            bar.set_postfix(figures, refresh=False)
             if step % every == 0:
                 look()
         if step % every:
@@ -165,11 +159,9 @@ def fit(
     return rows
 
 
-def endless(images, *, batch_size: int, seed: int, workers: int = 0) -> Iterator:
-    """Batches (x, y) of preprocessed images without end, shuffled anew each pass."""
-    batches = loader(images, batch_size=batch_size, workers=workers, shuffle_seed=seed)
-    while True:
-        yield from batches
+def endless(batches: Iterable) -> Iterator:
+    """One pass over the batches after the other, each shuffled anew where the loader shuffles."""
+    return itertools.chain.from_iterable(itertools.repeat(batches))
 
 
 def accumulate(
@@ -226,7 +218,7 @@ def cosine_with_warmup(step: int, warmup: int, total: int) -> float:
 def model_key(
     version: object, classifier: Classifier, data: Sequence, settings: dict, kind: str = "models"
 ) -> str | None:
-    """Hash of everything that determines a training's result; None, said once, without such a hash.
+    """Hash of everything that determines a training's result; None, said once, without such.
 
     Args:
         version: of the recipe.
@@ -241,7 +233,7 @@ def model_key(
         data,
         version=version,
         head=classifier.head,
-        **classifier.changed("logits"),
+        logits=type(classifier).logits,
         classes=classifier.classes,
         trained=[name for name, p in classifier.named_parameters() if p.requires_grad],
         settings=sorted(settings.items()),
@@ -255,7 +247,6 @@ def train_or_load(
     data: Sequence,
     settings: dict,
     train: Callable[[Classifier, dict], list[dict]],
-    columns: Sequence[str],
     *,
     cache: bool,
     read: bool,
@@ -265,35 +256,32 @@ def train_or_load(
     Args:
         version: see `model_key`, as for `data` and `settings`.
         classifier: the one of which a copy is trained.
-        train: trains that copy in place and gives the rows of its history. It is called with the
-            copy and the settings, to which it adds what it chose.
-        columns: of the history, in order; those that no row has are left out.
+        train: called with the copy and the settings, trains the first in place, adds to the second
+            what it chose, and gives the rows of the history, of which the last has all columns.
         cache: whether to cache.
         read: whether to read what is there; if not, what others have read stays as it is.
     """
     key = model_key(version, classifier, data, settings) if cache else None
+    model = copy.deepcopy(classifier).eval()
 
-    def make() -> tuple[Classifier, dict]:
+    def make():
         start, used = time.perf_counter(), dict(settings)
-        model = copy.deepcopy(classifier).to(default_device()).eval()
-        rows = train(model, used)
-        facts = {"settings": used, "history": rows, "seconds": time.perf_counter() - start}
-        return model.to("cpu").eval(), facts
+        rows = train(model.to(default_device()), used)
+        model.to("cpu").eval()
+        history = {"data": rows, "columns": list(rows[-1])}
+        return {"settings": used, "history": history, "seconds": time.perf_counter() - start}
 
-    def load(path: Path) -> tuple[Classifier, dict]:
+    def load(path):
         if not read:
             raise FileNotFoundError
         state, card = read_tensors(path, kind="trained model")
-        model = copy.deepcopy(classifier).eval()
         load_into(model, state, path)
-        return model, card["facts"]
+        return card["facts"]
 
-    def store(path: Path, made: tuple[Classifier, dict]) -> None:
+    def store(path, facts):
         if read or not path.exists():
-            state, facts = to_numpy(made[0].state_dict()), made[1]
-            write_tensors(path, state, {"kind": "trained model", "facts": facts})
+            card = {"kind": "trained model", "facts": facts}
+            write_tensors(path, to_numpy(model.state_dict()), card)
 
-    model, facts = read_or_make(cache_path("models", key), load, make, store, "a trained model")
-    rows = facts.pop("history")
-    present = [column for column in columns if any(column in row for row in rows)]
-    return FineTuned(model, pd.DataFrame(rows, columns=present), **facts)
+    facts = read_or_make(cache_path("models", key), load, make, store, "a trained model")
+    return FineTuned(model, pd.DataFrame(**facts.pop("history")), **facts)

@@ -11,7 +11,7 @@ import torch
 from ..checks import listed
 from ..errors import FileFormatError, MismatchError
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 
 
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
@@ -34,11 +34,10 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of pickle protocols
-            state = (
-                load_file(path)
-                if path.suffix == ".safetensors"
-                else torch.load(path, map_location="cpu", weights_only=True)
-            )
+            if path.suffix == ".safetensors":
+                state = load_file(path)
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FileFormatError(
             f"{path} holds more than tensors and plain containers, and pickles are never run here; "
@@ -46,12 +45,9 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         ) from error
     except (SafetensorError, RuntimeError, EOFError, ValueError, OSError) as error:
         raise FileFormatError(f"{path} is damaged or no file of weights ({error})") from error
-    for key in _WRAPPERS:
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-            break
-    entries = state.items() if isinstance(state, dict) else ()
-    tensors = {name: value for name, value in entries if isinstance(value, torch.Tensor)}
+    state = state if isinstance(state, dict) else {}
+    state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), state)
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
         raise FileFormatError(f"{path} holds no named tensors")
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
@@ -63,26 +59,19 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
 
 def to_numpy(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
     """Tensors as numpy arrays; bfloat16, which numpy lacks, widened to float32."""
-    cpu = {name: value.detach().cpu() for name, value in state.items()}
-    return {n: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for n, t in cpu.items()}
+    state = {name: tensor.detach().cpu() for name, tensor in state.items()}
+    return {n: (t.float() if t.dtype == torch.bfloat16 else t).numpy() for n, t in state.items()}
 
 
-def same_entries(
-    given: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], owner: str, other: str
-) -> None:
-    """Raise MismatchError, naming some of each, unless both hold tensors of the same names and
-    shapes.
-    """
-    differ = [name for name in own if name in given and given[name].shape != own[name].shape]
-    problems = [
-        f"{len(names)} {label}: {listed(names, 3)}"
-        for label, names in (
-            ("missing", [name for name in own if name not in given]),
-            ("unexpected", [name for name in given if name not in own]),
-            ("of another shape", differ),
-        )
-        if names
-    ]
+def same_entries(given: Mapping, own: Mapping, owner: str, other: str) -> None:
+    """Raise MismatchError, naming some, unless both hold tensors of the same names and shapes."""
+    shared = given.keys() & own.keys()
+    differ = {
+        "missing": [name for name in own if name not in given],
+        "unexpected": [name for name in given if name not in own],
+        "of another shape": [n for n in own if n in shared and given[n].shape != own[n].shape],
+    }
+    problems = [f"{len(names)} {how}: {listed(names, 3)}" for how, names in differ.items() if names]
     if problems:
         raise MismatchError(f"{owner} doesn't fit {other} ({'; '.join(problems)})")
 

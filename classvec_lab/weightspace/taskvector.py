@@ -8,18 +8,24 @@ from numbers import Real
 import pandas as pd
 import torch
 
+from ..checks import one_of
 from ..errors import MismatchError
+from ..models.weights import same_entries
 
 LEVELS = ("model", "block", "parameter")
 
 
 class TaskVector:
-    """tau = theta_ft - theta_pre over the encoder's floating-point entries (Ilharco et al., ICLR
-    2023).
+    """tau = theta_ft - theta_pre over the encoder's floating-point entries.
 
-    `deltas` maps each entry's name in `encoder.state_dict()` to its difference, float32, on the
-    CPU. Heads are not part of it: a cosine head is frozen, and a new linear head has no pre-trained
+    Heads are not part of it: a cosine head is frozen, and a new linear head has no pre-trained
     counterpart. Supports +, unary and binary -, * and / by a number, and sum().
+
+    Args:
+        deltas: each entry's name in `encoder.state_dict()` to its difference, float32, on the CPU.
+    Raises:
+        MismatchError: where there is no entry.
+    Source: Ilharco et al., ICLR 2023.
     """
 
     def __init__(self, deltas: Mapping[str, torch.Tensor]):
@@ -29,27 +35,28 @@ class TaskVector:
 
     @classmethod
     def between(cls, pre, ft) -> "TaskVector":
-        """From two classifiers of one architecture. Raises MismatchError naming entries that
-        differ in name or shape.
+        """The difference of two classifiers' encoders.
+
+        Args:
+            pre, ft: classifiers of one architecture.
+        Raises:
+            MismatchError: naming entries that differ in name or shape.
         """
         a, b = _weights(pre), _weights(ft)
-        _require_same(
-            _shapes(a),
-            _shapes(b),
-            "the pre-trained encoder",
-            "the fine-tuned one",
-        )
+        same_entries(b, a, "the fine-tuned encoder", "the pre-trained one")
         return cls({name: b[name] - a[name] for name in a})
 
     def apply(self, classifier, scale: float = 1.0):
-        """A copy of `classifier` with encoder weights theta + scale · tau; the head and the
-        argument stay as they are.
+        """Copy a classifier with encoder weights theta + scale · tau and the same head.
 
         Networks with batch normalisation move their running statistics along; recalibrate them on
         data where the path between two networks matters.
+
+        Args:
+            classifier: of the same architecture.
+            scale: any number.
         """
-        own = _weights(classifier)
-        _require_same(_shapes(self.deltas), _shapes(own), "the task vector", "the encoder")
+        same_entries(self.deltas, _weights(classifier), "the task vector", "the encoder")
         edited = copy.deepcopy(classifier)
         state = edited.encoder.state_dict()
         with torch.no_grad():
@@ -62,31 +69,33 @@ class TaskVector:
         return math.sqrt(sum(d.double().square().sum().item() for d in self.deltas.values()))
 
     def cosine(self, other: "TaskVector", by: str = "model") -> float | pd.Series:
-        """Cosine to another task vector: one number, or a series by block or by parameter; NaN
-        where a part is zero.
+        """Cosine to another task vector; NaN where a part is zero.
+
+        Args:
+            other: of the same architecture.
+            by: "model", "block" or "parameter".
+        Returns:
+            One number, or a series by block or by parameter.
         """
-        if by not in LEVELS:
-            raise ValueError(f"by must be one of {', '.join(LEVELS)}; got {by!r}")
-        _require_same(
-            _shapes(self.deltas),
-            _shapes(other.deltas),
-            "one task vector",
-            "the other",
-        )
+        one_of(by, LEVELS, "level")
+        self._require(other)
         parts: dict[str, list[float]] = {}
         for name, a in self.deltas.items():
-            group = {"model": "model", "block": block_of(name), "parameter": name}[by]
+            group = {"model": by, "block": block_of(name), "parameter": name}[by]
             a, b = a.double().flatten(), other.deltas[name].double().flatten()
             sums = parts.setdefault(group, [0.0, 0.0, 0.0])
             for i, value in enumerate((a @ b, a @ a, b @ b)):
                 sums[i] += value.item()
         cosines = {
-            g: ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
-            for g, (ab, aa, bb) in parts.items()
+            group: ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
+            for group, (ab, aa, bb) in parts.items()
         }
-        return (
-            cosines["model"] if by == "model" else pd.Series(cosines, name="cosine").rename_axis(by)
-        )
+        if by == "model":
+            return cosines[by]
+        return pd.Series(cosines, name="cosine").rename_axis(by)
+
+    def _require(self, other) -> None:
+        same_entries(other.deltas, self.deltas, "the other task vector", "this one")
 
     def _map(self, function) -> "TaskVector":
         return TaskVector({name: function(name, delta) for name, delta in self.deltas.items()})
@@ -94,31 +103,22 @@ class TaskVector:
     def __add__(self, other):
         if not isinstance(other, TaskVector):
             return NotImplemented
-        _require_same(
-            _shapes(self.deltas),
-            _shapes(other.deltas),
-            "one task vector",
-            "the other",
-        )
+        self._require(other)
         return self._map(lambda name, delta: delta + other.deltas[name])
 
-    def __radd__(self, other):
-        return (
-            self if isinstance(other, Real) and other == 0 else NotImplemented
-        )  # sum() starts from 0
+    def __radd__(self, other):  # sum() starts from 0
+        return self if isinstance(other, Real) and other == 0 else NotImplemented
 
     def __neg__(self):
-        return self._map(lambda _, delta: -delta)
+        return -1 * self
 
     def __sub__(self, other):
         return self + -other if isinstance(other, TaskVector) else NotImplemented
 
     def __mul__(self, scale):
-        return (
-            self._map(lambda _, delta: delta * float(scale))
-            if isinstance(scale, Real)
-            else NotImplemented
-        )
+        if not isinstance(scale, Real):
+            return NotImplemented
+        return self._map(lambda _, delta: delta * float(scale))
 
     __rmul__ = __mul__
 
@@ -131,34 +131,15 @@ class TaskVector:
 
 
 def block_of(name: str) -> str:
-    """The block a parameter belongs to: its name up to the first number
-    ("transformer.resblocks.0"), else its first part.
+    """The block of a parameter: its name up to the first number, else its first part.
+
+    "transformer.resblocks.0.attn.in_proj_weight" is in "transformer.resblocks.0".
     """
     parts = name.split(".")
-    for i, part in enumerate(parts):
-        if part.isdigit():
-            return ".".join(parts[: i + 1])
-    return parts[0]
+    first = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+    return ".".join(parts[: first + 1])
 
 
 def _weights(classifier) -> dict[str, torch.Tensor]:
     state = classifier.encoder.state_dict()
     return {k: v.detach().cpu().float() for k, v in state.items() if v.is_floating_point()}
-
-
-def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in tensors.items()}
-
-
-def _require_same(a: Mapping, b: Mapping, name_a: str, name_b: str) -> None:
-    problems = [f"only in {name_a}: {k}" for k in a if k not in b] + [
-        f"only in {name_b}: {k}" for k in b if k not in a
-    ]
-    problems += [
-        f"{k} has shape {tuple(a[k])} in {name_a} and {tuple(b[k])} in {name_b}"
-        for k in a
-        if k in b and a[k] != b[k]
-    ]
-    if problems:
-        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise MismatchError(f"{name_a} and {name_b} don't fit: {'; '.join(problems[:3])}{more}")

@@ -138,7 +138,7 @@ def test_timm_s_own_head_and_local_weights(tmp_path):
             "no argument of mlp 'depth'; there are size, hidden, dim",
         ),
         ({"source": "mlp", "classes": "ab", "head": "cosine"}, "no text tower"),
-        ({"source": "mlp", "classes": "ab", "head": "own"}, "no text tower or classifier"),
+        ({"source": "mlp", "classes": "ab", "head": "own"}, "no classifier of its own"),
         (
             {"source": "mlp", "classes": "ab", "head": "big"},
             "no kind of head 'big'; there are auto, cosine, linear, own",

@@ -125,10 +125,10 @@ def collapse_over_training(
     key = model_key(version, classifier, data, known, "collapse histories") if cache else None
     given = {"val": val, "seed": seed, "progress": progress, "cache": key is not None, **settings}
 
-    def measure() -> CollapseHistory:
+    def measure():
         return _measure(classifier, train, held_out, samples, n_boot, given)
 
-    def read(path) -> CollapseHistory:
+    def read(path):
         stored = read_tensors(path, kind="collapse history")
         return _restored(*stored, finetune(classifier, train, **given))
 

@@ -110,14 +110,14 @@ def relearn_time(
     tested = PreprocessedImages(held_out, classifier.preprocess)
     threshold, rows = (1 - tolerance) * original_accuracy, []
 
-    def checkpoint(since: list[dict]) -> dict:
+    def checkpoint(step, since):
         _, accuracy = measure(model, tested, batch_size=256)
         low, high = map(float, wilson(accuracy * len(tested), len(tested)))
-        row = {"step": len(rows), "loss": since[0]["loss"] if since else math.nan}
+        row = {"step": step, "loss": since[0]["loss"] if since else math.nan}
         rows.append(row | {"accuracy": accuracy, "low": low, "high": high, "n": len(tested)})
-        return rows[-1]
+        return dict(rows[-1])
 
-    def back(_=None) -> bool:
+    def back(_=None):
         return rows[-1]["accuracy"] >= threshold - 1e-12
 
     stopped = f"not back after {max_steps} steps"
