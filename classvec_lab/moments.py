@@ -51,8 +51,8 @@ class ClassMoments:
     def covariance(self, shrinkage: float = 0.0) -> np.ndarray:
         """The within-class covariance (m, m), pulled towards a multiple of the identity.
 
-        (1 - shrinkage) S / (N - C) + shrinkage · t I, where S is the pooled scatter, C the number of
-        classes with samples, and t the mean of the first's diagonal, so that the trace stays.
+        (1 - shrinkage) S / (N - C) + shrinkage · t I, where S is the pooled scatter, C the number
+        of classes with samples, and t the mean of the first's diagonal, so that the trace stays.
 
         Args:
             shrinkage: in [0, 1].

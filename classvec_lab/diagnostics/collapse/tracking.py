@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...errors import MismatchError
 from ...features import extract_features
-from ...files import cache_path, read_or_make, read_tensors, write_tensors
+from ...files import read_or_make, read_tensors, write_tensors
 from .report import neural_collapse
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def collapse_over_training(
         stored = read_tensors(path, kind="collapse history")
         return _restored(*stored, finetune(classifier, train, **given))
 
-    path = cache_path("collapse", key)
-    return read_or_make(path, read, measure, _write, "a collapse history")
+    return read_or_make("collapse", key, read, measure, _write)
 
 
 def _measure(

@@ -9,6 +9,7 @@ from ...edits import Edit
 from ...errors import EditError, MismatchError
 from ...features import Features
 from ...moments import ClassMoments
+from ...vectors import require_pairs
 from .delta import Delta
 from .mapping import MappedEdit, _at_hand, _nullspace, _require_samples
 from .sites import find_site
@@ -58,6 +59,7 @@ def retire(
             f"pre and ft must be features of the same images: got {len(pre)} of {len(pre.classes)} classes and "
             f"{len(ft)} of {len(ft.classes)}, or labels that differ"
         )
+    require_pairs(pre, ft)
     ft = _at_hand(classifier, ft, "nullspace")
     site = find_site(classifier)
     start = time.perf_counter()
