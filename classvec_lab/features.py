@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .errors import MismatchError
-from .files import cache_path, read_or_make, read_tensors, write_tensors
+from .files import read_or_make, read_tensors, write_tensors
 from .moments import ClassMoments
 from .progress import progress_bar
 from .vectors import ClassVectors
@@ -141,7 +141,7 @@ def extract_features(
 
     settings = {"version": _VERSION, "precision": precision}
     key = cache_key("features", classifier, [dataset], **settings) if cache else None
-    return read_or_make(cache_path("features", key), read, extract, write, "features")
+    return read_or_make("features", key, read, extract, write)
 
 
 def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:

@@ -38,11 +38,6 @@ def cache_dir(kind: str) -> Path:
     return data_dir() / "cache" / kind
 
 
-def cache_path(kind: str, key: str | None) -> Path | None:
-    """The file in the cache with this key; None without one."""
-    return key and cache_dir(kind) / f"{key}.safetensors"
-
-
 def figures_dir() -> Path:
     """The folder under which figures and tables are filed."""
     return Path(os.environ.get("CLASSVEC_FIGURES") or _root() / "figures")
@@ -149,27 +144,28 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
         file.close()
 
 
-def read_or_make(path: Path | None, read: Callable, make: Callable, write: Callable, what: str):
-    """What the cache holds under `path`, else what `make` gives, which is then written.
+def read_or_make(kind: str, key: str | None, read: Callable, make: Callable, write: Callable):
+    """What the cache holds, else what `make()` gives, which is then written.
 
     One process at a time: a second waits for the first instead of making it too.
 
     Args:
-        path: file in the cache; None makes the value and writes nothing.
+        kind: folder in the cache, see `cache_dir`.
+        key: name in this folder; None makes the value and writes nothing.
         read: `read(path)` gives the value or raises FileNotFoundError or FileFormatError.
-        make: `make()` gives the value anew.
+        make: gives the value anew.
         write: `write(path, value)` stores it.
-        what: its name in the warning that a damaged file gives.
     """
-    if path is None:
+    if key is None:
         return make()
+    path = cache_dir(kind) / f"{key}.safetensors"
     with locked(path):
         try:
             return read(path)
         except FileNotFoundError:
             pass
         except FileFormatError as error:
-            message = f"the cache of {what} is damaged and will be made again ({error})"
+            message = f"a file in the cache is damaged and will be made again ({error})"
             warnings.warn(message, stacklevel=3)
         value = make()
         write(path, value)

@@ -10,7 +10,7 @@ from PIL import Image
 
 from classvec_lab import Features, class_vectors, extract_features
 from classvec_lab.errors import FileFormatError, MismatchError
-from classvec_lab.files import cache_dir
+from classvec_lab.files import cache_dir, read_tensors
 
 
 def direct(classifier, dataset):
@@ -89,7 +89,7 @@ def test_a_damaged_cache_is_extracted_again(classifier, data, damage):
     content = bytearray(path.read_bytes())
     content[-5] ^= 255
     path.write_bytes({"truncate": content[:-40], "flip": content, "empty": b""}[damage])
-    with pytest.warns(UserWarning, match="the cache of features is damaged and will be made again"):
+    with pytest.warns(UserWarning, match="a file in the cache is damaged and will be made again"):
         second = extract_features(classifier, data, progress=False)
     np.testing.assert_array_equal(first.z, second.z)
     np.testing.assert_array_equal(extract_features(classifier, data, progress=False).z, first.z)
@@ -169,6 +169,19 @@ def test_bfloat16_moves_class_vectors_little(data):
         / np.linalg.norm(exact, axis=1)
     )
     assert cosine.min() > 0.999
+
+
+def test_the_precision_is_recorded_and_read(classifier, data):
+    first, second, half = (
+        extract_features(classifier, data, progress=False, precision=precision)
+        for precision in ("float32", "auto", "bfloat16")
+    )
+    assert (first.precision, second.precision, half.precision) == ("float32",) * 2 + ("bfloat16",)
+    assert len(cached()) == 2
+    again = extract_features(classifier, data, progress=False, precision="bfloat16")
+    assert again.precision == "bfloat16"
+    assert read_tensors(cached()[0])[1]["precision"] in ("float32", "bfloat16")
+    assert not [p for p in cache_dir("features").iterdir() if p.suffix == ".lock"]
 
 
 def test_features_check_themselves():

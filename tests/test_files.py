@@ -1,5 +1,10 @@
 """Files are whole or absent, and say so when they are damaged."""
 
+import subprocess
+import sys
+import threading
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +17,7 @@ from classvec_lab.files import (
     atomic_folder,
     hash_arrays,
     hash_json,
+    locked,
     read_json,
     read_tensors,
     write_json,
@@ -130,3 +136,71 @@ def test_json_hash_ignores_the_order_of_keys():
         == hash_json({"b": [2], "a": 1})
         != hash_json({"a": 1, "b": [3]})
     )
+
+
+COUNT = """
+import sys
+from pathlib import Path
+sys.modules["torch"] = None  # not needed
+from classvec_lab.files import locked
+target = Path(sys.argv[1])
+for _ in range(150):
+    with locked(target):
+        n = int(target.read_text())
+        target.write_text("")
+        target.write_text(str(n + 1))
+"""
+
+
+def test_several_processes_keep_each_other_waiting_and_leave_no_file(tmp_path):
+    target = tmp_path / "count"
+    target.write_text("0")
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", COUNT, target], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    for job in jobs:
+        _, errors = job.communicate(timeout=120)
+        assert job.returncode == 0, errors
+    assert target.read_text() == "600"
+    assert [p.name for p in tmp_path.iterdir()] == ["count"]
+
+
+def test_threads_wait_too_and_the_lock_is_a_file_meanwhile(tmp_path):
+    order = []
+
+    def wait():
+        with locked(tmp_path / "x"):
+            order.append("second")
+
+    thread = threading.Thread(target=wait)
+    with locked(tmp_path / "x"):
+        assert [p.name for p in tmp_path.iterdir()] == ["x.lock"]
+        thread.start()
+        time.sleep(0.2)
+        order.append("first")
+    thread.join(timeout=10)
+    assert order == ["first", "second"]
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("error", [RuntimeError, FileNotFoundError, KeyboardInterrupt])
+def test_a_lock_is_gone_after_an_error_which_passes(tmp_path, error):
+    with pytest.raises(error), locked(tmp_path / "sub" / "x"):
+        raise error
+    assert not list((tmp_path / "sub").iterdir())
+    with locked(tmp_path / "sub" / "x"):
+        pass
+
+
+def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
+    (tmp_path / "x.lock").touch()
+    with locked(tmp_path / "x"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_posix_locks_another_kind_serves(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with locked(tmp_path / "x"):
+        assert (tmp_path / "x.lock").exists()

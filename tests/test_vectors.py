@@ -1,5 +1,7 @@
 """Class vectors equal the definition, come back from disk, and refuse what they were not made with."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import coloured, small_classifier
@@ -64,7 +66,12 @@ def test_identical_models_give_zero():
 
 def test_features_that_do_not_belong_together():
     pre, ft = make()
+    pre = replace(pre, precision="float32")
     for other, message in (
+        (
+            replace(ft, precision="bfloat16"),
+            "number formats: pre-trained float32, fine-tuned bfloat16; .* one precision=",
+        ),
         (
             Features(ft.z, ft.y, ft.classes, data="elsewhere"),
             "different data: pre-trained data, fine-tuned elsewhere",
@@ -75,6 +82,7 @@ def test_features_that_do_not_belong_together():
     ):
         with pytest.raises(MismatchError, match=message):
             ClassVectors.from_features(pre, other)
+    assert ClassVectors.from_features(pre, ft).ft == "after"  # a precision that isn't known passes
 
 
 def test_a_class_without_samples_is_named():
@@ -108,7 +116,9 @@ def test_a_mismatch_is_refused_by_name(tmp_path):
     with pytest.raises(MismatchError, match=r"another pre-trained model .*another data") as caught:
         ClassVectors.load(path, pre="other", ft="after", data="else")
     assert "fine-tuned" not in str(caught.value)
-    with pytest.raises(MismatchError, match="the given list has 1 classes and these class vectors 3"):
+    with pytest.raises(
+        MismatchError, match="the given list has 1 classes and these class vectors 3"
+    ):
         ClassVectors.load(path).require(classes=["c0"])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FileFormatError):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from ..errors import ModelError
-from ..files import cache_path, read_or_make, read_tensors, write_tensors
+from ..files import read_or_make, read_tensors, write_tensors
 from ..progress import progress_bar
 from .blocks import batchnorms
 from .classifier import Classifier
@@ -283,5 +283,5 @@ def train_or_load(
             card = {"kind": "trained model", "facts": facts}
             write_tensors(path, to_numpy(model.state_dict()), card)
 
-    facts = read_or_make(cache_path("models", key), load, make, store, "a trained model")
+    facts = read_or_make("models", key, load, make, store)
     return FineTuned(model, pd.DataFrame(**facts.pop("history")), **facts)

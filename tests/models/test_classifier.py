@@ -76,6 +76,16 @@ def test_functions_and_lambdas_are_hashed_and_an_open_file_is_not(tmp_path):
         assert small_classifier(preprocess=lambda im: file.write(im)).fingerprint is None
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_no_module_s_mode_changes(training):
+    encoder, head = nn.Sequential(nn.Flatten(), nn.Linear(192, 4)).train(training), nn.Linear(4, 2)
+    encoder[1].train(not training)
+    modes = [m.training for m in (*encoder.modules(), *head.modules())]
+    classifier = Classifier(encoder, head, classes="ab", preprocess=plain_preprocess)
+    assert [m.training for m in (*encoder.modules(), *head.modules())] == modes
+    assert classifier.training is training
+
+
 def test_impossible_classifiers_are_refused():
     encoder, head, preprocess = nn.Flatten(), nn.Linear(4, 2), plain_preprocess
     with pytest.raises(ModelError, match="2 outputs but 3 classes"):

@@ -36,9 +36,13 @@ def test_the_ends_are_the_two_models():
 
 def test_half_way_is_the_mean_and_the_ends_stay():
     pre, ft = small_classifier(seed=0, batchnorm=True), small_classifier(seed=1, batchnorm=True)
+    ft.train()
     pre.encoder[2].num_batches_tracked += 3
     before = [copy.deepcopy(m.state_dict()) for m in (pre, ft)]
-    state = interpolate(pre, ft, 0.5).encoder.state_dict()
+    between = interpolate(pre, ft, 0.5)
+    assert not any(m.training for m in between.modules())
+    assert all(m.training for m in ft.modules())
+    state = between.encoder.state_dict()
     for name, value in state.items():
         a, b = pre.encoder.state_dict()[name], ft.encoder.state_dict()[name]
         torch.testing.assert_close(value, (a + b) / 2 if value.is_floating_point() else a)

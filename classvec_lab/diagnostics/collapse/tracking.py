@@ -10,7 +10,7 @@ import pandas as pd
 from ...checks import in_range
 from ...errors import MismatchError
 from ...features import extract_features
-from ...files import cache_path, read_or_make, read_tensors, write_tensors
+from ...files import read_or_make, read_tensors, write_tensors
 from .report import neural_collapse
 
 if TYPE_CHECKING:
@@ -132,8 +132,7 @@ def collapse_over_training(
         stored = read_tensors(path, kind="collapse history")
         return _restored(*stored, finetune(classifier, train, **given))
 
-    path = cache_path("collapse", key)
-    return read_or_make(path, read, measure, _write, "a collapse history")
+    return read_or_make("collapse", key, read, measure, _write)
 
 
 def _measure(

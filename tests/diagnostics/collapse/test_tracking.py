@@ -98,7 +98,7 @@ def test_a_damaged_cache_is_measured_again():
     first = measured()
     (path,) = cache_dir("collapse").glob("*.safetensors")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.warns(UserWarning, match="the cache of a collapse history is damaged"):
+    with pytest.warns(UserWarning, match="a file in the cache is damaged"):
         second = measured()
     pd.testing.assert_frame_equal(first.table, second.table)
     pd.testing.assert_frame_equal(second.table, measured().table)
