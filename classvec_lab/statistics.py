@@ -342,4 +342,5 @@ def summarise(
                 row |= {"n": found.n, "unit": found.name}
                 row["worst_target"] = part.loc[part[name].idxmax(), "target"]
         rows.append(row)
-    return pd.DataFrame(rows)[[*keys, *columns]]
+    names = [*keys, *columns]
+    return pd.DataFrame(rows)[names] if rows else pd.DataFrame(columns=names)

@@ -265,7 +265,7 @@ def test_begin_takes_exactly_the_parameters_cell_of_each_notebook(path):
     cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
     if not any("begin(" in c.source for c in cells):
         pytest.skip("it has no model and no data, and lists its parameters itself")
-    first = [i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", [])][0]
+    first = next(i for i, c in enumerate(cells) if "parameters" in c.metadata.get("tags", []))
     expected = {
         node.targets[0].id: ast.literal_eval(node.value)
         for node in ast.parse(cells[first].source).body

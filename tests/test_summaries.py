@@ -123,6 +123,11 @@ def test_a_change_may_be_negative_and_groups_keep_their_order():
 def test_a_group_may_lack_a_key():
     table = cells({0: 0.2}, n_classes=4)
     table["gate"] = ["margin", "margin", np.nan, np.nan]
-    found = summary(table, ["n"], ["method", "gate"])
+    found = summary(table, ["n", "x"], ["method", "gate"])
     assert found["n"].tolist() == [2, 2]
     assert found["gate"].isna().tolist() == [False, True]
+
+
+def test_of_no_rows_there_is_an_empty_summary():
+    found = summary(cells()[:0])
+    assert (len(found), list(found)) == (0, ["method", *COLUMNS])

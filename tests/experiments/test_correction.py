@@ -23,7 +23,7 @@ from classvec_lab.statistics import wilson
 
 
 def mislabelled():
-    """Trained with six in ten green images labelled blue; class vectors of rightly labelled ones."""
+    """Trained with six in ten green images labelled blue; class vectors of right labels."""
     data = splits()
     green = np.flatnonzero(data["train"].targets == 1)
     wrong = small_experiment(

@@ -116,7 +116,7 @@ def test_classes_can_be_chosen():
     position = np.flatnonzero(np.isin(whole.targets, [7, 3]))[0]
     assert exp.test.classes[label] == whole.classes[whole.targets[position]]
     np.testing.assert_array_equal(np.asarray(image), np.asarray(whole[position][0]))
-    with pytest.raises(DatasetError, match="no class 'x'; there are 0, 1, 2, .*, 9$"):
+    with pytest.raises(DatasetError, match=r"no class 'x'; there are 0, 1, 2, .*, 9$"):
         whole.only(["7", "x"])
 
 

@@ -45,8 +45,11 @@ def summary(table):
     keys = ["method", "family", "gate", "chosen"]
     frame = table.groupby(keys, sort=False).agg(
         lambda_=("lambda_", "mean"),
-        n=("acc_f", "size"), acc_f=("acc_f", "mean"), acc_r=("acc_r", "mean"), worst_acc_f=("acc_f", "max")
-    )  # fmt: skip
+        n=("acc_f", "size"),
+        acc_f=("acc_f", "mean"),
+        acc_r=("acc_r", "mean"),
+        worst_acc_f=("acc_f", "max"),
+    )
     frame = frame.reset_index()
     frame["worst_target"] = "blue"
     for name in ("acc_f", "acc_r"):
@@ -176,12 +179,14 @@ def test_methods_keep_the_order_of_the_frame_with_intervals():
 
 def curves(targets=TARGETS, gates=("none", "margin")):
     lambdas = np.array([0, -0.5, -1, -2])
+    ends = {"acc_f_low": 0.0, "acc_f_high": 1.0, "acc_r_low": 0.5, "acc_r_high": 1.0}
     parts = [
-        pd.DataFrame({"lambda_": lambdas, "acc_f": np.clip(1 + lambdas * (0.6 + 0.1 * i), 0, 1), "acc_r": 0.9 + 0.01 * i})
-        .assign(acc_f_low=0.0, acc_f_high=1.0, acc_r_low=0.5, acc_r_high=1.0, n_f=10 + i, n_r=90, gate=gate, target=t)
+        pd.DataFrame({"lambda_": lambdas, "acc_f": np.clip(1 + lambdas * (0.6 + 0.1 * i), 0, 1)})
+        .assign(acc_r=0.9 + 0.01 * i, **ends)
+        .assign(n_f=10 + i, n_r=90, gate=gate, target=t)
         for gate in gates
         for i, t in enumerate(targets)
-    ]  # fmt: skip
+    ]
     return pd.concat(parts, ignore_index=True).assign(direction="class vector", split="test")
 
 

@@ -100,8 +100,15 @@ def test_the_sample_sheet_shows_each_class_by_name():
 
 
 def test_accuracy_bars_history_and_map():
-    table = pd.DataFrame({"class": ["a", "b"] * 2, "accuracy": [0.5, 1, 0.9, np.nan], "low": [0.2, 0.7, 0.8, np.nan],
-                          "high": [0.8, 1, 1, np.nan], "model": ["pre", "pre", "ft", "ft"]})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "class": ["a", "b"] * 2,
+            "accuracy": [0.5, 1, 0.9, np.nan],
+            "low": [0.2, 0.7, 0.8, np.nan],
+            "high": [0.8, 1, 1, np.nan],
+            "model": ["pre", "pre", "ft", "ft"],
+        }
+    )
     ax = plots.accuracy_bars(table)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["pre", "ft"]
     history = pd.DataFrame(
@@ -195,10 +202,13 @@ def test_runs_are_drawn_one_by_one():
     rng = np.random.default_rng(0)
     measures = ["entries_sd", "shift_ratio", "explained", "nc1"]
     columns = ["off_diagonal", "off_diagonal_centred", "expected", "low", "high", *measures]
+    keys = ("dataset", "n_classes", "epochs", "draw")
     rows = [
-        {"dataset": d, "n_classes": c, "epochs": e, "draw": k, **dict(zip(columns, rng.random(99), strict=False))}
-        for d in ("a", "b") for c, e in ((2, 4), (5, 4), (5, 1)) for k in range(3)
-    ]  # fmt: skip
+        dict(zip((*keys, *columns), (d, c, e, k, *rng.random(len(columns))), strict=True))
+        for d in ("a", "b")
+        for c, e in ((2, 4), (5, 4), (5, 1))
+        for k in range(3)
+    ]
     runs = pd.DataFrame(rows)
     axes = plots.over_class_counts(runs)
     raw = axes[0].collections

@@ -9,9 +9,7 @@ from ...edits import Edit
 from ...errors import EditError, MismatchError
 from ...features import Features
 from ...moments import ClassMoments
-from ...vectors import require_pairs
-from .delta import Delta
-from .mapping import MappedEdit, _at_hand, _nullspace, _require_samples
+from .mapping import MappedEdit, nullspace_keys, reference_moments, spread_metric, written
 from .sites import find_site
 
 LIKENESS_SHRINKAGE = 0.1  # of the pre-trained covariance: no direction of it is trusted blindly
@@ -63,9 +61,6 @@ def relocate(
             f"pre and ft must be features of the same images: got {len(pre)} and {len(ft)}, "
             "or labels that differ"
         )
-    require_pairs(pre, ft)
-    ft = _at_hand(classifier, ft, "nullspace")
-    site = find_site(classifier)
     start = time.perf_counter()
     moments, site = reference_moments(classifier, ft), find_site(classifier)
     keys, offsets = nullspace_keys(moments, [own], bias=site.bias)
