@@ -117,25 +117,33 @@ def test_several_trainings_have_intervals_over_trainings():
 
 
 @pytest.mark.parametrize(
-    ("acc_f", "compared", "end"),
+    ("acc_f", "own", "compared", "end"),
     [
-        (0.9, "forgets less than the class vector", "So the direction matters."),
+        (0.9, 0.01, "forgets less than the class vector", "So the direction matters."),
         (
+            0.012,
             0.01,
             "is not shown to forget less or more than the class vector",
             "So the direction is not shown to matter.",
         ),
-        (0.001, "forgets more than the class vector", "So the direction is not shown to matter."),
+        (
+            0.1,
+            0.4,
+            "forgets more than the class vector",
+            "So the direction is not shown to matter.",
+        ),
     ],
 )
-def test_the_control(acc_f, compared, end):
+def test_the_control(acc_f, own, compared, end):
     """Its draws are averaged before it is compared."""
-    draws = [rows(method="random vector", acc_f=acc_f + x, draw=i) for i, x in enumerate((-1, 1))]
-    text = only(said(main(), *draws), "A random direction of the same norm, gate and strength")
-    gap = points(acc_f - 0.01, acc_f - 0.01, acc_f - 0.01)
-    assert text == (
-        f"A random direction of the same norm, gate and strength {compared}: ACC_f "
-        f"{interval(acc_f)}, {gap} beside it, ACC_r -0.2 points. {end}"
+    draws = [
+        rows(method="random vector", acc_f=acc_f + x, spread=-0.005, draw=i)
+        for i, x in enumerate((-1, 1))
+    ]
+    start = "A random direction of the same norm, gate and strength"
+    gap = points(*mean_interval(acc_f - own - 0.01 * SHAPE))
+    assert only(said(main(acc_f=own), *draws), start) == (
+        f"{start} {compared}: ACC_f {interval(acc_f)}, {gap} beside it, ACC_r -0.2 points. {end}"
     )
 
 
