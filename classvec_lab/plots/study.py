@@ -53,7 +53,7 @@ def over_epochs(
 
     Args:
         runs: one row a fine-tuning.
-        table: their means, see `over_draws`.
+        table: their means, one row a data set, number of classes, epochs and measure.
         measures: a panel each.
     Returns:
         The Axes.
