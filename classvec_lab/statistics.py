@@ -41,9 +41,7 @@ def wilson(hits, n, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
 
     `hits` may be fractional.
     """
-    from scipy.special import (
-        ndtri,  # norm.ppf, without its argument checks, which cost ten times as much
-    )
+    from scipy.special import ndtri  # norm.ppf without its checks, which cost ten times as much
 
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
     z = ndtri(0.5 + level / 2)
@@ -218,8 +216,7 @@ def known_mean(values) -> tuple[float, float, float]:
 
 
 def tally(predicted, classes) -> pd.DataFrame:
-    """What samples are taken for: one row a class with hits, n, share and its 95 % Wilson interval
-    (low, high).
+    """What samples are taken for: one row a class with hits, n, share and its interval.
 
     Args:
         predicted: class indices (n,); without any, shares and intervals are NaN.
@@ -276,8 +273,9 @@ def averaged(
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
-    """Area under the ROC curve of two groups' scores, (m,) and (n,), with DeLong's (1988) 95 %
-    interval.
+    """Area under the ROC curve of two groups' scores, (m,) and (n,).
+
+    The interval is DeLong's (1988).
     """
     from scipy.stats import norm, rankdata
 

@@ -1,16 +1,32 @@
 """Shared fixtures: a cache of its own for each test, a small network, and small data."""
 
+import os
+import tempfile
 from pathlib import Path
 
+import nbval.kernel
 import numpy as np
 import pytest
 import torch
+from jupyter_client import KernelManager
 from PIL import Image
 from torch import nn
 
 from classvec_lab import Classifier
 from classvec_lab.datasets import ImageDataset
 from classvec_lab.models import Preprocess
+
+
+def socket_kernel(**given):
+    """A kernel manager without ports: between being chosen and bound, another kernel may take one."""
+    folder = tempfile.TemporaryDirectory()
+    manager = KernelManager(transport="ipc", connection_file=f"{folder.name}/kernel.json", **given)
+    manager.folder = folder  # which goes with it
+    return manager
+
+
+if os.name == "posix":
+    nbval.kernel.KernelManager = socket_kernel
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"

@@ -75,15 +75,15 @@ def check_panels(pre, ft, dataset):
     vectors = class_vectors(pre, ft, dataset, progress=False)
     cosines = panels.OrthogonalityPanel(vectors, features=features, classifier=ft, dataset=dataset)
     assert len(set(cosines.selected)) == 2
-    keys = [item["key"] for group in cosines.pair.gallery.groups for item in group["items"]]
+    keys = [item["key"] for group in cosines.gallery.groups for item in group["items"]]
     assert len(keys) == 16
     sent = []
-    cosines.pair.gallery.send = lambda message, buffers: sent.extend(buffers)
-    cosines.pair.gallery._asked(None, {"type": "images", "keys": keys}, None)
+    cosines.gallery.send = lambda message, buffers: sent.extend(buffers)
+    cosines.gallery._asked(None, {"type": "images", "keys": keys}, None)
     assert len(sent) == 16
     term = panels.EditTerm("forget", dataset.classes[3], 2.0, gate="predicted")
     edits = panels.EditPanel(ft, vectors, features[1], dataset=dataset, edits=[term])
-    injected = predict(inject(ft, edits.algebra.edit(edits.term)), features[1])
+    injected = predict(inject(ft, edits.edit(edits.term)), features[1])
     assert (edits.readout.after == injected).mean() > 0.99
 
 

@@ -151,6 +151,8 @@ def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict
     Returns:
         The outputs, which record all parameters, and of these the arguments of `prepare` but the
         seed: `prepare(**setup, seed=seed)`.
+    Raises:
+        NotebookError: where there is no `out`.
     """
     from inspect import signature
 
@@ -159,6 +161,8 @@ def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict
 
     style.use()
     names = list(namespace)
+    if "out" not in names:
+        raise NotebookError('begin needs the parameter `out = ""`, the last of the parameters cell')
     given = {
         name: namespace[name]
         for name in names[: names.index("out")]

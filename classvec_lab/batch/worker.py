@@ -10,6 +10,7 @@ results into place is left to `batch`.
 import json
 import os
 import sys
+import tempfile
 import threading
 
 
@@ -34,7 +35,17 @@ def main() -> None:
     from papermill.execute import execute_notebook
 
     class ThisInterpreter(AsyncKernelManager):
-        """A kernel of the running Python, whichever kernels are registered for this user."""
+        """A kernel of the running Python, whichever kernels are registered for this user.
+
+        Where there are Unix sockets it has no ports, which another kernel that starts at the same
+        time could take from it.
+        """
+
+        def __init__(self, **more):
+            self.folder = tempfile.TemporaryDirectory()
+            if os.name == "posix" and len(self.folder.name) < 80:  # a socket's name has its limit
+                more |= {"transport": "ipc", "connection_file": f"{self.folder.name}/kernel.json"}
+            super().__init__(**more)
 
         @property
         def kernel_spec(self) -> KernelSpec:

@@ -223,10 +223,8 @@ def _curves(replays, bounds: Bounds) -> pd.DataFrame:
 
 
 def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
-    weight, _ = head_rows(classifier)
-    centred, kappa = weight - weight.mean(axis=0), vectors.kappa
-    _, size, basis = np.linalg.svd(centred, full_matrices=False)
-    basis = basis[size > size[0] * 1e-10]
+    head, kappa = head_rows(classifier), vectors.kappa
+    centred, basis = head.centred, head.basis
     moved, norm = kappa - kappa.mean(axis=0), np.linalg.norm(kappa, axis=1)
     held = val.moments()
     spread = np.sqrt(held.variance)

@@ -242,6 +242,7 @@ def test_no_file_handle_is_left_open(tmp_path):
     good = saved(tmp_path / "a.tif", Image.fromarray(COLOUR))
     bad = tmp_path / "b.png"
     bad.write_bytes(b"no image")
+    gc.collect()  # what earlier tests left behind is theirs
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         read_image(good)

@@ -8,14 +8,13 @@ import pandas as pd
 from scipy.spatial.distance import cdist
 
 from ...checks import one_of
-from ...errors import MismatchError
 from ...features import Features, extract_features
 from ...models import Classifier
 from ...models.interpolation import check_alphas, interpolate
 from ...progress import progress_bar
 from ...readout import Latent, check_labelled, predict, random_like
 from ...statistics import columns, ends, known_mean, ratio_interval, share
-from ...vectors import ClassVectors
+from ...vectors import ClassVectors, require_pairs
 from ...words import MAJORITY, bound, percent
 
 WEIGHTS, TRUE, NEAREST, WRONG = "weights", "true class", "nearest class", "wrong class"
@@ -140,11 +139,7 @@ def latent_paths(
     check_labelled(classifier, pre_features, vectors)
     z, y, kappa = pre_features.z.astype(np.float64), pre_features.y, vectors.kappa
     for alpha in (*alphas, 1.0) if weight else ():
-        given = weight[one_of(alpha, weight, "weight path at alpha")]
-        if given.z.shape != z.shape or not np.array_equal(given.y, y):
-            raise MismatchError(
-                f"the weight path at alpha {alpha:g} was made from other images than the features"
-            )
+        require_pairs(pre_features, weight[one_of(alpha, weight, "weight path at alpha")])
     rng, latent = np.random.default_rng(seed), Latent(classifier, z)
     labels = {
         TRUE: y,

@@ -4,11 +4,12 @@ import time
 
 import numpy as np
 
-from ...checks import in_range, index_of, same_classes
+from ...checks import in_range, index_of
 from ...edits import Edit
-from ...errors import EditError, MismatchError
+from ...errors import EditError
 from ...features import Features
 from ...moments import ClassMoments
+from ...vectors import require_pairs
 from .mapping import MappedEdit, nullspace_keys, reference_moments, spread_metric, written
 from .sites import find_site
 
@@ -55,12 +56,7 @@ def relocate(
     own = index_of(target, ft.classes)
     if len(ft.classes) < 2:
         raise EditError(f"relocating {target!r} needs another class to go to")
-    same_classes(pre.classes, ft.classes, "pre", "ft")
-    if not np.array_equal(pre.y, ft.y):
-        raise MismatchError(
-            f"pre and ft must be features of the same images: got {len(pre)} and {len(ft)}, "
-            "or labels that differ"
-        )
+    require_pairs(pre, ft)
     start = time.perf_counter()
     moments, site = reference_moments(classifier, ft), find_site(classifier)
     keys, offsets = nullspace_keys(moments, [own], bias=site.bias)
@@ -75,16 +71,7 @@ def relocate(
     edits = [Edit.along(name, v, target=target, **origin) for name, v in terms.items()]
     edits[0].require_effect()
     keys, offsets = np.vstack([keys, b]), np.concatenate([offsets, -b @ centre])
-    return written(
-        classifier,
-        site,
-        edits,
-        keys,
-        offsets,
-        moments,
-        method="relocate",
-        start=start,
-    )
+    return written(classifier, site, edits, keys, offsets, moments, method="relocate", start=start)
 
 
 def likeness(pre: Features, own: int) -> np.ndarray:

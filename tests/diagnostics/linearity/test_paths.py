@@ -1,5 +1,7 @@
 """Paths in the representation: closed forms equal brute force, and constructed geometries give what they must."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,6 +161,13 @@ def test_the_weight_path_ends_at_the_two_models():
     assert latent.loc[0.0, ["deviation", "cosine"]].tolist() == pytest.approx([0, 1])
     with pytest.raises(MismatchError, match=r"no weight path at alpha 0\.2"):
         latent_paths(path[0.0], vectors, ft, alphas=(0.2,), weight=path)
+    for changes, message in (
+        ({"y": path[0.0].y[::-1]}, "carry different labels"),
+        ({"precision": "another"}, "number formats"),
+    ):
+        other = replace(path[0.0], **changes)
+        with pytest.raises(MismatchError, match=message):
+            latent_paths(other, vectors, ft, alphas=(0, 0.5, 1), weight=path)
 
 
 def test_a_linear_encoder_walks_both_paths_alike():

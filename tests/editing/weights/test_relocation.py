@@ -218,14 +218,23 @@ VECTORS, PRE, HELD, _ = world(n=120)
         (
             {"pre": Features(PRE.z[:60], PRE.y[:60], PRE.classes)},
             MismatchError,
-            "same images: got 60 and 120",
+            r"different shapes: pre-trained \(60, .*fine-tuned \(120",
         ),
         (
             {"pre": Features(PRE.z, PRE.y[::-1], PRE.classes)},
             MismatchError,
-            "or labels that differ",
+            "carry different labels",
         ),
-        ({"pre": Features(PRE.z, PRE.y, names(7))}, MismatchError, "pre has 7 classes and ft 6"),
+        (
+            {"pre": Features(PRE.z, PRE.y, names(7))},
+            MismatchError,
+            "has 6 classes and the pre-trained features 7",
+        ),
+        (
+            {"pre": replace(PRE, precision="bfloat16"), "ft": replace(HELD, precision="float32")},
+            MismatchError,
+            "number formats: pre-trained bfloat16, fine-tuned float32",
+        ),
         (
             {"ft": replace(HELD, model="another")},
             MismatchError,
@@ -234,7 +243,7 @@ VECTORS, PRE, HELD, _ = world(n=120)
         (
             {"ft": replace(HELD, z=HELD.z[:, :9])},
             MismatchError,
-            r"references of \(6, 9\) classes and dimensions don't fit a classifier of \(6, 30\)",
+            r"different shapes: .*fine-tuned \(120, 9\)",
         ),
     ],
 )
