@@ -1,14 +1,6 @@
 """Editing a classifier with class vectors: gates, latent injection, weight mapping, the audit."""
 
-from .calibration import (
-    Exchangeability,
-    calibrate_gate,
-    exchangeability,
-    firing,
-    gate_curve,
-    gate_report,
-    negatives_needed,
-)
+from .calibration import calibrate_gate, exchangeability, gate_curve
 from .directions import (
     contrast_direction,
     head_aware,
@@ -17,7 +9,7 @@ from .directions import (
     relocation,
 )
 from .erasers import erase, leace, mask_class, project_out
-from .injection import InjectedClassifier, conflicts, inject
+from .injection import inject
 from .live import LiveEdits, LiveReadout
-from .strength import Bounds, Strength, choose_lambda, strength_curve
+from .strength import Bounds, choose_lambda, strength_curve
 from .unlearning import retrain_without, unlearn

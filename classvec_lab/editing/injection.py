@@ -1,21 +1,17 @@
 """Latent injection: a classifier whose logits are read from gated, edited representations."""
 
 from collections.abc import Iterable
-from itertools import combinations
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 
-from ..checks import one_of
+from ..checks import listed
 from ..edits import Edit, require_all
 from ..errors import EditError
 from ..gates import Gate
 from ..models import Classifier
 from .heads import SteppedHead, with_head
-
-OVERLAPS = ("sum", "first")
 
 
 class GateModule(nn.Module):
@@ -47,41 +43,25 @@ class GateModule(nn.Module):
 
 
 class EditedHead(SteppedHead):
-    """head(z + Σ_i g_i(z) · z_edit_i).
+    """head(z + Σ_i g_i(z) · z_edit_i), added up in the order given.
 
     Every gate reads the raw z, so that no edit hides a sample from another.
-
-    Where several gates fire, `overlap` decides: "sum" adds their edits up, in the order given;
-    "first" lets the first one act alone.
     """
 
-    def __init__(self, head: nn.Module, edits: Iterable[Edit], overlap: str = "sum"):
+    def __init__(self, head: nn.Module, edits: Iterable[Edit]):
         super().__init__(head)
-        self.overlap = one_of(overlap, OVERLAPS, "overlap", EditError)
         self.edits = tuple(edits)
-        self.gates = nn.ModuleList(
-            nn.Identity() if e.gate is None else GateModule(e.gate) for e in self.edits
-        )
+        self.gates = nn.ModuleList(e.gate and GateModule(e.gate) for e in self.edits)
         steps = np.reshape([e.vector for e in self.edits], (-1, head.in_features))
         self.register_buffer("steps", torch.tensor(steps, dtype=torch.float32))
 
-    def weights(self, z: torch.Tensor) -> torch.Tensor:
-        """How far each edit acts on each of z (N, m): (N, number of edits), overlaps resolved."""
-        columns, free = [], torch.ones_like(z[:, 0])
-        for gate in self.gates:
-            weight = gate(z) if isinstance(gate, GateModule) else torch.ones_like(free)
-            if self.overlap == "first":
-                weight = weight * free
-                free = free - weight
-            columns.append(weight[:, None])
-        return torch.cat([z[:, :0], *columns], dim=1)
-
     def step(self, z: torch.Tensor) -> torch.Tensor:
         """The edited representations (N, m)."""
+        moved = z
         # one by one: a sample on which no gate fires keeps every bit
-        for weight, step in zip(self.weights(z).T, self.steps, strict=True):
-            z = z + weight[:, None] * step
-        return z
+        for gate, step in zip(self.gates, self.steps, strict=True):
+            moved = moved + (step if gate is None else gate(z)[:, None] * step)
+        return moved
 
 
 class InjectedClassifier(Classifier):
@@ -100,23 +80,18 @@ class InjectedClassifier(Classifier):
         return self
 
     def __exit__(self, *exception) -> None:
-        self.head = EditedHead(self.head.head, (), self.head.overlap)
+        self.head = EditedHead(self.head.head, ())
 
-    def without(self, *edits: Edit | str) -> "InjectedClassifier":
-        """The classifier without these edits, each an `Edit` of `.edits` or the name of a target.
+    def without(self, edit: Edit) -> "InjectedClassifier":
+        """The classifier without this one of `.edits`; all others stay as they were.
 
-        All others stay as they were; encoder and head are shared. Raises EditError for an edit that
-        isn't there.
+        Encoder and head are shared. Raises EditError for an edit that isn't there.
         """
-        kept = list(self.edits)
-        for edit in edits:
-            left = [e for e in kept if e is not edit and e.target != edit]
-            if len(left) == len(kept):
-                what = edit if isinstance(edit, str) else edit.expression
-                have = ", ".join(e.expression for e in kept) or "none"
-                raise EditError(f"there is no edit {what!r} to take off; on it: {have}")
-            kept = left
-        return _edited(self, kept, self.head.overlap)
+        kept = [e for e in self.edits if e is not edit]
+        if len(kept) == len(self.edits):
+            have = listed(e.expression for e in kept) or "none"
+            raise EditError(f"there is no edit {edit.expression} to take off; on it: {have}")
+        return with_head(self, EditedHead(self.head.head, kept), InjectedClassifier)
 
     def original(self) -> Classifier:
         """The classifier without any edit; encoder and head are shared."""
@@ -130,9 +105,7 @@ class InjectedClassifier(Classifier):
         )
 
 
-def inject(
-    classifier: Classifier, edits: Edit | Iterable[Edit], *, overlap: str | None = None
-) -> InjectedClassifier:
+def inject(classifier: Classifier, edits: Edit | Iterable[Edit]) -> InjectedClassifier:
     """The classifier that reads edited representations; the argument is never changed.
 
     The encoder and the head are shared, not copied: training or writing to them in place shows in
@@ -142,9 +115,7 @@ def inject(
 
     Args:
         edits: one `Edit` or several, each with its gate or none; on a classifier that has edits
-            they are added to those.
-        overlap: "sum" or "first", what happens where several gates fire (see `conflicts`); by
-            default as on the classifier, and "sum" on one without edits.
+            they are added to those. Where several gates fire, their edits add up.
     Raises:
         MismatchError: where an edit was made for another model.
         EditError: for an edit that would change nothing.
@@ -158,26 +129,7 @@ def inject(
             name = type(edit).__name__
             raise EditError(f"inject takes edits such as -1.5 * vectors['cat'], not {name}")
     require_all(edits, classifier)
-    overlap = overlap or getattr(classifier.head, "overlap", "sum")
-    return _edited(classifier, [*getattr(classifier, "edits", ()), *edits], overlap)
-
-
-def conflicts(edits: Iterable[Edit], features) -> pd.DataFrame:
-    """Samples on which two gates fire at once.
-
-    Returns:
-        One row a pair of edits: first, second, n, both, share of all n, and the cosine of the
-        edits, which says whether the two pull the same way. Edits without a gate fire everywhere.
-    """
-    rows, n = [], len(features)
-    fired = [(e, np.ones(n, bool) if e.gate is None else e.gate.fires(features.z)) for e in edits]
-    for (a, first), (b, second) in combinations(fired, 2):
-        both = int((first & second).sum())
-        cosine = a.vector @ b.vector / max(a.norm * b.norm, 1e-300)
-        rows.append((a.expression, b.expression, n, both, both / n, cosine))
-    return pd.DataFrame(rows, columns=["first", "second", "n", "both", "share", "cosine"])
-
-
-def _edited(classifier: Classifier, edits: list[Edit], overlap: str) -> InjectedClassifier:
-    head = classifier.head.head if isinstance(classifier.head, EditedHead) else classifier.head
-    return with_head(classifier, EditedHead(head, edits, overlap), InjectedClassifier)
+    head = classifier.head
+    if isinstance(head, EditedHead):
+        head, edits = head.head, [*head.edits, *edits]
+    return with_head(classifier, EditedHead(head, edits), InjectedClassifier)

@@ -4,7 +4,7 @@ No image passes through an encoder.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -13,18 +13,12 @@ import pandas as pd
 from .. import words
 from ..checks import representations
 from ..edits import Edit
-from ..errors import EditError
 from ..gates import Gate
 from ..readout import head_rows
-from ..statistics import class_counts, paired_change, rates, share, split_accuracy
-from .calibration import firing
+from ..statistics import class_counts, columns, paired_change, rates, share, split_accuracy
 
 N_RANDOM = 5
 OTHERS = "all others"
-COLUMNS = (
-    "class", "n", "before", "after", "low", "high", "change", "change_low", "change_high", "random",
-    "called", "called_share", "split",
-)  # fmt: skip
 _KEPT_GATES = 256
 
 
@@ -83,15 +77,16 @@ class LiveReadout:
         rows = []
         for name, chosen in (*own.items(), (OTHERS, rest)):
             before, after, *drawn = self._hits(chosen)
-            now, moved = share(after), paired_change(before, after)
-            called = np.bincount(self.after[chosen], minlength=len(self.classes))
-            goes = "", np.nan
+            now, goes = share(after), ("", np.nan)
             if name != OTHERS and now.n:
+                called = np.bincount(self.after[chosen])
                 goes = self.classes[called.argmax()], called.max() / now.n
-            random = np.mean(drawn) if drawn and now.n else np.nan
-            row = name, now.n, share(before).value, now.value, now.low, now.high
-            rows.append((*row, moved.value, moved.low, moved.high, random, *goes, self.split))
-        return pd.DataFrame(rows, columns=COLUMNS)
+            row = {"class": name, "n": now.n, "before": share(before).value}
+            row |= columns("after", now, "") | columns("change", paired_change(before, after))
+            row["random"] = np.mean(drawn) if drawn and now.n else np.nan
+            row["called"], row["called_share"] = goes
+            rows.append(row | {"split": self.split})
+        return pd.DataFrame(rows)
 
     def says(self) -> tuple[str, ...]:
         """What happens to each edited class and to all others, beside random directions."""
@@ -104,17 +99,16 @@ class LiveReadout:
                 told = (
                     f"accuracy {words.percent(row.after, row.low, row.high)} on {row.split}, "
                     f"from {words.percent(row.before)} (n = {row.n}): "
-                    f"{words.change(row.change_low, row.change_high)}"
+                    f"{words.change(row.change_low, row.change_high)}; random directions of the "
+                    f"same norm leave {words.percent(row.random)}"
                 )
-            if np.isfinite(row.random):
-                told += f"; random directions of the same norm leave {words.percent(row.random)}"
             edited = row.name != OTHERS
             who = f"Class {row.name!r}" if edited else "All classes that no edit targets"
             said.append(f"{who}: {told}.")
         return tuple(said)
 
     def fires(self) -> pd.DataFrame:
-        """Where each edit acts by more than a half, see `firing`.
+        """Where each edit acts by more than a half.
 
         Returns:
             One row an edit: target, fires and false_fires (shares of the target's samples and of
@@ -122,15 +116,14 @@ class LiveReadout:
         """
         rows = []
         for target, weight in zip(self.targets, self.weights, strict=True):
-            table = firing(weight > 0.5, self.y, self.classes, target)
-            worst = table[table["worst"]]
-            worst = next(worst[["class", "rate"]].itertuples(index=False), ("", np.nan))
-            rows.append((target, *table["rate"].iloc[:2], *worst))
-        columns = ["target", "fires", "false_fires", "worst_class", "worst_fires"]
-        return pd.DataFrame(rows, columns=columns)
+            fired, own = weight > 0.5, self.y == self.classes.index(target)
+            others = pd.Series(fired[~own]).groupby(self.y[~own]).mean()
+            worst = (self.classes[others.idxmax()], others.max()) if len(others) else ("", np.nan)
+            rows.append((target, share(fired[own]).value, share(fired[~own]).value, *worst))
+        names = ["target", "fires", "false_fires", "worst_class", "worst_fires"]
+        return pd.DataFrame(rows, columns=names)
 
 
-@dataclass(eq=False)
 class LiveEdits:
     """Reads edits on cached features through a linear or cosine head.
 
@@ -142,26 +135,19 @@ class LiveEdits:
     Args:
         classifier: the fine-tuned one.
         features: its representations of labelled images; split: names them.
-        n_random: random directions to compare with; seed: draws them.
     Raises:
         EditError: for a head that is neither linear nor a cosine head.
         MismatchError: where classes or dimensions differ.
     """
 
-    classifier: object
-    features: object
-    n_random: int = N_RANDOM
-    seed: int = 0
-    split: str = "val"
-    _scores: dict = field(default_factory=dict, init=False, repr=False)
-
-    def __post_init__(self):
-        self.classifier.require_classes(self.features.classes, "the features")
-        z = representations(self.features.z, self.classifier.dim, "the head")
-        self._head, bias = head_rows(self.classifier)
+    def __init__(self, classifier, features, *, split: str = "val"):
+        classifier.require_classes(features.classes, "the features")
+        z = representations(features.z, classifier.dim, "the head")
+        self.classifier, self.features, self.split = classifier, features, split
+        self._head, bias = head_rows(classifier)
         self._start = np.asarray(z, np.float64) @ self._head.T + bias
         self.before = self._start.argmax(axis=1)
-        self._drawn = cache(self._draw)
+        self._drawn, self._scores = cache(self._draw), {}
 
     def scores(self, gate: Gate) -> np.ndarray:
         """The gate's scores (N,); kept, so that another threshold costs nothing."""
@@ -181,32 +167,28 @@ class LiveEdits:
         edits = (edits,) if isinstance(edits, Edit) else tuple(edits)
         weights, touched, start, acting, steps = self._acting(edits)
         drawn = [e.norm * self._drawn(e.target) for e in edits]  # each (draws, C)
-        moves = [steps, *zip(*drawn, strict=True)] if edits else []
-        predicted = np.repeat(self.before[None], max(len(moves), 1), axis=0)
+        moves = [steps, *zip(*drawn, strict=True)]
+        predicted = np.repeat(self.before[None], len(moves), axis=0)
         scratch = np.empty_like(start)  # one for all: fresh memory costs more than the arithmetic
-        for answers, move in zip(predicted, moves, strict=False):
+        for answers, move in zip(predicted, moves, strict=True):
             answers[touched] = _moved(start, acting, move, scratch).argmax(axis=1)
         of = self.features.y, tuple(self.features.classes), tuple(e.target for e in edits)
         return LiveReadout(self.before, predicted[0], weights, predicted[1:], *of, self.split)
 
-    def strengths(
-        self, edits: Sequence[Edit], which: int, factors: Sequence[float]
-    ) -> pd.DataFrame:
-        """ACC_f and ACC_r as one of several edits is scaled by each factor, the others as they are.
+    def strengths(self, edits: Sequence[Edit], factors: Sequence[float]) -> pd.DataFrame:
+        """ACC_f and ACC_r as the first of several edits is scaled, the others as they are.
 
-        ACC_f is over the target of edit `which`, ACC_r over the classes that no edit targets.
-        Returns
-        one row a factor: factor, n_f, acc_f, its 95 % Wilson interval (acc_f_low, acc_f_high), and
-        the same for r. Raises EditError where there is no edit `which`.
+        ACC_f is over the target of that edit, ACC_r over the classes that no edit targets.
+
+        Returns:
+            One row a factor: factor, n_f, acc_f, its 95 % Wilson interval (acc_f_low, acc_f_high),
+            and the same for r.
         """
-        if not 0 <= which < len(edits):
-            raise EditError(f"there are {len(edits)} edits; no number {which}")
         _, touched, start, acting, steps = self._acting(edits)
-        along = acting[which][:, None] * steps[which]
-        others = (np.delete(given, which, axis=0) for given in (acting, steps))
-        start = _moved(start, *others, np.empty_like(start))
+        along = acting[0][:, None] * steps[0]
+        start = _moved(start, acting[1:], steps[1:], np.empty_like(start))
         y, numbers = self.features.y, [self.classifier.classes.index(e.target) for e in edits]
-        own = y == numbers[which]
+        own = y == numbers[0]
         counted = own | ~np.isin(y, numbers)
         hit, scratch, rows = self.before == y, np.empty_like(start), []
         for factor in factors:
@@ -229,8 +211,8 @@ class LiveEdits:
 
     def _draw(self, target):
         """What the head makes of random unit directions: (draws, C)."""
-        rng = np.random.default_rng([self.seed, self.classifier.classes.index(target)])
-        drawn = rng.standard_normal((self.n_random, self.classifier.dim))
+        rng = np.random.default_rng([0, self.classifier.classes.index(target)])
+        drawn = rng.standard_normal((N_RANDOM, self.classifier.dim))
         return drawn / np.linalg.norm(drawn, axis=1, keepdims=True) @ self._head.T
 
 

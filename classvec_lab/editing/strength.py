@@ -59,7 +59,7 @@ BOUNDS = Bounds()
 
 @dataclass(frozen=True, eq=False)
 class Strength:
-    """The curve of an edit over lambda on one split, and the smallest |lambda| that serves.
+    """The curve of an edit over lambda on val, and the smallest |lambda| that serves.
 
     Args:
         curve: as `strength_curve` gives it, with a column meets; lambda_ 0 is the unedited model.
@@ -75,14 +75,13 @@ class Strength:
     best: float
     threshold: float
     tolerance: float
-    split: str = "val"
 
     def says(self) -> tuple[str, ...]:
         """What was chosen and what lambda = -1 does."""
         table = self.curve.set_index("lambda_")
         bounds = (
             f"ACC_f <= {100 * self.threshold:.4g}% and "
-            f"ACC_r within {100 * self.tolerance:.4g}% of unedited on {self.split}"
+            f"ACC_r within {100 * self.tolerance:.4g}% of unedited on val"
         )
         found = f"lambda = {self.lambda_:+g} is the smallest with {bounds}"
         if np.isnan(self.lambda_):
@@ -147,25 +146,24 @@ def choose_lambda(
     lambdas: Sequence[float] = LAMBDAS,
     threshold: float = THRESHOLD,
     tolerance: float = TOLERANCE,
-    split: str = "val",
     weights: np.ndarray | None = None,
 ) -> Strength:
     """The smallest |lambda| with ACC_f <= threshold and ACC_r >= (1 - tolerance) · unedited.
 
     Args:
         edit: of strength 1, gated as it shall be deployed.
-        features: of a split on which nothing is reported.
+        features: of the validation split, on which nothing is reported.
         lambdas: strengths to try; -1 always is.
         weights: see `strength_curve`.
     Raises:
-        EditError: where the split lacks the target or all others.
+        EditError: where they lack the target or all others.
     """
     curve = strength_curve(classifier, edit, features, lambdas=(*lambdas, -1.0), weights=weights)
     base = curve.set_index("lambda_").loc[0.0]
     if not (base["n_f"] and base["n_r"]):
         raise EditError(
             f"choosing lambda needs samples of {edit.target!r} and of other classes "
-            f"in the {split} split"
+            "in the val split"
         )
     keeps = curve["acc_r"] >= (1 - tolerance) * base["acc_r"]
     curve["meets"] = keeps & (curve["acc_f"] <= threshold) & (curve["lambda_"] != 0)
@@ -176,4 +174,4 @@ def choose_lambda(
         kept = tried[keeps[tried.index]]
         row = kept["acc_f"].idxmin() if len(kept) else tried["acc_r"].idxmax()
         chosen, best = np.nan, float(curve.loc[row, "lambda_"])
-    return Strength(edit, curve, chosen, best, threshold, tolerance, split)
+    return Strength(edit, curve, chosen, best, threshold, tolerance)

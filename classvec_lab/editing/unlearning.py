@@ -1,15 +1,10 @@
 """Unlearning a class by training: the retrained reference and the usual baselines, cached."""
 
-import itertools
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 import torch
 
-from ..checks import in_range, index_of, one_of
+from ..checks import index_of, one_of
 from ..errors import DatasetError, ModelError
 from ..models.classifier import Classifier
 from ..models.finetuning import default_lr, finetune
@@ -24,32 +19,15 @@ from ..models.training import (
     train_or_load,
 )
 
-_VERSION = 2  # of the recipes: part of the cache key
+_VERSION = 3  # of the recipes: part of the cache key
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """Defaults of one method.
-
-    Args:
-        steps: updates.
-        batch_size: images a step.
-        rate: learning rate over `default_lr`.
-        retained, forgotten: which images it reads.
-    """
-
-    steps: int
-    batch_size: int
-    rate: float
-    retained: bool = True
-    forgotten: bool = True
-
-
+# settings of each method: updates, steps between checkpoints, and the learning rate over
+# `default_lr`; of NegGrad+ also the weight of the loss on the forgotten images
 METHODS = {
-    "retain": Recipe(24, 64, 10.0, forgotten=False),
-    "neggrad": Recipe(40, 64, 1.5, retained=False),
-    "neggrad+": Recipe(40, 128, 6.0),
-    "random_label": Recipe(40, 128, 6.0),
+    "retain": {"steps": 24, "every": 4, "rate": 10.0},
+    "neggrad": {"steps": 40, "every": 2, "rate": 1.5},
+    "neggrad+": {"steps": 40, "every": 6, "rate": 6.0, "alpha": 0.2},
+    "random_label": {"steps": 40, "every": 6, "rate": 6.0},
 }
 
 
@@ -74,8 +52,7 @@ def retrain_without(
     """
     _, retained = _split(pre, train, target, "the training set")
     if val is not None:
-        pre.require_classes(val.classes, "the validation set")
-        val = val.subset(np.asarray(val.targets) != val.classes.index(target))
+        val = val.subset(np.asarray(val.targets) != index_of(target, val.classes))
     return finetune(pre, retained, val=val, **finetune_options)
 
 
@@ -85,29 +62,21 @@ def unlearn(
     target: str,
     *,
     method: str,
-    val=None,
-    lr: float | None = None,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    alpha: float = 0.2,
-    weight_decay: float = 0.1,
-    clip: float = 1.0,
-    stop_at: float | None = 0.0,
+    val,
     threshold: float = 0.01,
-    every: int | None = None,
     seed: int = 0,
-    on_step: Callable[[int, Classifier, dict], None] | None = None,
-    cache: bool = True,
-    workers: int = 0,
     progress: bool = True,
+    **changes,
 ) -> FineTuned:
     """Train a copy of `ft` to forget a class; the argument is never changed.
 
     With L_r and L_f the mean cross-entropy of a batch of retained and of forgotten images, "retain"
     minimises L_r, "neggrad" maximises L_f (gradient ascent), "neggrad+" minimises L_r - alpha · L_f
     on both batches at once, and "random_label" minimises L_r + L_f where each forgotten image has,
-    each time it is seen, a label drawn from the other classes. Training is by AdamW in float32
-    under a cosine schedule with gradient clipping. A CosineHead and batch-norm statistics stay.
+    each time it is seen, a label drawn from the other classes. "neggrad" ends at the first batch of
+    which nothing is named rightly any more, for it would only destroy from there on. Training is by
+    AdamW in float32 under a cosine schedule with gradient clipping. A CosineHead and batch-norm
+    statistics stay.
 
     Returned is, among the checkpoints, that of the highest validation ACC_r of those with
     ACC_f <= threshold, or, where there is none, that of the lowest ACC_f. Ties go to the other
@@ -118,121 +87,96 @@ def unlearn(
         train: training images, of the class and of others.
         target: name of the class.
         method: one of `METHODS`.
-        val: held-out images, of the class and of others; needed.
-        lr: learning rate. None: `default_lr` at the accuracy on `val`, times the method's share.
-        steps: updates. None: the method's.
-        batch_size: images of a step, half of each kind where both are read. None: the method's.
-        alpha: weight of L_f in "neggrad+".
-        weight_decay: of AdamW.
-        clip: largest norm of the gradient.
-        stop_at: "neggrad" ends at the first batch of which at most this share is still named
-            rightly, for it would only destroy from there on. None: never.
+        val: held-out images, of the class and of others, on which the checkpoint is chosen.
         threshold: the ACC_f that counts as forgotten.
-        every: steps between checkpoints. None: a sixth of all; 2 for "neggrad".
         seed: of shuffling, of drawn labels, and of torch's generators.
-        on_step: called as on_step(step, classifier in eval mode, row) at each checkpoint, and
-            before the first step. With it the training is always computed.
-        cache: whether to read and write the cache.
-        workers: processes that load images.
         progress: whether to show a bar.
+        changes: of the method's settings in `METHODS`, and of lr (by default `default_lr` at the
+            accuracy on `val`, times the method's rate), batch_size (64 images of each kind),
+            weight_decay (0.1) and clip (the largest norm of the gradient, 1).
     Raises:
         MismatchError: for other or unknown classes.
         DatasetError: where the class has no image, or is the only one.
-        ModelError: for an unknown method, a missing `val`, impossible settings or a diverged loss.
+        ModelError: for unknown methods or settings, impossible ones, or a diverged loss.
     Source: NegGrad+: Kurmanji et al., NeurIPS 2023; random labels: Golatkar et al., CVPR 2020.
     """
-    recipe = METHODS[one_of(method, METHODS, "unlearning method", ModelError)]
-    steps = recipe.steps if steps is None else steps
-    batch_size = recipe.batch_size if batch_size is None else batch_size
-    settings = {
-        "method": method, "target": target, "lr": lr, "steps": steps, "batch_size": batch_size,
-        "weight_decay": weight_decay, "clip": clip, "threshold": threshold, "every": every,
-        "seed": seed, "alpha": alpha, "stop_at": stop_at,
-    }  # fmt: skip
-    if every is None and isinstance(steps, int):
-        settings["every"] = 2 if method == "neggrad" else max(1, steps // 6)
+    settings = {"lr": None, "batch_size": 64, "weight_decay": 0.1, "clip": 1.0}
+    settings |= METHODS[one_of(method, METHODS, "unlearning method", ModelError)]
+    for name in changes:
+        one_of(name, settings, f"setting of {method!r}", ModelError)
+    settings |= changes
+    settings |= {"method": method, "target": target, "threshold": threshold, "seed": seed}
     check_settings("unlearn", settings)
-    in_range("batch_size", batch_size, 2, math.inf, error=ModelError)
-    for name, reader in (("alpha", "neggrad+"), ("stop_at", "neggrad")):
-        if method != reader:
-            del settings[name]
-    if val is None:
-        raise ModelError("unlearn chooses its checkpoint on validation images: pass val=")
     parts = _split(ft, train, target, "the training set")
     held_out = _split(ft, val, target, "the validation set")
+    factors = {  # of L_r and L_f
+        "retain": {"r": 1.0},
+        "neggrad": {"f": -1.0},
+        "neggrad+": {"r": 1.0, "f": -settings.get("alpha", 0.0)},
+        "random_label": {"r": 1.0, "f": 1.0},
+    }[method]
 
     def train_it(model, settings):
         forgotten, retained, *tried = (
             PreprocessedImages(data, ft.preprocess) for data in (*parts, *held_out)
         )
+        size = settings["batch_size"]
 
         def validate():
-            options = {"batch_size": 4 * batch_size, "workers": workers}
-            (loss_f, acc_f), (loss_r, acc_r) = (evaluate(model, d, **options) for d in tried)
+            found = (evaluate(model, data, batch_size=4 * size) for data in tried)
+            (loss_f, acc_f), (loss_r, acc_r) = found
             row = {"val_ACC_f": acc_f, "val_ACC_r": acc_r}
             return row | {"val_loss_f": loss_f, "val_loss_r": loss_r}
 
-        def loss(kept, gone):
+        def loss(*batches):
             row = {}
-            if kept is not None:
-                row["loss_r"], _ = accumulate(model, *kept)
-            if gone is not None:
-                x, y = gone
-                factor = -settings.get("alpha", 1.0)
-                if method == "random_label":
+            for (kind, factor), (x, y) in zip(factors.items(), batches, strict=True):
+                if kind == "f" and method == "random_label":
                     drawn = torch.randint(len(model.classes) - 1, y.shape)
-                    y, factor = drawn + (drawn >= y), 1.0  # every class but its own is as likely
-                row["loss_f"], right = accumulate(model, x, y, factor=factor)
-                if method != "random_label":
+                    y = drawn + (drawn >= y)  # every class but its own is as likely
+                row[f"loss_{kind}"], right = accumulate(model, x, y, factor=factor)
+                if factor < 0:
                     row["train_ACC_f"] = right / len(y)
             return row
 
         def checkpoint(step, since):
-            row = {"step": step, "lr": 0.0}
-            if step:
-                row |= pd.DataFrame(since).mean().to_dict() | {"lr": since[-1]["lr"]}
-            row |= validate() if step else start
-            if on_step is not None:
-                on_step(step, model, dict(row))
-            return row
+            if not step:
+                return {"step": step, "lr": 0.0} | start
+            row = {"step": step, **pd.DataFrame(since).mean(), "lr": since[-1]["lr"]}
+            return row | validate()
 
         start = validate()
-        if lr is None:
+        if settings["lr"] is None:
             right = start["val_ACC_f"] * len(tried[0]) + start["val_ACC_r"] * len(tried[1])
-            settings["lr"] = recipe.rate * default_lr(ft, right / sum(map(len, tried)))
-        size = batch_size // (recipe.retained + recipe.forgotten)
-        kinds = ((retained, recipe.retained), (forgotten, recipe.forgotten))
+            settings["lr"] = settings["rate"] * default_lr(ft, right / sum(map(len, tried)))
+        images = {"r": retained, "f": forgotten}
         batches = (
-            endless(loader(images, batch_size=size, workers=workers, shuffle_seed=seed))
-            if used
-            else itertools.repeat(None)
-            for images, used in kinds
+            endless(loader(images[kind], batch_size=size, shuffle_seed=seed)) for kind in factors
         )
-        limit = settings.get("stop_at")
         return fit(
             model,
             zip(*batches, strict=True),
             loss,
             settings,
-            steps=steps,
+            steps=settings["steps"],
             checkpoint=checkpoint,
             every=settings["every"],
             score=lambda row: rank(row, threshold),
-            stop=lambda figures: limit is not None and figures.get("train_ACC_f", 1) <= limit,
+            stop=lambda figures: method == "neggrad" and figures.get("train_ACC_f") == 0,
             warmup=0,
             desc="unlearn",
             progress=progress,
         )
 
-    version, uses = ["unlearn", _VERSION], {"cache": cache, "read": on_step is None}
-    return train_or_load(version, ft, (train, val), settings, train_it, **uses)
+    version = ["unlearn", _VERSION]
+    return train_or_load(version, ft, (train, val), settings, train_it, cache=True, read=True)
 
 
 def rank(row: dict, threshold: float) -> tuple:
     """What decides between the checkpoints of `unlearn`; the largest is kept."""
-    forgot, kept = row["val_ACC_f"] <= threshold, row["val_ACC_r"]
-    first, second = (kept, -row["val_ACC_f"]) if forgot else (-row["val_ACC_f"], kept)
-    return forgot, first, second, -row["val_loss_r"]
+    left, kept = row["val_ACC_f"], row["val_ACC_r"]
+    forgot = left <= threshold
+    return forgot, *((kept, -left) if forgot else (-left, kept)), -row["val_loss_r"]
 
 
 def _split(classifier: Classifier, dataset, target: str, owner: str):

@@ -215,7 +215,7 @@ def standard_methods(
 
     def scattered(exp, target):
         features = exp.pre_features["train"], exp.features["train"]
-        return relocate(exp.ft, target, *features, rank=2)
+        return relocate(exp.ft, target, *features)
 
     def pretrained(exp, target):  # what lambda = -1 restores
         of = {"classes": exp.ft.classes, "preprocess": exp.pre.preprocess}

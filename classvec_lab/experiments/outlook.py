@@ -10,7 +10,6 @@ from ..checks import listed, one_of
 from ..editing.advice import (
     AMBER,
     CONTRAST,
-    GOALS,
     GREEN,
     HEAD,
     MAPPING,
@@ -121,7 +120,6 @@ def editability(
     tolerance: float = TOLERANCE,
     false_fire: float = 0.01,
     guarantee: str = "marginal",
-    goal: str = "edit",
 ) -> Editability:
     """Forget every class by latent edits on validation features, and recommend a method for each.
 
@@ -148,14 +146,12 @@ def editability(
         tolerance: largest share of the unedited ACC_r that may be lost.
         false_fire: rate on the other classes for which gates are calibrated.
         guarantee: what holds of it, see `calibrate_gate`.
-        goal: "edit", "labels" or "representation", see `recommend`.
     Raises:
         MismatchError: for models, classes or dimensions that differ, or classes without samples.
         EditError: for unknown gates, lambdas that are not negative, too few samples for a gate that
             was asked for, or a class that was not moved.
     """
     bounds = Bounds(threshold, tolerance, (*lambdas, -1.0), false_fire, guarantee)
-    one_of(goal, GOALS, "goal", EditError)
     asked = {*(gates or ()), deploy} - {None}
     for gate in asked:
         one_of(gate, GATES, "gate", EditError)
@@ -182,7 +178,7 @@ def editability(
     tried = [gate for _, gate in replays]
     deploy = deploy or ("predicted" if "predicted" in tried else tried[0])
     curves = _curves(replays, bounds)
-    advice = recommend(curves, deploy, goal)
+    advice = recommend(curves, deploy)
     return Editability(
         _table(classifier, vectors, val, pre_val), curves, advice,
         overall(advice["light"]), deploy, bounds, replays,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from ..editing.audit.relearn import relearn_time
+from ..editing.audit.relearn import BACK, relearn_time
 from ..readout import predict
 from ..words import several
 from .forget import ForgetStudy
@@ -50,7 +50,8 @@ def survey_relearning(
         task = {"evaluate": exp.val, "target": target, "original_accuracy": goal, "seed": seed}
         for method in (m for m in methods if study.has(m, target) and m != FINE_TUNED):
             model = study.find(method, target).classifier
-            it = relearn_time(model, exp.train, max_steps=max_steps, **task)
-            rows.append((target, method, str(it), it.censored, round(it.threshold, 6), "val"))
+            steps = relearn_time(model, exp.train, max_steps=max_steps, **task)
+            told = f"> {max_steps}" if steps is None else str(steps)
+            rows.append((target, method, told, steps is None, round(BACK * goal, 6), "val"))
     columns = ["target", "method", "steps", "censored", "threshold", "split"]
     return pd.DataFrame(rows, columns=columns)

@@ -87,7 +87,7 @@ class EditTerms(t.HasTraits):
             lambda gate: gate_curve(gate, live.features, scores=live.scores(gate))
         )
         self._strengths = lru_cache(1)(
-            lambda _, *terms: live.strengths([self.edit(term) for term in terms], 0, FACTORS)
+            lambda _, *terms: live.strengths([self.edit(term) for term in terms], FACTORS)
         )
 
     # what may be set

@@ -1,5 +1,7 @@
 """Calibrated gates keep the rates that they state, and say when that can't be."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,31 +14,35 @@ from classvec_lab import ClassMoments, ClassVectors, Features
 from classvec_lab.editing.calibration import (
     calibrate_gate,
     exchangeability,
-    firing,
-    gate_report,
-    negatives_needed,
     threshold,
 )
 from classvec_lab.errors import EditError, MismatchError
-from classvec_lab.gates import Gate
 
 RUNS = 1000
 SETTINGS = [(n, rate) for n in (99, 150, 299, 500, 1000) for rate in (0.01, 0.05)]
 V = class_vectors_of()
+OTHER = samples(class_vectors_of(dim=3), 40)
 
 
 def with_labels(features, y):
     return Features(features.z, y, features.classes)
 
 
+def needed(rate, guarantee="marginal"):
+    """Fewest samples: one of n + 1 may lie above, or none of n does in at most 5 % of cases."""
+    if guarantee == "pac":
+        return math.ceil(math.log(0.05) / math.log1p(-rate) - 1e-9)
+    return math.ceil(1 / rate - 1 - 1e-9)
+
+
 def test_samples_needed():
-    assert [negatives_needed(r) for r in (0.01, 0.05, 0.5, 0.001)] == [99, 19, 1, 999]
-    assert [negatives_needed(r, "pac") for r in (0.01, 0.05, 0.5)] == [299, 59, 5]
+    assert [needed(r) for r in (0.01, 0.05, 0.5, 0.001)] == [99, 19, 1, 999]
+    assert [needed(r, "pac") for r in (0.01, 0.05, 0.5)] == [299, 59, 5]
 
 
 @given(st.floats(1e-4, 0.9), st.sampled_from(["marginal", "pac"]))
 def test_the_number_needed_is_the_smallest_that_suffices(rate, guarantee):
-    n = negatives_needed(rate, guarantee)
+    n = needed(rate, guarantee)
     scores = np.arange(float(n))
     at = threshold_rank(n, rate, guarantee)
     assert at < threshold(scores, rate, guarantee) < at + 1e-8 * n
@@ -90,7 +96,7 @@ def test_marginal_guarantee_over_calibrations(n, rate):
 @pytest.mark.parametrize(("n", "rate"), SETTINGS)
 def test_pac_guarantee_over_calibrations(n, rate):
     scores = np.random.default_rng([n, int(1000 * rate), 1]).random((RUNS, n))
-    if n < negatives_needed(rate, "pac"):
+    if n < needed(rate, "pac"):
         with pytest.raises(EditError, match="needs at least 299"):
             threshold(scores[0], rate, "pac")
         return
@@ -146,10 +152,11 @@ def test_scores_are_those_defined():
 
     moments = ClassMoments.of(f.z, f.y, 4, pooled_scatter=True)
     means = ClassVectors(V.z_pre, moments.mean, V.count, V.classes)
-    gate = calibrate_gate(f, means, "c1", score="discriminant", moments=moments, shrinkage=0.0)
+    gate = calibrate_gate(f, means, "c1", score="discriminant", moments=moments)
     covariance = sum(
         (f.z[f.y == c] - moments.mean[c]).T @ (f.z[f.y == c] - moments.mean[c]) for c in range(4)
     ) / (800 - 4)
+    covariance = 0.9 * covariance + 0.1 * np.trace(covariance) / 10 * np.eye(10)
     away = np.einsum(
         "ncm,mk,nck->nc",
         z[:, None] - moments.mean,
@@ -162,11 +169,8 @@ def test_scores_are_those_defined():
         rtol=1e-8,
         atol=1e-8,
     )
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(4, 0.25)).fit(f.z, f.y)
-    np.testing.assert_array_equal(gate.at(0.0).fires(z), fitted.predict(z) == 1)
-    flat = calibrate_gate(f, means, "c1", score="discriminant", moments=moments, shrinkage=1.0)
-    distance = np.linalg.norm(z[:, None] - moments.mean, axis=2)
-    np.testing.assert_array_equal(flat.at(0.0).fires(z), distance.argmin(axis=1) == 1)
+    fitted = LinearDiscriminantAnalysis("lsqr", shrinkage=0.1, priors=np.full(4, 0.25))
+    np.testing.assert_array_equal(gate.at(0.0).fires(z), fitted.fit(f.z, f.y).predict(z) == 1)
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
@@ -213,35 +217,29 @@ def test_exchangeability_sees_shift_and_balance():
     gate = calibrate_gate(samples(V, 1200, spread=2.5), V, "c1")
     held = samples(V, 1200, spread=2.5)
     same = exchangeability(gate, held, samples(V, 1300, seed=1, spread=2.5))
-    assert not same.doubtful
-    assert (same.n_calibration, same.n_new) == (900, 975)
-    assert same.says()[0].startswith(
-        "Nothing speaks against the marginal guarantee of the gate for c1"
+    assert not same["doubtful"]
+    assert (same["target"], same["guarantee"], same["n"]) == ("c1", "marginal", 975)
+    assert same["says"].startswith(
+        "Nothing speaks against the marginal guarantee of the gate for c1 (class balance p = "
     )
 
     new = samples(V, 1300, seed=1, spread=2.5)
     shifted = exchangeability(
         gate, held, Features(new.z + V.z_ft[1] - V.z_ft[0], new.y, new.classes)
     )
-    assert shifted.scores_p < 0.01 <= shifted.balance_p
-    assert "other scores (a shift) than its calibration set" in shifted.says()[0]
+    assert shifted["scores_p"] < 0.01 <= shifted["balance_p"]
+    assert shifted["doubtful"]
+    assert shifted["says"].startswith("No guarantee holds for the gate for c1")
+    assert "other scores (a shift) than its calibration set" in shifted["says"]
 
     tilted = exchangeability(
         gate, held, samples(V, 1300, seed=1, spread=2.5, share=[0.6, 0.2, 0.1, 0.1])
     )
-    assert tilted.balance_p < 0.01
-    assert "another balance of the other classes" in tilted.says()[0]
-    assert exchangeability(gate.soft(0.1), held, new).says() == (
-        "The gate for c1 carries no guarantee.",
-    )
-    strict = exchangeability(gate, held, samples(V, 1300, seed=1, spread=2.5), level=0.9999)
-    assert strict.doubtful
-    assert strict.says()[0].startswith("No guarantee holds")
-    lenient = exchangeability(
-        gate, held, samples(V, 1300, seed=1, share=[0.6, 0.2, 0.1, 0.1]), level=0
-    )
-    assert not lenient.doubtful
-    assert lenient.says()[0].startswith("Nothing speaks against")
+    assert tilted["balance_p"] < 0.01
+    assert tilted["doubtful"]
+    assert "another balance of the other classes" in tilted["says"]
+    soft = exchangeability(gate.soft(0.1), held, new)
+    assert soft["says"] == "The gate for c1 carries no guarantee."
     only = with_labels(new, np.ones(len(new), int))
     with pytest.raises(MismatchError, match="classes other than 'c1'"):
         exchangeability(gate, held, only)
@@ -254,44 +252,8 @@ def test_exchangeable_data_are_rarely_called_doubtful():
     for seed in range(200):
         turn = np.random.default_rng(seed).permutation(2000)
         halves = (Features(pool.z[part], pool.y[part], pool.classes) for part in np.split(turn, 2))
-        doubtful.append(exchangeability(gate, *halves).doubtful)
+        doubtful.append(exchangeability(gate, *halves)["doubtful"])
     assert np.mean(doubtful) <= 0.02 + 3 * np.sqrt(0.02 * 0.98 / 200)
-
-
-def line_gate():
-    """Fires on z > 0 in one dimension."""
-    return Gate("a", ("a", "b", "c", "d"), "cosine", np.ones((1, 1)), np.zeros(1), 0.0)
-
-
-def test_report_by_hand():
-    f = Features(
-        np.array([1, 1, -1, 1, -1, -1, 1, 1.0])[:, None],
-        [0, 0, 0, 1, 1, 1, 2, 2],
-        ("a", "b", "c", "d"),
-    )
-    table = gate_report(line_gate(), f)
-    assert table["group"].tolist() == ["target", "others", "other", "other", "other"]
-    assert table["class"].tolist() == ["a", "all others", "b", "c", "d"]
-    assert table["n"].tolist() == [3, 5, 3, 2, 0]
-    assert table["fires"].tolist() == [2, 3, 1, 2, 0]
-    np.testing.assert_allclose(table["rate"], [2 / 3, 3 / 5, 1 / 3, 1, np.nan])
-    assert table["worst"].tolist() == [False, False, False, True, False]
-    some = table[table["n"] > 0]
-    assert ((some["low"] <= some["rate"]) & (some["rate"] <= some["high"])).all()
-    with pytest.raises(
-        MismatchError, match=r"the features has 4 classes and the gate 4 .* another order"
-    ):
-        gate_report(line_gate(), Features(f.z, f.y, ("a", "b", "d", "c")))
-
-
-def test_a_gate_without_a_sample_fires_nowhere():
-    """Where no other class has a sample none is the worst, and rates are unknown."""
-    table = firing(np.array([True, False]), np.array([1, 1]), ("a", "b", "c"), "b")
-    assert table["class"].tolist() == ["b", "all others", "a", "c"]
-    assert table["n"].tolist() == [2, 0, 0, 0]
-    np.testing.assert_allclose(table["rate"], [0.5, np.nan, np.nan, np.nan])
-    assert table[["low", "high"]].notna().all(axis=1).tolist() == [True, False, False, False]
-    assert not table["worst"].any()
 
 
 def test_too_few_samples():
@@ -330,27 +292,14 @@ def test_too_few_samples():
             "needs moments= with a pooled scatter",
         ),
         (
-            {"score": "discriminant", "moments": ClassMoments(4, 3, pooled_scatter=True)},
+            {"score": "discriminant", "moments": OTHER.moments(pooled_scatter=True)},
             MismatchError,
             "moments have 4 classes and 3",
         ),
         (
-            {
-                "score": "discriminant",
-                "moments": samples(V, 8).moments(pooled_scatter=True),
-                "shrinkage": 0,
-            },
+            {"score": "discriminant", "moments": samples(V, 4).moments(pooled_scatter=True)},
             EditError,
-            "singular",
-        ),
-        (
-            {
-                "score": "discriminant",
-                "moments": samples(V).moments(pooled_scatter=True),
-                "shrinkage": 2,
-            },
-            EditError,
-            "shrinkage must",
+            "more than one sample a class",
         ),
         ({"vectors": class_vectors_of(dim=9)}, MismatchError, r"shape \(N, 9\); got \(400, 10\)"),
         ({"vectors": class_vectors_of(3)}, MismatchError, "lacks c3"),
@@ -373,9 +322,7 @@ def test_features_of_another_model_are_refused():
 
 
 def test_only_guarantees_have_thresholds():
-    for function in (
-        lambda: threshold(np.arange(500.0), 0.01, "youden"),
-        lambda: negatives_needed(0.01, "youden"),
-    ):
-        with pytest.raises(EditError, match="no guarantee 'youden'; there are marginal, pac"):
-            function()
+    with pytest.raises(EditError, match="no guarantee 'youden'; there are marginal, pac"):
+        threshold(np.arange(500.0), 0.01, "youden")
+    with pytest.raises(EditError, match=r"there are 0\. Calibrate on more, or state .* at least 1"):
+        threshold([], 0.01, "pac")

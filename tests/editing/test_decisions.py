@@ -37,7 +37,7 @@ def deployed(classifier, edit, z, batch):
     """Where the edit acts in the network, in batches."""
     head, z = inject(classifier, edit).head, torch.tensor(z)
     with torch.no_grad():
-        return np.concatenate([head.weights(part).numpy()[:, 0] > 0 for part in z.split(batch)])
+        return np.concatenate([head.gates[0](part).numpy() > 0 for part in z.split(batch)])
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,6 +9,7 @@ from torch import nn
 from worlds import PREPROCESS, class_vectors_of, names, reader, samples
 
 from classvec_lab import Classifier, ClassVectors, Features
+from classvec_lab.editing import directions
 from classvec_lab.editing.directions import (
     contrast_direction,
     head_aware,
@@ -23,9 +24,9 @@ from classvec_lab.readout import head_rows, predict
 V = class_vectors_of()
 
 
-def unreserved(edit, reserve=0.25):
+def unreserved(edit):
     """The vector before the reserve was added."""
-    return edit.vector / (1 + reserve)
+    return edit.vector / 1.25
 
 
 def called(classifier, features, name):
@@ -118,31 +119,33 @@ def test_the_head_aware_step_keeps_its_promise(seed, miss, head, size):
     classifier, held = reader(vectors, head), samples(vectors, 300, seed=seed, spread=2.0)
     own = called(classifier, held, "c1")
     assume(len(own) > 0)
-    edit = head_aware(classifier, vectors, "c1", held, miss=miss)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(directions, "MISS", miss)
+        edit = head_aware(classifier, vectors, "c1", held)
     nudge = 1 + 1e-6  # at the step itself one sample lies on the boundary
     step = unreserved(edit)
     assert still_called(classifier, own, "c1", step * nudge) <= miss
     assert still_called(classifier, own, "c1", edit.vector) <= miss
-    if edit.facts["head_step"] > 1e-6:  # and no smaller step does
-        weight, _ = head_rows(classifier)
-        centred = weight - weight.mean(axis=0)
-        shorter = step + 1e-3 * edit.facts["head_step"] * centred[1] / np.linalg.norm(centred[1])
+    centred = head_rows(classifier).centred
+    unit = centred[1] / np.linalg.norm(centred[1])
+    along = -(step + vectors.kappa[1]) @ unit  # of the head's row, beside what is read of κ
+    assert along > -1e-9 * edit.norm
+    if along > 1e-6:  # and no smaller step does
+        shorter = step + 1e-3 * along * unit
         assert still_called(classifier, own, "c1", shorter) > miss - 1 / len(own)
         assert (len(own) * still_called(classifier, own, "c1", shorter)) >= int(miss * len(own)) + 1
-    assert edit.facts["head_step"] >= 0
 
 
 def test_the_class_vector_alone_is_used_where_it_suffices():
     classifier, held = reader(V), samples(V, 400, spread=0.5)
     long = ClassVectors(V.z_ft - 6 * V.kappa, V.z_ft, V.count, V.classes)
-    edit = head_aware(classifier, long, "c1", held, reserve=0.0)
-    assert edit.facts["head_step"] == 0
+    edit = head_aware(classifier, long, "c1", held)
     weight, _ = head_rows(classifier)
     centred = weight - weight.mean(axis=0)
     projection = np.linalg.pinv(centred) @ centred
-    np.testing.assert_allclose(edit.vector, -projection @ long.kappa[1], rtol=1e-7, atol=1e-9)
-    assert edit.facts["share_read"] == pytest.approx(np.linalg.norm(projection @ long.kappa[1]))
-    assert edit.norm < long["c1"].norm
+    read = projection @ long.kappa[1]
+    np.testing.assert_allclose(unreserved(edit), -read, rtol=1e-7, atol=1e-9)
+    assert np.linalg.norm(read) < long["c1"].norm
 
 
 @given(st.integers(0, 300), st.floats(-3, 3), st.sampled_from(["linear", "cosine"]))
@@ -186,13 +189,6 @@ def with_head(weight, bias=None):
 
 def test_bad_input():
     classifier, held = reader(V), samples(V)
-    for options, message in (
-        ({"miss": 1.0}, r"miss must lie in \[0, 1\); got 1.0"),
-        ({"miss": -0.1}, r"miss must lie in .*got -0.1"),
-        ({"reserve": -1}, r"reserve must lie in \[0, inf\]; got -1"),
-    ):
-        with pytest.raises(EditError, match=message):
-            head_aware(classifier, V, "c1", held, **options)
     never = Features(np.repeat(V.z_ft[:1], 5, axis=0), np.zeros(5, int), V.classes)
     with pytest.raises(EditError, match="calls none of the 5 held-out samples 'c1'"):
         head_aware(classifier, V, "c1", never)
@@ -224,5 +220,5 @@ def test_heads_with_odd_rows():
         V.z_ft, V.z_ft, V.count, V.classes
     )  # so that the head's row is all there is
     shown = Features(np.zeros((1, 10)), np.zeros(1, int), V.classes)
-    edit = head_aware(with_head(rows, np.array([0, 50.0, 0, 0])), still, "c1", shown, reserve=0.0)
-    np.testing.assert_allclose(edit.vector, [50 / 8, *np.zeros(9)], atol=1e-9)
+    edit = head_aware(with_head(rows, np.array([0, 50.0, 0, 0])), still, "c1", shown)
+    np.testing.assert_allclose(unreserved(edit), [50 / 8, *np.zeros(9)], atol=1e-9)

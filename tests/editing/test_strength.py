@@ -97,12 +97,12 @@ def test_the_choice_is_that_of_a_search(lambdas, bound, tolerance, target):
 
 
 def test_what_it_says():
-    good = choose_lambda(reader(V), gated(), VAL, threshold=0.3, tolerance=0.2, split="held-out")
+    good = choose_lambda(reader(V), gated(), VAL, threshold=0.3, tolerance=0.2)
     assert np.isfinite(good.lambda_)
     first, second = good.says()
     assert (
         f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% "
-        "and ACC_r within 20% of unedited on held-out" in first
+        "and ACC_r within 20% of unedited on val" in first
     )
     assert "(n = 75)" in first
     assert "(n = 225)" in first

@@ -311,16 +311,6 @@ def test_collateral_and_the_gates_that_were_tried(collapsed):
         report.collateral(lambda_=-7)
 
 
-@pytest.mark.parametrize(
-    ("goal", "method"), [("labels", "logit mask"), ("representation", "retraining")]
-)
-def test_the_goal_decides_what_no_edit_can(collapsed, goal, method):
-    report = collapsed.report(goal=goal, gates=["predicted"])
-    assert (report.recommendation["method"] == method).all()
-    assert report.light == "green"  # the light stays that of the edits tried
-    assert method.split()[-1].removesuffix("ing") in report.recommendation["sentence"].iloc[0]
-
-
 def test_the_margin_gate_needs_samples():
     world = World(n=50)
     assert set(world.report().curves["gate"]) == {"none", "predicted", "mapping"}
@@ -352,7 +342,6 @@ def test_bad_input_is_named(collapsed):
         ({"lambdas": (np.nan,)}, EditError, "below 0"),
         ({"gates": ("none", "magic")}, EditError, "no gate 'magic'; there are none, margin"),
         ({"deploy": "magic"}, EditError, "no gate 'magic'"),
-        ({"goal": "fame"}, EditError, "no goal 'fame'; there are edit, labels, representation"),
         ({"threshold": 1.5}, EditError, r"threshold must lie in \[0, 1\]; got 1.5"),
         (
             {"pre_val": Features(np.ones((5, 3)), np.arange(5), CLASSES)},

@@ -361,7 +361,7 @@ def layernorms(parameters, method, count):
     how = {"parameters": parameters, "method": method, "n_references": count}
     how["n_anchors"] = count if method == "trained" else 0
     return lambda e, n: map_layernorms(
-        e.ft, -1.5 * e.vectors[n].vector, n, e.train, e.train, seed=e.seed, **how
+        e.ft, -1.5 * e.vectors[n].vector, n, e.train, seed=e.seed, **how
     )
 
 

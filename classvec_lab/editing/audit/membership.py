@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...checks import listed
 from ...errors import MismatchError
 from ...statistics import Estimate, auc, share
 from ...words import number, percent
@@ -61,37 +60,32 @@ def membership_inference(retain_scores, test_scores, forget_scores, seed: int = 
     The attacker is a logistic regression with balanced classes.
 
     Args:
-        retain_scores: (N, k) or (N,), as `confidence_scores` gives them, of training images of the
-            retained classes: members.
+        retain_scores: (N, k), as `confidence_scores` gives them, of training images of the retained
+            classes: members.
         test_scores: the same of unseen images of these classes: non-members.
         forget_scores: the same of training images of the forgotten class.
         seed: draws the five folds on which the attack's power is measured.
     Returns:
         A `Membership`; the AUC's interval is DeLong's (1988).
     Raises:
-        MismatchError: for scores of differing width, not finite, or fewer than 10 on a side.
+        MismatchError: for fewer than 10 members or non-members.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    scores = [
-        np.atleast_2d(np.asarray(s, dtype=np.float64).T).T
-        for s in (retain_scores, test_scores, forget_scores)
-    ]
-    sizes, widths = zip(*(s.shape for s in scores), strict=True)
-    known = len(set(widths)) == 1 and all(np.isfinite(s).all() for s in scores)
-    if not known or min(sizes[:2]) < 2 * FOLDS or not sizes[2]:
+    sizes = len(retain_scores), len(test_scores)
+    if min(sizes) < 2 * FOLDS:
         raise MismatchError(
-            f"a membership attack needs finite scores, of one width, of at least {2 * FOLDS} "
-            f"members and non-members and a forget sample; got {listed(s.shape for s in scores)}"
+            f"a membership attack needs at least {2 * FOLDS} images that were trained on and as "
+            f"many that were not, all of retained classes; got {sizes[0]} and {sizes[1]}"
         )
-    x = np.concatenate(scores[:2])
+    x = np.concatenate([retain_scores, test_scores])
     y = np.arange(len(x)) < sizes[0]
     regression = LogisticRegression(class_weight="balanced", max_iter=1000)
     attack = make_pipeline(StandardScaler(), regression)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     decision = cross_val_predict(attack, x, y, cv=folds, method="decision_function")
-    called = attack.fit(x, y).decision_function(scores[2]) > 0
+    called = attack.fit(x, y).decision_function(forget_scores) > 0
     return Membership(share(called), share(decision[~y] > 0), auc(decision[y], decision[~y]))

@@ -1,14 +1,12 @@
 """What an edit did to a class, from arrays: divergences, where its samples go, side effects."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
-from ...checks import index_of, same_images
-from ...errors import MismatchError
-from ...readout import Readout
+from ...checks import index_of
 from ...statistics import Estimate, mean_interval, share, tally
 
 
@@ -66,8 +64,6 @@ def routing_distance(
         bias that resampling adds; n of `counts`) and to chance: what 95 % of pairs of samples of
         these sizes from their common histogram stay below. A distance within chance shows no
         difference.
-    Raises:
-        MismatchError: for what are no histograms over the same classes.
     """
     pair = [np.asarray(c, dtype=np.int64) for c in (counts, reference)]
     shares, rng, found = _distributions(*pair), np.random.default_rng(seed), {}
@@ -81,44 +77,25 @@ def routing_distance(
     return found
 
 
-def linear_cka(x, y) -> float:
+def linear_cka(x, y) -> Estimate:
     """Linear CKA of two representations (N, m) and (N, k) of the same samples, in [0, 1].
 
     |YᵀX|² / (|XᵀX| |YᵀY|) of centred X and Y (Frobenius), without an N × N matrix; NaN where one is
-    constant. Biased upwards where N is not large beside the dimensions.
-    Raises MismatchError where the numbers of samples differ.
+    constant. Biased upwards where N is not large beside the dimensions. No interval is known.
     Source: Kornblith et al. 2019.
     """
-    if len(x) != len(y):
-        raise MismatchError(f"CKA compares the same samples; got {len(x)} and {len(y)}")
     x, y = (np.asarray(a, dtype=np.float64) for a in (x, y))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     size = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
-    return float(min(np.square(np.linalg.norm(y.T @ x)) / size, 1.0)) if size > 0 else np.nan
-
-
-def own_samples(part, target: str, owner: str) -> np.ndarray:
-    """Which samples (N,) are of a class; raises MismatchError where none is, or all are.
-
-    part: anything with `classes` and labels `y`.
-    """
-    own = part.y == index_of(target, part.classes)
-    if own.all() or not own.any():
-        lacking = "another class than" if own.any() else "class"
-        raise MismatchError(f"{owner} has no sample of {lacking} {target!r}")
-    return own
+    value = min(np.square(np.linalg.norm(y.T @ x)) / size, 1.0) if size > 0 else np.nan
+    return Estimate(float(value), np.nan, np.nan, len(x))
 
 
 def of_others(
     measure: Callable[..., Estimate], y, target: str, classes: Sequence[str], *values
 ) -> list[Estimate]:
-    """`measure(*values of the class)` of every class but `target` that has samples, by its name.
-
-    Raises MismatchError for an unknown class, or where there is no sample of another class.
-    """
-    y, others = np.asarray(y), np.setdiff1d(y, index_of(target, classes))
-    if not len(others):
-        raise MismatchError(f"there is no sample of a class other than {target!r}")
+    """`measure(*values of the class)` of every class but `target` that has samples, by its name."""
+    others = np.setdiff1d(y, index_of(target, classes))
     return [replace(measure(*(v[y == i] for v in values)), name=classes[i]) for i in others]
 
 
@@ -130,51 +107,14 @@ def worst_sibling(fired, y, target: str, classes: Sequence[str]) -> Estimate:
 
     Args:
         fired: whether the gate fires, bool (N,).
-        y: class indices (N,).
+        y: class indices (N,), of another class, too.
         target: name of the class that the gate is meant for.
         classes: names, in the order of the indices.
-    Raises:
-        MismatchError: where the lengths differ or there is no sample of another class.
     """
-    fired = np.asarray(fired, dtype=bool)
-    if fired.shape != np.shape(y):
-        raise MismatchError(
-            "whether the gate fires must be known for each label; "
-            f"got {fired.shape} and {np.shape(y)}"
-        )
     found = of_others(share, y, target, classes, fired)
     return max(found, key=lambda one: (one.value, one.n))
 
 
-def collateral(before: Readout, after: Mapping[str, Readout]) -> pd.DataFrame:
-    """Change of every class's accuracy (columns) under every class's edit (rows), in [-1, 1].
-
-    Args:
-        before: the original's read-out.
-        after: target of each edit to what the edited model gives for the same images.
-    Returns:
-        A frame of changes; classes without samples are NaN.
-    Raises:
-        MismatchError: for unknown targets, or other images or classes than before.
-    """
-    rows = {}
-    for target, readout in after.items():
-        before.index(target)
-        same_images(readout, before, f"the read-out after the edit of {target!r}", "the original's")
-        change = (readout.predicted == readout.y) * 1.0 - (before.predicted == before.y)
-        rows[target] = pd.Series(change).groupby(before.y).mean()
-    table = pd.DataFrame(rows).T.reindex(columns=range(len(before.classes)))
-    table.columns = before.classes
-    return table.rename_axis(index="edited", columns="class")
-
-
-def _distributions(p, q) -> list[np.ndarray]:
-    pair = [np.asarray(a, dtype=np.float64) for a in (p, q)]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        shares = [a / a.sum(axis=-1, keepdims=True) for a in pair]
-    if pair[0].shape != pair[1].shape or not all((a >= 0).all() for a in (*pair, *shares)):
-        raise MismatchError(
-            "p and q must be non-negative, of one shape (..., C), and not all 0; "
-            f"got {pair[0].shape} and {pair[1].shape}"
-        )
-    return shares
+def _distributions(*counts) -> list[np.ndarray]:
+    """Shares that sum to 1 over the last axis."""
+    return [a / np.sum(a, axis=-1, keepdims=True) for a in map(np.asarray, counts)]

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ...checks import listed, same_images
+from ...checks import index_of, listed, same_images
 from ...errors import MismatchError
 from ...readout import Readout
-from ...statistics import Estimate, paired_change, share
+from ...statistics import paired_change, share
 from .membership import Membership, confidence_scores, membership_inference
 from .metrics import (
     linear_cka,
     of_others,
-    own_samples,
     routing,
     routing_distance,
     worst_sibling,
@@ -25,13 +24,8 @@ from .words import audit_says
 
 SPLITS = ("train", "test")
 GAPS = ["ACC_f", "ACC_r", "MIA"]
-IDEALS = {
-    "worst class": 0,
-    "routing JS": 0,
-    "routing TV": 0,
-    "CKA to retrained": 1,
-    "worst sibling": 0,
-}
+IDEALS = dict.fromkeys(["worst class", "worst sibling", "routing JS", "routing TV"], 0)
+IDEALS["CKA to retrained"] = 1
 SUMMARY = {
     "test_ACC_f": "ACC_f",
     "test_ACC_r": "ACC_r",
@@ -39,8 +33,6 @@ SUMMARY = {
     "probe": "probe",
     "cka_retrained": "CKA to retrained",
     "zrf": "ZRF",
-    "worst_change": "worst class",
-    "worst_sibling_fires": "worst sibling",
 }
 
 
@@ -130,7 +122,11 @@ def audit(
             )
     own = {}
     for split in SPLITS:
-        own[split] = own_samples(original[split], target, f"the {split!r} split")
+        part = original[split]
+        own[split] = mine = part.y == index_of(target, part.classes)
+        if mine.all() or not mine.any():
+            lacking = "another class than" if mine.any() else "class"
+            raise MismatchError(f"the {split!r} split has no sample of {lacking} {target!r}")
         for name, parts in models.items():
             owner = f"the {name} model's {split!r} read-out"
             same_images(parts[split], original[split], owner, "the original's")
@@ -186,19 +182,13 @@ def _measure(models, name, target, own, incompetent, seed) -> tuple:
         found["ACC_f", split], found["ACC_r", split] = share(hits[mine]), share(hits[~mine])
         found["worst class", split] = min(changes, key=lambda one: (one.value, -one.n))
 
-    def scores(split, rows):
-        return confidence_scores(parts[split].probabilities[rows])
-
-    attack = membership_inference(
-        scores("train", ~own["train"]),
-        scores("test", ~own["test"]),
-        scores("train", own["train"]),
-        seed,
-    )
+    groups = ("train", ~own["train"]), ("test", ~own["test"]), ("train", own["train"])
+    scores = [confidence_scores(parts[split].probabilities[rows]) for split, rows in groups]
+    attack = membership_inference(*scores, seed)
     probe = probe_recovery(parts["train"], test, target)
     found["MIA", "train"], found["MIA AUC", "test"] = attack.members, attack.auc
     found["probe", "test"], found["probe others", "test"] = probe.recall, probe.others
-    found["CKA to original", "test"] = _similarity(test, original["test"])
+    found["CKA to original", "test"] = linear_cka(test.z, original["test"].z)
     if incompetent is not None:
         answers = (part.probabilities[own["test"]] for part in (test, incompetent))
         found["ZRF", "test"] = zrf(*answers)
@@ -208,9 +198,5 @@ def _measure(models, name, target, own, incompetent, seed) -> tuple:
             for kind, (value, limit) in routing_distance(*counts, seed=seed).items():
                 found[f"routing {kind}", split] = value
                 chance[kind, split] = limit
-        found["CKA to retrained", "test"] = _similarity(test, retrained["test"])
+        found["CKA to retrained", "test"] = linear_cka(test.z, retrained["test"].z)
     return found, attack, probe, chance.get(("JS", "test"), np.nan)
-
-
-def _similarity(one, other) -> Estimate:
-    return Estimate(linear_cka(one.z, other.z), np.nan, np.nan, len(one))

@@ -13,7 +13,7 @@ from ...errors import EditError, MismatchError
 from ...files import hash_arrays, hash_json, read_tensors, write_tensors
 
 KIND = "weight delta"
-CARD = ("name", "classes", "origin", "facts")
+CARD = ("name", "classes", "origin")
 _ATTRIBUTE = "_carried_deltas"  # where a classifier carries its deltas
 
 
@@ -30,7 +30,6 @@ class Delta:
         classes: the classifier's classes.
         origin: hash of what it is made for: the classifier's fingerprint and the named weights,
             both without any delta.
-        facts: JSON-able remarks, saved along.
     Raises:
         MismatchError: for factors that can't be multiplied.
         EditError: for a change that is empty or not finite.
@@ -40,7 +39,6 @@ class Delta:
     changes: Mapping[str, tuple[np.ndarray, ...]]
     classes: tuple[str, ...]
     origin: str
-    facts: Mapping[str, object] = field(default_factory=dict)
 
     def __post_init__(self):
         changes = {
@@ -61,21 +59,21 @@ class Delta:
         object.__setattr__(self, "classes", tuple(self.classes))
 
     @classmethod
-    def on(cls, classifier, name: str, changes: Mapping, **facts) -> "Delta":
+    def on(cls, classifier, name: str, changes: Mapping) -> "Delta":
         """A delta for this classifier, checked against its weights.
 
         What the classifier already carries doesn't count as its own weights.
 
         Args:
             classifier: the `Classifier` to change, edited or not.
-            name, changes, facts: as for `Delta`.
+            name, changes: as for `Delta`.
         Raises:
             MismatchError: for names that the classifier lacks or that hold integers, and for shapes
                 that don't fit.
         """
         carried = _carried(classifier)
         origin = _origin(classifier, carried, changes)
-        return _fitting(cls(name, changes, classifier.classes, origin, facts), classifier, carried)
+        return _fitting(cls(name, changes, classifier.classes, origin), classifier, carried)
 
     @property
     def n_parameters(self) -> int:
@@ -174,11 +172,6 @@ def apply_deltas(classifier, deltas: Iterable[Delta]):
             raise MismatchError(f"the delta {delta.name!r} is already on this classifier")
         on[delta.fingerprint] = delta
     return _carrying(classifier, carried, on.values())
-
-
-def deltas_on(classifier) -> tuple[Delta, ...]:
-    """The deltas that a classifier carries, in the order of their application."""
-    return getattr(classifier, _ATTRIBUTE, _Carried()).deltas
 
 
 def base_weights(classifier, names: Iterable[str]) -> list[np.ndarray]:

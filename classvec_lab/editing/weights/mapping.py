@@ -10,9 +10,9 @@ import pandas as pd
 from ...checks import in_range, listed, one_of, same_classes
 from ...edits import Edit, require_all
 from ...errors import EditError, MismatchError
-from ...features import Features, extract_features
+from ...features import Features
 from ...moments import ClassMoments
-from ...statistics import share
+from ...statistics import columns, share
 from .delta import Delta, WrittenEdit
 from .sites import Site, find_site
 
@@ -30,12 +30,12 @@ class MappedEdit(WrittenEdit):
         delta: the change of the weights.
         seconds: from moments or features at hand to the delta.
         moved_means: k · m + o for the calibration mean m of each class (rows) and each term
-            (columns, named by the edits' targets or, where they share one, by the edits).
+            (columns, named by the edits' targets).
     """
 
     edits: tuple[Edit, ...]
-    keys: np.ndarray
-    offsets: np.ndarray
+    keys: np.ndarray = field(repr=False)
+    offsets: np.ndarray = field(repr=False)
     site: Site
     delta: Delta
     seconds: float
@@ -54,18 +54,15 @@ class MappedEdit(WrittenEdit):
         """The edited representations (N, m) of z (N, m)."""
         return np.asarray(z) + self.amounts(z) @ self.steps
 
-    def report(
-        self, calibration: Features, features: Features, *, level: float = 0.05
-    ) -> pd.DataFrame:
+    def report(self, calibration: Features, features: Features) -> pd.DataFrame:
         """How far single samples of the retained classes move.
 
         Args:
             calibration, features: `Features` of the encoder before the edit.
-            level: in [0, 1].
         Returns:
-            A frame with one row an edit: `edit`, `target`, the (1 - level) `quantile` of
-            |k · z + o| |v| on the calibration features, `norm` |v|, and of the `n` samples in
-            `features` the share `beyond` that quantile with `low` and `high` (95 % Wilson).
+            A frame with one row an edit: `edit`, `target`, the 95 % `quantile` of |k · z + o| |v|
+            on the calibration features, `norm` |v|, and of the `n` samples in `features` the share
+            `beyond` that quantile with `low` and `high` (95 % Wilson).
         """
         rows = []
         for t, edit in enumerate(self.edits):
@@ -73,16 +70,12 @@ class MappedEdit(WrittenEdit):
                 np.abs(self.amounts(f.z[f.y != f.classes.index(edit.target)])[:, t]) * edit.norm
                 for f in (calibration, features)
             )
-            quantile = float(np.quantile(held, 1 - level, method="higher"))
+            quantile = float(np.quantile(held, 0.95, method="higher"))
             beyond = share(new > quantile)
-            found = quantile, edit.norm, beyond.n, beyond.value, beyond.low, beyond.high
-            rows.append((edit.expression, edit.target, *found))
-        columns = ["edit", "target", "quantile", "norm", "n", "beyond", "low", "high"]
-        return pd.DataFrame(rows, columns=columns)
-
-    def __repr__(self) -> str:
-        names = ", ".join(e.expression for e in self.edits)
-        return f"<MappedEdit {names}: {self.n_parameters:,} numbers in {self.site.name}>"
+            row = {"edit": edit.expression, "target": edit.target, "quantile": quantile}
+            row |= {"norm": edit.norm, "n": beyond.n} | columns("beyond", beyond, "")
+            rows.append(row)
+        return pd.DataFrame(rows)
 
 
 def map_edit(
@@ -93,7 +86,6 @@ def map_edit(
     method: str = "nullspace",
     shrinkage: float = 0.5,
     n_references: int = 5,
-    ridge: float = 0.1,
     seed: int = 0,
 ) -> MappedEdit:
     """Write an edit into the weights, so that no gate is needed: the class moves, the others stay.
@@ -101,18 +93,18 @@ def map_edit(
     "nullspace" finds k and o from moments, see `nullspace_keys`. Guarantee: the calibration means
     of the other classes don't move; a sample moves by |k · z + o| |z_edit|, see
     `MappedEdit.report`.
-    "ridge" regresses "belongs to the class" on z of a few samples, with no exact guarantee.
+    "ridge" regresses "belongs to the class" on z of a few samples, with no exact guarantee and a
+    penalty of a tenth of their mean square.
     `map_layernorms` trains LayerNorms instead.
 
     Args:
         classifier: a `Classifier`, never changed.
         edit: one `Edit` or several, of different targets; a gate that they carry is not used.
-        references: labelled `Features` of this classifier's encoder (training images), a labelled
-            data set, or, for "nullspace", `ClassMoments` with a pooled scatter.
+        references: labelled `Features` of this classifier's encoder (training images) or, for
+            "nullspace", `ClassMoments` with a pooled scatter.
         method: "nullspace" or "ridge".
         shrinkage: of the within-class covariance, in [0, 1], for "nullspace".
         n_references: samples a class, drawn by `seed`, for "ridge".
-        ridge: the penalty in units of the samples' mean square, above 0, for "ridge".
         seed: of the drawing.
     Raises:
         MismatchError: for another model, unknown classes, or a class without references.
@@ -129,20 +121,17 @@ def map_edit(
         )
     one_of(method, METHODS, "mapping", EditError)
     in_range("shrinkage", shrinkage, 0, 1, error=EditError)
-    in_range("ridge", ridge, 0, np.inf, open_low=True, error=EditError)
     in_range("n_references", n_references, 1, np.inf, error=EditError)
     if method == "ridge" and isinstance(references, ClassMoments):
-        raise EditError("the ridge mapping needs samples: give Features or a data set, not moments")
-    if not isinstance(references, Features | ClassMoments):
-        references = extract_features(classifier, references, progress=False)
+        raise EditError("the ridge mapping needs samples: give Features, not moments")
     start = time.perf_counter()
     moments, site = reference_moments(classifier, references), find_site(classifier)
     own = [classifier.classes.index(t) for t in targets]
     if method == "nullspace":
         keys, offsets = nullspace_keys(moments, own, shrinkage=shrinkage, bias=site.bias)
     else:
-        keys, offsets = _ridge_keys(references, own, n_references, ridge, site.bias, seed)
-    return written(classifier, site, edits, keys, offsets, moments, method=method, start=start)
+        keys, offsets = _ridge_keys(references, own, n_references, site.bias, seed)
+    return written(classifier, site, edits, keys, offsets, moments, start)
 
 
 def reference_moments(classifier, references: Features | ClassMoments) -> ClassMoments:
@@ -219,47 +208,32 @@ def spread_metric(moments: ClassMoments, shrinkage: float) -> np.ndarray:
 
 
 def written(
-    classifier,
-    site: Site,
-    edits: Sequence[Edit],
-    keys: np.ndarray,
-    offsets: np.ndarray,
-    moments: ClassMoments,
-    *,
-    method: str,
-    start: float,
+    classifier, site: Site, edits, keys, offsets, moments: ClassMoments, start: float
 ) -> MappedEdit:
     """The `MappedEdit` of these terms: the change of the weights, and what it does to class means.
 
     Args:
         classifier, site, edits, keys, offsets: as in `MappedEdit`.
-        method: how the keys were found.
         moments: of the representations that are edited.
         start: `time.perf_counter()` when the work began.
     """
-    names, targets = ([getattr(e, k) for e in edits] for k in ("expression", "target"))
-    facts = {"method": method, "edits": names, "targets": targets, "site": site.name}
     changes = site.changes(classifier, keys, offsets, np.stack([e.vector for e in edits]))
-    delta = Delta.on(classifier, " and ".join(names), changes, **facts)
-    columns = names if len(set(targets)) < len(targets) else targets
-    moved = pd.DataFrame(moments.mean @ keys.T + offsets, classifier.classes, columns)
-    seconds, moved = time.perf_counter() - start, moved.rename_axis("class")
+    delta = Delta.on(classifier, " and ".join(e.expression for e in edits), changes)
+    amounts = moments.mean @ keys.T + offsets
+    moved = pd.DataFrame(amounts, classifier.classes, [e.target for e in edits])
+    seconds = time.perf_counter() - start
     return MappedEdit(tuple(edits), keys, offsets, site, delta, seconds, moved)
 
 
-def _ridge_keys(features, own, n_references, penalty, bias, seed):
+def _ridge_keys(features, own, n_references, bias, seed):
     """Keys (T, m) and offsets (T,) of ridge regressions on n_references samples of each class."""
     from sklearn.linear_model import Ridge
 
     rng = np.random.default_rng(seed)
-    chosen = np.concatenate(
-        [
-            rng.permutation(np.flatnonzero(features.y == c))[:n_references]
-            for c in range(len(features.classes))
-        ]
-    )
+    order = (rng.permutation(np.flatnonzero(features.y == c)) for c in range(len(features.classes)))
+    chosen = np.concatenate([drawn[:n_references] for drawn in order])
     z = np.asarray(features.z[chosen], dtype=np.float64)
     centred = z - z.mean(axis=0) if bias else z
-    model = Ridge(alpha=penalty * np.square(centred).sum() / len(z), fit_intercept=bias)
+    model = Ridge(alpha=0.1 * np.square(centred).sum() / len(z), fit_intercept=bias)
     model.fit(z, (features.y[chosen][:, None] == np.asarray(own)).astype(np.float64))
     return np.atleast_2d(model.coef_), np.full(len(own), model.intercept_)

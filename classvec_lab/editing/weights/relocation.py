@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from ...checks import in_range, index_of
+from ...checks import index_of
 from ...edits import Edit
 from ...errors import EditError
 from ...features import Features
@@ -13,26 +13,19 @@ from ...vectors import require_pairs
 from .mapping import MappedEdit, nullspace_keys, reference_moments, spread_metric, written
 from .sites import find_site
 
+RANK = 2  # terms that scatter a class, at most
 LIKENESS_SHRINKAGE = 0.1  # of the pre-trained covariance: no direction of it is trusted blindly
 SCATTER_SHRINKAGE = 0.01  # of the others' covariance: directions without noise are not sought out
 
 
-def relocate(
-    classifier,
-    target: str,
-    pre: Features,
-    ft: Features,
-    *,
-    rank: int = 2,
-    spread: float = 1.0,
-) -> MappedEdit:
+def relocate(classifier, target: str, pre: Features, ft: Features) -> MappedEdit:
     """Write into the weights that a class moves among the others, each sample to its likes.
 
-    z becomes z + (k·z + o) v + Σ_q (b_q·z + o_q) s_q with at most `rank` terms b_q. The first term
+    z becomes z + (k·z + o) v + Σ_q (b_q·z + o_q) s_q with at most 2 terms b_q. The first term
     moves the class's mean to t̄, the mean over its samples of t_i = Σ_{j≠c} p_ij z_ft^j, with p the
     `likeness` before fine-tuning; k is that of `nullspace_keys`. A tight cluster in a place of its
     own is easy to find, so the other terms scatter it. Their steps s_q are the principal axes of
-    the t_i, times `spread`. Their keys b_q are the directions in which the class varies most beside
+    the t_i. Their keys b_q are the directions in which the class varies most beside
     the others, 0 on every class mean, of variance 1 within the class, and turned so that the scores
     b_q·z_i fit the t_i (Procrustes). There are at most C - 2 of them, and no more than m allows.
     Guarantee: the training means of the other classes don't move, that of c goes to t̄, and k·z + o
@@ -43,16 +36,12 @@ def relocate(
         classifier: a `Classifier`, never changed.
         target: name of the class.
         pre, ft: training `Features` of the same images under the pre-trained and this encoder.
-        rank: how many terms scatter, 0 or more.
-        spread: how far they do, 0 or more; 1: as far as the t_i scatter.
     Returns:
         A `MappedEdit` with one `Edit` a term.
     Raises:
         MismatchError: for features of other images, classes or models.
-        EditError: as `map_edit` does, for a setting out of range, and for fewer than 2 classes.
+        EditError: as `map_edit` does, and for fewer than 2 classes.
     """
-    in_range("rank", rank, 0, np.inf, error=EditError)
-    in_range("spread", spread, 0, np.inf, error=EditError)
     own = index_of(target, ft.classes)
     if len(ft.classes) < 2:
         raise EditError(f"relocating {target!r} needs another class to go to")
@@ -64,14 +53,14 @@ def relocate(
     wanted = likeness(pre, own) @ others
     place = wanted.mean(axis=0)
     centre = others.mean(axis=0) * site.bias
-    b, s = _scatter(ft, own, wanted - place, moments.mean, centre, rank if spread else 0)
+    b, s = _scatter(ft, own, wanted - place, moments.mean, centre)
     terms = {f"(likely others - z_ft[{target}])": place - moments.mean[own]}
-    terms |= {f"scatter {q}[{target}]": spread * axis for q, axis in enumerate(s, 1)}
+    terms |= {f"scatter {q}[{target}]": axis for q, axis in enumerate(s, 1)}
     origin = {"classes": ft.classes, "ft": ft.model, "pre": pre.model, "data": ft.data}
     edits = [Edit.along(name, v, target=target, **origin) for name, v in terms.items()]
     edits[0].require_effect()
     keys, offsets = np.vstack([keys, b]), np.concatenate([offsets, -b @ centre])
-    return written(classifier, site, edits, keys, offsets, moments, method="relocate", start=start)
+    return written(classifier, site, edits, keys, offsets, moments, start)
 
 
 def likeness(pre: Features, own: int) -> np.ndarray:
@@ -97,8 +86,8 @@ def likeness(pre: Features, own: int) -> np.ndarray:
     return softmax((pre.z[mine] - centre) @ weights - constants, axis=1)
 
 
-def _scatter(ft, own, wanted, means, centre, rank):
-    """Keys (r, m), 0 on means (C, m) - centre, and steps (r, m), r <= rank, to spread as `wanted`.
+def _scatter(ft, own, wanted, means, centre):
+    """Keys (r, m), 0 on means (C, m) - centre, and steps (r, m), r <= RANK, to spread as `wanted`.
 
     The keys are those that move samples of the class much and samples of the others little.
     """
@@ -107,7 +96,7 @@ def _scatter(ft, own, wanted, means, centre, rank):
     fixed, mine = means - centre, ft.y == own
     scores, size, axes = np.linalg.svd(wanted, full_matrices=False)
     basis = null_space(fixed)
-    rank = min(rank, int((size > 1e-9 * np.linalg.norm(fixed)).sum()), basis.shape[1])
+    rank = min(RANK, int((size > 1e-9 * np.linalg.norm(fixed)).sum()), basis.shape[1])
     z = (ft.z - means[own]) @ basis
     inside = z[mine]
     if rank == 0 or not inside.any():

@@ -123,14 +123,14 @@ def _first(output):
     return output
 
 
-def layernorm_names(encoder: nn.Module, choice: str | Sequence[str]) -> tuple[str, ...]:
+def layernorm_names(encoder: nn.Module, choice: str) -> tuple[str, ...]:
     """Names of LayerNorms in an encoder's own order.
 
     Args:
         encoder: any encoder with LayerNorms; its blocks are those of `block_names`.
         choice: "ln_post" (the last norm of all), "ln_2" (the last norm in the last block),
             "last_block", "last_2_blocks", "last_3_blocks" (all norms in the last blocks that have
-            any), or names of modules.
+            any).
     Raises:
         ModelError: for an encoder without LayerNorm, or in whose blocks there is none, and for an
             unknown choice.
@@ -140,11 +140,7 @@ def layernorm_names(encoder: nn.Module, choice: str | Sequence[str]) -> tuple[st
         for name, module in encoder.named_modules()
         if isinstance(module, nn.LayerNorm) and module.elementwise_affine
     ]
-    if not isinstance(choice, str):
-        chosen = [name for name in norms if name in choice]
-        for name in choice:
-            one_of(name, norms, "LayerNorm", ModelError)
-    elif one_of(choice, CHOICES, "choice of LayerNorms", ModelError) == "ln_post":
+    if one_of(choice, CHOICES, "choice of LayerNorms", ModelError) == "ln_post":
         chosen = norms[-1:]
     else:
         blocks = [[n for n in norms if f"{n}.".startswith(f"{b}.")] for b in block_names(encoder)]

@@ -8,7 +8,6 @@ from scipy.spatial.distance import jensenshannon
 from scipy.stats import ortho_group
 
 from classvec_lab.editing.audit.metrics import (
-    collateral,
     js_divergence,
     linear_cka,
     routing,
@@ -50,14 +49,6 @@ def test_masked_logits_have_probability_zero():
     logits = np.array([[-np.inf, 0.0, 0.0]])
     p = Readout(np.zeros((1, 2)), logits, np.array([1]), CLASSES).probabilities
     assert js_divergence(p, [[1, 0, 0]]) == pytest.approx(1)
-
-
-@pytest.mark.parametrize(
-    ("p", "q"), [([1, 0], [1, 0, 0]), ([-1, 2], [1, 0]), ([0, 0], [1, 0]), ([np.nan, 1], [1, 0])]
-)
-def test_distributions_that_are_none(p, q):
-    with pytest.raises(MismatchError, match="non-negative, of one shape"):
-        js_divergence(p, q)
 
 
 def test_zrf_by_hand_and_unlike_the_reversed_average():
@@ -116,9 +107,6 @@ def test_routing_distance():
         assert distance.value > chance
     assert some == routing_distance([30, 10, 0], [10, 30, 0], seed=3)
     assert some != routing_distance([30, 10, 0], [10, 30, 0], seed=4)
-    for histograms in (([0, 0], [1, 2]), ([1, -1], [1, 2]), ([1, 2], [1, 2, 3])):
-        with pytest.raises(MismatchError, match="non-negative, of one shape"):
-            routing_distance(*histograms)
 
 
 def test_resampling_s_bias_is_taken_off_the_interval():
@@ -142,23 +130,24 @@ def test_chance_is_what_equal_routing_reaches_in_95_of_100_cases():
 
 def test_cka_of_rotations_scales_and_shifts_is_one():
     x = np.random.default_rng(0).normal(size=(40, 6))
-    assert linear_cka(x, x) == pytest.approx(1)
-    assert linear_cka(x, 3 * x @ ortho_group.rvs(6, random_state=1) - 5) == pytest.approx(1)
-    assert np.isnan(linear_cka(x, np.ones((40, 2))))
+    assert linear_cka(x, x).value == pytest.approx(1)
+    turned = linear_cka(x, 3 * x @ ortho_group.rvs(6, random_state=1) - 5)
+    assert (turned.value, turned.n) == (pytest.approx(1), 40)
+    assert np.isnan(linear_cka(x, np.ones((40, 2))).value)
 
 
 def test_cka_by_hand_and_as_the_kernel_form():
     x, y = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1]]), np.array([[1.0], [-1], [0], [0]])
-    assert linear_cka(x, y) == pytest.approx(1 / np.sqrt(2))  # |YᵀX|² = 4, |XᵀX| = 2√2, |YᵀY| = 2
+    assert linear_cka(x, y).value == pytest.approx(
+        1 / np.sqrt(2)
+    )  # |YᵀX|² = 4, |XᵀX| = 2√2, |YᵀY| = 2
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(30, 7)), rng.normal(size=(30, 4))
     centre = np.eye(30) - 1 / 30
     k, gram = centre @ x @ x.T @ centre, centre @ y @ y.T @ centre
-    assert linear_cka(x, y) == pytest.approx(
+    assert linear_cka(x, y).value == pytest.approx(
         (k * gram).sum() / np.linalg.norm(k) / np.linalg.norm(gram)
     )
-    with pytest.raises(MismatchError, match="same samples"):
-        linear_cka(x, y[:-1])
 
 
 def test_the_worst_sibling():
@@ -170,26 +159,3 @@ def test_the_worst_sibling():
     assert (
         worst_sibling(np.zeros(8, bool), y, "a", CLASSES).name == "b"
     )  # nothing fires: the class known best
-    with pytest.raises(MismatchError, match="no sample of a class other"):
-        worst_sibling([True], [0], "a", CLASSES)
-    with pytest.raises(MismatchError, match="for each label"):
-        worst_sibling([True], y, "a", CLASSES)
-
-
-def test_collateral_by_hand():
-    y = np.array([0, 0, 1, 1])
-
-    def answers(*predicted):
-        return Readout(np.zeros((4, 2)), np.eye(3)[list(predicted)], y, CLASSES)
-
-    table = collateral(answers(0, 0, 1, 2), {"a": answers(1, 1, 1, 1), "b": answers(0, 2, 0, 0)})
-    assert table.loc["a", ["a", "b"]].tolist() == [-1, 0.5]
-    assert table.loc["b", ["a", "b"]].tolist() == [-0.5, -0.5]
-    assert table["c"].isna().all()
-    with pytest.raises(MismatchError, match="no class 'dog'"):
-        collateral(answers(0, 0, 1, 1), {"dog": answers(0, 0, 1, 1)})
-    with pytest.raises(MismatchError, match="other labels than the original's from sample 0 on"):
-        collateral(
-            answers(0, 0, 1, 1),
-            {"a": Readout(np.zeros((4, 2)), np.zeros((4, 3)), y[::-1], CLASSES)},
-        )

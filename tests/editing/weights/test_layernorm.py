@@ -8,6 +8,7 @@ from torch import nn
 
 from classvec_lab import Classifier
 from classvec_lab.datasets.torchvision_repair import ensure_torchvision
+from classvec_lab.editing.weights import layernorm
 from classvec_lab.editing.weights.layernorm import map_layernorms
 from classvec_lab.editing.weights.suffix import Suffix
 from classvec_lab.errors import EditError, MismatchError, ModelError
@@ -37,39 +38,37 @@ def encoded(classifier, data):
         return classifier.encode(x).double().numpy()
 
 
-@pytest.mark.parametrize("parameters", ["ln_post", "ln_2", "last_block", "last_2_blocks"])
-def test_the_edited_classifier_does_what_the_history_says(seen, parameters):
-    data = coloured(15)
-    mapping = map_layernorms(seen, SHIFT, "green", data, data, parameters=parameters, steps=30)
-    moved = encoded(mapping.delta.apply_to(seen), data) - encoded(seen, data)
-    scale, own = np.square(SHIFT).sum(), data.targets == 1
-    last = mapping.history.iloc[-1]
-    error = np.square(moved[own] - SHIFT).sum(axis=1).mean() / scale
-    assert error == pytest.approx(last["target_error"], abs=1e-4)
-    assert np.square(moved[~own]).sum(axis=1).mean() / scale == pytest.approx(
-        last["retention_error"], abs=1e-4
-    )
+def errors(classifier, edited, data, target, goal=None):
+    """Mean squared errors of references and anchors, in units of |shift|²."""
+    before, own = encoded(classifier, data), data.targets == CLASSES.index(target)
+    after, scale = encoded(edited, data), np.square(SHIFT).sum()
+    wanted = before + SHIFT if goal is None else goal
+    sides = (after - wanted)[own], (after - before)[~own]
+    return [np.square(side).sum(axis=1).mean() / scale for side in sides]
+
+
+def loss(classifier, mapping, data, target):
+    """What "trained" minimises."""
     change = sum(np.square(v).sum() for (v,) in mapping.delta.changes.values())
-    assert last["loss"] == pytest.approx(
-        last["target_error"] + last["retention_error"] + 1e-5 * change, rel=1e-4
-    )
-    assert last["target_error"] < 0.5
+    reached, held = errors(classifier, mapping.apply_to(classifier), data, target)
+    return reached + layernorm.RETENTION * held + layernorm.RIDGE * change
 
 
-def test_the_history_begins_unedited_and_never_rises(seen):
-    mapping = map_layernorms(seen, SHIFT, "green", coloured(15), coloured(15), parameters="ln_2")
-    first = mapping.history.iloc[0]
-    assert (first["step"], first["retention_error"]) == (0, 0)
-    assert first["target_error"] == pytest.approx(1)
-    assert (mapping.history["loss"].diff().dropna() <= 0).all()
-    assert mapping.history["step"].tolist() == list(range(len(mapping.history)))
+@pytest.mark.parametrize("parameters", ["ln_post", "ln_2", "last_block", "last_2_blocks"])
+def test_the_class_moves_by_the_shift_and_the_others_hardly(seen, parameters):
+    data = coloured(15)
+    found = [
+        map_layernorms(seen, SHIFT, "green", data, parameters=parameters, steps=n) for n in (3, 30)
+    ]
+    reached, held = errors(seen, found[1].apply_to(seen), data, "green")
+    assert reached < 0.5
+    assert held < 0.5
+    assert loss(seen, found[1], data, "green") < loss(seen, found[0], data, "green") < 1
 
 
 def test_only_the_layernorms_named_change_and_come_back(seen):
     before = {k: v.clone() for k, v in seen.state_dict().items()}
-    mapping = map_layernorms(
-        seen, SHIFT, "green", coloured(6), coloured(6), parameters="last_block", steps=3
-    )
+    mapping = map_layernorms(seen, SHIFT, "green", coloured(6), parameters="last_block", steps=3)
     edited = mapping.delta.apply_to(seen)
     changed = {k for k, v in edited.state_dict().items() if not torch.equal(v, before[k])}
     block = "encoder.transformer.resblocks.2.ln_"
@@ -84,11 +83,11 @@ def test_only_the_layernorms_named_change_and_come_back(seen):
     assert all(p.grad is None and p.requires_grad for p in seen.encoder.parameters())
 
 
-def test_training_reaches_the_exact_minimum(seen):
+def test_training_reaches_the_exact_minimum(seen, monkeypatch):
     data, penalty = coloured(12), 0.01
-    options = {"parameters": "ln_post", "ridge": penalty, "retention": 2.0}
-    trained = map_layernorms(seen, SHIFT, "red", data, data, tol=1e-6, **options)
-    assert trained.converged
+    for name, value in (("RIDGE", penalty), ("RETENTION", 2.0), ("TOLERANCE", 1e-6)):
+        monkeypatch.setattr(layernorm, name, value)
+    trained = map_layernorms(seen, SHIFT, "red", data, parameters="ln_post")
     # z is linear in the last norm, so that least squares give the minimum
     tokens = []
     handle = seen.encoder.ln_post.register_forward_pre_hook(lambda m, args: tokens.append(args[0]))
@@ -105,88 +104,68 @@ def test_training_reaches_the_exact_minimum(seen):
     goal = np.concatenate([*(weight * own[:, None] * SHIFT), np.zeros(32)])
     expected = np.linalg.lstsq(design, goal)[0]
     least = np.square(design @ expected - goal).sum()
-    assert least <= trained.history["loss"].iloc[-1] * (1 + 1e-5)
-    assert trained.history["loss"].iloc[-1] == pytest.approx(least, rel=1e-4)
+    reached = loss(seen, trained, data, "red")
+    assert least <= reached * (1 + 1e-4)
+    assert reached == pytest.approx(least, rel=1e-3)
     found = np.concatenate(
         [trained.delta.changes[f"encoder.ln_post.{part}"][0] for part in ("weight", "bias")]
     )
     np.testing.assert_allclose(found, expected, atol=1e-2 * np.abs(expected).max())
 
 
-def test_it_stops_when_the_loss_has_come_to_rest(seen):
-    loose = map_layernorms(
-        seen, SHIFT, "red", coloured(12), coloured(12), parameters="ln_2", tol=0.2
-    )
-    short = map_layernorms(
-        seen, SHIFT, "red", coloured(12), coloured(12), parameters="ln_2", steps=2
-    )
-    assert loose.converged
-    assert 5 <= len(loose.history) - 1 < 200
-    assert not short.converged
-    assert len(short.history) - 1 == 2
+def test_it_stops_when_the_loss_has_come_to_rest(seen, monkeypatch):
+    passes, call = [], Suffix.__call__
+    monkeypatch.setattr(Suffix, "__call__", lambda self, q: passes.append(q) or call(self, q))
+    counts, data = [], coloured(12)
+    for tolerance in (1e-3, 0.2, 1.0):
+        monkeypatch.setattr(layernorm, "TOLERANCE", tolerance)
+        passes.clear()
+        map_layernorms(seen, SHIFT, "red", data, parameters="ln_2")
+        counts.append(len(passes))
+    assert counts[0] > counts[1] > counts[2] >= 5
 
 
 def test_published_pulls_all_references_to_one_point_and_holds_no_anchor(seen):
     data = coloured(12)
-    mapping = map_layernorms(
-        seen, SHIFT, "red", data, data, method="published", parameters="last_2_blocks", steps=20
+    how = {"method": "published", "parameters": "last_2_blocks", "steps": 20}
+    mapping = map_layernorms(seen, SHIFT, "red", data, **how)
+    own = data.subset(data.targets == 0)
+    assert (
+        mapping.delta.fingerprint
+        == map_layernorms(seen, SHIFT, "red", own, **how).delta.fingerprint
     )
-    without = map_layernorms(
-        seen, SHIFT, "red", data, method="published", parameters="last_2_blocks", steps=20
-    )
-    assert len(mapping.history) - 1 == 20
-    for name, (change,) in mapping.delta.changes.items():
-        np.testing.assert_allclose(change, without.delta.changes[name][0], atol=1e-6)
-    assert without.history["retention_error"].isna().all()
-    goal = encoded(seen, data)[data.targets == 0].mean(axis=0) + SHIFT
-    end = encoded(mapping.delta.apply_to(seen), data)[data.targets == 0]
-    error = np.square(end - goal).sum(axis=1).mean() / np.square(SHIFT).sum()
-    assert error == pytest.approx(mapping.history["target_error"].iloc[-1], abs=1e-4)
-    assert error < mapping.history["target_error"].iloc[0]
+    goal = encoded(seen, own).mean(axis=0) + SHIFT
+    ends = [errors(seen, m, data, "red", goal)[0] for m in (seen, mapping.apply_to(seen))]
+    assert ends[1] < ends[0]
 
 
-def test_anchors_are_held(seen):
-    data = coloured(30)
-    options = {"parameters": "last_block", "steps": 40, "ridge": 0.0}
-    free = map_layernorms(seen, SHIFT, "red", data, data, retention=0.0, **options)
-    held = map_layernorms(seen, SHIFT, "red", data, data, retention=1.0, **options)
-    assert held.history["retention_error"].iloc[-1] < 0.5 * free.history["retention_error"].iloc[-1]
+def test_anchors_are_held(seen, monkeypatch):
+    monkeypatch.setattr(layernorm, "RIDGE", 0.0)
+    data, held = coloured(30), []
+    for retention in (0.0, 1.0):
+        monkeypatch.setattr(layernorm, "RETENTION", retention)
+        found = map_layernorms(seen, SHIFT, "red", data, parameters="last_block", steps=40)
+        held.append(errors(seen, found.apply_to(seen), data, "red")[1])
+    assert held[1] < 0.5 * held[0]
 
 
-def test_tensors_and_data_sets_are_taken_alike(seen):
-    data = coloured(9)
-    x = torch.stack([seen.preprocess(data[i][0]) for i in range(9)])
-    y = torch.as_tensor(data.targets)
-    kept = torch.cat([x[y == 0], x[y == 2]])
-    a = map_layernorms(seen, SHIFT, "green", data, data, steps=5)
-    b = map_layernorms(seen, SHIFT, "green", x[y == 1], kept, steps=5)
-    for mapping in (a, b):
-        assert (mapping.delta.facts["references"], mapping.delta.facts["anchors"]) == (3, 6)
-    assert a.delta.fingerprint == b.delta.fingerprint
+def test_images_are_drawn_by_seed(seen, monkeypatch):
+    given, begin = [], Suffix.__init__
 
+    def listen(self, encoder, layernorms, images):
+        given.append(len(images))
+        begin(self, encoder, layernorms, images)
 
-def test_images_are_drawn_by_seed(seen):
-    def drawn(seed):
-        return map_layernorms(
-            seen,
-            SHIFT,
-            "green",
-            coloured(30),
-            coloured(30),
-            steps=2,
-            n_references=2,
-            n_anchors=3,
-            seed=seed,
-        )
-
-    facts = drawn(0).delta.facts
-    assert (facts["references"], facts["anchors"]) == (2, 6)
-    assert drawn(0).delta.fingerprint == drawn(0).delta.fingerprint != drawn(1).delta.fingerprint
+    monkeypatch.setattr(Suffix, "__init__", listen)
+    how = {"steps": 2, "n_references": 2, "n_anchors": 3}
+    a, b, c = (map_layernorms(seen, SHIFT, "green", coloured(30), seed=s, **how) for s in (0, 0, 1))
+    assert given == [2 + 2 * 3] * 3
+    assert a.delta.fingerprint == b.delta.fingerprint != c.delta.fingerprint
 
 
 def test_edits_of_several_classes_are_undone_in_any_order(seen):
     deltas = [
-        map_layernorms(seen, SHIFT, c, coloured(6), coloured(6), parameters="ln_2", steps=2).delta
+        map_layernorms(seen, SHIFT, c, coloured(6), parameters="ln_2", steps=2).delta
         for c in CLASSES
     ]
     edited = seen
@@ -198,15 +177,10 @@ def test_edits_of_several_classes_are_undone_in_any_order(seen):
 
 
 def test_a_second_edit_starts_from_the_first(seen):
-    first = map_layernorms(seen, SHIFT, "red", coloured(6), coloured(6)).delta
-    once = first.apply_to(seen)
-    second = map_layernorms(once, SHIFT, "blue", coloured(6), coloured(6))
-    moved = encoded(second.delta.apply_to(once), coloured(6)) - encoded(once, coloured(6))
-    error = (
-        np.square(moved[coloured(6).targets == 2] - SHIFT).sum(axis=1).mean()
-        / np.square(SHIFT).sum()
-    )
-    assert error == pytest.approx(second.history["target_error"].iloc[-1], abs=1e-4)
+    data = coloured(6)
+    once = map_layernorms(seen, SHIFT, "red", data).apply_to(seen)
+    second = map_layernorms(once, SHIFT, "blue", data)
+    assert errors(once, second.apply_to(once), data, "blue")[0] < 0.5
     assert second.apply_to(seen) is not None
 
 
@@ -219,18 +193,10 @@ def test_a_second_edit_starts_from_the_first(seen):
         ({"shift": np.full(6, np.inf)}, EditError, "not finite"),
         ({"method": "adam"}, EditError, "no method 'adam'; there are trained, published"),
         ({"steps": 0}, EditError, r"steps must lie in \[1, .*got 0"),
-        ({"tol": 1.5}, EditError, r"tol must lie in \[0, 1\]; got 1\.5"),
-        ({"ridge": -1.0}, EditError, r"ridge must lie in \[0, .*got -1\.0"),
         ({"images": coloured(5).subset([0, 2])}, EditError, "no reference image of class 'green'"),
-        ({"images": torch.zeros(3, 8, 8)}, MismatchError, r"shape \(N, 3, H, W\).*\(3, 8, 8\)"),
+        ({"images": coloured(6).only(["red", "blue"])}, MismatchError, "the images lacks green"),
         (
-            {"images": coloured(6).only(["red", "blue"])},
-            EditError,
-            "no reference image of class 'green'",
-        ),
-        ({"anchors": None}, EditError, "pass anchors="),
-        (
-            {"anchors": coloured(6).only(["green"])},
+            {"images": coloured(6).subset(coloured(6).targets == 1)},
             EditError,
             "no image of a class other than 'green'",
         ),
@@ -242,7 +208,6 @@ def test_what_cannot_be_done_is_said_before_any_work(seen, monkeypatch, change, 
         "shift": SHIFT,
         "target": "green",
         "images": coloured(6),
-        "anchors": coloured(6),
         **change,
     }
     with pytest.raises(error, match=words):
@@ -251,4 +216,4 @@ def test_what_cannot_be_done_is_said_before_any_work(seen, monkeypatch, change, 
 
 def test_an_encoder_without_layernorm_is_pointed_elsewhere():
     with pytest.raises(ModelError, match=r"Sequential has no LayerNorm.*closed form"):
-        map_layernorms(small_classifier(), SHIFT, "green", coloured(6), coloured(6))
+        map_layernorms(small_classifier(), SHIFT, "green", coloured(6))

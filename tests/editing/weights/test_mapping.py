@@ -129,7 +129,7 @@ def test_the_network_does_what_the_formula_says(kind, method):
 
 def test_moments_are_as_good_as_features():
     for kind in KINDS:
-        classifier, data, f = setting(kind)
+        classifier, _, f = setting(kind)
         edit = edit_on(classifier, f, "red")
         streamed = ClassMoments(3, classifier.dim, pooled_scatter=True)
         for part in np.array_split(np.arange(len(f)), 5):
@@ -140,8 +140,6 @@ def test_moments_are_as_good_as_features():
         ]
         np.testing.assert_array_equal(keys[0], keys[1])
         np.testing.assert_allclose(keys[0], keys[2], rtol=1e-6, atol=1e-8 * np.abs(keys[0]).max())
-    images = map_edit(classifier, edit, data)
-    np.testing.assert_allclose(images.keys, keys[0], rtol=1e-6)
 
 
 @given(st.integers(0, 500), st.sampled_from([0.1, 0.5, 1.0]), st.booleans())
@@ -198,10 +196,10 @@ def test_ridge_is_that_of_scikit_learn_on_the_drawn_samples(bias):
         vectors, "cosine", encoder=nn.Sequential(nn.Flatten(), nn.Linear(192, 9, bias=bias))
     )
     everything = map_edit(
-        classifier, [vectors["c1"], vectors["c3"]], f, method="ridge", n_references=1000, ridge=0.3
+        classifier, [vectors["c1"], vectors["c3"]], f, method="ridge", n_references=1000
     )
     z = f.z - f.z.mean(axis=0) if bias else f.z
-    penalty = 0.3 * np.square(z).sum() / len(z)
+    penalty = 0.1 * np.square(z).sum() / len(z)
     for t, c in enumerate((1, 3)):
         fitted = Ridge(penalty, fit_intercept=bias).fit(f.z, (f.y == c).astype(float))
         np.testing.assert_allclose(everything.keys[t], fitted.coef_, rtol=1e-7)
@@ -277,8 +275,6 @@ def test_what_is_stored():
         if kind == "clip":
             count = sum(classifier.encoder.proj.shape)
         assert mapped.n_parameters == mapped.delta.n_parameters == count
-        assert f"{count:,} numbers in {mapped.site.name}" in repr(mapped)
-        assert mapped.delta.facts["targets"] == ["red"]
         assert mapped.seconds > 0
         np.testing.assert_array_equal(mapped.steps, mapped.edits[0].vector[None])
 
@@ -287,7 +283,7 @@ def test_the_report_counts_by_hand():
     classifier, _, f = setting("no bias")
     fresh = extract_features(classifier, coloured(45, split="test"), progress=False, cache=False)
     edits = [edit_on(classifier, f, c) for c in ("red", "blue")]
-    table = map_edit(classifier, edits, f).report(f, fresh, level=0.1)
+    table = map_edit(classifier, edits, f).report(f, fresh)
     assert list(table.columns) == [
         "edit",
         "target",
@@ -306,7 +302,7 @@ def test_the_report_counts_by_hand():
         assert row["target"] == edit.target
         assert row["norm"] == pytest.approx(edit.norm)
         assert row["quantile"] == pytest.approx(
-            np.sort(held)[int(np.ceil(0.9 * (len(held) - 1)))], rel=1e-6
+            np.sort(held)[int(np.ceil(0.95 * (len(held) - 1)))], rel=1e-6
         )
         assert row["n"] == 30
         assert row["beyond"] == pytest.approx((new > row["quantile"]).mean())
@@ -420,7 +416,6 @@ HELD = samples(V)
         ({"edit": class_vectors_of(3)["c1"]}, MismatchError, "made for another model"),
         ({"method": "magic"}, EditError, "no mapping 'magic'; there are nullspace, ridge"),
         ({"shrinkage": 1.5}, EditError, r"shrinkage must lie in \[0, 1\]; got 1\.5"),
-        ({"method": "ridge", "ridge": 0}, EditError, r"ridge must lie in \(0, .*got 0"),
         (
             {"method": "ridge", "n_references": 0},
             EditError,
@@ -429,7 +424,7 @@ HELD = samples(V)
         (
             {"method": "ridge", "references": HELD.moments()},
             EditError,
-            "needs samples: give Features or a data set, not moments",
+            "needs samples: give Features, not moments",
         ),
         ({"references": HELD.moments()}, MismatchError, "moments with a pooled scatter"),
         (
