@@ -89,12 +89,8 @@ def kernel_times(path: str) -> EditPanel:
     from IPython.display import display
 
     classifier, vectors, features = world(43, 512, 10_000, spread=3.0)
-    p = EditPanel(
-        classifier,
-        vectors,
-        features,
-        edits=[EditTerm("forget", "class 0"), EditTerm("switch", "class 1", to="class 2")],
-    )
+    p = EditPanel(classifier, vectors, features)
+    p.edits = (EditTerm("forget", "class 0"), EditTerm("switch", "class 1", to="class 2"))
     display(p)
     low, high = p.span(p.calibrated(p.term))
     strengths = [lambda s=float(s): p.change(strength=s) for s in np.linspace(0.1, 3, 40)]
@@ -103,7 +99,8 @@ def kernel_times(path: str) -> EditPanel:
     found["gamma"] = timed(
         [lambda g=float(g): p.change(gamma=g) for g in np.linspace(low, high, 42)[1:-1]]
     )
-    p.add(EditTerm("forget", "class 3", gate="none"))
+    p.edits += (EditTerm("forget", "class 3", gate="none"),)
+    p.active = 2
     found["strength, one edit without a gate"] = timed(strengths)
     z = np.random.default_rng(0).normal(size=(2, 21_843, 1_024))
     many = ClassVectors(*z, np.full(21_843, 50), [f"class {i}" for i in range(21_843)])
@@ -111,7 +108,7 @@ def kernel_times(path: str) -> EditPanel:
     found["21,843 classes: opened"] = timed([lambda: opened.append(OrthogonalityPanel(many))])
     for name, action in (
         ("found by name", lambda: opened[0].go_to("class 12345")),
-        ("back to all blocks", opened[0].back),
+        ("back to all blocks", lambda: setattr(opened[0], "window", ())),
         ("a block clicked", lambda: setattr(opened[0].map, "selected", [3, 7])),
         ("a block opened", lambda: setattr(opened[0].map, "opened", [3, 7])),
         ("searched", lambda: setattr(opened[0], "search", "class 21")),

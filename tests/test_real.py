@@ -82,7 +82,8 @@ def check_panels(pre, ft, dataset):
     cosines.gallery._asked(None, {"type": "images", "keys": keys}, None)
     assert len(sent) == 16
     term = panels.EditTerm("forget", dataset.classes[3], 2.0, gate="predicted")
-    edits = panels.EditPanel(ft, vectors, features[1], dataset=dataset, edits=[term])
+    edits = panels.EditPanel(ft, vectors, features[1], dataset=dataset)
+    edits.edits = (term,)
     injected = predict(inject(ft, edits.edit(edits.term)), features[1])
     assert (edits.readout.after == injected).mean() > 0.99
 

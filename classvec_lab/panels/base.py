@@ -7,7 +7,6 @@ from itertools import count
 from pathlib import Path
 
 import matplotlib.pyplot as plt
-import numpy as np
 import traitlets as t
 from ipywidgets import (
     HTML,
@@ -24,9 +23,9 @@ from ipywidgets import (
 )
 
 from .. import checks, plots
-from ..errors import ClassvecError, MismatchError, PanelError
+from ..errors import ClassvecError, PanelError
 from ..files import FIGURES, figures_dir, save_figure
-from .canvas import Frame
+from .canvas import Charts, Frame
 
 MOST_LISTED = 200  # names in a dropdown
 one_of = partial(checks.one_of, error=PanelError)
@@ -42,25 +41,21 @@ class Panel(VBox):
     """A panel: its traits are its state, and may be set from Python as well as by its controls.
 
     A value that can't be is refused with a PanelError and leaves everything as it was; from a
-    control the same words appear in the panel's last line. Each kind of panel adds traits, whose
-    names are `state`; `show`, which puts them into its widgets; `draw`, the matplotlib figure of
-    what it shows; `stem`, the beginning of the names of its files; and `describe`, one line that
-    stands where no widget can be shown.
+    control the same words appear in the panel's last line. Each kind of panel adds traits; `show`,
+    which puts them into its widgets; `write`, the code, and `draw`, the matplotlib figure of what
+    it shows; `stem`, the beginning of the names of its files; and `classes`, their names.
 
     Args:
         folder: where files go, by default `kept` in the figures folder.
     """
 
     code = t.Unicode("", help="Python that reproduces what the panel shows")
-    title = "Panel"
 
     def __init__(self, *, folder: str | Path = ""):
         super().__init__()
         self.folder = Path(folder or figures_dir() / "kept")
-        self.frame = Frame(label=f"{self.title}: messages")
+        self.frame = Frame()
         self.add_class("cv-panel")
-        common = Panel.class_trait_names()
-        self.state = [name for name in self.trait_names() if name not in common]
 
     def lay_out(self, *rows: Widget, buttons: Sequence[Widget] = ()) -> None:
         """Put the panel together and let it follow its state.
@@ -69,74 +64,89 @@ class Panel(VBox):
             rows: an `HBox` is a line of controls, a `Box` has columns that share the width.
             buttons: beside Figure and Code, which all panels have.
         """
-        tooltip = "the call that reproduces what is shown"
-        code = Textarea(rows=5, tooltip=tooltip)
+        code = Textarea(rows=5)
         code.add_class("cv-code")
-        toggle = ToggleButton(description="Code", icon="code", tooltip=tooltip)
+        toggle = ToggleButton(
+            description="Code", icon="code", tooltip="the call that reproduces what is shown"
+        )
         t.dlink((toggle, "value"), (code.layout, "display"), lambda on: "flex" if on else "none")
         t.dlink((self, "code"), (code, "value"))
-        tooltip = "save PNG and PDF of what is shown"
-        figure = self.button("Figure", tooltip, self.figure, icon="picture-o")
-        head = HTML(f"<b>{self.title}</b>")
-        self.children = [head, *rows, HBox([*buttons, figure, toggle]), code, self.frame]
-        self.observe(self.show, self.state)
-        self.show()
+        figure = self.button(
+            "Figure", "save PNG and PDF of what is shown", self.figure, icon="picture-o"
+        )
+        head, actions = HTML(f"<b>{self.title}</b>"), HBox([*buttons, figure, toggle])
+        self.children = [head, *rows, actions, code, self.frame]
+
+        def refresh(_=None):
+            self.show()
+            self.code = self.write()
+
+        self.observe(refresh, list(set(self.trait_names()) - set(Panel.class_trait_names())))
+        refresh()
 
     def say(self, message: str, *, problem: bool = False) -> None:
         """Show a message in the panel's last line."""
         self.frame.put(message=message, problem=problem)
 
-    def guarded(self, action: Callable, *arguments) -> None:
+    def guarded(self, action: Callable) -> None:
         """Call `action`; an error of ours becomes a message of the panel, until the next call."""
         if self.frame.problem:
             self.say("")
         try:
-            action(*arguments)
+            action()
         except ClassvecError as error:
             self.say(str(error), problem=True)
 
-    def tie(
-        self, control: Widget, show: Callable, act: Callable, *names: str, at: str = "value"
+    def bind(
+        self,
+        name: str,
+        control: Widget,
+        *,
+        read: Callable = same,
+        show: Callable = same,
+        at="value",
     ) -> Widget:
-        """Let a control show the panel's state, and change it.
+        """Let a control show one trait of the panel, and change it.
 
         Args:
+            name: of the trait.
             control: any widget; it is returned.
-            show: `show()` is what the control shows, read after each change of the traits `names`.
-            act: `act(value)` is called with what a user sets; a refused value puts the control back
-                and is said.
-            names: of the panel's traits.
+            read: `read(value)` is what the trait becomes when a user sets the control to a value; a
+                refused one puts the control back and is said.
+            show: `show(trait)` is what the control shows.
             at: the attribute of the control that it is about.
         """
 
+        def shown():
+            return show(getattr(self, name))
+
         def restore(_=None):
-            setattr(control, at, show())
+            setattr(control, at, shown())
 
         def heard(change):
-            if change["new"] != show():  # else it was put back: what was said about that stands
-                self.guarded(act, change["new"])
+            if change["new"] != shown():  # else it was put back: what was said about that stands
+                self.guarded(lambda: setattr(self, name, read(change["new"])))
                 restore()
 
         restore()
         control.observe(heard, at)
-        self.observe(restore, names)
+        self.observe(restore, name)
         return control
 
-    def bind(
-        self, name: str, control: Widget, *, read: Callable = same, show: Callable = same, **at
-    ) -> Widget:
-        """`tie` a control to one trait, of which it shows `show(trait)` and sets `read(value)`."""
-        return self.tie(
-            control,
-            lambda: show(getattr(self, name)),
-            lambda value: setattr(self, name, read(value)),
-            name,
-            **at,
-        )
+    def picks(self, charts: Charts, act: Callable) -> Charts:
+        """Let a click at x of chart k call `act(k, x)`, guarded."""
+
+        def heard(change):
+            if change["new"]:
+                self.guarded(lambda: act(*change["new"]))
+                charts.picked = []  # the same place can be clicked again
+
+        charts.observe(heard, "picked")
+        return charts
 
     def tags(self, name: str, known: Collection[str], label: str) -> Widget:
         """A box of names out of `known`, bound to the trait `name`."""
-        box = TagsInput(allowed_tags=list(known), allow_duplicates=False)
+        box = TagsInput(allowed_tags=known, allow_duplicates=False)
         return HBox([Label(label), self.bind(name, box, read=tuple, show=list)])
 
     def button(self, label: str, tooltip: str, action: Callable, **look) -> Button:
@@ -156,10 +166,8 @@ class Panel(VBox):
         return paths
 
     def __repr__(self) -> str:
-        return f"<{self.describe()}; live in JupyterLab once its cell is run>"
-
-    def _repr_mimebundle_(self, **more):
-        return super()._repr_mimebundle_(**more) | {"text/plain": repr(self)}
+        name = type(self).__name__
+        return f"<{name} of {len(self.classes):,} classes; live in JupyterLab once its cell is run>"
 
 
 def new_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
@@ -167,8 +175,8 @@ def new_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
     clean = re.sub(r"[^\w.-]", "_", stem).strip("._") or "panel"
     for k in count(1):
         name = f"{clean}-{k}" if k > 1 else clean
-        paths = [Path(folder) / f"{name}{suffix}" for suffix in suffixes]
-        if not any(path.exists() for path in paths):
+        paths = [folder / f"{name}{suffix}" for suffix in suffixes]
+        if not any(map(Path.exists, paths)):
             return paths
 
 
@@ -181,22 +189,13 @@ def some_of(names, known: Collection[str], what: str) -> tuple[str, ...]:
     return tuple(name for name in known if name in names)
 
 
-def same_images(dataset, features) -> None:
-    """Raise MismatchError unless `dataset`, where there is one, has the images of the features."""
-    if dataset is not None and not np.array_equal(dataset.targets, features.y):
-        raise MismatchError(
-            f"the images are not those of the features: "
-            f"{len(dataset)} images, {len(features)} features"
-        )
-
-
-def class_choice(names: Sequence, label: str) -> Widget:
-    """A control whose value is a class: a dropdown of up to 200 names, or a field to type in.
+def choice(label: str, options: Collection) -> Widget:
+    """A control whose value is one of `options`: a dropdown of up to 200, or a field to type in.
 
     Args:
-        names: of the classes, or (label, name) pairs.
         label: before the control.
+        options: values, (name, value) pairs, or a mapping of names to values.
     """
-    if len(names) <= MOST_LISTED:
-        return Dropdown(description=label, options=list(names))
+    if len(options) <= MOST_LISTED:
+        return Dropdown(description=label, options=options)
     return Text(description=label, continuous_update=False)

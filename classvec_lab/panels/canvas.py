@@ -1,22 +1,25 @@
 """Canvases that the browser draws: float32 goes in, clicks come back. They compute nothing."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import anywidget
+import numpy as np
 from traitlets import Bool, Bytes, Float, Int, List, TraitType, Unicode
 
+from ..checks import same_images
 from ..errors import ClassvecError
-from .payload import packed, thumbnail
+from .payload import thumbnail
 
 STATIC = Path(__file__).with_name("static")
 
 
 class Floats(Bytes):
-    """Raw float32, to which an array may be assigned."""
+    """Raw little-endian float32, rows first, to which an array may be assigned."""
 
     def validate(self, obj, value):
-        """Bytes as they are, an array as `packed` has it."""
-        return value if isinstance(value, bytes) else packed(value)
+        """Bytes as they are."""
+        return value if isinstance(value, bytes) else np.asarray(value, "<f4").tobytes()
 
 
 class Canvas(anywidget.AnyWidget):
@@ -29,7 +32,7 @@ class Canvas(anywidget.AnyWidget):
     label = Unicode().tag(sync=True)
 
     def __init_subclass__(cls, **more):
-        if not hasattr(cls, "_esm"):
+        if not hasattr(cls, "_esm"):  # anywidget makes a class of each instance
             parts = ("shared", cls.__name__.lower())
             cls._esm = "\n".join((STATIC / f"{part}.js").read_text("utf-8") for part in parts)
         for trait in vars(cls).values():
@@ -82,8 +85,8 @@ class Charts(Canvas):
 
     charts = List()
     markers = List()
-    columns = Int(1)
-    height = Int(220)
+    columns = Int(2)
+    height = Int(250)
     picked = List()
     key = List()
 
@@ -115,23 +118,28 @@ class Scatter(Canvas):
 class Gallery(Canvas):
     """Thumbnails in titled groups, drawn from a data set when the browser first needs them.
 
-    groups: mappings with title, items (key: position in the data set, caption, and perhaps title
-    and tone "good" or "bad") and `empty`, the word for no items. Without a data set the captions
-    stand alone.
+    groups: mappings with title and items (key: position in the data set, caption, and perhaps title
+    and tone "good" or "bad"). Without a data set the captions stand alone.
+
+    Args:
+        dataset: the images of the `features`, or None.
+    Raises:
+        MismatchError: where data set and features carry different classes or labels.
     """
 
     groups = List()
     has_images = Bool(False)
 
-    def __init__(self, dataset=None, **given):
+    def __init__(self, dataset, features, **given):
+        if dataset is not None and features is not None:
+            images = SimpleNamespace(classes=dataset.classes, y=dataset.targets)
+            same_images(images, features, "the data set", "the features")
         super().__init__(has_images=dataset is not None, **given)
         self._dataset = dataset
         self.on_msg(self._asked)
 
     def _asked(self, _, content, __):
-        if content.get("type") == "images" and self._dataset is not None:
-            keys = [int(k) for k in content["keys"] if 0 <= int(k) < len(self._dataset)]
-            self.send({"type": "images", "keys": keys}, [self._picture(k) for k in keys])
+        self.send(content, list(map(self._picture, content["keys"])))
 
     def _picture(self, position):
         """The thumbnail of an image; empty for one that can't be read any more."""

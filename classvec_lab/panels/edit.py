@@ -1,27 +1,15 @@
 """The edit panel: class-vector arithmetic with sliders, read live, kept as edit cards."""
 
-from dataclasses import replace
 from functools import partial
 
-import pandas as pd
 import traitlets as t
-from ipywidgets import (
-    HTML,
-    BoundedFloatText,
-    Box,
-    Checkbox,
-    Dropdown,
-    FloatSlider,
-    HBox,
-    Select,
-    VBox,
-)
+from ipywidgets import HTML, BoundedFloatText, Box, Checkbox, FloatSlider, HBox, Select, VBox
 
 from .. import plots
 from ..editing import LiveEdits
 from ..errors import PanelError
 from ..words import percent
-from .base import Panel, class_choice, new_paths, same_images
+from .base import Panel, choice, new_paths
 from .canvas import Bars, Charts, Gallery
 from .edit_view import changed_images, class_bars, effect_table, gate_chart, strength_chart
 from .payload import plain, table
@@ -35,9 +23,9 @@ class EditPanel(Panel, EditTerms):
 
     Nothing passes through the encoder: edits are read off the head and cached features. Traits:
     edits, the `EditTerm`s; active, which of them the controls change; false_fire, the rate in
-    (0, 1) that gates are calibrated to; kept, a frame of what was kept. `change(strength=…)`
-    changes the active term, `add`, `remove` and `keep` do what they say, and `readout` is what the
-    panel shows.
+    (0, 1) that gates are calibrated to; kept, what was kept, a mapping each time.
+    `change(strength=…)` changes the active term, `add`, `remove` and `keep` do what they say, and
+    `readout` is what the panel shows.
 
     Args:
         classifier: the fine-tuned one, with a linear or cosine head.
@@ -46,7 +34,6 @@ class EditPanel(Panel, EditTerms):
         held_out: those of a split that no choice looks at, measured when an edit is kept.
         dataset: the images of `features`.
         moments: training moments with a pooled scatter, for the discriminant gate.
-        edits: `EditTerm`s to begin with.
         folder: where files go.
     Raises:
         MismatchError: where classes, dimensions or images don't agree.
@@ -54,26 +41,61 @@ class EditPanel(Panel, EditTerms):
     """
 
     title = "Edit: forget, strengthen or switch classes"
-    kept = t.Instance(pd.DataFrame, ())
+    kept = t.Tuple(())
 
-    def __init__(self, classifier, vectors, features, *, held_out=None, dataset=None, moments=None,
-                 edits=None, folder=""):  # fmt: skip
+    def __init__(
+        self, classifier, vectors, features, *, held_out=None, dataset=None, moments=None, folder=""
+    ):
         super().__init__(folder=folder)
-        vectors.require(classes=classifier.classes)
-        same_images(dataset, features)
         if len(features) * len(vectors) > MOST_LOGITS:
             raise PanelError(
                 "the edit panel holds a logit for each image and class, here "
                 f"{len(features):,} × {len(vectors):,}: give it fewer images, at most "
                 f"{MOST_LOGITS // len(vectors):,}"
             )
-        self.features, self.held_out = features, held_out
+        self.gallery = Gallery(dataset, features, label="images whose prediction changed")
+        self.splits = {"val": features} | ({} if held_out is None else {"test": held_out})
         self.begin(LiveEdits(classifier, features), vectors, moments)
-        if edits is None:
-            self.add()
-        else:
-            self.edits = edits
-        self._lay_out(dataset)
+        self.add()
+        self.list = Select(rows=3)
+        self.fields = {
+            "on": Checkbox(description="on", indent=False),
+            "action": choice("", ACTIONS),
+            "class_name": choice("class", self.classes),
+            "to": choice("→", self.classes),
+            "strength": FloatSlider(description="strength |λ|", max=STRONGEST, step=0.05),
+            "gate": choice("gate", self.gate_scores),
+            "gamma": FloatSlider(description="γ", readout_format=".3f"),
+        }
+        for field, control in {"active": self.list, **self.fields}.items():
+            control.observe(partial(self._set, field), "value")
+        self.charts = self.picks(
+            Charts(label="gate and strength curves; click to set γ or the strength"), self._picked
+        )
+        self.bars = Bars(label="accuracy of each class before and after")
+        self.table, self.kept_table = HTML(), HTML()
+        add = self.button("Add", "one more edit", self.add)
+        remove = self.button("Remove", "take the selected edit away", self.remove)
+        reset = self.button(
+            "Calibrated γ",
+            "back to the threshold calibrated to the false-fire rate",
+            lambda: self.change(gamma=None),
+        )
+        rate = BoundedFloatText(description="false fire", max=1, step=0.005)
+        tooltip = "write an edit card, and measure it on the held-out split"
+        keep = self.button("Keep", tooltip, self.keep, icon="save", button_style="primary")
+        *first, gate, gamma = self.fields.values()
+        title = HTML("<b>each class: tick before, bar after, change in points</b>")
+        self.lay_out(
+            HBox([self.list, add, remove]),
+            HBox(first),
+            HBox([gate, gamma, reset, self.bind("false_fire", rate)]),
+            Box([self.charts, VBox([title, self.bars])]),
+            self.table,
+            self.gallery,
+            self.kept_table,
+            buttons=[keep],
+        )
 
     def keep(self) -> list:
         """Write an edit card for each working term, with the figures of both splits.
@@ -87,35 +109,32 @@ class EditPanel(Panel, EditTerms):
         if not terms:
             raise PanelError("nothing to keep: every edit is off, of strength 0, or removed")
         edits = [self.edit(term).require_effect() for term in terms]
-        splits = [self.live]
-        if self.held_out is not None:
-            splits.append(LiveEdits(self.live.classifier, self.held_out, split="test"))
-        measured = {live.split: live.read(edits).table() for live in splits}
+        measured, line = {}, {"card": "", "edits": "; ".join(map(str, terms))}
+        for split, features in self.splits.items():
+            live = LiveEdits(self.live.classifier, features, split=split)
+            rows = live.read(edits).table()
+            measured[split] = plain(rows.to_dict("records"))
+            *forgotten, rest = (percent(r.after, r.low, r.high) for r in rows.itertuples())
+            line |= {f"ACC_f, {split}": ", ".join(forgotten), f"ACC_r, {split}": rest}
         facts = {
             "together_with": [edit.expression for edit in edits],
             "chosen_on": "val",
-            "measured": plain({name: rows.to_dict("records") for name, rows in measured.items()}),
+            "measured": measured,
         }
-        paths = []
-        for term, edit in zip(terms, edits, strict=True):
-            paths.append(edit.save(*new_paths(self.folder, term.stem, [".safetensors"]), **facts))
-        line = {"card": ", ".join(p.name for p in paths), "edits": "; ".join(map(str, terms))}
-        for name, rows in measured.items():
-            *forgotten, rest = (percent(r.after, r.low, r.high) for r in rows.itertuples())
-            line |= {f"ACC_f, {name}": ", ".join(forgotten), f"ACC_r, {name}": rest}
-        self.kept = pd.concat([self.kept, pd.DataFrame([line])], ignore_index=True)
+        paths = [
+            edit.save(*new_paths(self.folder, term.stem, [".safetensors"]), **facts)
+            for term, edit in zip(terms, edits, strict=True)
+        ]
+        self.kept += (line | {"card": ", ".join(path.name for path in paths)},)
         self.say(f"kept {', '.join(map(str, paths))}; load with Edit.load(path, ft)")
         return paths
 
     # what is shown
 
-    def show(self, change=None) -> None:
+    def show(self) -> None:
         """Put the state into the widgets."""
-        if change and change["name"] == "false_fire":
-            self.edits = tuple(replace(term, gamma=None) for term in self.edits)
-        terms, term, gate = self.working(), self.term, self.gate(self.term)
-        self.readout = self.live.read(list(map(self.edit, terms)))
-        self.code = self.edits_code() if terms else "# no edit is on"
+        term, gate = self.term, self.gate(self.term)
+        self.readout = self.live.read(list(map(self.edit, self.working())))
         self._show_controls()
         charts, self._markers = [], {}
         if gate:
@@ -125,61 +144,21 @@ class EditPanel(Panel, EditTerms):
             charts.append(strength_chart(self.strength_curve(), term))
             self._markers["strength"] = term.strength
         self.charts.put(charts=charts, markers=list(self._markers.values()))
-        note = f"val split, n = {len(self.features)}: what you choose on"
-        tested = "; test is measured when you keep an edit" * (self.held_out is not None)
-        self.table.value = effect_table(self.readout, note + tested)
-        self.kept_table.value = table(self.kept.columns, self.kept.to_numpy(), caption="Kept")
+        note = f"val split, n = {len(self.readout.y)}: what you choose on"
+        if "test" in self.splits:
+            note += "; test is measured when you keep an edit"
+        self.table.value = effect_table(self.readout, note)
+        head = next(iter(self.kept), ())
+        self.kept_table.value = table(head, [k.values() for k in self.kept], caption="Kept")
         self.bars.put(**class_bars(self.readout))
         self.gallery.groups = [changed_images(self.readout)]
 
-    def _picked(self, place):
+    def _picked(self, chart, x):
         """A click on a chart moves the slider whose curve it is."""
-        field = list(self._markers)[place[0]]
-        self.fields[field].value = round(place[1], 2 if field == "strength" else 6)
+        field = list(self._markers)[chart]
+        self.fields[field].value = round(x, 2 if field == "strength" else 6)
 
     # controls
-
-    def _lay_out(self, dataset):
-        self.list, classes = Select(rows=3), self.classes
-        self.fields = {
-            "on": Checkbox(description="on", indent=False),
-            "action": Dropdown(options=ACTIONS),
-            "class_name": class_choice(classes, "class"),
-            "to": class_choice(classes, "→"),
-            "strength": FloatSlider(description="strength |λ|", max=STRONGEST, step=0.05),
-            "gate": Dropdown(description="gate", options=self.gate_scores),
-            "gamma": FloatSlider(description="γ", readout_format=".3f"),
-        }
-        for field, control in {"active": self.list, **self.fields}.items():
-            control.observe(partial(self._set, field), "value")
-        self.charts = Charts(
-            label="gate and strength curves; click to set γ or the strength", columns=2, height=250
-        )
-        self.tie(self.charts, list, self._picked, at="picked")
-        self.bars = Bars(label="accuracy of each class before and after")
-        self.gallery = Gallery(dataset, label="images whose prediction changed")
-        self.table, self.kept_table = HTML(), HTML()
-        rate = self.bind(
-            "false_fire", BoundedFloatText(description="false fire", max=1, step=0.005)
-        )
-        add = self.button("Add", "one more edit", self.add)
-        remove = self.button("Remove", "take the selected edit away", self.remove)
-        tooltip = "back to the threshold calibrated to the false-fire rate"
-        reset = self.button("Calibrated γ", tooltip, lambda: self.change(gamma=None))
-        tooltip = "write an edit card, and measure it on the held-out split"
-        keep = self.button("Keep", tooltip, self.keep, icon="save", button_style="primary")
-        *first, gate, gamma = self.fields.values()
-        title = HTML("<b>each class: tick before, bar after, change in points</b>")
-        self.lay_out(
-            HBox([self.list, add, remove]),
-            HBox(first),
-            HBox([gate, gamma, reset, rate]),
-            Box([self.charts, VBox([title, self.bars])]),
-            self.table,
-            self.gallery,
-            self.kept_table,
-            buttons=[keep],
-        )
 
     def _set(self, field, change):
         """What a user does to a control of the active term, or to the list of terms."""
@@ -221,14 +200,10 @@ class EditPanel(Panel, EditTerms):
             threshold=gate and gate.threshold,
             strength=self.strength_curve(),
             at=self.term and self.term.strength,
-            title=f"{title or 'no edit is on'} (val, n = {len(self.features)})",
+            title=f"{title or 'no edit is on'} (val, n = {len(self.readout.y)})",
         )
         return axes[0].figure
 
     def stem(self) -> str:
         """Named by what is edited."""
         return "_and_".join(term.stem for term in self.working()[:3]) or "edit"
-
-    def describe(self) -> str:
-        """Classes and images."""
-        return f"edit panel of {len(self.classes):,} classes on {len(self.features):,} images (val)"

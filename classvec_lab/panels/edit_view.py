@@ -5,11 +5,10 @@ import pandas as pd
 
 from ..editing import LiveReadout
 from ..words import percent, points
-from .payload import chart, paragraphs, series, table
+from .payload import chart, group, paragraphs, series, table
 from .terms import EditTerm
 
 MOST_BARS = 60
-MOST_IMAGES = 24
 HEAD = (
     "class",
     "n",
@@ -25,24 +24,26 @@ def gate_chart(curve: pd.DataFrame, term: EditTerm) -> dict:
     """Hits and false fires of a term's gate over γ, from `gate_curve`."""
     curve = curve.assign(hits=1 - curve["miss"])
     lines = [
-        series(f"fires on {term.class_name}", curve, ("threshold", "hits"), "accent"),
-        series("false fires, all others", curve, ("threshold", "false_fire"), "contrast"),
-        series("worst other class", curve, ("threshold", "worst"), "contrast", (4, 3)),
+        series(curve, ("threshold", "hits"), f"fires on {term.class_name}", "accent"),
+        series(curve, ("threshold", "false_fire"), "false fires, all others", "contrast"),
+        series(curve, ("threshold", "worst"), "worst other class", "contrast", (4, 3)),
     ]
-    return chart(lines, title=f"gate: {term.gate}", xlabel="threshold γ", percent=True)
+    return chart(f"gate: {term.gate}", "threshold γ", lines, percent=True)
 
 
 def strength_chart(curve: pd.DataFrame, term: EditTerm) -> dict:
     """ACC_f and ACC_r over a term's strength, from `LiveEdits.strengths`."""
-    name = f"ACC_f ({term.class_name})"
-    forgotten, rest = (("factor", y, f"{y}_low", f"{y}_high") for y in ("acc_f", "acc_r"))
+    looks = {
+        "acc_f": (f"ACC_f ({term.class_name})", "contrast"),
+        "acc_r": ("ACC_r (not edited)", "accent"),
+    }
     lines = [
-        series(name, curve, forgotten, "contrast"),
-        series("ACC_r (not edited)", curve, rest, "accent"),
+        series(curve, ("factor", y, f"{y}_low", f"{y}_high"), *look) for y, look in looks.items()
     ]
-    look = {"percent": True, "marks": [{"x": 1.0, "label": "λ = 1"}]}
-    title = f"{term.action} {term.class_name}"
-    return chart(lines, title=title, xlabel="strength |λ|", **look)
+    marks = [{"x": 1.0, "label": "λ = 1"}]
+    return chart(
+        f"{term.action} {term.class_name}", "strength |λ|", lines, percent=True, marks=marks
+    )
 
 
 def effect_table(readout: LiveReadout, note: str) -> str:
@@ -54,8 +55,8 @@ def effect_table(readout: LiveReadout, note: str) -> str:
         change = points(row.change, row.change_low, row.change_high)
         random = "" if np.isnan(row.random) else percent(row.random)
         called = f"{row.called} ({row.called_share:.0%})" if row.called else ""
-        before = percent(row.before)
-        rows.append((f"{row.name} ({kind})", row.n, before, after, change, random, called))
+        first = f"{row.name} ({kind})", row.n, percent(row.before)
+        rows.append((*first, after, change, random, called))
     notes = [
         f"gate for {row.target}: fires on {row.fires:.1%} of the class and {row.false_fires:.2%} "
         f"of the others (worst: {row.worst_class}, {row.worst_fires:.1%})"
@@ -68,9 +69,8 @@ def class_bars(readout: LiveReadout) -> dict:
     """The state of `Bars`: of more than 60 classes those edited and those that changed most."""
     frame = readout.per_class()
     own = frame["class"].isin(readout.targets)
-    if len(frame) > MOST_BARS:
-        moved = (frame["after"] - frame["before"]).abs().fillna(0) + 2 * own
-        frame = frame.loc[moved.nlargest(MOST_BARS).index.sort_values()]
+    moved = (frame["after"] - frame["before"]).abs().fillna(0) + 2 * own
+    frame = frame.loc[moved.nlargest(MOST_BARS).index.sort_values()]
     return {
         "names": frame["class"].tolist(),
         "counts": frame["n"].tolist(),
@@ -82,15 +82,13 @@ def class_bars(readout: LiveReadout) -> dict:
 
 def changed_images(readout: LiveReadout) -> dict:
     """A group of a `Gallery`: the first images whose prediction changed."""
-    n, items = len(readout.changed), []
-    for i in readout.changed[:MOST_IMAGES].tolist():
-        label, before, after = (
-            readout.classes[of[i]] for of in (readout.y, readout.before, readout.after)
-        )
-        move = f"{before} → {after}"
-        tone = "good" if after == label else "bad" if before == label else ""
+
+    def item(i):
+        of = readout.y, readout.before, readout.after
+        label, before, after = (readout.classes[classes[i]] for classes in of)
+        move, tone = f"{before} → {after}", {after: "good", before: "bad"}.get(label, "")
         title = f"no. {i}, labelled {label}: {move}"
-        items.append({"key": i, "caption": move, "title": title, "tone": tone})
-    more = f", the first {len(items)}" if n > len(items) else ""
-    title = f"{n:,} images whose prediction changed{more} (red frame: it was right)"
-    return {"title": title, "items": items, "empty": "none"}
+        return {"key": i, "caption": move, "title": title, "tone": tone}
+
+    title = f"{len(readout.changed):,} images whose prediction changed (red frame: it was right)"
+    return group(title, readout.changed, item)

@@ -30,7 +30,9 @@ def class_order(vectors, classifier, features, cosines: ClassCosines, how: str) 
         PanelError: for another order, or accuracy without a classifier and features.
     """
     if one_of(how, ORDERS, "order") == "name":
-        return np.array(sorted(range(len(vectors)), key=lambda i: _by_name(vectors.classes[i])))
+        split = [re.split(r"(\d+)", name.casefold()) for name in vectors.classes]
+        keys = [[int(p) if k % 2 else p for k, p in enumerate(parts)] for parts in split]
+        return np.array(sorted(range(len(keys)), key=keys.__getitem__))
     if how == "accuracy":
         if classifier is None or features is None:
             raise PanelError(
@@ -42,28 +44,17 @@ def class_order(vectors, classifier, features, cosines: ClassCosines, how: str) 
     if how == "given":
         return np.arange(len(vectors))
     if len(vectors) <= MOST_LINKED:
-        frame = cosines.frame("cosine")
+        frame = cosines.frame()
         return frame.index.get_indexer(cluster_order(frame))
-    return _by_means(vectors.z_ft)
+    from sklearn.cluster import BisectingKMeans
+    from sklearn.preprocessing import normalize
+
+    # groups are split in two again and again, so that neighbours share most of the splits
+    groups = BisectingKMeans(len(block_starts(len(vectors))), max_iter=20, random_state=0)
+    return np.argsort(groups.fit_predict(normalize(vectors.z_ft.astype("f4"))), kind="stable")
 
 
 def block_starts(n: int) -> np.ndarray:
     """Where the blocks of n classes begin: about √n blocks of about √n neighbours each."""
     n_blocks = int(np.ceil(np.sqrt(n)))
-    return np.unique(np.arange(n_blocks) * n // n_blocks)
-
-
-def _by_name(name):
-    parts = filter(None, re.split(r"(\d+)", name))
-    return [(0, int(p), "") if p.isdigit() else (1, 0, p.casefold()) for p in parts]
-
-
-def _by_means(z):
-    from scipy.cluster.hierarchy import leaves_list, linkage
-    from sklearn.cluster import MiniBatchKMeans
-    from sklearn.preprocessing import normalize
-
-    how = {"random_state": 0, "n_init": 1, "batch_size": 4096, "max_iter": 20}
-    groups = MiniBatchKMeans(len(block_starts(len(z))), **how).fit(normalize(z.astype("f4")))
-    rank = np.argsort(leaves_list(linkage(groups.cluster_centers_, method="average")))
-    return np.argsort(rank[groups.labels_], kind="stable")
+    return np.arange(n_blocks) * n // n_blocks

@@ -4,10 +4,9 @@ import numpy as np
 
 from ..diagnostics.linearity import ClassPair, class_pair
 from ..words import percent
-from .payload import chart, series, table
+from .payload import chart, group, series, table
 
 N_ALONE = 8  # images shown of a class by itself
-LOOKS = {"first": ("contrast", ()), "second": ("accent", ()), "other": ("muted", (5, 3))}
 
 
 def pair_view(classifier, features, vectors, names: tuple) -> tuple[list, list, str]:
@@ -33,27 +32,23 @@ def pair_view(classifier, features, vectors, names: tuple) -> tuple[list, list, 
 
 
 def _nearest(name, to, rows):
-    items = [{"key": int(i), "caption": f"no. {i}"} for i in rows]
     title = f"{name}: nearest to {'its own mean' if to == name else to}"
-    return {"title": title, "items": items, "empty": "no image of this class"}
+    return group(title, rows, lambda i: {"key": i, "caption": f"no. {i}"})
 
 
 def pair_charts(pair: ClassPair) -> list[dict]:
     """For the images of each class the mean logits of both and of the largest other, along κ."""
-    names = {"first": f"logit {pair.first}", "second": f"logit {pair.second}"}
-    charts = []
+    looks = {
+        "first": (f"logit {pair.first}", "contrast"),
+        "second": (f"logit {pair.second}", "accent"),
+        "other": ("largest other", "muted", (5, 3)),
+    }
+    charts, columns = [], ("lambda_", "mean", "low", "high")
     for own, part in pair.logits.groupby("samples_of", sort=False):
-        lines = [
-            series(
-                names.get(logit, "largest other"),
-                rows,
-                ("lambda_", "mean", "low", "high"),
-                *LOOKS[logit],
-            )
-            for logit, rows in part.groupby("logit", sort=False)
-        ]
+        curves = part.groupby("logit", sort=False)
+        lines = [series(rows, columns, *looks[logit]) for logit, rows in curves]
         title, xlabel = f"images of {own}, n = {part['n'].iloc[0]}", f"λ of z + λ κ[{pair.first}]"
-        charts.append(chart(lines, title=title, xlabel=xlabel, marks=[{"x": 0, "label": ""}]))
+        charts.append(chart(title, xlabel, lines, marks=[{"x": 0, "label": ""}]))
     return charts
 
 

@@ -16,7 +16,6 @@ from .base import in_range, one_of
 ACTIONS = ("forget", "strengthen", "switch")
 NO_GATE = "none"
 STRONGEST = 5.0
-MOST_EDITS = 20
 GIVEN = {"predicted": ", classifier=ft", "discriminant": ", moments=train_moments"}
 # where the strength curve is read
 FACTORS = (0, 0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4, STRONGEST)
@@ -76,12 +75,10 @@ class EditTerms(t.HasTraits):
             vectors: the class vectors.
             moments: training moments with a pooled scatter, or None: for the discriminant gate.
         """
-        self.live, self.vectors, self.classes, self.moments = (
-            live,
-            vectors,
-            live.classifier.classes,
-            moments,
-        )
+        self.live, self.vectors, self.moments = live, vectors, moments
+        self.classes = vectors.classes
+        known = SCORES if moments else [s for s in SCORES if s != "discriminant"]
+        self.gate_scores = [NO_GATE, *known]
         self._gate = cache(self._calibrate)
         self._gate_curve = lru_cache(1)(
             lambda gate: gate_curve(gate, live.features, scores=live.scores(gate))
@@ -95,41 +92,30 @@ class EditTerms(t.HasTraits):
     @t.validate("edits", "active", "false_fire")
     def _possible(self, proposal):
         name, value = proposal["trait"].name, proposal["value"]
-        if name == "active":
-            return self._number(value) if self.edits else 0
-        if name == "false_fire":
-            in_range(name, value, 0, 1, open_low=True, open_high=True)
-            for term in self.edits:
-                self._gate(term.class_name, term.gate, value)
-            return value
-        in_range("the number of edits", len(value), 0, MOST_EDITS)
-        for term in value:
-            if not isinstance(term, EditTerm):
-                raise PanelError(
-                    f"edits are EditTerms such as EditTerm('forget', 'cat'); got {term!r}"
-                )
-            self.check(term)
-        self.active = min(self.active, max(len(value) - 1, 0))
-        return tuple(value)
-
-    def _number(self, which):
-        n = len(self.edits)
-        if not 0 <= which < n:
-            raise PanelError(f"there is no edit number {which + 1}: the panel holds {n}")
-        return which
-
-    @property
-    def gate_scores(self) -> list[str]:
-        """The gates that can be had: a discriminant one needs moments."""
-        return [NO_GATE, *(s for s in SCORES if s != "discriminant" or self.moments is not None)]
+        match name:
+            case "active":
+                in_range("the position of the active edit", value, 0, max(len(self.edits) - 1, 0))
+            case "false_fire":
+                in_range(name, value, 0, 1, open_low=True, open_high=True)
+                for term in self.edits:
+                    self._gate(term.class_name, term.gate, value)
+                self.edits = tuple(replace(term, gamma=None) for term in self.edits)
+            case "edits":
+                for term in value:
+                    self.check(term)
+                self.active = min(self.active, max(len(value) - 1, 0))
+        return value
 
     def check(self, term: EditTerm) -> None:
         """Raise PanelError, saying what is wrong, for a term that can't be."""
+        if not isinstance(term, EditTerm):
+            raise PanelError(f"edits are EditTerms such as EditTerm('forget', 'cat'); got {term!r}")
         switch = one_of(term.action, ACTIONS, "action") == "switch"
         one_of(term.gate, self.gate_scores, "gate")
         in_range("strength", term.strength, 0, STRONGEST)
-        for name in (term.class_name, term.to) if switch or term.to else (term.class_name,):
-            one_of(name, self.classes, "class")
+        one_of(term.class_name, self.classes, "class")
+        if switch or term.to:
+            one_of(term.to, self.classes, "class")
         if switch and term.to == term.class_name:
             raise PanelError(f"a switch leads from one class to another; got {term.to!r} twice")
         gate, gamma = self.calibrated(term), term.gamma
@@ -145,9 +131,9 @@ class EditTerms(t.HasTraits):
         """The active term, None where there is none."""
         return self.edits[self.active] if self.edits else None
 
-    def _with(self, which, *terms):
-        """The terms, with these in place of number `which`."""
-        return (*self.edits[:which], *terms, *self.edits[which + 1 :])
+    def _with(self, *terms):
+        """The terms, with these in place of the active one."""
+        return (*self.edits[: self.active], *terms, *self.edits[self.active + 1 :])
 
     def change(self, **fields) -> None:
         """Change fields of the active term.
@@ -161,32 +147,30 @@ class EditTerms(t.HasTraits):
         term = replace(self.term, **fields)
         if term.action == "switch" and "to" not in fields and term.to in ("", term.class_name):
             term = replace(term, to=next(c for c in self.classes if c != term.class_name))
-        self.edits = self._with(self.active, term)
+        self.edits = self._with(term)
 
-    def add(self, term: EditTerm | None = None) -> None:
+    def add(self) -> None:
         """Add a term and activate it.
 
-        By default it is like the active one, and forgets the first class that no term is about. The
-        first has the margin gate, or the predicted one where there are too few images for that.
+        It is like the active one, and forgets the first class that no term is about. The first has
+        the margin gate, or the predicted one where there are too few images for that.
         """
-        if term is None:
-            used = [e.class_name for e in self.edits]
-            name = next((c for c in self.classes if c not in used), self.classes[0])
-            like = self.term or EditTerm("", "")
-            term = replace(like, action="forget", class_name=name, to="", gamma=None, on=True)
-            try:
-                self.calibrated(term)
-            except PanelError:
-                term = replace(term, gate="predicted")
-        self.edits = (*self.edits, term)
+        used = [term.class_name for term in self.edits]
+        name = next((c for c in self.classes if c not in used), self.classes[0])
+        like = self.term or EditTerm("forget", name)
+        term = replace(like, action="forget", class_name=name, to="", gamma=None, on=True)
+        try:
+            self.calibrated(term)
+        except PanelError:
+            term = replace(term, gate="predicted")
+        self.edits += (term,)
         self.active = len(self.edits) - 1
 
-    def remove(self, which: int | None = None) -> None:
-        """Take a term away, by default the active one; else the active one stays so."""
-        which = self._number(self.active if which is None else which)
-        active = self.active - (which < self.active)
-        self.edits = self._with(which)
-        self.active = max(min(active, len(self.edits) - 1), 0)
+    def remove(self) -> None:
+        """Take the active term away."""
+        if self.term is None:
+            raise PanelError("there is no edit to remove")
+        self.edits = self._with()
 
     # what follows
 
@@ -201,10 +185,11 @@ class EditTerms(t.HasTraits):
     def _calibrate(self, name, score, false_fire):
         if score == NO_GATE:
             return None
-        how = {"score": score, "false_fire": false_fire, "moments": self.moments}
-        how["classifier"] = self.live.classifier
+        how = {"moments": self.moments, "classifier": self.live.classifier}
         try:
-            return calibrate_gate(self.live.features, self.vectors, name, **how)
+            return calibrate_gate(
+                self.live.features, self.vectors, name, score=score, false_fire=false_fire, **how
+            )
         except EditError as error:
             raise PanelError(
                 f"{error}, or choose the gate 'predicted', which has no threshold to set"
@@ -231,7 +216,7 @@ class EditTerms(t.HasTraits):
         """ACC_f and ACC_r over the active term's strength beside the others, None if it is off."""
         if self.term is None or not self.term.on:
             return None
-        others = [term for term in self._with(self.active) if term in self.working()]
+        others = [term for term in self._with() if term in self.working()]
         return self._strengths(self.false_fire, replace(self.term, strength=1.0), *others)
 
     def edit(self, term: EditTerm) -> Edit:
@@ -241,20 +226,21 @@ class EditTerms(t.HasTraits):
             kappa = self.vectors[term.to] - kappa
         return replace(term.factor * kappa, gate=self.gate(term), target=term.class_name)
 
-    def edits_code(self) -> str:
+    def write(self) -> str:
         """Python that makes the working edits and a classifier that carries them."""
+        if not self.working():
+            return "# no edit is on"
         lines = ["from classvec_lab import calibrate_gate, inject", "", "edits = []"]
         for term in self.working():
             gate, kappa = self.calibrated(term), f"vectors[{term.class_name!r}]"
             if term.action == "switch":
                 kappa = f"(vectors[{term.to!r}] - {kappa})"
-            edit = f"{term.factor!r} * {kappa}"
-            if gate is None:
-                lines.append(f"edits.append({edit})  # without a gate it moves every image")
-                continue
-            more = f"score={term.gate!r}, false_fire={self.false_fire!r}{GIVEN.get(term.gate, '')}"
-            made = f"calibrate_gate(val_features, vectors, {term.class_name!r}, **how)"
-            at = "" if term.gamma in (None, gate.threshold) else f".at({term.gamma!r})"
-            edit = f"edits.append(({edit}).gated(gate))"
-            lines += [f"how = dict({more})", f"gate = {made}{at}", edit]
+            lines.append(f"edit = {term.factor!r} * {kappa}")
+            if gate:  # without one it moves every image
+                more = f"score={term.gate!r}, false_fire={self.false_fire!r}"
+                lines.append(f"how = dict({more}{GIVEN.get(term.gate, '')})")
+                made = f"gate = calibrate_gate(val_features, vectors, {term.class_name!r}, **how)"
+                at = "" if term.gamma in (None, gate.threshold) else f".at({term.gamma!r})"
+                lines += [made + at, "edit = edit.gated(gate)"]
+            lines.append("edits.append(edit)")
         return "\n".join([*lines, "edited = inject(ft, edits)"])

@@ -5,14 +5,13 @@ import pandas as pd
 
 from ..diagnostics.linearity import ClassInterpolation, ClassPath
 from ..words import percent
-from .payload import chart, series, table
+from .payload import chart, group, series, table
 
-MOST_THUMBS = 24  # samples shown as pictures
 MOST_ROWS = 8  # third classes listed by name
 PATHS = {
-    "weights": ("weights θ_pre + α τ", "ink", ()),
-    "true class": ("κ of the true class (knows the label)", "accent", ()),
-    "nearest class": ("κ of the nearest class (no label)", "green", ()),
+    "weights": ("weights θ_pre + α τ", "ink"),
+    "true class": ("κ of the true class (knows the label)", "accent"),
+    "nearest class": ("κ of the nearest class (no label)", "green"),
     "wrong class": ("κ of a wrong class", "contrast", (6, 3)),
     "random direction": ("random direction", "muted", (2, 3)),
 }
@@ -20,17 +19,18 @@ PATHS = {
 
 def path_chart(rows: pd.DataFrame) -> dict:
     """Accuracy over alpha along the paths in these rows of a `LatentPaths`' table."""
-    lines, columns = [], ("alpha", "accuracy", "low", "high")
-    for name, path in rows.groupby("path", sort=False):
-        label, *look = PATHS[name]
-        lines.append(series(label, path.sort_values("alpha"), columns, *look, dots=True))
+    columns = "alpha", "accuracy", "low", "high"
+    lines = [
+        series(path.sort_values("alpha"), columns, *PATHS[name], dots=True)
+        for name, path in rows.groupby("path", sort=False)
+    ]
     title = f"pre-trained → fine-tuned: accuracy, n = {rows['n'].iloc[0]}"
-    return chart(lines, title=title, xlabel="α", percent=True, xlim=[0, 1])
+    return chart(title, "α", lines, percent=True, xlim=[0, 1])
 
 
 def path_table(rows: pd.DataFrame, alpha: float) -> str:
     """What was measured on each path at the alpha nearest to `alpha`, as HTML."""
-    at = rows["alpha"][(rows["alpha"] - alpha).abs().idxmin()]
+    at = min(rows["alpha"], key=lambda measured: abs(measured - alpha))
     rows = rows[rows["alpha"] == at]
     near = "" if np.isclose(at, alpha) else f", the measured α nearest to {alpha:g}"
     cells = [(PATHS[r.path][0], percent(r.accuracy, r.low, r.high), r.n) for r in rows.itertuples()]
@@ -39,14 +39,15 @@ def path_table(rows: pd.DataFrame, alpha: float) -> str:
 
 def shift_chart(report: ClassInterpolation, detours: pd.DataFrame) -> dict:
     """What samples of the source are taken for over alpha, with crossings and detours."""
-    lines = []
-    for side, name, colour in (
-        ("source", report.source, "contrast"),
-        ("target", report.target, "accent"),
-        ("other", "a third class", "muted"),
-    ):
-        columns = ("alpha", f"{side}_share", f"{side}_low", f"{side}_high")
-        lines.append(series(f"taken for {name}", report.table, columns, colour))
+    looks = {
+        "source": (f"taken for {report.source}", "contrast"),
+        "target": (f"taken for {report.target}", "accent"),
+        "other": ("taken for a third class", "muted"),
+    }
+    lines = [
+        series(report.table, ("alpha", f"{side}_share", f"{side}_low", f"{side}_high"), *look)
+        for side, look in looks.items()
+    ]
     marks = [
         {"x": r.alpha, "label": f"{r.of} cross {r.alpha:.2f}"}
         for r in report.crossing.dropna(subset="alpha").itertuples()
@@ -57,7 +58,7 @@ def shift_chart(report: ClassInterpolation, detours: pd.DataFrame) -> dict:
     ]
     look = {"percent": True, "xlim": [0, 1], "marks": marks, "spans": spans}
     title = f"{report.source} → {report.target}, n = {report.success.n}"
-    return chart(lines, title=title, xlabel="α of z − α κ[source] + α κ[target]", **look)
+    return chart(title, "α of z − α κ[source] + α κ[target]", lines, **look)
 
 
 def shift_words(report: ClassInterpolation, detours: pd.DataFrame) -> list[str]:
@@ -73,15 +74,10 @@ def shift_words(report: ClassInterpolation, detours: pd.DataFrame) -> list[str]:
 def shift_table(path: ClassPath, alpha: float) -> str:
     """What the samples are taken for at one alpha, as HTML."""
     rows = path.distribution(alpha)
-    cells = [
-        (r[0], r[1], percent(*r[3:6]))
-        for r in rows.head(2 + MOST_ROWS).itertuples(index=False, name=None)
-    ]
-    rest = rows.iloc[2 + MOST_ROWS :]
-    if len(rest):
-        cells.append(
-            (f"{len(rest)} more classes", rest["hits"].sum(), percent(rest["share"].sum()))
-        )
+    cells = [(r[1], r.hits, percent(r.share, r.low, r.high)) for r in rows.itertuples()]
+    if len(rest := rows.iloc[2 + MOST_ROWS :]):
+        last = f"{len(rest)} more classes", rest["hits"].sum(), percent(rest["share"].sum())
+        cells[2 + MOST_ROWS :] = [last]
     caption = f"Samples of {path.source} at α = {alpha:g}, n = {len(path)}"
     return table(("taken for", "samples", "share [95 %]"), cells, caption=caption)
 
@@ -89,13 +85,13 @@ def shift_table(path: ClassPath, alpha: float) -> str:
 def stray_images(path: ClassPath, alpha: float) -> dict:
     """A group of a `Gallery`: the first samples that are taken for a third class at one alpha."""
     predicted = path.predicted(alpha)
-    found, items = np.flatnonzero(path.third(predicted)), []
-    for i in found[:MOST_THUMBS]:
+    found = np.flatnonzero(path.third(predicted))
+
+    def item(i):
         key, name = int(path.rows[i]), path.classes[predicted[i]]
-        items.append({"key": key, "caption": name, "title": f"no. {key}, taken for {name}"})
-    more = f", the first {MOST_THUMBS}" if len(found) > MOST_THUMBS else ""
-    title = f"taken for a third class now: {len(found)} of {len(path)}{more}"
-    return {"title": title, "items": items, "empty": "none at this α"}
+        return {"key": key, "caption": name, "title": f"no. {key}, taken for {name}"}
+
+    return group(f"taken for a third class now: {len(found)} of {len(path)}", found, item)
 
 
 def _listed(rows, most):

@@ -17,8 +17,8 @@ from classvec_lab import ClassVectors, Features
 from classvec_lab.diagnostics.linearity import class_interpolations, latent_paths
 from classvec_lab.panels import CollapsePanel, EditPanel, LinearityPanel, OrthogonalityPanel, Panel
 from classvec_lab.panels.base import new_paths
-from classvec_lab.panels.canvas import STATIC
-from classvec_lab.panels.payload import chart, colour_table, packed, plain, series, thumbnail
+from classvec_lab.panels.canvas import STATIC, Floats
+from classvec_lab.panels.payload import chart, colour_table, plain, series, thumbnail
 
 WORLD = World()
 
@@ -63,16 +63,17 @@ def test_plain_is_json():
     }
     assert plain(value) == {"a": None, "b": [3, None], "c": [[1.0, None]], "d": ["x", None, True]}
     rows = {"a": np.arange(2.0), "b": [np.nan, 1.0], "c": [0, 0], "d": [1, 1]}
-    line = series("s", rows, ("a", "b", "c", "d"), "accent")
-    made = chart([line], title="t", xlabel="x", xlim=[0, 1])
+    line = series(rows, ("a", "b", "c", "d"), "s", "accent")
+    made = chart("t", "x", [line], xlim=[0, 1])
     (line,) = made["series"]
     assert (line["x"], line["y"], line["low"], line["high"]) == ([0, 1], [None, 1], [0, 0], [1, 1])
     json.dumps(made, allow_nan=False)
 
 
-def test_packed_is_little_endian_rows_first():
-    values = np.arange(6.0).reshape(2, 3)
-    assert np.frombuffer(packed(values.T), "<f4").tolist() == [0, 3, 1, 4, 2, 5]
+def test_floats_are_little_endian_rows_first():
+    sent = Floats().validate(None, np.arange(6.0).reshape(2, 3).T)
+    assert np.frombuffer(sent, "<f4").tolist() == [0, 3, 1, 4, 2, 5]
+    assert Floats().validate(None, sent) == sent
 
 
 def test_colours_are_those_of_the_static_figures():
@@ -148,8 +149,7 @@ def test_without_a_front_end_a_line_tells_what_stands_here():
     bundle = panel._repr_mimebundle_()
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert bundle["text/plain"] == repr(panel)
-    assert repr(panel).startswith("<neural-collapse panel of")
-    assert "live in JupyterLab once its cell is run" in repr(panel)
+    assert repr(panel) == "<CollapsePanel of 4 classes; live in JupyterLab once its cell is run>"
     assert isinstance(panel, w.VBox)
 
 

@@ -57,7 +57,7 @@ def test_it_shows_the_report_and_selects_the_largest_entry():
     )
     assert p.map.mark == REPORT.expected
     assert p.map.row_counts == [30] * 7
-    assert "orthogonality panel of 7 classes" in repr(p)
+    assert "OrthogonalityPanel of 7 classes" in repr(p)
 
 
 def test_a_click_selects_the_pair_and_shows_its_two_classes():
@@ -128,10 +128,10 @@ def test_orders_move_rows_and_keep_the_selection(order):
 
 def test_names_are_ordered_as_people_count():
     v = ClassVectors(
-        *np.random.default_rng(0).normal(size=(2, 4, 3)), np.ones(4), ["a10", "B1", "a9", "2"]
+        *np.random.default_rng(0).normal(size=(2, 5, 3)), np.ones(5), ["a10", "B1", "²", "a9", "2"]
     )
     order = class_order(v, None, None, ClassCosines(v), "name")
-    assert [v.classes[i] for i in order] == ["2", "a9", "a10", "B1"]
+    assert [v.classes[i] for i in order] == ["2", "a9", "a10", "B1", "²"]
 
 
 def test_hidden_classes_are_gone_and_take_the_selection_with_them():
@@ -160,8 +160,8 @@ def test_hidden_classes_are_gone_and_take_the_selection_with_them():
         ("selected", ("c1",), "a cell is two classes"),
         ("selected", ("c1", "zebra"), "no class 'zebra'; there are c0"),
         ("hidden", ("zebra",), "no class 'zebra'"),
-        ("hidden", ("c0", "c1", "c2", "c3", "c4", "c5"), "leaves no pair"),
-        ("window", (0, 0), "no blocks to open"),
+        ("hidden", ("c0", "c1", "c2", "c3", "c4", "c5"), r"must lie in \[0, 5\]; got 6"),
+        ("window", (0, 0), "two of 0 blocks"),
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(name, value, says):
@@ -195,7 +195,6 @@ def test_search_finds_and_goes():
 
 def test_without_features_only_the_map():
     p = OrthogonalityPanel(VECTORS)
-    assert p.report is not None
     p.selected = ("c1", "c2")
     assert f"{REPORT.cosine.loc['c1', 'c2']:+.3f}" in p.headline.value
     assert "unknown" not in p.headline.value
@@ -258,7 +257,7 @@ def test_many_classes_are_blocks_that_open():
     v = many()
     p = OrthogonalityPanel(v)
     assert p.blocks
-    assert p.report is None
+    assert p.intervals == {}
     assert len(p.map.row_names) == len(block_starts(1200)) == 35
     assert p.map.opens
     full = ClassCosines(v).frame().to_numpy()
@@ -285,9 +284,9 @@ def test_many_classes_are_blocks_that_open():
     assert p.selected[1] in p.map.column_names
     with pytest.raises(PanelError, match=r"no centring of blocks 0\.5; there are 0, 1"):
         p.centring = 0.5
-    with pytest.raises(PanelError, match="two blocks of 0 to 34"):
+    with pytest.raises(PanelError, match="two of 35 blocks"):
         p.window = (0, 35)
-    with pytest.raises(PanelError, match="single ones can't be hidden"):
+    with pytest.raises(PanelError, match=r"0 beside blocks, must lie in \[0, 0\]; got 1"):
         p.hidden = ("class 3",)
     with pytest.raises(PanelError, match="nothing to highlight"):
         p.highlight = "differs from 0"
@@ -298,6 +297,11 @@ def test_many_classes_are_blocks_that_open():
     p.search = "class 11"
     assert 0 < len(p.matches()) <= 40
     assert p.matches()[0] == "class 11"
+
+
+def test_images_of_other_features_are_refused():
+    with pytest.raises(MismatchError, match="the data set has other labels than the features"):
+        panel(dataset=WORLD.images("test").relabelled([0], "c1"))
 
 
 def test_a_report_of_other_classes_is_refused():

@@ -29,7 +29,7 @@ function render({ model, el }) {
           if (item.tone) cell.className = `cv-${item.tone}`;
           strip.append(cell);
         }
-        if (!group.items.length) strip.append(Object.assign(document.createElement("em"), { textContent: group.empty || "none" }));
+        if (!group.items.length) strip.append(Object.assign(document.createElement("em"), { textContent: "none" }));
         figure.append(strip);
         return figure;
       }),
