@@ -99,11 +99,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from .batch import FAILED, NOT_RUN, run, table
+    from .batch.runner import FAILED, NOT_RUN, run, table
 
     # As Ctrl-C does: an exception in the main thread, so that the workers are ended before this
     # process is.
-    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         results = run(
             arguments.names,
@@ -127,6 +127,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from .batch.parameters import RESERVED, read_parameters, title
     from .batch.planning import numbered
+    from .batch.runner import aligned
 
     for path in numbered(arguments.notebooks):
         try:
@@ -138,13 +139,7 @@ def _list(arguments: argparse.Namespace) -> int:
         rows = [
             (p.name, p.type, repr(p.default), p.help) for p in parameters if p.name not in RESERVED
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print(
-                "   ",
-                "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip(),
-            )
-        print()
+        print(*(f"    {line}" for line in aligned(rows)), "", sep="\n")
     return 0
 
 
@@ -171,10 +166,6 @@ def _pairs(texts: Sequence[str]) -> dict[str, str]:
     if problems:
         raise NotebookError("\n".join(problems))
     return pairs
-
-
-def _raise_terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -138,15 +138,13 @@ def find_groups(group: str, table: pd.DataFrame) -> pd.Series:
         known = f"(columns of metadata.csv: {listed(columns) or 'none'})"
         try:
             pattern = re.compile(group)
+            fault = f"it has {pattern.groups}" if pattern.groups != 1 else ""
         except (re.error, TypeError) as error:
-            raise DatasetError(
-                f"group={group!r} is neither a column {known} nor a regular expression ({error})"
-            ) from error
-        if pattern.groups != 1:
+            fault = str(error)
+        if fault:
             raise DatasetError(
                 f"group={group!r} is no column {known}, and as a regular expression it needs "
-                "exactly one "
-                f"capture group, such as '/([^/_]+)_'; it has {pattern.groups}"
+                f"exactly one capture group, such as '/([^/_]+)_': {fault}"
             )
         found = pd.Series(
             [match and match[1] for match in map(pattern.search, files)], dtype=object

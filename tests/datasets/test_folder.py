@@ -213,10 +213,10 @@ def test_metadata_that_is_not_understood(tmp_path):
     [
         (
             "patient",
-            r"group='patient' is no column \(columns of metadata.csv: none\), .* exactly one capture group.* has 0",
+            r"group='patient' is no column \(columns of metadata.csv: none\), .* exactly one capture group.*: it has 0",
         ),
         (r"(\d)_(\d)", "it has 2"),
-        (r"(\d", "nor a regular expression"),
+        (r"(\d", "exactly one capture group.* unterminated subpattern"),
         (r"^train/(\d+)", r"finds nothing in cat/0_0\.png \(80 of 80 files\)"),
         (r"(1)?_", r"finds nothing in cat/0_0\.png"),
     ],

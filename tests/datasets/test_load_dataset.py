@@ -143,7 +143,7 @@ def test_groups(folder):
         load_dataset("digits", split="train", group="writer")
     with pytest.raises(DatasetError, match="shapes has no option group; it takes n, snow, word"):
         load_dataset("shapes", split="train", group="colour")
-    with pytest.raises(DatasetError, match="group=7 is neither a column"):
+    with pytest.raises(DatasetError, match="group=7 is no column"):
         load_dataset(folder, split="train", group=7)
 
 
