@@ -72,15 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where the results go (default: figures/quick, or figures with --full)",
     )
-    run.add_argument(
-        "--full", action="store_true", help="use the published settings of settings.yaml"
-    )
-    run.add_argument(
-        "--force",
-        action="store_true",
-        help="run the notebooks even where their results are up to date",
-    )
-    run.add_argument("--quiet", action="store_true", help="show only the table at the end")
+    for switch, help_ in {
+        "--full": "use the published settings of settings.yaml",
+        "--force": "run the notebooks even where their results are up to date",
+        "--quiet": "show only the table at the end",
+    }.items():
+        run.add_argument(switch, action="store_true", help=help_)
     run.set_defaults(command=_run)
 
     listing = commands.add_parser(
@@ -155,16 +152,14 @@ def _gallery(arguments: argparse.Namespace) -> int:
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    pairs, problems = {}, []
+    pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            problems.append(f"-p {text}: write -p NAME=VALUE")
-        elif name in pairs:
-            problems.append(f"-p {text}: {name} was already set to {pairs[name]!r}")
+            raise NotebookError(f"-p {text}: write -p NAME=VALUE")
+        if name in pairs:
+            raise NotebookError(f"-p {text}: {name} was already set to {pairs[name]!r}")
         pairs[name] = value
-    if problems:
-        raise NotebookError("\n".join(problems))
     return pairs
 
 

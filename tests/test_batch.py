@@ -426,8 +426,8 @@ def test_a_run_is_repeatable_resumable_and_leaves_no_trace_of_its_temporary_fold
     assert manifest["key"] == first[0].key
     assert manifest["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
     rows = [line.split() for line in table(first).splitlines()]
-    assert rows[0] == ["notebook", "status", "seconds", "files", "folder"]
-    assert rows[1][:2] + rows[1][3:] == ["01_a", "made", "2", "out/01_a"]
+    assert rows[0] == ["notebook", "status", "seconds", "folder"]
+    assert rows[1][:2] + rows[1][3:] == ["01_a", "made", "out/01_a"]
 
     before = snapshot(lab / "out")
     (lab / "out" / "01_a.failed.ipynb").write_text("{}")

@@ -72,12 +72,8 @@ def write_gallery(folder: str | Path) -> Path:
         "",
     ]
     for name, manifest in finished(folder).items():
-        parameters = {
-            k: v
-            for k, v in manifest.get("parameters", {}).items()
-            if v not in ("", [], {}, None, 0)
-        }
-        lines += [f"## {name}", "", ", ".join(f"{k} = `{v}`" for k, v in parameters.items()), ""]
+        parameters = manifest.get("parameters", {}).items()
+        lines += [f"## {name}", "", ", ".join(f"{k} = `{v}`" for k, v in parameters if v), ""]
         if says := manifest.get("facts", {}).get("says"):
             lines += [*(f"- {sentence}" for sentence in says), ""]
         files = sorted(manifest.get("files", {}))

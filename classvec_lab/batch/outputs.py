@@ -40,7 +40,7 @@ class Outputs:
     def __init__(
         self, notebook: str, parameters: Mapping[str, object], *, out: str | os.PathLike = ""
     ) -> None:
-        self.notebook = _checked(notebook, "notebook")
+        self.notebook = checked(notebook, "notebook")
         self.parameters = {
             name: _jsonable(name, value) for name, value in parameters.items() if name != "out"
         }
@@ -70,7 +70,6 @@ class Outputs:
                 index=not default,
                 float_format=FLOAT_FORMAT,
                 lineterminator="\n",
-                encoding="utf-8",
             )
         self._files.add(f"{name}.csv")
         return frame
@@ -88,7 +87,7 @@ class Outputs:
         "class_vectors.safetensors".
         """
         stem, dot, suffix = name.partition(".")
-        with atomic(self._path(stem, dot + _checked(suffix, "file"))) as temporary:
+        with atomic(self._path(stem, dot + checked(suffix, "file"))) as temporary:
             yield temporary
         self._files.add(name)
 
@@ -117,7 +116,7 @@ class Outputs:
         write_json(self.folder / MANIFEST, manifest)
 
     def _path(self, name: str, suffix: str) -> Path:
-        path = self.folder / f"{_checked(name, 'file')}{suffix}"
+        path = self.folder / f"{checked(name, 'file')}{suffix}"
         self._reopen()
         return path
 
@@ -187,7 +186,8 @@ def _threads() -> int:
     return int(given) if given.isdigit() else os.cpu_count() or 1
 
 
-def _checked(name: str, what: str) -> str:
+def checked(name: str, what: str) -> str:
+    """`name`, if it can name a file or folder; else raises NotebookError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise NotebookError(
             f"{name!r} can't name a {what}: use letters, digits, _ and - only (and no suffix)"

@@ -26,10 +26,10 @@ _WANTED = {
     "any": "a YAML or JSON value",
 }
 _SCALARS = (
-    ("null", r"null|None|~", "nN~"),
-    ("bool", r"true|false|True|False", "tfTF"),
-    ("int", r"-?(?:0|[1-9]\d*)", "-0123456789"),
-    ("float", r"-?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?", "-.0123456789"),
+    ("null", r"null|None|~"),
+    ("bool", r"true|false|True|False"),
+    ("int", r"-?(?:0|[1-9]\d*)"),
+    ("float", r"-?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?"),
 )
 
 
@@ -192,9 +192,9 @@ def read_yaml(text: str) -> object:
     class Plain(yaml.SafeLoader):
         yaml_implicit_resolvers = {}  # noqa: RUF012 (this is how yaml's loaders are configured)
 
-    for tag, pattern, first in _SCALARS:
+    for tag, pattern in _SCALARS:
         Plain.add_implicit_resolver(
-            f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), list(first)
+            f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), first=None
         )
     try:
         return yaml.load(text, Loader=Plain)

@@ -4,17 +4,17 @@ beforehand.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from ..checks import listed, nearest
 from ..errors import NotebookError
 from ..files import notebooks_dir
+from .outputs import checked
 from .parameters import RESERVED, check_parameters, read_parameters, read_yaml, valid
 
 SETTINGS = "settings.yaml"
-_STEM = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Setting:
     parameters.
     """
 
-    needs: tuple[str, ...] = ()
-    full: dict[str, object] = field(default_factory=dict)
+    needs: tuple[str, ...]
+    full: dict[str, object]
 
 
 def numbered(folder: Path | None = None) -> list[Path]:
@@ -56,11 +56,10 @@ def numbered(folder: Path | None = None) -> list[Path]:
     return sorted((folder or notebooks_dir()).glob("[0-9][0-9]_*.ipynb"))
 
 
-def find(name: str, folder: Path | None = None) -> Path:
+def find(name: str, folder: Path) -> Path:
     """The notebook that a path, a stem ("02_orthogonality") or a number ("02") means; raises
     NotebookError.
     """
-    folder = folder or notebooks_dir()
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name)
     stem = name.removesuffix(".ipynb")
@@ -80,13 +79,12 @@ def find(name: str, folder: Path | None = None) -> Path:
     )
 
 
-def read_settings(folder: Path | None = None) -> dict[str, Setting]:
+def read_settings(folder: Path) -> dict[str, Setting]:
     """`settings.yaml` of a notebooks folder, checked against the notebooks; empty if there is none.
 
     Raises one NotebookError with every unknown notebook, key, parameter and value of a wrong type,
     and cyclic needs.
     """
-    folder = folder or notebooks_dir()
     path = folder / SETTINGS
     if not path.is_file():
         return {}
@@ -144,13 +142,18 @@ def plan(
     for stem, path in queue:  # which grows by what they need
         # A notebook that lies elsewhere may share a stem with ours without sharing its settings.
         inside = path.resolve().parent == folder.resolve()
-        setting = settings.get(stem, Setting()) if inside else Setting()
+        setting = (settings if inside else {}).get(stem, Setting((), {}))
         there = dict(queue)
         queue += [(n, folder / f"{n}.ipynb") for n in setting.needs if n not in there]
         try:
             own = read_parameters(path)
             known |= own
-            _check_fit(path, own)
+            checked(stem, "folder of outputs")
+            if "out" not in own:
+                raise NotebookError(
+                    f'{path.name} needs a parameter `out = ""`, the folder that its Outputs writes '
+                    "to"
+                )
             asked = names and stem in chosen
             wanted = {k: v for k, v in given.items() if asked or k in own}
             values = {k: p.default for k, p in own.items() if k not in RESERVED}
@@ -177,17 +180,6 @@ def _ordered(jobs: dict[str, Job]) -> list[Job]:
     return [
         replace(jobs[stem], after=tuple(dict.fromkeys(after[stem]))) for stem in _in_order(after)
     ]
-
-
-def _check_fit(path: Path, own: Mapping[str, object]) -> None:
-    if not _STEM.fullmatch(path.stem):
-        raise NotebookError(
-            f"{path.name} can't name a folder of outputs: use letters, digits, _ and - only"
-        )
-    if "out" not in own:
-        raise NotebookError(
-            f'{path.name} needs a parameter `out = ""`, the folder that its Outputs writes to'
-        )
 
 
 def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Setting:

@@ -27,9 +27,7 @@ def key_of(job: Job, needs: Mapping[str, str], out: Path) -> str:
     """
     own = [*sorted(PACKAGE.rglob("*.py")), *sorted(tiny_clip_dir().glob("[!.]*"))]
     code = [(path.name, sha256(path)) for path in own]
-    files = {
-        name: listing for name, value in job.parameters.items() if (listing := _listing(value))
-    }
+    files = [_listing(value) for value in job.parameters.values()]
     tables = {}
     if job.gathers:
         # Hidden folders are runs in progress.

@@ -23,7 +23,6 @@ from pathlib import Path
 
 from ..errors import ClassvecError, NotebookError
 from ..files import atomic_folder, figures_dir
-from .outputs import read_manifest
 from .planning import Job, plan
 from .results import check_out, complete, failed_copy, is_up_to_date, keep_failed, key_of, sweep
 
@@ -40,7 +39,6 @@ class Result:
     status: str
     folder: Path
     seconds: float = 0.0
-    files: int = 0
     key: str = ""
     error: str = ""
 
@@ -74,13 +72,11 @@ def run(
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results as plain text: notebook, status, seconds, number of files, folder."""
-    rows = [("notebook", "status", "seconds", "files", "folder")]
+    """The results as plain text: notebook, status, seconds, folder."""
+    rows = [("notebook", "status", "seconds", "folder")]
     for r in results:
-        seconds = f"{r.seconds:.1f}" if r.seconds else "-"
-        bad = r.status in (FAILED, NOT_RUN)
-        made = ("-", "-") if bad else (str(r.files), os.path.relpath(r.folder))
-        rows.append((r.notebook, r.status, seconds, *made))
+        folder = "-" if r.status in (FAILED, NOT_RUN) else os.path.relpath(r.folder)
+        rows.append((r.notebook, r.status, f"{r.seconds:.1f}", folder))
     return "\n".join(aligned(rows))
 
 
@@ -146,9 +142,7 @@ class _Run:
                         self.execute(job, temporary, final)
                         complete(job, temporary, final, key)
                 failed_copy(final).unlink(missing_ok=True)
-                files = len(read_manifest(final)["files"])
-                seconds = time.monotonic() - started
-                return result(status=status, seconds=seconds, files=files, key=key)
+                return result(status=status, seconds=time.monotonic() - started, key=key)
         except (ClassvecError, OSError) as error:
             if not self.stopping.is_set():
                 self.say(f"{job.stem}: failed")

@@ -74,6 +74,7 @@ def main() -> None:
     def escaped(path: str) -> str:
         return path.replace("{", "{{").replace("}", "}}")  # papermill formats the paths it is given
 
+    outcome: dict = {"done": True}
     try:
         execute_notebook(
             escaped(request["notebook"]),
@@ -94,9 +95,8 @@ def main() -> None:
         where = cells.get(getattr(error, "cell_index", None), current)
         ename = getattr(error, "ename", type(error).__name__)
         evalue = getattr(error, "evalue", str(error))
-        report.write(json.dumps({"error": {**where, "ename": ename, "evalue": evalue}}) + "\n")
-    else:
-        report.write(json.dumps({"done": True}) + "\n")
+        outcome = {"error": {**where, "ename": ename, "evalue": evalue}}
+    report.write(json.dumps(outcome) + "\n")
     report.flush()
 
 
@@ -114,7 +114,7 @@ def _end_with_parent() -> None:
 
 
 def _first_line(source: str) -> str:
-    lines = [line.strip() for line in source.splitlines()]
+    lines = map(str.strip, source.splitlines())
     return next((line for line in lines if line and not line.startswith("#")), "")
 
 

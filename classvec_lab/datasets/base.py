@@ -102,13 +102,13 @@ class ImageDataset:
         return replace(self, all_targets=new[self.all_targets], classes=classes, indices=kept)
 
 
-def integer(name: str, value: object, low: int, high: int = 2**63 - 1) -> int:
-    """`value` as an int, if it is a whole number in low..high; else raises DatasetError."""
+def integer(name: str, value: object, low: int) -> int:
+    """`value` as an int, if it is a whole number from `low` on; else raises DatasetError."""
     try:
         number = operator.index(value)
     except TypeError:
         number = None
-    if number is None or isinstance(value, bool) or not low <= number <= high:
+    if number is None or isinstance(value, bool) or not low <= number < 2**63:
         raise DatasetError(f"{name} must be an integer >= {low}, got {name}={value!r}")
     return number
 

@@ -92,13 +92,12 @@ def _opened(data: bytes) -> Image.Image:
     return Image.open(BytesIO(data))
 
 
-def read_image(path: str | os.PathLike) -> Image.Image:
+def read_image(path: Path) -> Image.Image:
     """The first frame of an image file as RGB, turned upright by its EXIF orientation; see
     `to_rgb`.
 
     Raises DatasetError that names the file when it is missing, empty, truncated or no image.
     """
-    path = Path(path)
     with _reading(path), _opened(path.read_bytes()) as image:
         image.load()
         upright = image

@@ -69,8 +69,8 @@ def _textures():
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
     masks = [np.zeros_like(x)] * 3
     masks += [x, y, (x + y) / 2, (x - y + 1) / 2]
-    masks += [((x * k + y * m) % 1 < 0.5) for k, m in ((4, 0), (0, 4), (3, 3))]
-    masks += [((np.floor(x * 4.001) + np.floor(y * 4.001)) % 2)]
+    masks += [(x * k + y * m) % 1 < 0.5 for k, m in ((4, 0), (0, 4), (3, 3))]
+    masks += [(np.floor(x * 4.001) + np.floor(y * 4.001)) % 2]
     rng = np.random.RandomState(7)
     for cells in (4, 6, 8):
         cloud = Image.fromarray(rng.randint(0, 256, (cells, cells), dtype=np.uint8))
@@ -177,7 +177,7 @@ def load_shapes(
     `n` images (default train 4,000, val 1,000, test 2,000); `snow` a strength in 0..1.5 (True is
     1); `word` None, "true", "conflict", "random", "blank" or any word of up to 12 letters.
     """
-    n = SPLITS[split] if n is None else integer("n", n, 1, SPLITS["pretrain"])
+    n = SPLITS[split] if n is None else integer("n", n, 1)
     if not (isinstance(snow, (bool, int, float)) and 0 <= snow <= 1.5):
         raise DatasetError(f"shapes: snow is a strength in 0..1.5 (or True), got snow={snow!r}")
     if not (word is None or (isinstance(word, str) and len(word) <= 12)):

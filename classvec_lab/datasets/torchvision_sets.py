@@ -233,7 +233,6 @@ def load_torchvision(
                 f"{label} has no file names to tell groups by; leave out group={group!r}"
             )
         items.table["group"] = groups = find_groups(group, items.table)
-    own = part != "train"
     return ImageDataset(
         items.load,
         targets,
@@ -242,5 +241,7 @@ def load_torchvision(
         split=split,
         identity=items.identity,
         describe=items.describe,
-        indices=None if own else carve(targets, split, seed, given=ready, groups=groups),
+        indices=carve(targets, split, seed, given=ready, groups=groups)
+        if part == "train"
+        else None,
     )
