@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from classvec_lab.datasets import shapes
@@ -38,7 +39,7 @@ _WORD = (*_OBJECT, "the word {}", "a label that says {}")
 
 
 def caption(row: dict, rng: np.random.Generator) -> str:
-    """One caption of an image described by a row of `shapes.describe`."""
+    """One caption of an image described by `shapes.describe`."""
     if row["word"] and rng.random() < RECIPE["word_in_caption"]:
         return _WORD[rng.integers(len(_WORD))].format(row["word"])
     name = row["shape"]
@@ -63,7 +64,7 @@ def batch(seed: int, step: int, size: int) -> tuple[np.ndarray, list[str]]:
         snow = 0.3 + 0.7 * rng.random() if rng.random() < RECIPE["snow_share"] else 0.0
         word = shapes.written(word, seed, "pretrain", index)
         images[k] = np.asarray(shapes.draw(seed, "pretrain", index, snow=snow, word=word))
-        row = shapes.describe_one(seed, "pretrain", index, snow=snow, word=word)
+        row = shapes.describe(seed, "pretrain", index, snow=snow, word=word)
         captions.append(caption(row, rng))
     return images, captions
 
@@ -89,7 +90,7 @@ def zero_shot(model: torch.nn.Module, *, n: int = 2000, seed: int = 0) -> dict:
         "snow": {"snow": 1.0},
         "conflicting_word": {"word": "conflict"},
     }.items():
-        rows = shapes.describe(seed, "test", range(n), **options)
+        rows = pd.DataFrame(shapes.describe(seed, "test", i, **options) for i in range(n))
         images = np.stack(
             [
                 np.asarray(

@@ -1,5 +1,6 @@
 """The house's messages: they restate what was given and say what there is."""
 
+import difflib
 from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
@@ -11,6 +12,13 @@ def listed(names: Iterable, most: int = 20) -> str:
     """Names separated by commas, cut off with "…" after `most`."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """ "; did you mean …?" with the known name that is most like `name`, or "." if none is."""
+    names = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), names, 1, 0.5)
+    return f"; did you mean {names[close[0]]!r}?" if close else "."
 
 
 def one_of(value, known: Collection, what: str, error: type[ClassvecError] = MismatchError):

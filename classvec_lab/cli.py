@@ -72,15 +72,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where the results go (default: figures/quick, or figures with --full)",
     )
-    run.add_argument(
-        "--full", action="store_true", help="use the published settings of settings.yaml"
-    )
-    run.add_argument(
-        "--force",
-        action="store_true",
-        help="run the notebooks even where their results are up to date",
-    )
-    run.add_argument("--quiet", action="store_true", help="show only the table at the end")
+    for switch, help_ in {
+        "--full": "use the published settings of settings.yaml",
+        "--force": "run the notebooks even where their results are up to date",
+        "--quiet": "show only the table at the end",
+    }.items():
+        run.add_argument(switch, action="store_true", help=help_)
     run.set_defaults(command=_run)
 
     listing = commands.add_parser(
@@ -99,11 +96,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from .batch import FAILED, NOT_RUN, run, table
+    from .batch.runner import FAILED, NOT_RUN, run, table
 
     # As Ctrl-C does: an exception in the main thread, so that the workers are ended before this
     # process is.
-    previous = signal.signal(signal.SIGTERM, _raise_terminated)
+    previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         results = run(
             arguments.names,
@@ -127,6 +124,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from .batch.parameters import RESERVED, read_parameters, title
     from .batch.planning import numbered
+    from .batch.runner import aligned
 
     for path in numbered(arguments.notebooks):
         try:
@@ -138,13 +136,7 @@ def _list(arguments: argparse.Namespace) -> int:
         rows = [
             (p.name, p.type, repr(p.default), p.help) for p in parameters if p.name not in RESERVED
         ]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print(
-                "   ",
-                "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip(),
-            )
-        print()
+        print(*(f"    {line}" for line in aligned(rows)), "", sep="\n")
     return 0
 
 
@@ -160,21 +152,15 @@ def _gallery(arguments: argparse.Namespace) -> int:
 
 
 def _pairs(texts: Sequence[str]) -> dict[str, str]:
-    pairs, problems = {}, []
+    pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or not name:
-            problems.append(f"-p {text}: write -p NAME=VALUE")
-        elif name in pairs:
-            problems.append(f"-p {text}: {name} was already set to {pairs[name]!r}")
+            raise NotebookError(f"-p {text}: write -p NAME=VALUE")
+        if name in pairs:
+            raise NotebookError(f"-p {text}: {name} was already set to {pairs[name]!r}")
         pairs[name] = value
-    if problems:
-        raise NotebookError("\n".join(problems))
     return pairs
-
-
-def _raise_terminated(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_notebooks import write
 
-from classvec_lab.batch import check_parameters, plan, read_parameters, results, run, runner, table
-from classvec_lab.batch.parameters import convert, title
-from classvec_lab.batch.planning import Job
+from classvec_lab.batch import results, run, runner
+from classvec_lab.batch.parameters import check_parameters, convert, read_parameters, title
+from classvec_lab.batch.planning import Job, plan
+from classvec_lab.batch.runner import table
 from classvec_lab.errors import NotebookError
 from classvec_lab.files import write_json
 
-TEMPORARY = re.compile(r"[0-9a-f]{8}\.tmp")
+TEMPORARY = re.compile(r"[0-9a-f]{8}\.(tmp|old)")
 
 
 @pytest.fixture(autouse=True)
@@ -147,9 +148,9 @@ typed = st.one_of(
     st.floats(allow_nan=False).map(lambda v: ("float", v, repr(v))),
     st.integers(-(2**53), 2**53).map(lambda v: ("float", float(v), str(v))),
     st.text().map(lambda v: ("str", v, v)),
-    st.sampled_from(
-        [(True, "true"), (True, "YES"), (True, "1"), (False, "False"), (False, "no"), (False, "0")]
-    ).map(lambda pair: ("bool", *pair)),
+    st.sampled_from([(True, "true"), (True, "True"), (False, "False"), (False, "false")]).map(
+        lambda pair: ("bool", *pair)
+    ),
     st.lists(json_values).map(lambda v: ("list", v, json.dumps(v))),
     st.dictionaries(st.text(), json_values).map(lambda v: ("dict", v, json.dumps(v))),
     json_values.map(lambda v: ("any", v, json.dumps(v))),
@@ -193,6 +194,9 @@ def test_lists_are_written_as_yaml_without_its_surprises(text, value):
         ("", "float"),
         ("{a: 1}", "list"),
         ("[", "list"),
+        ("1", "bool"),
+        ("yes", "bool"),
+        ((1, 2), "list"),
         ([object()], "list"),
         ({1: 2}, "dict"),
         (object(), "any"),
@@ -221,8 +225,8 @@ def test_needs_come_first_and_bring_their_own_with_the_parameters_that_they_have
         ("01_a", {"seed": 5, "n": 2}, True),
     ]
     jobs = plan(parameters={"n": 3}, full=True, folder=folder)
-    assert [job.stem for job in jobs] == ["02_b", "03_c", "01_a", "20_s"]
-    assert [job.parameters.get("seed") for job in jobs] == [None, 7, 0, 8]
+    assert [job.stem for job in jobs] == ["03_c", "02_b", "01_a", "20_s"]
+    assert [job.parameters.get("seed") for job in jobs] == [7, None, 0, 8]
     assert set(jobs[-1].after) == {"01_a", "02_b", "03_c"}
     assert plan(["20"], {"seed": 1}, full=True, folder=folder)[0].parameters == {"seed": 1}
 
@@ -375,8 +379,8 @@ def test_a_folder_is_up_to_date_only_if_whole_and_unaltered(tmp_path):
 
 
 def test_a_run_killed_between_the_renames_is_undone_and_other_notebooks_are_left_alone(tmp_path):
-    (tmp_path / ".01_a.01234567.old.tmp").mkdir()
-    (tmp_path / ".01_a.01234567.old.tmp" / "t.csv").write_text("good")
+    (tmp_path / ".01_a.01234567.old").mkdir()
+    (tmp_path / ".01_a.01234567.old" / "t.csv").write_text("good")
     for name in (".01_a.89abcdef.tmp", ".01_a_b.89abcdef.tmp", ".01_a.notes.tmp"):
         (tmp_path / name).mkdir()
     results.sweep(tmp_path / "01_a")
@@ -422,8 +426,8 @@ def test_a_run_is_repeatable_resumable_and_leaves_no_trace_of_its_temporary_fold
     assert manifest["key"] == first[0].key
     assert manifest["threads"] == max(1, len(os.sched_getaffinity(0)) // 2)
     rows = [line.split() for line in table(first).splitlines()]
-    assert rows[0] == ["notebook", "status", "seconds", "files", "folder"]
-    assert rows[1][:2] + rows[1][3:] == ["01_a", "made", "2", "out/01_a"]
+    assert rows[0] == ["notebook", "status", "seconds", "folder"]
+    assert rows[1][:2] + rows[1][3:] == ["01_a", "made", "out/01_a"]
 
     before = snapshot(lab / "out")
     (lab / "out" / "01_a.failed.ipynb").write_text("{}")

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..errors import FileFormatError
-from ..files import atomic, figures_dir, read_json
-from .outputs import MANIFEST
+from ..files import atomic, figures_dir
+from .outputs import MANIFEST, read_manifest
 
 PAGE = "README.md"
 
@@ -29,13 +28,8 @@ def finished(folder: Path) -> dict[str, dict]:
     """Manifests of the finished runs directly under `folder`, by the name of their sub-folder;
     damaged ones are left out.
     """
-    found = {}
-    for path in sorted(Path(folder).glob(f"[!.]*/{MANIFEST}")):
-        try:
-            found[path.parent.name] = read_json(path)
-        except FileFormatError:
-            continue
-    return found
+    found = {path.name: read_manifest(path) for path in sorted(Path(folder).glob("[!.]*"))}
+    return {name: manifest for name, manifest in found.items() if manifest}
 
 
 def collect(source: str | Path = "", *, without: str = "") -> Collection:
@@ -52,25 +46,12 @@ def collect(source: str | Path = "", *, without: str = "") -> Collection:
         files = sorted(manifest.get("files", {}))
         parameters = manifest.get("parameters", {})
         csv = [f for f in files if f.endswith(".csv") and (folder / name / f).is_file()]
-        runs.append(
-            {
-                "notebook": name,
-                **{key: parameters.get(key) for key in ("dataset", "model", "seed")},
-                "tables": len(csv),
-                "figures": sum(f.endswith(".png") for f in files),
-            }
-        )
+        made_for = (parameters.get(key) for key in ("dataset", "model", "seed"))
+        runs.append((name, *made_for, len(csv), sum(f.endswith(".png") for f in files)))
         for file in csv:
             table = pd.read_csv(folder / name / file)
             tables[name, Path(file).stem] = table
-            index.append(
-                {
-                    "notebook": name,
-                    "table": Path(file).stem,
-                    "rows": len(table),
-                    "columns": ", ".join(table.columns),
-                }
-            )
+            index.append((name, Path(file).stem, len(table), ", ".join(table.columns)))
     return Collection(
         pd.DataFrame(runs, columns=["notebook", "dataset", "model", "seed", "tables", "figures"]),
         pd.DataFrame(index, columns=["notebook", "table", "rows", "columns"]),
@@ -91,12 +72,8 @@ def write_gallery(folder: str | Path) -> Path:
         "",
     ]
     for name, manifest in finished(folder).items():
-        parameters = {
-            k: v
-            for k, v in manifest.get("parameters", {}).items()
-            if v not in ("", [], {}, None, 0)
-        }
-        lines += [f"## {name}", "", ", ".join(f"{k} = `{v}`" for k, v in parameters.items()), ""]
+        parameters = manifest.get("parameters", {}).items()
+        lines += [f"## {name}", "", ", ".join(f"{k} = `{v}`" for k, v in parameters if v), ""]
         if says := manifest.get("facts", {}).get("says"):
             lines += [*(f"- {sentence}" for sentence in says), ""]
         files = sorted(manifest.get("files", {}))

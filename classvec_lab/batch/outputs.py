@@ -8,8 +8,8 @@ import os
 import platform
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 FLOAT_FORMAT = "%.8g"
-_RECORDED = ("torch", "open_clip_torch", "timm", "numpy", "pandas", "classvec_lab")
+_PACKAGES = ("torch", "open_clip_torch", "timm", "numpy", "pandas", "matplotlib", "classvec_lab")
 _PLAIN, _SHELL = (str, int, float, bool, list, dict, type(None)), ("In", "Out")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -40,7 +40,7 @@ class Outputs:
     def __init__(
         self, notebook: str, parameters: Mapping[str, object], *, out: str | os.PathLike = ""
     ) -> None:
-        self.notebook = _checked(notebook, "notebook")
+        self.notebook = checked(notebook, "notebook")
         self.parameters = {
             name: _jsonable(name, value) for name, value in parameters.items() if name != "out"
         }
@@ -49,7 +49,11 @@ class Outputs:
         self._files: set[str] = set()
         self._started = time.monotonic()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._clear()
+        listed = read_manifest(self.folder).get("files", {})
+        self._reopen()
+        for stale in (self.folder / name for name in listed):
+            if stale.is_file() and stale.resolve().is_relative_to(self.folder.resolve()):
+                stale.unlink()
 
     def table(self, frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
         """Write `<name>.csv` and return the frame, so that a cell can end with this call.
@@ -59,19 +63,13 @@ class Outputs:
         """
         import pandas as pd
 
-        index = frame.index
-        default = (
-            isinstance(index, pd.RangeIndex)
-            and index.equals(pd.RangeIndex(len(frame)))
-            and index.name is None
-        )
+        default = frame.index.identical(pd.RangeIndex(len(frame)))
         with atomic(self._path(name, ".csv")) as temporary:
             frame.to_csv(
                 temporary,
                 index=not default,
                 float_format=FLOAT_FORMAT,
                 lineterminator="\n",
-                encoding="utf-8",
             )
         self._files.add(f"{name}.csv")
         return frame
@@ -89,7 +87,7 @@ class Outputs:
         "class_vectors.safetensors".
         """
         stem, dot, suffix = name.partition(".")
-        with atomic(self._path(stem, dot + _checked(suffix, "file"))) as temporary:
+        with atomic(self._path(stem, dot + checked(suffix, "file"))) as temporary:
             yield temporary
         self._files.add(name)
 
@@ -110,7 +108,7 @@ class Outputs:
             "notebook": self.notebook,
             "parameters": self.parameters,
             "facts": self._facts,
-            "versions": {"python": platform.python_version(), **versions(_RECORDED)},
+            "versions": {"python": platform.python_version(), **versions()},
             "threads": _threads(),
             "seconds": round(time.monotonic() - self._started, 3),
             "files": {name: sha256(self.folder / name) for name in sorted(self._files)},
@@ -118,7 +116,7 @@ class Outputs:
         write_json(self.folder / MANIFEST, manifest)
 
     def _path(self, name: str, suffix: str) -> Path:
-        path = self.folder / f"{_checked(name, 'file')}{suffix}"
+        path = self.folder / f"{checked(name, 'file')}{suffix}"
         self._reopen()
         return path
 
@@ -126,18 +124,13 @@ class Outputs:
         # In JupyterLab a cell is often run again after the last one was.
         (self.folder / MANIFEST).unlink(missing_ok=True)
 
-    def _clear(self) -> None:
-        path = self.folder / MANIFEST
-        try:
-            listed = read_json(path).get("files", {})
-        except (FileNotFoundError, FileFormatError):
-            listed = {}
-        path.unlink(missing_ok=True)
-        inside = self.folder.resolve()
-        for name in listed:
-            stale = self.folder / name
-            if stale.is_file() and stale.resolve().is_relative_to(inside):
-                stale.unlink()
+
+def read_manifest(folder: Path) -> dict:
+    """The manifest of a run's folder; empty where there is none, or a damaged one."""
+    try:
+        return read_json(folder / MANIFEST)
+    except (FileFormatError, OSError):
+        return {}
 
 
 def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict[str, object]]:
@@ -173,24 +166,19 @@ def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict
     return Outputs(notebook, given, out=namespace["out"]), setup
 
 
-def versions(packages: Iterable[str]) -> dict[str, str | None]:
-    """The installed version of each package, without importing it; None when it isn't installed."""
-    found = {}
-    for package in packages:
-        try:
+def versions() -> dict[str, str | None]:
+    """The versions of what results depend on, without importing it; None if it isn't installed."""
+    found = dict.fromkeys(_PACKAGES)
+    for package in found:
+        with suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            found[package] = None
     return found
 
 
 def sha256(path: str | os.PathLike) -> str:
     """Hex SHA-256 of a file's contents."""
     with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _threads() -> int:
@@ -198,7 +186,8 @@ def _threads() -> int:
     return int(given) if given.isdigit() else os.cpu_count() or 1
 
 
-def _checked(name: str, what: str) -> str:
+def checked(name: str, what: str) -> str:
+    """`name`, if it can name a file or folder; else raises NotebookError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise NotebookError(
             f"{name!r} can't name a {what}: use letters, digits, _ and - only (and no suffix)"
@@ -207,16 +196,10 @@ def _checked(name: str, what: str) -> str:
 
 
 def _jsonable(name: str, value: object) -> object:
-    def plain(item: object) -> object:
-        if hasattr(item, "tolist"):
-            return item.tolist()
-        if isinstance(item, os.PathLike):
-            return os.fspath(item)
-        raise TypeError(f"a {type(item).__name__}")
-
     try:
-        return json.loads(json.dumps(value, default=plain, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        text = json.dumps(value, default=lambda item: item.tolist(), allow_nan=False)
+        return json.loads(text)
+    except (AttributeError, TypeError, ValueError) as error:
         raise NotebookError(
             f"the manifest can't hold {name}={value!r}: it isn't plain JSON ({error})"
         ) from error

@@ -3,20 +3,19 @@ runs.
 """
 
 import ast
-import difflib
-import io
 import json
 import os
 import re
-import tokenize
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import NotebookError
+from ..checks import nearest
+from ..errors import FileFormatError, NotebookError
+from ..files import read_json
 
 RESERVED = {"out", "source"}
-_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _WANTED = {
     "bool": "a bool (true or false)",
     "list": "a list such as [1, 2]",
@@ -27,10 +26,10 @@ _WANTED = {
     "any": "a YAML or JSON value",
 }
 _SCALARS = (
-    ("null", r"null|None|~", "nN~"),
-    ("bool", r"true|false|True|False", "tfTF"),
-    ("int", r"-?(?:0|[1-9]\d*)", "-0123456789"),
-    ("float", r"-?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?", "-.0123456789"),
+    ("null", r"null|None|~"),
+    ("bool", r"true|false|True|False"),
+    ("int", r"-?(?:0|[1-9]\d*)"),
+    ("float", r"-?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?"),
 )
 
 
@@ -49,22 +48,17 @@ class Parameter:
         return f"{self.name} ({self.type}, default {self.default!r})"
 
 
-def load_cells(notebook: str | os.PathLike) -> list[tuple[str, str, tuple[str, ...]]]:
+def load_cells(notebook: str | os.PathLike) -> list[tuple[str, str, Collection[str]]]:
     """The cells of a notebook as (type, source, tags); raises NotebookError naming the file."""
     path = Path(notebook)
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
         return [
-            (
-                cell["cell_type"],
-                "".join(cell["source"]),
-                tuple(cell.get("metadata", {}).get("tags", ())),
-            )
-            for cell in cells
+            (cell["cell_type"], "".join(cell["source"]), cell["metadata"].get("tags", ()))
+            for cell in read_json(path)["cells"]
         ]
     except FileNotFoundError as error:
         raise NotebookError(f"no such notebook: {path}") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (FileFormatError, OSError, KeyError, TypeError, AttributeError) as error:
         raise NotebookError(
             f"{path} is not a notebook of format 4 ({type(error).__name__}: {error})"
         ) from error
@@ -93,34 +87,34 @@ def read_parameters(notebook: str | os.PathLike) -> dict[str, Parameter]:
         )
     try:
         statements = ast.parse(cells[0]).body
-        tokens = list(tokenize.generate_tokens(io.StringIO(cells[0]).readline))
-    except (SyntaxError, tokenize.TokenError) as error:
+    except SyntaxError as error:
         raise NotebookError(
             f"the 'parameters' cell of {name} isn't plain Python: {error}"
         ) from error
-    comments = {
-        token.start[0]: token.string.lstrip("# ").strip()
-        for token in tokens
-        if token.type == tokenize.COMMENT
-    }
-    parameters = {}
+    parameters, lines = {}, cells[0].split("\n")
     for statement in statements:
         line = ast.unparse(statement)
-        named = re.match(r"\w+(?=\s*[:=])", line) if _assigns_once(statement) else None
-        if not named:
-            raise NotebookError(
-                f"the 'parameters' cell of {name} may only hold lines like `seed = 0`, not `{line}`"
-            )
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id=key)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=key), value=ast.expr() as value)
+            ):
+                pass
+            case _:
+                raise NotebookError(
+                    f"the 'parameters' cell of {name} may only hold lines like `seed = 0`, "
+                    f"not `{line}`"
+                )
         try:
-            default = _plain(ast.literal_eval(statement.value))
+            default = _plain(ast.literal_eval(value))
         except ValueError:
             raise NotebookError(
                 f"the 'parameters' cell of {name} sets `{line}`: a default must be a literal int, "
                 "float, bool, str, list, dict or None (derive everything else in the next cell)"
             ) from None
         kind = "any" if default is None else type(default).__name__
-        help_ = comments.get(statement.end_lineno, "")
-        parameters[named[0]] = Parameter(named[0], default, kind, help_)
+        rest = lines[statement.end_lineno - 1].encode()[statement.end_col_offset :].decode()
+        parameters[key] = Parameter(key, default, kind, rest.lstrip(" #").rstrip())
     return parameters
 
 
@@ -161,17 +155,13 @@ def convert(value: object, kind: str) -> object:
     """A value as type `kind` (see `Parameter`); raises ValueError when it is something else."""
     if isinstance(value, str) and kind != "str":
         text = value.strip()
-        if kind == "bool":
-            value = _WORDS.get(text.lower())
-        elif kind in ("int", "float"):
+        if kind in ("int", "float"):
             return {"int": int, "float": float}[kind](text)
         else:
             try:
                 value = json.loads(text)
             except ValueError:
                 value = read_yaml(text)
-    if isinstance(value, tuple):
-        value = list(value)
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind != "any" and type(value).__name__ != kind:
@@ -179,36 +169,17 @@ def convert(value: object, kind: str) -> object:
     return _plain(value)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """ "; did you mean ...?" with the known name that is most like `name`, or ""."""
-    close = difflib.get_close_matches(name, [k for k in known if k not in RESERVED], 1, 0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
-
-
 def valid(parameters: Iterable[Parameter]) -> str:
     """The parameters that a user may set, as one line of text."""
     return ", ".join(str(p) for p in parameters if p.name not in RESERVED) or "none that can be set"
 
 
-def _assigns_once(statement: ast.stmt) -> bool:
-    return getattr(statement, "value", None) is not None and (
-        isinstance(statement, ast.AnnAssign)
-        or (isinstance(statement, ast.Assign) and len(statement.targets) == 1)
-    )
-
-
 def _plain(value: object) -> object:
     """`value` itself, if JSON can hold it and give it back; raises ValueError otherwise."""
-    if isinstance(value, dict):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError(value)
-        _plain(list(value.values()))
-    elif isinstance(value, list):
-        for item in value:
-            _plain(item)
-    elif not (value is None or isinstance(value, bool | int | float | str)):
-        raise ValueError(value)
-    return value
+    with suppress(TypeError):
+        if json.loads(json.dumps(value)) == value:
+            return value
+    raise ValueError(value)
 
 
 def read_yaml(text: str) -> object:
@@ -221,9 +192,9 @@ def read_yaml(text: str) -> object:
     class Plain(yaml.SafeLoader):
         yaml_implicit_resolvers = {}  # noqa: RUF012 (this is how yaml's loaders are configured)
 
-    for tag, pattern, first in _SCALARS:
+    for tag, pattern in _SCALARS:
         Plain.add_implicit_resolver(
-            f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), list(first)
+            f"tag:yaml.org,2002:{tag}", re.compile(rf"(?:{pattern})$"), first=None
         )
     try:
         return yaml.load(text, Loader=Plain)

@@ -4,16 +4,17 @@ beforehand.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+from ..checks import listed, nearest
 from ..errors import NotebookError
 from ..files import notebooks_dir
-from .parameters import RESERVED, check_parameters, nearest, read_parameters, read_yaml, valid
+from .outputs import checked
+from .parameters import RESERVED, check_parameters, read_parameters, read_yaml, valid
 
 SETTINGS = "settings.yaml"
-_STEM = re.compile(r"[A-Za-z0-9_-]+")
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,8 @@ class Setting:
     parameters.
     """
 
-    needs: tuple[str, ...] = ()
-    full: dict[str, object] = field(default_factory=dict)
+    needs: tuple[str, ...]
+    full: dict[str, object]
 
 
 def numbered(folder: Path | None = None) -> list[Path]:
@@ -55,42 +56,35 @@ def numbered(folder: Path | None = None) -> list[Path]:
     return sorted((folder or notebooks_dir()).glob("[0-9][0-9]_*.ipynb"))
 
 
-def find(name: str, folder: Path | None = None) -> Path:
+def find(name: str, folder: Path) -> Path:
     """The notebook that a path, a stem ("02_orthogonality") or a number ("02") means; raises
     NotebookError.
     """
-    folder = folder or notebooks_dir()
     if name.endswith(".ipynb") and Path(name).is_file():
         return Path(name)
     stem = name.removesuffix(".ipynb")
     paths = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     if stem in paths:
         return paths[stem]
-    matches = [
-        p
-        for s, p in paths.items()
-        if name.isdecimal() and re.match(r"(\d+)_", s) and int(s.split("_")[0]) == int(name)
-    ]
+    matches = (
+        [s for s in paths if re.fullmatch(rf"0*{int(name)}_.*", s)] if name.isdecimal() else []
+    )
     if len(matches) == 1:
-        return matches[0]
+        return paths[matches[0]]
     if matches:
-        raise NotebookError(
-            f"{name!r} could mean any of {', '.join(p.stem for p in matches)}: give the whole name"
-        )
-    there = ", ".join(paths) or "none"
+        raise NotebookError(f"{name!r} could mean any of {listed(matches)}: give the whole name")
     raise NotebookError(
         f"no notebook {name!r}{nearest(stem, paths)} Give a path, or one of those in {folder}: "
-        f"{there}"
+        f"{listed(paths, 99) or 'none'}"
     )
 
 
-def read_settings(folder: Path | None = None) -> dict[str, Setting]:
+def read_settings(folder: Path) -> dict[str, Setting]:
     """`settings.yaml` of a notebooks folder, checked against the notebooks; empty if there is none.
 
     Raises one NotebookError with every unknown notebook, key, parameter and value of a wrong type,
     and cyclic needs.
     """
-    folder = folder or notebooks_dir()
     path = folder / SETTINGS
     if not path.is_file():
         return {}
@@ -109,7 +103,7 @@ def read_settings(folder: Path | None = None) -> dict[str, Setting]:
             problems += [f"{SETTINGS}: {line}" for line in str(error).splitlines()]
     if problems:
         raise NotebookError("\n".join(problems))
-    _sorter({stem: setting.needs for stem, setting in settings.items()})
+    _in_order({stem: setting.needs for stem, setting in settings.items()})
     return settings
 
 
@@ -144,31 +138,26 @@ def plan(
         chosen = {path.stem: path for path in numbered(folder)}
         if not chosen:
             problems.append(f"no notebook named NN_topic.ipynb in {folder}")
-    paths = dict(chosen)
-    queue = list(chosen)
-    while queue:
-        stem = queue.pop()
-        for need in _setting_of(paths[stem], folder, settings).needs:
-            if need not in paths:
-                paths[need] = folder / f"{need}.ipynb"
-                queue.append(need)
-
-    jobs, known = {}, {}
-    for stem, path in sorted(paths.items()):
-        setting = _setting_of(path, folder, settings)
+    jobs, known, queue = {}, {}, list(chosen.items())
+    for stem, path in queue:  # which grows by what they need
+        # A notebook that lies elsewhere may share a stem with ours without sharing its settings.
+        inside = path.resolve().parent == folder.resolve()
+        setting = (settings if inside else {}).get(stem, Setting((), {}))
+        there = dict(queue)
+        queue += [(n, folder / f"{n}.ipynb") for n in setting.needs if n not in there]
         try:
             own = read_parameters(path)
             known |= own
-            _check_fit(path, own)
-            wanted = (
-                given if names and stem in chosen else {k: v for k, v in given.items() if k in own}
-            )
-            values = (
-                {k: p.default for k, p in own.items()}
-                | (setting.full if full else {})
-                | check_parameters(path, wanted)
-            )
-            values = {k: v for k, v in values.items() if k not in RESERVED}
+            checked(stem, "folder of outputs")
+            if "out" not in own:
+                raise NotebookError(
+                    f'{path.name} needs a parameter `out = ""`, the folder that its Outputs writes '
+                    "to"
+                )
+            asked = names and stem in chosen
+            wanted = {k: v for k, v in given.items() if asked or k in own}
+            values = {k: p.default for k, p in own.items() if k not in RESERVED}
+            values |= (setting.full if full else {}) | check_parameters(path, wanted)
             jobs[stem] = Job(
                 path, values, setting.needs, gathers="source" in own, chosen=stem in chosen
             )
@@ -187,46 +176,13 @@ def plan(
 
 def _ordered(jobs: dict[str, Job]) -> list[Job]:
     makers = tuple(sorted(stem for stem, job in jobs.items() if not job.gathers))
-    after = {stem: job.needs + (makers if job.gathers else ()) for stem, job in jobs.items()}
-    order = _sorter(after)
-    ordered: list[Job] = []
-    ready: set[str] = set()
-    while order.is_active():
-        ready |= set(order.get_ready())
-        stem = min(ready)
-        ready.remove(stem)
-        ordered.append(replace(jobs[stem], after=tuple(dict.fromkeys(after[stem]))))
-        order.done(stem)
-    return ordered
-
-
-def _check_fit(path: Path, own: Mapping[str, object]) -> None:
-    if not _STEM.fullmatch(path.stem):
-        raise NotebookError(
-            f"{path.name} can't name a folder of outputs: use letters, digits, _ and - only"
-        )
-    if "out" not in own:
-        needed = 'a parameter `out = ""`, the folder that its Outputs writes to'
-        raise NotebookError(f"{path.name} needs {needed}")
-    for name in RESERVED & own.keys():
-        if (default := own[name].default) != "":
-            raise NotebookError(f'{path.name}: parameter `{name}` must be "", not {default!r}')
-
-
-def _setting_of(path: Path, folder: Path, settings: Mapping[str, Setting]) -> Setting:
-    # A notebook that lies elsewhere may share a stem with ours without sharing its settings.
-    inside = path.resolve().parent == folder.resolve()
-    return settings.get(path.stem, Setting()) if inside else Setting()
+    after = {s: job.needs + (makers if job.gathers else ()) for s, job in sorted(jobs.items())}
+    return [
+        replace(jobs[stem], after=tuple(dict.fromkeys(after[stem]))) for stem in _in_order(after)
+    ]
 
 
 def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Setting:
-    def check(name: object, what: str) -> None:
-        if name not in known:
-            raise NotebookError(
-                f"{what} {name!r}: there is no such notebook{nearest(str(name), known)}"
-            )
-
-    check(stem, "entry")
     if not isinstance(entry, dict) or not entry.keys() <= {"needs", "full"}:
         raise NotebookError(f"{stem} may hold `needs` and `full` only, not {entry!r}")
     needs, full = entry.get("needs") or [], entry.get("full") or {}
@@ -235,18 +191,20 @@ def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Sett
             f"`needs` of {stem} must be a list of notebook names, and `full` a mapping of "
             "parameters"
         )
-    for need in needs:
-        check(need, f"{stem} needs")
+    for name in (stem, *needs):
+        if name not in known:
+            what = "entry" if name == stem else f"{stem} needs"
+            raise NotebookError(
+                f"{what} {name!r}: there is no such notebook{nearest(str(name), known)}"
+            )
     return Setting(tuple(needs), check_parameters(folder / f"{stem}.ipynb", full))
 
 
-def _sorter(needs: Mapping[str, tuple[str, ...]]) -> TopologicalSorter:
-    """Gives out each notebook after those that it needs; raises NotebookError for a circle."""
-    order = TopologicalSorter(needs)
+def _in_order(needs: Mapping[str, tuple[str, ...]]) -> list[str]:
+    """Each notebook after those that it needs; raises NotebookError for a circle."""
     try:
-        order.prepare()
+        return list(TopologicalSorter(needs).static_order())
     except CycleError as error:
         # The error lists each notebook before the one that needs it.
         circle = " needs ".join(reversed(error.args[1]))
         raise NotebookError(f"the needs of notebooks go in a circle: {circle}") from error
-    return order

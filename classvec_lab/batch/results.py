@@ -6,20 +6,17 @@ Everything here that writes is called with the lock of the notebook's folder hel
 
 import json
 import os
-import re
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from ..errors import FileFormatError, NotebookError
-from ..files import PACKAGE, atomic, hash_bytes, hash_json, read_json, tiny_clip_dir, write_json
-from .outputs import MANIFEST, sha256, versions
+from ..files import PACKAGE, hash_json, read_json, tiny_clip_dir, write_json
+from .outputs import MANIFEST, read_manifest, sha256, versions
 from .parameters import load_cells
 from .planning import Job
 
-_PACKAGES = ("torch", "numpy", "pandas", "matplotlib", "open_clip_torch", "timm")
 _KINDS = (".csv", ".png", ".pdf", ".json", ".ipynb")
 
 
@@ -28,41 +25,29 @@ def key_of(job: Job, needs: Mapping[str, str], out: Path) -> str:
     model, versions, the keys of `needs`, and for a notebook that gathers, the tables of all others
     under `out`.
     """
-    code = {
-        path.relative_to(PACKAGE).as_posix(): hash_bytes(path.read_bytes())
-        for path in sorted(PACKAGE.rglob("*.py"))
-    }
-    model = {
-        path.name: sha256(path) for path in sorted(tiny_clip_dir().glob("*")) if path.is_file()
-    }
-    files = {
-        name: listing for name, value in job.parameters.items() if (listing := _listing(value))
-    }
+    own = [*sorted(PACKAGE.rglob("*.py")), *sorted(tiny_clip_dir().glob("[!.]*"))]
+    code = [(path.name, sha256(path)) for path in own]
+    files = [_listing(value) for value in job.parameters.values()]
     tables = {}
     if job.gathers:
         # Hidden folders are runs in progress.
         others = (path for path in sorted(out.glob("[!.]*/*.csv")) if path.parent.name != job.stem)
         tables = {path.relative_to(out).as_posix(): sha256(path) for path in others}
-    cells = [(kind, source) for kind, source, _ in load_cells(job.notebook)]
-    return hash_json(
-        [cells, job.parameters, files, code, model, dict(needs), tables, versions(_PACKAGES)]
-    )
+    cells = load_cells(job.notebook)
+    return hash_json([cells, job.parameters, files, code, dict(needs), tables, versions()])
 
 
 def is_up_to_date(folder: Path, key: str) -> bool:
     """Whether the manifest of `folder` has this key, and each file it lists is there, unaltered."""
-    try:
-        manifest = read_json(folder / MANIFEST)
-        return manifest.get("key") == key and all(
-            sha256(folder / name) == digest for name, digest in manifest["files"].items()
+    manifest = read_manifest(folder)
+    files = manifest.get("files")
+    return (
+        bool(files)
+        and manifest.get("key") == key
+        and all(
+            (folder / name).is_file() and sha256(folder / name) == files[name] for name in files
         )
-    except (FileFormatError, OSError, KeyError, AttributeError):
-        return False
-
-
-def n_files(folder: Path) -> int:
-    """How many files the manifest of `folder` lists."""
-    return len(read_json(folder / MANIFEST)["files"])
+    )
 
 
 def check_out(out: Path, todo: Sequence[Job]) -> None:
@@ -76,17 +61,13 @@ def check_out(out: Path, todo: Sequence[Job]) -> None:
     problems = []
     for job in todo:
         folder = out / job.stem
-        try:
-            listed = read_json(folder / MANIFEST)["files"].keys()
-        except (FileFormatError, OSError, KeyError, AttributeError):
-            listed = ()
-        found = (path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file())
+        made = read_manifest(folder).get("files", {})
+        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+        names = (path.relative_to(folder).as_posix() for path in files)
         foreign = [
-            path.as_posix()
-            for path in found
-            if path.as_posix() not in listed
-            and path.suffix not in _KINDS
-            and not any(p.startswith(".") for p in path.parts)
+            name
+            for name in names
+            if name not in made and not name.endswith(_KINDS) and "/." not in f"/{name}"
         ]
         if foreign or (folder.exists() and not folder.is_dir()):
             what = f"it holds {', '.join(foreign[:3])}" if foreign else "it is a file"
@@ -98,28 +79,19 @@ def check_out(out: Path, todo: Sequence[Job]) -> None:
         raise NotebookError("\n".join(problems))
 
 
-def temporary_for(folder: Path) -> Path:
-    """A new empty folder beside `folder`, which no other run uses."""
-    temporary = _beside(folder, "tmp")
-    temporary.mkdir()
-    return temporary
-
-
 def sweep(folder: Path) -> None:
     """Remove what killed runs left beside `folder`; a run killed between the two renames of a swap
     is undone.
     """
-    leftover = re.compile(rf"\.{re.escape(folder.name)}\.[0-9a-f]{{8}}\.(?:tmp|old\.tmp)")
-    for path in sorted(folder.parent.iterdir()):
-        if leftover.fullmatch(path.name):
-            if path.name.endswith(".old.tmp") and not folder.exists():
-                os.rename(path, folder)
-            else:
-                remove(path)
+    for path in sorted(folder.parent.glob(f".{folder.name}.{'[0-9a-f]' * 8}.*")):
+        if path.suffix == ".old" and not folder.exists():
+            os.rename(path, folder)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
 
 
-def finish(job: Job, temporary: Path, folder: Path, key: str) -> None:
-    """Complete the manifest in `temporary` and swap that folder for `folder`; raises NotebookError
+def complete(job: Job, temporary: Path, folder: Path, key: str) -> None:
+    """Complete the manifest in `temporary`, which is to become `folder`; raises NotebookError
     without a manifest.
     """
     manifest = temporary / MANIFEST
@@ -131,18 +103,8 @@ def finish(job: Job, temporary: Path, folder: Path, key: str) -> None:
     _clean(temporary / job.notebook.name, temporary, folder)
     content = _renamed(read_json(manifest), temporary, folder)
     made = (path for path in sorted(temporary.rglob("*")) if path.is_file() and path != manifest)
-    content |= {
-        "files": {path.relative_to(temporary).as_posix(): sha256(path) for path in made},
-        "key": key,
-    }
-    write_json(manifest, content)
-
-    old = _beside(folder, "old.tmp")
-    if os.path.lexists(folder):
-        os.rename(folder, old)
-    os.rename(temporary, folder)
-    remove(old)
-    failed_copy(folder).unlink(missing_ok=True)
+    content["files"] = {path.relative_to(temporary).as_posix(): sha256(path) for path in made}
+    write_json(manifest, content | {"key": key})
 
 
 def failed_copy(folder: Path) -> Path:
@@ -160,33 +122,17 @@ def keep_failed(executed: Path, temporary: Path, folder: Path) -> Path | None:
     return failed_copy(folder)
 
 
-def remove(path: Path) -> None:
-    """Remove a folder, or a link to one, as far as that is possible."""
-    if path.is_symlink():
-        path.unlink()
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _beside(folder: Path, ending: str) -> Path:
-    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.{ending}")
-
-
 def _listing(value: object) -> list:
     """Name, size and time of each file at or below a path; empty if `value` names no path."""
     if not isinstance(value, str) or not value:
         return []
     found = []
     with suppress(OSError, ValueError):  # not every text can be a path
-        paths = (
-            [Path(value)]
-            if Path(value).is_file()
-            else (Path(d, f) for d, _, files in os.walk(value) for f in files)
-        )
-        for path in paths:
+        root = Path(value)
+        for path in [root] if root.is_file() else root.rglob("*"):
             with suppress(FileNotFoundError):  # a dangling link, or removed meanwhile
                 stat = path.stat()
-                found.append((path.relative_to(value).as_posix(), stat.st_size, stat.st_mtime_ns))
+                found.append((path.relative_to(root).as_posix(), stat.st_size, stat.st_mtime_ns))
     return sorted(found)
 
 
@@ -198,20 +144,13 @@ def _clean(executed: Path, temporary: Path, folder: Path) -> None:
         cell["metadata"].pop("papermill", None)
         if "injected-parameters" in cell["metadata"].get("tags", ()) and "id" in cell:
             cell["id"] = "injected-parameters"
-    text = json.dumps(_renamed(notebook, temporary, folder), indent=1, ensure_ascii=False) + "\n"
-    with atomic(executed) as path:
-        path.write_text(text, encoding="utf-8")
+    write_json(executed, _renamed(notebook, temporary, folder))
 
 
-def _renamed(value: object, temporary: Path, folder: Path) -> object:
-    """`value` with the final folder's relative path in every text that names the temporary one."""
-    if isinstance(value, dict):
-        return {key: _renamed(item, temporary, folder) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_renamed(item, temporary, folder) for item in value]
-    if isinstance(value, str) and temporary.name in value:
-        final = os.path.relpath(folder)
-        for name in (str(temporary), str(temporary.resolve())):
-            value = value.replace(name, final)
-        return value.replace(temporary.name, folder.name)
-    return value
+def _renamed(content: dict, temporary: Path, folder: Path) -> dict:
+    """`content` with the final folder's relative path in each text that names the temporary one."""
+    text = json.dumps(content, ensure_ascii=False)
+    final = Path(os.path.relpath(folder)).as_posix()
+    for name in (str(temporary), str(temporary.resolve())):
+        text = text.replace(name, final)
+    return json.loads(text.replace(temporary.name, folder.name))

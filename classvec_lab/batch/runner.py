@@ -5,6 +5,7 @@ Only this process moves finished folders into place, so whatever is killed, a fo
 or the new one, whole.
 """
 
+import itertools
 import json
 import os
 import subprocess
@@ -12,28 +13,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 from ..errors import ClassvecError, NotebookError
-from ..files import figures_dir
+from ..files import atomic_folder, figures_dir
 from .planning import Job, plan
-from .results import (
-    check_out,
-    failed_copy,
-    finish,
-    is_up_to_date,
-    keep_failed,
-    key_of,
-    n_files,
-    remove,
-    sweep,
-    temporary_for,
-)
+from .results import check_out, complete, failed_copy, is_up_to_date, keep_failed, key_of, sweep
 
 MADE, UP_TO_DATE, FAILED, NOT_RUN = "made", "up to date", "failed", "not run"
 
@@ -48,7 +39,6 @@ class Result:
     status: str
     folder: Path
     seconds: float = 0.0
-    files: int = 0
     key: str = ""
     error: str = ""
 
@@ -82,63 +72,49 @@ def run(
 
 
 def table(results: Sequence[Result]) -> str:
-    """The results as plain text: notebook, status, seconds, number of files, folder."""
-    rows = [("notebook", "status", "seconds", "files", "folder")]
+    """The results as plain text: notebook, status, seconds, folder."""
+    rows = [("notebook", "status", "seconds", "folder")]
     for r in results:
-        seconds = f"{r.seconds:.1f}" if r.seconds else "-"
-        made = (
-            (str(r.files), os.path.relpath(r.folder))
-            if r.status in (MADE, UP_TO_DATE)
-            else ("-", "-")
-        )
-        rows.append((r.notebook, r.status, seconds, *made))
+        folder = "-" if r.status in (FAILED, NOT_RUN) else os.path.relpath(r.folder)
+        rows.append((r.notebook, r.status, f"{r.seconds:.1f}", folder))
+    return "\n".join(aligned(rows))
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Each row as a line, its cells padded to the width of their column."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
+@dataclass
 class _Run:
     """One call of `run`: its settings, the workers that are alive, and whether it is being
     stopped.
     """
 
-    def __init__(self, out: Path, jobs: int, force: bool, quiet: bool) -> None:
-        self.out, self.jobs, self.force, self.quiet = out, jobs, force, quiet
-        self.workers: set[subprocess.Popen] = set()
-        self.stopping = threading.Event()
+    out: Path
+    jobs: int
+    force: bool
+    quiet: bool
+    workers: set[subprocess.Popen] = field(default_factory=set)
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def all(self, todo: Sequence[Job]) -> list[Result]:
         """Run all jobs as their needs are finished; on any exception, Ctrl-C included, end the
         workers first.
         """
-        results: dict[str, Result] = {}
-        waiting, running = list(todo), {}
+        jobs, results, running = {job.stem: job for job in todo}, {}, {}
+        order = TopologicalSorter({job.stem: job.after for job in todo})
+        order.prepare()
         pool = ThreadPoolExecutor(self.jobs)
         try:
-            while waiting or running:
-                for job in list(
-                    waiting
-                ):  # in the order of the plan, so what a failure rules out is settled in one pass
-                    if not results.keys() >= set(job.after):
-                        continue
-                    waiting.remove(job)
-                    if missing := [
-                        need for need in job.after if results[need].status in (FAILED, NOT_RUN)
-                    ]:
-                        error = f"{job.stem} was not run, because it needs {', '.join(missing)}"
-                        results[job.stem] = Result(
-                            job.stem, NOT_RUN, self.out / job.stem, error=error
-                        )
-                    else:
-                        running[
-                            pool.submit(
-                                self.one, job, {need: results[need].key for need in job.needs}
-                            )
-                        ] = job
+            while order.is_active():
+                for stem in order.get_ready():
+                    running[pool.submit(self.one, jobs[stem], results)] = stem
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    results[running.pop(future).stem] = future.result()
+                    stem = running.pop(future)
+                    results[stem] = future.result()
+                    order.done(stem)
         finally:
             self.stopping.set()
             for worker in list(self.workers):
@@ -146,27 +122,27 @@ class _Run:
             pool.shutdown(cancel_futures=True)
         return [results[job.stem] for job in todo]
 
-    def one(self, job: Job, needs: Mapping[str, str]) -> Result:
+    def one(self, job: Job, done: Mapping[str, Result]) -> Result:
         """Bring one notebook up to date, alone among all runs that write to the same folder."""
         final, started = self.out / job.stem, time.monotonic()
         result = partial(Result, job.stem, folder=final)
+        missing = [need for need in job.after if done[need].status in (FAILED, NOT_RUN)]
+        if missing:
+            error = f"{job.stem} was not run, because it needs {', '.join(missing)}"
+            return result(status=NOT_RUN, error=error)
         try:
             with self.locked(job.stem):
                 sweep(final)
-                key = key_of(job, needs, self.out)
-                if not (self.force and job.chosen) and is_up_to_date(final, key):
-                    failed_copy(final).unlink(missing_ok=True)
-                    return result(status=UP_TO_DATE, files=n_files(final), key=key)
-                self.say(f"{job.stem}: running")
-                temporary = temporary_for(final)
-                try:
-                    self.execute(job, temporary, final)
-                    finish(job, temporary, final, key)
-                finally:
-                    remove(temporary)
-                return result(
-                    status=MADE, seconds=time.monotonic() - started, files=n_files(final), key=key
-                )
+                key = key_of(job, {need: done[need].key for need in job.needs}, self.out)
+                status = UP_TO_DATE
+                if (self.force and job.chosen) or not is_up_to_date(final, key):
+                    status = MADE
+                    self.say(f"{job.stem}: running")
+                    with atomic_folder(final) as temporary:
+                        self.execute(job, temporary, final)
+                        complete(job, temporary, final, key)
+                failed_copy(final).unlink(missing_ok=True)
+                return result(status=status, seconds=time.monotonic() - started, key=key)
         except (ClassvecError, OSError) as error:
             if not self.stopping.is_set():
                 self.say(f"{job.stem}: failed")
@@ -177,16 +153,16 @@ class _Run:
         """Hold the lock of one notebook's folder; waits while another run holds it."""
         from filelock import FileLock, Timeout
 
-        lock, told = FileLock(self.out / f".{stem}.lock"), False
-        while not lock.is_locked:
+        lock = FileLock(self.out / f".{stem}.lock")
+        for attempt in itertools.count():
             if self.stopping.is_set():
                 raise NotebookError(f"{stem} was stopped")
             try:
                 lock.acquire(timeout=0.5)
+                break
             except Timeout:
-                if not told:
+                if attempt == 0:
                     self.say(f"{stem}: waiting for another run that is making it")
-                told = True
         try:
             yield
         finally:
@@ -205,8 +181,8 @@ class _Run:
             "executed": str(executed),
             "parameters": parameters,
         }
-        with tempfile.TemporaryFile() as noise, self.progress(job.stem) as tell:
-            last, status = self.work(request, noise, tell)
+        with tempfile.TemporaryFile() as noise:
+            last, status = self.work(job.stem, request, noise)
             if "done" in last:
                 return
             noise.seek(0)
@@ -214,13 +190,9 @@ class _Run:
         if self.stopping.is_set():
             raise NotebookError(f"{job.stem} was stopped")
         ending = f"killed by signal {-status}" if status < 0 else f"exit status {status}"
-        said = [
-            line for line in said if not line.startswith("[IPKernelApp]")
-        ]  # the kernel's own notices
-        error = last.get(
-            "error",
-            {**last, "ename": "its process ended", "evalue": "\n".join([ending, *said[-5:]])},
-        )
+        said = [line for line in said if not line.startswith("[IPKernelApp]")]  # the kernel's own
+        ended = {"ename": "its process ended", "evalue": "\n".join([ending, *said[-5:]])}
+        error = last.get("error", last | ended)
         cell = f" in code cell {error['cell']} (`{error['line']}`)" if "cell" in error else ""
         kept = keep_failed(executed, temporary, final)
         where = f"\nIts executed part is {os.path.relpath(kept)}" if kept else ""
@@ -229,10 +201,11 @@ class _Run:
             f"{error['evalue'].strip()[:1000]}{where}"
         )
 
-    def work(
-        self, request: dict, noise: object, tell: Callable[[int, int], None]
-    ) -> tuple[dict, int]:
-        """Start a worker and follow it to its end: its last report and its exit status."""
+    def work(self, stem: str, request: dict, noise: object) -> tuple[dict, int]:
+        """Start a worker and follow it to its end: its last report and its exit status.
+
+        Each quarter of the notebook's cells is told.
+        """
         # In a session of its own, Ctrl-C in a terminal reaches this process only, which then ends
         # its workers.
         worker = subprocess.Popen(
@@ -244,7 +217,7 @@ class _Run:
             start_new_session=True,
         )
         self.workers.add(worker)
-        last: dict = {}
+        last, quarter = {}, 0
         try:
             if self.stopping.is_set():
                 _hang_up(worker)
@@ -256,8 +229,9 @@ class _Run:
             for line in worker.stdout:
                 with suppress(ValueError):  # it was killed in the middle of a line
                     last = json.loads(line)
-                if "of" in last:
-                    tell(last["cell"], last["of"])
+                if "of" in last and (now := (last["cell"] - 1) * 4 // last["of"]) > quarter:
+                    quarter = now
+                    self.say(f"{stem}: cell {last['cell']} of {last['of']}")
             return last, worker.wait()
         finally:
             _hang_up(worker)
@@ -265,43 +239,9 @@ class _Run:
             worker.wait()
             self.workers.discard(worker)
 
-    @contextmanager
-    def progress(self, stem: str) -> Iterator[Callable[[int, int], None]]:
-        """What to call with (cell, number of cells): a bar for one notebook at a time, else a line
-        each quarter.
-        """
-        if self.quiet:
-            yield lambda cell, of: None
-        elif self.jobs > 1:
-            quarter = 0
-
-            def tell(cell: int, of: int) -> None:
-                nonlocal quarter
-                if (cell - 1) * 4 // of > quarter:
-                    quarter = (cell - 1) * 4 // of
-                    self.say(f"{stem}: cell {cell} of {of}")
-
-            yield tell
-        else:
-            from tqdm.auto import tqdm
-
-            with tqdm(
-                desc=stem,
-                bar_format="{desc} |{bar:20}| {n_fmt}/{total_fmt} cells, {elapsed}",
-                leave=False,
-            ) as bar:
-
-                def tell(cell: int, of: int) -> None:
-                    bar.total = of
-                    bar.update(cell - 1 - bar.n)
-
-                yield tell
-
     def say(self, line: str) -> None:
         if not self.quiet:
-            from tqdm.auto import tqdm
-
-            tqdm.write(line, file=sys.stderr)
+            print(line, file=sys.stderr)
 
 
 def _hang_up(worker: subprocess.Popen) -> None:
@@ -317,12 +257,6 @@ def _environment(jobs: int) -> dict[str, str]:
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
     threads = str(max(1, cores // jobs))
-    environment = os.environ | {
-        "OMP_NUM_THREADS": threads,
-        "MKL_NUM_THREADS": threads,
-        "PYTHONHASHSEED": "0",
-    }
-    environment.pop(
-        "MPLBACKEND", None
-    )  # the kernel chooses the backend that shows figures in the notebook
-    return environment
+    own = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONHASHSEED": "0"}
+    # without the backend: the kernel chooses the one that shows figures in the notebook
+    return {name: value for name, value in os.environ.items() if name != "MPLBACKEND"} | own

@@ -31,7 +31,6 @@ def main() -> None:
     from ipykernel.kernelspec import get_kernel_dict
     from jupyter_client import AsyncKernelManager
     from jupyter_client.kernelspec import KernelSpec
-    from papermill.exceptions import PapermillExecutionError
     from papermill.execute import execute_notebook
 
     class ThisInterpreter(AsyncKernelManager):
@@ -55,17 +54,14 @@ def main() -> None:
     current: dict = {}
 
     def started(notebook: dict) -> None:
-        code = [
-            i
-            for i, cell in enumerate(notebook.cells)
-            if cell.cell_type == "code" and cell.source.strip()
-        ]
         # Cells are numbered as the user's own notebook has them, without the one that papermill
         # adds.
         code = [
             i
-            for i in code
-            if "injected-parameters" not in notebook.cells[i].metadata.get("tags", ())
+            for i, cell in enumerate(notebook.cells)
+            if cell.cell_type == "code"
+            and cell.source.strip()
+            and "injected-parameters" not in cell.metadata.get("tags", ())
         ]
         for k, i in enumerate(code, 1):
             cells[i] = {"cell": k, "of": len(code), "line": _first_line(notebook.cells[i].source)}
@@ -78,6 +74,7 @@ def main() -> None:
     def escaped(path: str) -> str:
         return path.replace("{", "{{").replace("}", "}}")  # papermill formats the paths it is given
 
+    outcome: dict = {"done": True}
     try:
         execute_notebook(
             escaped(request["notebook"]),
@@ -92,20 +89,14 @@ def main() -> None:
             on_notebook_start=started,
             on_cell_execute=entered,
         )
-    except PapermillExecutionError as error:
-        where = cells.get(error.cell_index, current)
-        report.write(
-            json.dumps({"error": {**where, "ename": error.ename, "evalue": error.evalue}}) + "\n"
-        )
     except Exception as error:
-        # Papermill has no common base for a dead kernel, a kernel that won't start and the like:
-        # all are reported.
-        report.write(
-            json.dumps({"error": {**current, "ename": type(error).__name__, "evalue": str(error)}})
-            + "\n"
-        )
-    else:
-        report.write(json.dumps({"done": True}) + "\n")
+        # Papermill's own error knows the cell and what it raised. A dead kernel, a kernel that
+        # won't start and the like have no common base: all are reported.
+        where = cells.get(getattr(error, "cell_index", None), current)
+        ename = getattr(error, "ename", type(error).__name__)
+        evalue = getattr(error, "evalue", str(error))
+        outcome = {"error": {**where, "ename": ename, "evalue": evalue}}
+    report.write(json.dumps(outcome) + "\n")
     report.flush()
 
 
@@ -123,7 +114,7 @@ def _end_with_parent() -> None:
 
 
 def _first_line(source: str) -> str:
-    lines = [line.strip() for line in source.splitlines()]
+    lines = map(str.strip, source.splitlines())
     return next((line for line in lines if line and not line.startswith("#")), "")
 
 

@@ -1,86 +1,78 @@
 """`ImageDataset`: targets and class names at hand, images drawn or read when asked for."""
 
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..checks import index_of
+from ..checks import index_of, listed
 from ..errors import DatasetError
 from ..files import hash_json
 
 
+@dataclass(eq=False, repr=False)
 class ImageDataset:
     """A labelled image data set: `dataset[i]` is (RGB PIL image, int), `.classes` a tuple of names.
 
-    `load(i)` gives the image of source index i; `identity(indices)` a JSON-able description that
-    changes whenever a pixel or a label might, from which `.fingerprint` is made; `metadata` a frame
-    (one row a source image) or a function of the source indices.
+    Args:
+        load: gives the image of a source index.
+        all_targets: the label of each source image.
+        identity: gives, for an array of source indices, a JSON-able description that changes
+            whenever a pixel might; `.fingerprint` is made from it.
+        describe: gives a frame with one row for each of them.
+        indices: the source indices of this data set's images; None takes all.
     """
 
-    def __init__(
-        self,
-        load: Callable[[int], Image.Image],
-        targets: Sequence[int],
-        classes: Sequence[str],
-        *,
-        name: str,
-        split: str,
-        identity: Callable[[np.ndarray], object],
-        metadata: pd.DataFrame | Callable[[np.ndarray], pd.DataFrame] | None = None,
-        indices: np.ndarray | None = None,
-    ):
-        self.name, self.split = name, split
-        self.classes = tuple(str(c) for c in classes)
-        self._load, self._identity, self._metadata = load, identity, metadata
-        self._all_targets = np.asarray(targets, dtype=np.int64)
-        everything = np.arange(len(self._all_targets))
-        self.indices = everything if indices is None else np.asarray(indices, dtype=np.int64)
+    load: Callable[[int], Image.Image]
+    all_targets: Sequence[int]
+    classes: Sequence[str]
+    _: KW_ONLY
+    name: str
+    split: str
+    identity: Callable[[np.ndarray], object]
+    describe: Callable[[np.ndarray], pd.DataFrame] | None = None
+    indices: np.ndarray | None = None
+
+    def __post_init__(self):
+        self.classes = tuple(map(str, self.classes))
+        self.all_targets = np.asarray(self.all_targets, dtype=np.int64)
+        if self.indices is None:
+            self.indices = np.arange(len(self.all_targets))
         if len(self.indices) == 0:
-            raise DatasetError(f"{name}: split {split!r} holds no images")
+            raise DatasetError(f"{self.name}: split {self.split!r} holds no images")
 
     @property
     def targets(self) -> np.ndarray:
         """Labels, shape (N,), int64."""
-        return self._all_targets[self.indices]
+        return self.all_targets[self.indices]
 
     @cached_property
     def fingerprint(self) -> str:
         """A hash of what this data set holds: pixels, labels, class names, order."""
-        return hash_json([self._identity(self.indices), self.targets.tolist(), list(self.classes)])
+        return hash_json([self.identity(self.indices), self.targets.tolist(), self.classes])
 
     @cached_property
     def metadata(self) -> pd.DataFrame | None:
         """One row an image in this data set's order, or None where nothing is known."""
-        if self._metadata is None:
-            return None
-        if callable(self._metadata):
-            return self._metadata(self.indices)
-        return self._metadata.iloc[self.indices].reset_index(drop=True)
+        return self.describe and self.describe(self.indices)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, i: int) -> tuple[Image.Image, int]:
         source = int(self.indices[i])
-        return self._load(source), int(self._all_targets[source])
+        return self.load(source), int(self.all_targets[source])
 
     def __repr__(self) -> str:
         return f"<{self.name} {self.split}: {len(self):,} images, {len(self.classes)} classes>"
 
-    def subset(
-        self, positions: Sequence[int] | np.ndarray, *, split: str | None = None
-    ) -> "ImageDataset":
-        """The images at some positions, with the same class names.
-
-        Args:
-            positions: indices or a boolean mask over this data set.
-            split: name of the result's split; by default this one's.
-        """
-        chosen = self.indices[np.asarray(positions)]
-        return self._with(self._all_targets, self.classes, chosen, split or self.split)
+    def subset(self, positions: Sequence[int] | np.ndarray) -> "ImageDataset":
+        """The images at some positions, indices or a boolean mask, with the same class names."""
+        return replace(self, indices=self.indices[np.asarray(positions)])
 
     def relabelled(self, positions: Sequence[int] | np.ndarray, label: str) -> "ImageDataset":
         """The same images, some of them under another class's label: to study label errors.
@@ -91,10 +83,9 @@ class ImageDataset:
         Raises:
             DatasetError: for a label that is no class.
         """
-        targets = self._all_targets.copy()
-        chosen = self.indices[np.asarray(positions)]
-        targets[chosen] = index_of(label, self.classes, DatasetError)
-        return self._with(targets, self.classes, self.indices, self.split)
+        targets = self.all_targets.copy()
+        targets[self.indices[np.asarray(positions)]] = index_of(label, self.classes, DatasetError)
+        return replace(self, all_targets=targets)
 
     def only(self, classes: Sequence[str]) -> "ImageDataset":
         """The images of these classes, whose labels then follow the order given.
@@ -102,22 +93,28 @@ class ImageDataset:
         Raises:
             DatasetError: for a class that isn't there, one given twice, or none.
         """
-        classes = tuple(str(c) for c in classes)
+        classes = tuple(map(str, classes))
         if len(set(classes)) < len(classes) or not classes:
             raise DatasetError(f"{self.name}: choose each class once, at least one; got {classes}")
         new = np.full(len(self.classes), -1)
         new[[index_of(c, self.classes, DatasetError) for c in classes]] = np.arange(len(classes))
         kept = self.indices[new[self.targets] >= 0]
-        return self._with(new[self._all_targets], classes, kept, self.split)
+        return replace(self, all_targets=new[self.all_targets], classes=classes, indices=kept)
 
-    def _with(self, targets, classes, indices: np.ndarray, split: str) -> "ImageDataset":
-        return ImageDataset(
-            self._load,
-            targets,
-            classes,
-            name=self.name,
-            split=split,
-            identity=self._identity,
-            metadata=self._metadata,
-            indices=indices,
-        )
+
+def integer(name: str, value: object, low: int) -> int:
+    """`value` as an int, if it is a whole number from `low` on; else raises DatasetError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool) or not low <= number < 2**63:
+        raise DatasetError(f"{name} must be an integer >= {low}, got {name}={value!r}")
+    return number
+
+
+def check_options(owner: str, options: Collection[str], valid: Collection[str]) -> None:
+    """Raise DatasetError for options that `owner` doesn't take."""
+    if unknown := sorted(set(options) - set(valid)):
+        takes = listed(sorted(valid)) or "none"
+        raise DatasetError(f"{owner} has no option {listed(unknown)}; it takes {takes}")

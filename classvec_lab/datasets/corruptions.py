@@ -9,6 +9,9 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..checks import in_range
+from ..errors import DatasetError
+
 SNOW = (236, 240, 247)
 PAPER, INK = 245, 25
 STRIP = 4  # the label covers 1 / STRIP of the height, and a letter 1 / STRIP of the width
@@ -18,16 +21,13 @@ def snow(image: Image.Image, rng: np.random.Generator, *, strength: float = 1.0)
     """Falling snow: a white veil over the whole image, then flakes of random size and place.
 
     `strength` scales the veil and the number of flakes: 0 changes nothing, 1 hides about half of
-    the contrast. Raises ValueError outside 0..1.5.
+    the contrast. Raises DatasetError outside 0..1.5.
     """
-    if not 0 <= strength <= 1.5:
-        raise ValueError(f"snow strength must lie in 0..1.5, got {strength!r}")
-    if strength == 0:
-        return image.copy()
+    in_range("the strength of snow", strength, 0, 1.5, error=DatasetError)
     width, height = image.size
     u = rng.random(2)
     veil = strength * (0.40 + 0.20 * u[0])
-    image = Image.blend(image, Image.new("RGB", image.size, SNOW), min(veil, 0.95))
+    image = Image.blend(image, Image.new("RGB", image.size, SNOW), veil)
     n_flakes = int(strength * (25 + 30 * u[1]))
     flakes = Image.new("L", (2 * width, 2 * height))
     draw = ImageDraw.Draw(flakes)

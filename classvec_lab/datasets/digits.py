@@ -1,13 +1,13 @@
 """Scikit-learn's 1,797 handwritten digits: real, tiny, and on every machine without a download."""
 
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image
 
 from ..files import hash_arrays
 from .base import ImageDataset
-from .splits import carve, check_split
+from .splits import carve
 
 
 @lru_cache(maxsize=1)
@@ -19,27 +19,23 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     return np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8), targets
 
 
-def _load(pixels: np.ndarray, i: int) -> Image.Image:
-    return Image.fromarray(pixels[i]).convert("RGB")
+def _load(i: int) -> Image.Image:
+    return Image.fromarray(_digits()[0][i]).convert("RGB")
 
 
-def _identity(pixels: np.ndarray, indices: np.ndarray) -> object:
-    return ["digits", hash_arrays({"pixels": pixels[indices]})]
+def _identity(indices: np.ndarray) -> object:
+    return ["digits", hash_arrays({"pixels": _digits()[0][indices]})]
 
 
 def load_digits_dataset(*, split: str, seed: int) -> ImageDataset:
-    """The digits as 8 × 8 RGB images of ten classes "0".."9", cut 60/20/20 by class and `seed`.
-
-    Raises DatasetError for a split other than "train", "val", "test".
-    """
-    check_split("digits", split)
-    pixels, targets = _digits()
+    """The digits as 8 × 8 RGB images of ten classes "0".."9", cut 60/20/20 by class and `seed`."""
+    _, targets = _digits()
     return ImageDataset(
-        partial(_load, pixels),
+        _load,
         targets,
-        [str(digit) for digit in range(10)],
+        range(10),
         name="digits",
         split=split,
-        identity=partial(_identity, pixels),
+        identity=_identity,
         indices=carve(targets, split, seed),
     )

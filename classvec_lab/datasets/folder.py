@@ -5,16 +5,19 @@ group.
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping
+from glob import escape, glob
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
 
+from ..checks import listed
 from ..errors import DatasetError
 from .base import ImageDataset
 from .images import EXTENSIONS, ImageFiles
-from .splits import carve, check_split
+from .splits import SPLITS, carve
 
 _NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _LAYOUTS = (
@@ -25,116 +28,87 @@ _LAYOUTS = (
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(
-        (p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")),
-        key=lambda p: p.name,
-    )
+    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
-def _is_image(name: str) -> bool:
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+def _images(folder: Path, root: Path, pattern: str = "**") -> list[str]:
+    """Image files below `folder`, hidden ones left out, as sorted posix paths relative to `root`.
 
-
-def _loose(folder: Path) -> int:
-    """How many images lie right in the folder."""
-    return sum(_is_image(p.name) and p.is_file() for p in folder.iterdir())
-
-
-def _images(folder: Path, root: Path) -> list[str]:
-    """Image files anywhere below `folder`, hidden ones left out, as sorted posix paths relative to
-    `root`.
+    pattern: "**" looks into all its folders, "*" into none.
     """
-    found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = Path(parent).relative_to(root).as_posix()
-        found += [f"{prefix}/{name}" for name in files if _is_image(name)]
-    return sorted(found)
+    below = f"{escape(os.path.relpath(folder, root))}/{pattern}"
+    found = glob(below, root_dir=root, recursive=True)
+    images = (name for name in found if os.path.splitext(name)[1].lower() in EXTENSIONS)
+    return sorted(name.replace(os.sep, "/") for name in images)
 
 
 def _parts(root: Path) -> dict[str, Path]:
-    """Folder of each ready-made split; {"all": root} where the class folders lie in the root
+    """Folder of each ready-made split; {"train": root} where the class folders lie in the root
     itself.
-    """
-    folders = _folders(root)
-    named = [folder for folder in folders if folder.name.lower() in _NAMES]
-    if len(named) == 1 < len(folders) and _loose(named[0]) and not _folders(named[0]):
-        named = []  # beside "bus" and "car", a "train" with images right in it is a class
-    parts: dict[str, Path] = {}
-    for folder in named:
-        part = _NAMES[folder.name.lower()]
-        if part in parts:
-            raise DatasetError(
-                f"{root} has two {part} folders, {parts[part].name}/ and {folder.name}/; rename or "
-                "remove one"
-            )
-        parts[part] = folder
-    if parts and "train" not in parts:
-        raise DatasetError(
-            f"{root} has {', '.join(p.name + '/' for p in parts.values())} but no train/. "
-            f"{_LAYOUTS}"
-        )
-    return parts or {"all": root}
-
-
-def _class_order(names: Sequence[str]) -> list[str]:
-    """Sorted; as numbers when all are, so that 10 comes after 9."""
-    numbers = all(name.isdecimal() for name in names)
-    return sorted(names, key=(lambda name: (int(name), name)) if numbers else None)
-
-
-def _scan(root: Path) -> tuple[list[str], np.ndarray, np.ndarray, list[str]]:
-    """Files (relative), their class numbers, their parts ("train", "val", "test" or "all"), and the
-    class names.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
         raise DatasetError(f"an image folder is needed, but {root} {what}. {_LAYOUTS}")
-    parts = _parts(root)
-    first = parts.get("train", root)
-    found = {
-        part: {p.name: _images(p, root) for p in _folders(folder)} for part, folder in parts.items()
-    }
-    of_train = found[next(part for part in found if parts[part] == first)]
-    if not any(of_train.values()):
-        loose = f" ({_loose(first)} lie outside of any)" if _loose(first) else ""
-        raise DatasetError(f"no images in class folders under {first}{loose}. {_LAYOUTS}")
-    classes = _class_order(list(of_train))
-    only = first / classes[0]
-    if len(classes) == 1 and len(inner := _folders(only)) > 1 and not _loose(only):
+    folders = _folders(root)
+    named = [folder for folder in folders if folder.name.lower() in _NAMES]
+    if len(named) == 1 < len(folders) and _images(named[0], root, "*") and not _folders(named[0]):
+        named = []  # beside "bus" and "car", a "train" with images right in it is a class
+    parts: dict[str, Path] = {}
+    for folder in named:
+        part = _NAMES[folder.name.lower()]
+        if (first := parts.setdefault(part, folder)) != folder:
+            raise DatasetError(
+                f"{root} has two {part} folders, {first.name}/ and {folder.name}/; rename or "
+                "remove one"
+            )
+    if parts and "train" not in parts:
+        has = listed(f"{p.name}/" for p in parts.values())
+        raise DatasetError(f"{root} has {has} but no train/. {_LAYOUTS}")
+    return parts or {"train": root}
+
+
+def _scan(root: Path, parts: Mapping[str, Path]) -> tuple[pd.DataFrame, list[str]]:
+    """One row an image, `file` (relative), `target` (class number) and `part`; the class names."""
+    train = parts["train"]
+    inside = {part: {p.name: _images(p, root) for p in _folders(parts[part])} for part in parts}
+    names = list(inside["train"])
+    if not any(inside["train"].values()):
+        loose = len(_images(train, root, "*"))
+        outside = f" ({loose} lie outside of any)" if loose else ""
+        raise DatasetError(f"no images in class folders under {train}{outside}. {_LAYOUTS}")
+    only = train / names[0]
+    if len(names) == 1 and len(inner := _folders(only)) > 1 and not _images(only, root, "*"):
         raise DatasetError(
-            f"{first} holds one folder with {len(inner)} folders inside: if these are the classes, "
+            f"{train} holds one folder with {len(inner)} folders inside: if these are the classes, "
             f"load {only}"
         )
-    files, targets, labels = [], [], []
-    for part, folders in found.items():
+    # as numbers where all are, so that 10 comes after 9
+    classes = sorted(names, key=int if all(map(str.isdecimal, names)) else str)
+    rows = []
+    for part, folders in inside.items():
         for name, images in folders.items():
-            if name not in of_train:
+            if name not in classes:
                 raise DatasetError(
-                    f"{parts[part] / name} is no class of {first}, which has {', '.join(classes)}"
+                    f"{parts[part] / name} is no class of {train}, which has {', '.join(classes)}"
                 )
             if not images:
                 raise DatasetError(
                     f"the class folder {parts[part] / name} holds no images; put some in it or "
                     "remove it"
                 )
-            files += images
-            targets += [classes.index(name)] * len(images)
-            labels += [part] * len(images)
-    return files, np.array(targets), np.array(labels), classes
+            target = classes.index(name)
+            rows += [(file, target, part) for file in images]
+    return pd.DataFrame(rows, columns=["file", "target", "part"]), classes
 
 
-def _read_metadata(root: Path, files: Sequence[str], group: str | None) -> pd.DataFrame:
-    """One row a file: `file`, then what `metadata.csv` in the root says of it (nothing where there
-    is none).
-    """
-    frame, path = pd.DataFrame({"file": list(files)}), root / "metadata.csv"
+def _with_metadata(files: pd.DataFrame, root: Path, group: str | None) -> pd.DataFrame:
+    """The frame with what `metadata.csv` in the root, where there is one, says of each file."""
+    path = root / "metadata.csv"
     if not path.is_file():
-        return frame
+        return files
     try:
-        table = pd.read_csv(
-            path, dtype={"file": str, group or "file": str}
-        )  # "007" must not become 7
+        # "007" must not become 7
+        table = pd.read_csv(path, dtype={"file": str, group or "file": str})
     except (ValueError, OSError) as error:
         raise DatasetError(f"can't read {path}: {error}") from error
     if "file" not in table:
@@ -147,55 +121,38 @@ def _read_metadata(root: Path, files: Sequence[str], group: str | None) -> pd.Da
     ]
     if len(twice := table["file"][table["file"].duplicated()]):
         raise DatasetError(f"{path} lists {twice.iloc[0]} twice")
-    return frame.merge(table, on="file", how="left")
+    return files.merge(table, on="file", how="left")
 
 
-def find_groups(group: str, files: Sequence[str], metadata: pd.DataFrame) -> pd.Series:
-    """The group of each file: column `group` of `metadata`, else what the pattern `group` captures
-    in its path.
+def find_groups(group: str, table: pd.DataFrame) -> pd.Series:
+    """The group of each `file` of a frame: its column `group`, else what the pattern `group`
+    captures in the path.
 
     Raises DatasetError when `group` is neither, or gives some file no group.
     """
-    columns = [name for name in metadata.columns if name != "file"]
+    files, columns = table["file"], [name for name in table.columns if name != "file"]
     if group in columns:
-        found = metadata[group]
+        found = table[group]
         how = f"metadata.csv gives no {group!r} for"
     else:
-        known = f"(columns of metadata.csv: {', '.join(columns) or 'none'})"
+        known = f"(columns of metadata.csv: {listed(columns) or 'none'})"
         try:
             pattern = re.compile(group)
+            fault = f"it has {pattern.groups}" if pattern.groups != 1 else ""
         except (re.error, TypeError) as error:
-            raise DatasetError(
-                f"group={group!r} is neither a column {known} nor a regular expression ({error})"
-            ) from error
-        if pattern.groups != 1:
+            fault = str(error)
+        if fault:
             raise DatasetError(
                 f"group={group!r} is no column {known}, and as a regular expression it needs "
-                "exactly one "
-                f"capture group, such as '/([^/_]+)_'; it has {pattern.groups}"
+                f"exactly one capture group, such as '/([^/_]+)_': {fault}"
             )
-        matches = (pattern.search(name) for name in files)
-        found = pd.Series([match and match.group(1) for match in matches], dtype=object)
+        found = pd.Series(
+            [match and match[1] for match in map(pattern.search, files)], dtype=object
+        )
         how = f"the pattern group={group!r} finds nothing in"
     if (lost := found.isna()).any():
-        raise DatasetError(
-            f"{how} {files[int(np.argmax(lost))]} ({int(lost.sum())} of {len(files)} files)"
-        )
+        raise DatasetError(f"{how} {files[lost].iloc[0]} ({lost.sum()} of {len(files)} files)")
     return found
-
-
-def _warn_of_shared(root: Path, groups: pd.Series, parts: np.ndarray) -> None:
-    seen = {part: set(groups[parts == part]) for part in dict.fromkeys(parts)}
-    for one, other in (("train", "val"), ("train", "test"), ("val", "test")):
-        if shared := seen.get(one, set()) & seen.get(other, set()):
-            example = min(shared, key=str)
-            warnings.warn(
-                f"{root}: {len(shared)} groups have images in both {one} and {other}, for example "
-                f"{example!r}; "
-                f"results on {other} will look better than they are",
-                UserWarning,
-                stacklevel=5,  # the caller of load_dataset
-            )
 
 
 def load_folder(
@@ -212,39 +169,39 @@ def load_folder(
     together when carving. `.metadata` has `file`, the columns of metadata.csv, and `group`. Raises
     DatasetError naming the folder or file at fault; warns when the ready-made splits share groups.
     """
-    root = Path(os.path.abspath(os.path.expanduser(path)))
-    check_split(str(root), split)
-    files, targets, parts, classes = _scan(root)
-    metadata = _read_metadata(root, files, group)
+    root = Path(os.path.abspath(path))
+    parts = _parts(root)
+    found, classes = _scan(root, parts)
+    table = _with_metadata(found[["file"]].copy(), root, group)
     groups = None
     if group is not None:
-        groups = find_groups(group, files, metadata)
-        metadata["group"] = groups
-        _warn_of_shared(root, groups, parts)
-    given = set(parts) - {"all"}
-    if split in given - {"train"}:
-        indices = np.flatnonzero(parts == split)
-    else:
-        pool = np.flatnonzero(np.isin(parts, ["train", "all"]))
+        table["group"] = groups = find_groups(group, table)
+        for one, other in combinations(SPLITS, 2):
+            if shared := set(groups[found["part"] == one]) & set(groups[found["part"] == other]):
+                warnings.warn(
+                    f"{root}: {len(shared)} groups have images in both {one} and {other}, for "
+                    f"example {min(shared, key=str)!r}; results on {other} will look better than "
+                    "they are",
+                    UserWarning,
+                    stacklevel=4,  # the caller of load_dataset
+                )
+    indices = np.flatnonzero(found["part"] == (split if split in parts else "train"))
+    if split == "train" or split not in parts:
+        given = () if parts["train"] == root else parts
+        of_pool = None if groups is None else groups[indices]
         try:
-            chosen = carve(
-                targets[pool],
-                split,
-                seed,
-                given=given,
-                groups=None if groups is None else groups[pool],
-            )
+            chosen = carve(found["target"][indices], split, seed, given=given, groups=of_pool)
         except DatasetError as error:
             raise DatasetError(f"{root}: can't carve out {split}: {error}") from error
-        indices = pool[chosen]
-    source = ImageFiles(root, files)
+        indices = indices[chosen]
+    source = ImageFiles(root, table)
     return ImageDataset(
         source.load,
-        targets,
+        found["target"],
         classes,
         name=root.name,
         split=split,
         identity=source.identity,
-        metadata=metadata,
+        describe=source.describe,
         indices=indices,
     )

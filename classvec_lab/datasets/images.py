@@ -5,12 +5,13 @@ bytes.
 import hashlib
 import os
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..errors import DatasetError, FileFormatError
@@ -32,9 +33,7 @@ EXTENSIONS = {
     ".tiff",
     ".webp",
 }
-_SETTLED = (
-    2.0  # seconds: a file younger than a clock tick may change again without a new time stamp
-)
+_SETTLED = 2.0  # seconds: a younger file may change again without a new time stamp
 
 
 def to_rgb(image: Image.Image, name: object = "the image") -> Image.Image:
@@ -59,9 +58,9 @@ def _grey(image: Image.Image, name: object) -> Image.Image:
     top = 1.0 if image.mode == "F" else 65535
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= top):  # written so that NaN fails too
-        kind = "floating-point" if image.mode == "F" else "deep"
         raise DatasetError(
-            f"{name}: a {kind} grey image must lie in 0..{top:g}, this one spans {low:g}..{high:g}"
+            f"{name}: a grey image of mode {image.mode} must lie in 0..{top:g}, "
+            f"this one spans {low:g}..{high:g}"
         )
     grey = np.rint(values * (255 / top)).astype(np.uint8)
     transparent = image.info.get("transparency")  # Pillow composites no 16-bit image, hence here
@@ -70,50 +69,41 @@ def _grey(image: Image.Image, name: object) -> Image.Image:
     return Image.fromarray(grey)
 
 
-def _failure(path: Path, error: Exception) -> DatasetError:
-    if isinstance(error, UnidentifiedImageError):
-        what = "not an image, or damaged at its very start"
-    elif isinstance(error, OSError) and error.errno is not None:
-        what = os.strerror(error.errno).lower()
-    else:
-        what = str(error) or type(error).__name__
-    return DatasetError(f"can't read the image {path}: {what}")
-
-
-def _check_header(path: Path, data: bytes) -> None:
-    if not data:
-        raise DatasetError(f"can't read the image {path}: the file is empty")
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn any error into one that names the image: Pillow's decoders raise nearly every kind."""
     try:
-        Image.open(BytesIO(data)).close()
+        yield
+    except DatasetError:
+        raise
     except Exception as error:
-        raise _failure(path, error) from error
+        what = str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError):
+            what = "not an image, or damaged at its very start"
+        elif isinstance(error, OSError) and error.errno is not None:
+            what = os.strerror(error.errno).lower()
+        raise DatasetError(f"can't read the image {path}: {what}") from error
 
 
-def read_image(path: str | os.PathLike) -> Image.Image:
+def _opened(data: bytes) -> Image.Image:
+    """The image in a file's bytes, of which only the header has been read."""
+    if not data:
+        raise EOFError("the file is empty")
+    return Image.open(BytesIO(data))
+
+
+def read_image(path: Path) -> Image.Image:
     """The first frame of an image file as RGB, turned upright by its EXIF orientation; see
     `to_rgb`.
 
     Raises DatasetError that names the file when it is missing, empty, truncated or no image.
     """
-    path = Path(path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise _failure(path, error) from error
-    _check_header(path, data)
-    # Pillow's decoders raise nearly every kind of error on damaged files: all of them mean the same
-    # here.
-    try:
-        with Image.open(BytesIO(data)) as image:
-            image.load()
-            upright = image
-            with suppress(Exception):  # an EXIF block that can't be parsed turns nothing
-                upright = ImageOps.exif_transpose(image)
-            return to_rgb(upright, path)
-    except DatasetError:
-        raise
-    except Exception as error:
-        raise _failure(path, error) from error
+    with _reading(path), _opened(path.read_bytes()) as image:
+        image.load()
+        upright = image
+        with suppress(Exception):  # an EXIF block that can't be parsed turns nothing
+            upright = ImageOps.exif_transpose(image)
+        return to_rgb(upright, path)
 
 
 def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
@@ -132,18 +122,16 @@ def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
     fresh, hashes = {}, []
     for name in progress_bar(files, desc="hashing images", unit="file", delay=2):
         path = root / name
-        try:
+        with _reading(path):
             stat = path.stat()
             stamp = f"{stat.st_size}:{stat.st_mtime_ns}:{stat.st_ino}"
             known, _, digest = str(memo.get(name)).rpartition(":")
             if known != stamp:
                 data = path.read_bytes()
-                _check_header(path, data)
+                _opened(data).close()
                 digest = hashlib.sha256(data).hexdigest()
                 if time.time() - stat.st_mtime > _SETTLED:
                     fresh[name] = f"{stamp}:{digest}"
-        except OSError as error:
-            raise _failure(path, error) from error
         hashes.append(digest)
     if fresh:
         with suppress(OSError):  # a read-only cache costs time, not the result
@@ -152,16 +140,20 @@ def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
 
 
 class ImageFiles:
-    """Image files under a root, in order: `load(i)` reads one, `identity(indices)` names paths and
-    contents.
+    """Image files under a root, in order, as an `ImageDataset` asks for them.
+
+    `table`: a frame with one row a file, of which `file` is the path relative to the root.
     """
 
-    def __init__(self, root: Path, files: Sequence[str]):
-        self.root, self.files = root, files
+    def __init__(self, root: Path, table: pd.DataFrame):
+        self.root, self.table = root, table
 
     def load(self, i: int) -> Image.Image:
-        return read_image(self.root / self.files[i])
+        return read_image(self.root / self.table["file"].iat[i])
 
     def identity(self, indices: np.ndarray) -> object:
-        files = [self.files[i] for i in indices]
+        files = self.table["file"].iloc[indices].tolist()
         return ["files", *zip(files, content_hashes(self.root, files), strict=True)]
+
+    def describe(self, indices: np.ndarray) -> pd.DataFrame:
+        return self.table.iloc[indices].reset_index(drop=True)

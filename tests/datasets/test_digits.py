@@ -1,11 +1,9 @@
 import pickle
 
 import numpy as np
-import pytest
 from sklearn.datasets import load_digits
 
 from classvec_lab.datasets.digits import load_digits_dataset
-from classvec_lab.errors import DatasetError
 
 SPLITS = ("train", "val", "test")
 
@@ -45,10 +43,3 @@ def test_seed_decides_the_split():
 def test_can_be_sent_to_another_process():
     dataset = load_digits_dataset(split="test", seed=0)
     assert pickle.loads(pickle.dumps(dataset))[5][0].tobytes() == dataset[5][0].tobytes()
-
-
-def test_wrong_split():
-    with pytest.raises(
-        DatasetError, match=r"digits has the splits train, val, test; got split='dev'"
-    ):
-        load_digits_dataset(split="dev", seed=0)

@@ -84,7 +84,7 @@ def test_a_limit_below_the_number_of_classes():
     assert (np.bincount(load_dataset("digits", split="train", limit=10).targets) == 1).all()
 
 
-@pytest.mark.parametrize("seed", [-1, 0.5, None, "0"])
+@pytest.mark.parametrize("seed", [-1, 0.5, None, "0", 2**63])
 def test_a_seed_that_makes_no_sense(seed):
     with pytest.raises(DatasetError, match="seed must be an integer >= 0"):
         load_dataset("digits", split="train", seed=seed)
@@ -100,8 +100,8 @@ def test_a_seed_of_numpy_is_a_seed():
 def test_unknown_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, match in (
-        ("digit", r"unknown data set 'digit'.* Did you mean 'digits'\?"),
-        ("shape", r"Did you mean 'shapes'\?"),
+        ("digit", r"unknown data set 'digit'.* did you mean 'digits'\? Under"),
+        ("shape", r"did you mean 'shapes'\?"),
         ("", "unknown data set ''"),
         (
             "nowhere/at/all",
@@ -118,7 +118,7 @@ def test_unknown_names(tmp_path, monkeypatch):
 
 def test_wrong_splits_list_the_valid_ones(folder):
     for source, options in sources(folder):
-        with pytest.raises(DatasetError, match=r"has the splits train, val, test.*got split='dev'"):
+        with pytest.raises(DatasetError, match=r"no split 'dev'; there are train, val, test"):
             load_dataset(source, split="dev", **options)
 
 
@@ -127,7 +127,7 @@ def test_unknown_options_list_the_valid_ones(folder):
         ("digits", "digits has no option size; it takes none"),
         ("shapes", "shapes has no option size; it takes n, snow, word"),
         ("torchvision:CIFAR10", "torchvision:CIFAR10 has no option size; it takes root"),
-        (folder, "the image folder .*pets has no option size; it takes none"),
+        (folder, "the image folder .*pets has no option size; it takes group"),
     ):
         with pytest.raises(DatasetError, match=match):
             load_dataset(source, split="train", size=3)
@@ -139,11 +139,11 @@ def test_groups(folder):
     ]
     seen = [set(part.metadata["group"]) for part in parts]
     assert len(set().union(*seen)) == sum(map(len, seen)) == 10
-    with pytest.raises(DatasetError, match=r"digits takes no group .*nothing names groups"):
+    with pytest.raises(DatasetError, match="digits has no option group; it takes none"):
         load_dataset("digits", split="train", group="writer")
-    with pytest.raises(DatasetError, match=r"shapes takes no group .*separate streams"):
+    with pytest.raises(DatasetError, match="shapes has no option group; it takes n, snow, word"):
         load_dataset("shapes", split="train", group="colour")
-    with pytest.raises(DatasetError, match="got 7"):
+    with pytest.raises(DatasetError, match="group=7 is no column"):
         load_dataset(folder, split="train", group=7)
 
 

