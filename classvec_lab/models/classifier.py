@@ -70,8 +70,9 @@ class Classifier(nn.Module):
 
     @property
     def representation(self) -> dict:
-        """What decides on the representation: encoder, preprocessing and `encode`."""
-        encode = vars(self).get("encode", type(self).encode)
+        """What decides on the representation: encoder, preprocessing, and an own `encode`."""
+        own = vars(self).get("encode", type(self).encode)
+        encode = None if own is Classifier.encode else own
         return {"encoder": self.encoder, "preprocess": self.preprocess, "encode": encode}
 
     @property
