@@ -98,6 +98,7 @@ def extract_features(
     """
     import torch
 
+    from .models.blocks import evaluating
     from .models.device import autocast, default_device, parts, resolve_precision
     from .models.fingerprint import cache_key
     from .models.preprocess import PreprocessedImages, loader
@@ -112,24 +113,22 @@ def extract_features(
 
     def extract():
         images = PreprocessedImages(dataset, classifier.preprocess, memory=0)
-        training = {module: module.training for module in classifier.modules()}
         home = next((p.device for p in classifier.parameters()), torch.device("cpu"))
         z, y = [torch.empty(0, classifier.dim)], [torch.empty(0, dtype=torch.int64)]
         try:
-            classifier.eval().to(device)
+            classifier.to(device)
             with (
+                evaluating(classifier),
                 torch.inference_mode(),
                 autocast(precision, device),
                 progress_bar(total=len(images), desc="extract", disable=not progress) as bar,
             ):
                 for x, labels in loader(images, batch_size=batch_size, workers=workers):
-                    z += [classifier.encode(part.to(device)).cpu() for part in parts(x, device)]
+                    z += [classifier.encode(part).cpu() for part in parts(x, device)]
                     y.append(labels)
                     bar.update(len(labels))
         finally:
             classifier.to(home)
-            for module, mode in training.items():
-                module.training = mode
         return Features(torch.cat(z).numpy(), torch.cat(y).numpy(), dataset.classes, **known)
 
     def read(path):

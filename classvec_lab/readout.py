@@ -80,7 +80,9 @@ def predict(classifier, features) -> np.ndarray:
 def _read(classifier, z, function):
     import torch
 
-    with torch.inference_mode():
+    from .models.blocks import evaluating
+
+    with torch.inference_mode(), evaluating(classifier.head):
         z = torch.as_tensor(np.asarray(z)).to(tensor_like(classifier.head))
         return function(z).cpu().numpy()
 

@@ -97,7 +97,7 @@ class InjectedClassifier(Classifier):
         """The classifier without any edit; encoder and head are shared."""
         return with_head(self, self.head.head)
 
-    def save(self, folder, **facts):
+    def save(self, folder):
         """Not as one: raises EditError that says to save the model and the edit cards apart."""
         raise EditError(
             "save the model and its edits apart: edited.original().save(folder), "

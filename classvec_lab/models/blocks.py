@@ -1,11 +1,13 @@
 """The blocks of any encoder, found by themselves, and their activations."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 from ..checks import listed
 from ..errors import ModelError
@@ -28,8 +30,21 @@ def block_names(encoder: nn.Module) -> tuple[str, ...]:
 
 
 def batchnorms(model: nn.Module) -> list[nn.Module]:
-    """The batch-norm layers of a network."""
-    return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    """The batch-norm layers of a network that keep running statistics."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [m for m in model.modules() if isinstance(m, kind) and m.running_mean is not None]
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode inside; on leaving each part of the network has its own mode again."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
 
 
 @contextmanager
@@ -51,7 +66,7 @@ def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, to
     modules = dict(encoder.named_modules())
     for name in layers:
         if name not in modules:
-            near = difflib.get_close_matches(name, filter(None, modules), n=3, cutoff=0.4)
+            near = difflib.get_close_matches(name, modules, cutoff=0.4)
             near = listed(map(repr, near or block_names(encoder)[:3]))
             raise ModelError(f"{type(encoder).__name__} has no layer {name!r}; nearest: {near}")
     outputs: dict[str, torch.Tensor] = {}
@@ -62,20 +77,23 @@ def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, to
         outputs.clear()
         size = len(_first_tensor((args, kwargs)))
 
-    def keep(name):
-        turned = _sequence_first(encoder, name)
-
-        def hook(module, args, output):
-            outputs.pop(name, None)
-            tensor = _batch_first(_first_tensor(output), size, turned, name)
-            outputs[name] = tensor.detach().clone()
-
-        return hook
+    def keep(name, module, args, output):
+        tensor = _first_tensor(output)
+        shape = () if tensor is None else tuple(tensor.shape)
+        axes = [axis for axis, length in enumerate(shape) if length == size]
+        if 1 in axes and len(shape) > 2 and _sequence_first(modules, name):
+            axes = [1]
+        elif 0 in axes:
+            axes = [0]
+        if len(axes) != 1:
+            what = f"layer {name!r} gives shape {shape} for a batch of {size}"
+            raise ModelError(f"{what}: no axis can be the batch")
+        outputs[name] = tensor.movedim(axes[0], 0).detach().clone()
 
     with ExitStack() as hooks:
         hooks.enter_context(encoder.register_forward_pre_hook(start, with_kwargs=True))
         for name in dict.fromkeys(layers):
-            hooks.enter_context(modules[name].register_forward_hook(keep(name)))
+            hooks.enter_context(modules[name].register_forward_hook(partial(keep, name)))
         yield outputs
 
 
@@ -98,39 +116,20 @@ def _in_stacks(module: nn.Module, prefix: str) -> list[str]:
 
 
 def _first_tensor(value) -> torch.Tensor | None:
-    if isinstance(value, torch.Tensor):
-        return value
-    inside = value.values() if isinstance(value, dict) else value
-    for part in inside if isinstance(value, dict | list | tuple) else ():
-        if (tensor := _first_tensor(part)) is not None:
-            return tensor
-    return None
+    return next((leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)), None)
 
 
-def _sequence_first(encoder: nn.Module, name: str) -> bool:
+def _sequence_first(modules: Mapping[str, nn.Module], name: str) -> bool:
     """Whether the transformer with this layer runs as (L, N, D), by the nearest `batch_first`."""
-    parts = name.split(".") if name else []
-    for depth in range(len(parts), -1, -1):
-        module = encoder.get_submodule(".".join(parts[:depth]))
+    around = [path for path in modules if f"{name}.".startswith(path and f"{path}.")]
+    for path in reversed(around):  # the layer itself, what holds it, …, the encoder
+        module = modules[path]
         if isinstance(module, nn.TransformerEncoder):
             module = module.layers[0]
         if isinstance(module, nn.TransformerEncoderLayer):
             module = module.self_attn
         # open_clip's Transformer turns its own output back; what lies inside is turned around
-        if depth < len(parts) or isinstance(module, nn.MultiheadAttention):
-            batch_first = getattr(module, "batch_first", None)
-            if isinstance(batch_first, bool):
-                return not batch_first
+        inside = path != name or isinstance(module, nn.MultiheadAttention)
+        if inside and hasattr(module, "batch_first"):
+            return not module.batch_first
     return False
-
-
-def _batch_first(output: torch.Tensor | None, size: int, turned: bool, name: str) -> torch.Tensor:
-    shape = () if output is None else tuple(output.shape)
-    axes = [axis for axis, length in enumerate(shape) if length == size]
-    if turned and 1 in axes and len(shape) > 2:
-        return output.transpose(0, 1)
-    if 0 in axes or len(axes) == 1:
-        return output.movedim(0 if 0 in axes else axes[0], 0)
-    raise ModelError(
-        f"layer {name!r} gives shape {shape} for a batch of {size}: no axis can be the batch"
-    )

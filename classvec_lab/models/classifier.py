@@ -26,7 +26,8 @@ BLANK_HEADS = {
 class Classifier(nn.Module):
     """logits = head(encoder(images)), where the encoder gives the un-normalised representation.
 
-    Neither part's mode changes, and `training` is the encoder's.
+    Neither part's mode changes, and `training` is the encoder's. What this package computes of a
+    classifier it computes in eval mode; before you call one yourself, call `eval()`.
 
     Args:
         encoder: maps images (N, 3, H, W) to representations (N, m).
@@ -99,7 +100,7 @@ class Classifier(nn.Module):
         """Logits (N, C) of preprocessed images (N, 3, H, W)."""
         return self.logits(self.encode(images))
 
-    def save(self, folder: str | Path, **facts) -> Path:
+    def save(self, folder: str | Path) -> Path:
         """Write weights and a card into a folder, whole or not at all.
 
         A classifier whose encoder or preprocessing is the user's own can be saved too; `load` then
@@ -107,18 +108,16 @@ class Classifier(nn.Module):
 
         Args:
             folder: where `weights.safetensors` and `card.json` go.
-            facts: JSON-able, for the card.
         """
-        plain = isinstance(self.preprocess, Preprocess)
+        own = not isinstance(self.preprocess, Preprocess)
         card = {
             "kind": "classifier",
             "source": self.source,
             "classes": list(self.classes),
             "head": type(self.head).__name__,
             "dim": self.dim,
-            "preprocess": asdict(self.preprocess) if plain else None,
-            "fingerprint": self.fingerprint,
-            "facts": facts,
+            "preprocess": None if own else asdict(self.preprocess),
+            "fingerprint": self.fingerprint,  # so that no two models have the same card
         }
         with atomic_folder(folder) as temporary:
             header = {"kind": "classifier", "card": hash_json(card)}
@@ -153,21 +152,17 @@ class Classifier(nn.Module):
         state, header = read_tensors(folder / WEIGHTS, kind="classifier")
         if header["card"] != hash_json(card):
             raise FileFormatError(f"{folder}: {WEIGHTS} and {CARD} don't belong together")
-        given = {"preprocess": preprocess, "encoder": encoder}
-        for name, record in (("preprocess", card["preprocess"]), ("encoder", card["source"])):
-            if given[name] is None and record is None:
-                raise ModelError(f"{folder} was saved with its user's own: pass {name}=")
         blank = BLANK_HEADS[one_of(card["head"], BLANK_HEADS, "head to load", ModelError)]
-        if encoder is None:
-            source = card["source"]
-            encoder = build_parts(source["name"], source["model_args"], load=False).encoder
-        classifier = cls(
-            encoder,
-            blank(card["dim"], len(card["classes"])),
-            classes=card["classes"],
-            preprocess=preprocess or Preprocess(**card["preprocess"]),
-            source=card["source"],
-        )
+        head, source = blank(card["dim"], len(card["classes"])), card["source"]
+        if encoder is None and source:
+            encoder = build_parts(**source, pretrained=False).encoder
+        if preprocess is None and card["preprocess"]:
+            preprocess = Preprocess(**card["preprocess"])
+        for name, part in (("preprocess", preprocess), ("encoder", encoder)):
+            if part is None:
+                raise ModelError(f"{folder} was saved with its user's own: pass {name}=")
+        of = {"classes": card["classes"], "preprocess": preprocess, "source": source}
+        classifier = cls(encoder, head, **of)
         load_into(classifier, state, folder)
         return classifier.eval()
 

@@ -17,9 +17,6 @@ from .training import (
 )
 
 _VERSION = 3  # of the recipe: part of the cache key
-PUBLISHED_RATE = 1e-5  # task arithmetic's, for CLIP
-LEARNING_RATES = {"tiny-clip": 1e-3, "timm": 1e-4, "mlp": 1e-3}
-_DEFAULT_RATE, _LEAST_SHARE = 1e-4, 0.05
 
 
 def default_lr(classifier: Classifier, accuracy: float) -> float:
@@ -35,8 +32,8 @@ def default_lr(classifier: Classifier, accuracy: float) -> float:
     """
     library = classifier.name.partition(":")[0]
     if library == "open_clip":
-        return PUBLISHED_RATE
-    return LEARNING_RATES.get(library, _DEFAULT_RATE) * max(1 - accuracy, _LEAST_SHARE)
+        return 1e-5
+    return (1e-3 if library in ("tiny-clip", "mlp") else 1e-4) * max(1 - accuracy, 0.05)
 
 
 def finetune(
@@ -49,8 +46,6 @@ def finetune(
     batch_size: int = 128,
     weight_decay: float = 0.1,
     clip: float = 1.0,
-    warmup: int | None = None,
-    freeze_batchnorm: bool = True,
     seed: int = 0,
     precision: str = "auto",
     on_epoch: Callable[[int, Classifier, dict], None] | None = None,
@@ -60,9 +55,9 @@ def finetune(
 ) -> FineTuned:
     """Fine-tune a copy of a classifier; the argument is never changed.
 
-    The encoder is trained with AdamW under a cosine schedule with warm-up and gradient clipping. A
-    CosineHead stays frozen, a linear head is trained with the encoder. The result is cached under
-    all that determines it.
+    The encoder is trained with AdamW under a cosine schedule with warm-up, for 500 steps or a tenth
+    of all, and gradient clipping. A CosineHead and batch-norm statistics stay, a linear head is
+    trained with the encoder. The result is cached under all that determines it.
 
     Args:
         dataset: training images with the classifier's classes.
@@ -74,8 +69,6 @@ def finetune(
         batch_size: images a step.
         weight_decay: of AdamW.
         clip: largest norm of the gradient.
-        warmup: steps over which the rate rises. None: min(500, a tenth of all).
-        freeze_batchnorm: batch-norm statistics stay as they are.
         seed: of shuffling, and of torch's generators during training.
         precision: "float32", "bfloat16", or "auto": bfloat16 autocast where the processor has it
             and the encoder at least 20 million parameters, for small ones lose accuracy.
@@ -94,13 +87,12 @@ def finetune(
     classifier.require_classes(dataset.classes, "the training set")
     if val is not None:
         classifier.require_classes(val.classes, "the validation set")
+    precision = resolve_precision(precision, classifier.encoder, default_device())
     settings = {
         "epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay,
-        "clip": clip, "warmup": warmup, "freeze_batchnorm": freeze_batchnorm, "seed": seed,
+        "clip": clip, "seed": seed, "precision": precision,
     }  # fmt: skip
     check_settings("finetune", settings)
-    precision = resolve_precision(precision, classifier.encoder, default_device())
-    settings["precision"] = precision
 
     def train(model, settings):
         images = PreprocessedImages(dataset, model.preprocess)
@@ -123,7 +115,7 @@ def finetune(
         def checkpoint(step, since):
             row = {"epoch": step // every, "step": step, "lr": 0.0}
             if step:
-                n = sum(batch["n"] for batch in since)
+                n = len(images)
                 row["lr"] = since[0]["lr"]
                 row["train_loss"] = sum(batch["loss"] * batch["n"] for batch in since) / n
                 row["train_accuracy"] = sum(batch["right"] for batch in since) / n
@@ -143,10 +135,10 @@ def finetune(
             checkpoint=checkpoint,
             every=every,
             score=None if val is None else lambda row: (row["val_accuracy"], -row["val_loss"]),
-            warmup=min(500, epochs * every // 10) if warmup is None else warmup,
+            warmup=min(500, epochs * every // 10),
             desc="fine-tune",
             progress=progress,
         )
 
-    data, uses = (dataset, val), {"cache": cache, "read": on_epoch is None}
-    return train_or_load(_VERSION, classifier, data, settings, train, **uses)
+    uses = {"cache": cache, "read": on_epoch is None}
+    return train_or_load(_VERSION, classifier, (dataset, val), settings, train, **uses)

@@ -5,6 +5,7 @@ import functools
 import importlib
 import io
 import pickle
+import re
 import sys
 import sysconfig
 import types
@@ -56,7 +57,8 @@ def digest(**things) -> str:
     attributes and classes; functions and classes by bytecode, constants, defaults and closures, and
     by the globals and modules that they read, followed further; other objects by class and state.
     Of an installed library, and of Python, name and version stand for the code. File names, line
-    numbers and the order of sets don't count.
+    numbers and the order of sets don't count. What a pass changes does: a network that counts its
+    calls, on itself or on its class, is another one after each.
 
     Args:
         things: anything, under the names by which an error should call it.
@@ -107,8 +109,8 @@ def release(top: str) -> str | None:
         return f"python {sys.version.partition(' ')[0]}"
     for found in metadata.distributions():
         if place.is_relative_to(found.locate_file("")):
-            files = "\n" + (found.read_text("RECORD") or "")
-            if f"\n{top}/" in files or f"\n{top}." in files:
+            files = found.read_text("RECORD") or ""
+            if re.search(rf"^{re.escape(top)}[./]", files, re.MULTILINE):
                 return f"{found.name} {found.version}"
     return None
 
@@ -152,9 +154,9 @@ class _Writer(pickle.Pickler):
     def written(self, thing) -> bytes:
         try:
             self.dump(thing)
+        except Unidentified:
+            raise
         except Exception as error:
-            if isinstance(error, Unidentified):
-                raise
             raise Unidentified(f"{self.place} can't be hashed ({error})") from error
         return self.stream.getvalue()
 

@@ -43,11 +43,6 @@ class CosineHead(nn.Module):
         """Logits (N, C) of un-normalised representations z (N, m)."""
         return self.scale * F.linear(F.normalize(z, dim=-1), self.weight)
 
-    def extra_repr(self) -> str:
-        """Shape and scale, as nn.Linear shows its own."""
-        shape = f"in_features={self.in_features}, out_features={self.out_features}"
-        return f"{shape}, scale={self.scale.item():.4g}"
-
 
 @torch.no_grad()
 def zero_shot_head(
@@ -59,7 +54,7 @@ def zero_shot_head(
         clip: a model of open_clip.
         tokenizer: of the same.
         classes: names; underscores read as spaces.
-        templates: one or several prompts, each with exactly one {} for the name.
+        templates: prompts, each with exactly one {} for the name.
     Raises:
         ModelError: for other templates, and where two classes get the same embedding, which no
             training of the image tower could tell apart.
@@ -68,9 +63,7 @@ def zero_shot_head(
     ensure_torchvision()
     from open_clip import build_zero_shot_classifier
 
-    templates = [templates] if isinstance(templates, str) else list(templates)
-    wrong = [t for t in templates if not isinstance(t, str) or t.count("{}") != 1]
-    if wrong or not templates:
+    if wrong := [template for template in templates if str(template).count("{}") != 1]:
         raise ModelError(
             "each prompt template needs exactly one {} for the class name, as in "
             f"'a photo of a {{}}'; got {wrong}"

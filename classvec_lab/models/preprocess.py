@@ -13,21 +13,6 @@ from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import ClassvecError, DatasetError
 
 
-def _open_clip(config: Mapping) -> Callable:
-    from open_clip.transform import PreprocessCfg, image_transform_v2
-
-    return image_transform_v2(PreprocessCfg(**config), is_train=False)
-
-
-def _timm(config: Mapping) -> Callable:
-    from timm.data import create_transform
-
-    return create_transform(**config, is_training=False)
-
-
-LIBRARIES = {"open_clip": _open_clip, "timm": _timm}
-
-
 @dataclass(frozen=True)
 class Preprocess:
     """PIL image in, normalised float32 tensor (3, H, W) out.
@@ -49,16 +34,19 @@ class Preprocess:
     @cached_property
     def _transform(self) -> Callable:
         ensure_torchvision()
-        return LIBRARIES[self.library](self.config)
+        if self.library == "timm":
+            from timm.data import create_transform
+
+            return create_transform(**self.config, is_training=False)
+        from open_clip.transform import PreprocessCfg, image_transform_v2
+
+        return image_transform_v2(PreprocessCfg(**self.config), is_train=False)
 
     def __call__(self, image: Image.Image) -> torch.Tensor:
         return self._transform(image)
 
     def __reduce__(self):
         return Preprocess, (self.library, self.config)
-
-    def __deepcopy__(self, memo) -> "Preprocess":
-        return self
 
 
 MEMORY = 1 << 30  # bytes of preprocessed images that may be kept

@@ -10,9 +10,6 @@ from ..checks import listed, one_of
 from ..errors import ModelError
 from .architectures import build_parts
 from .classifier import Classifier
-from .heads import zero_shot_head
-
-HEADS = ("auto", "cosine", "linear", "own")
 
 
 def load_classifier(
@@ -38,7 +35,8 @@ def load_classifier(
             text tower, own for timm without `classes`, else linear.
         weights: a local file in place of the pre-trained weights: safetensors, or a checkpoint of
             plain tensors.
-        model_args: keyword arguments for the library's factory, e.g. {"pad_type": "same"} for timm.
+        model_args: keyword arguments for the library's factory, e.g. {"pad_type": "same"} for timm;
+            of mlp `size` (of the images), `hidden` (widths) and `dim`.
         seed: of random weights.
     Raises:
         ModelError: for an unknown source, architecture or head.
@@ -46,10 +44,10 @@ def load_classifier(
         FileFormatError: for a damaged file.
     Source: zero-shot heads: Radford et al., ICML 2021.
     """
-    one_of(head, HEADS, "kind of head", ModelError)
     folder = Path(source).expanduser()
     if folder.is_dir():
         given = {"templates": templates, "weights": weights, "model_args": model_args}
+        given["head"] = head != "auto"
         if extra := listed(name for name, value in given.items() if value):
             have = f"{folder} is a saved classifier and already has what {extra} would set"
             raise ModelError(f"{have}; leave them out")
@@ -57,25 +55,16 @@ def load_classifier(
         classifier.require_classes(classes or classifier.classes, "the given list")
         return classifier
     record = {"name": str(source), "model_args": dict(model_args or {})}
-    parts = build_parts(*record.values(), weights, seed=seed)
+    parts = build_parts(**record, weights=weights, seed=seed)
+    heads = parts.heads | {"linear": lambda names, _: nn.Linear(parts.dim, len(names))}
+    one_of(head, ("auto", *heads), f"head of {source}", ModelError)
     if head == "auto":
-        own = classes is None and parts.head is not None
-        head = "cosine" if parts.clip else "own" if own else "linear"
-    if {"cosine": parts.clip, "own": parts.head, "linear": parts}[head] is None:
-        lacks = "classifier of its own" if head == "own" else "text tower"
-        raise ModelError(f"{source} has no {lacks}; use head='linear'")
-    if classes is None:
-        classes = range(parts.head.out_features) if head == "own" else parts.classes
+        head = next(kind for kind in heads if kind != "own" or classes is None)
+    classes = parts.classes if classes is None else classes
     if classes is None:
         raise ModelError(f"{source} needs class names: pass classes=dataset.classes")
-    if head == "own":
-        layer = parts.head
-    elif head == "cosine":
-        prompts = templates or parts.templates
-        layer = zero_shot_head(parts.clip, parts.tokenizer(), tuple(classes), prompts)
-    else:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            layer = nn.Linear(parts.dim, len(classes))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layer = heads[head](classes, templates)
     origin = {"preprocess": parts.preprocess, "source": record}
     return Classifier(parts.encoder, layer, classes=classes, **origin).eval()

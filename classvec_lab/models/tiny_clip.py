@@ -12,7 +12,7 @@ import torch
 
 from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import FileFormatError
-from ..files import hash_arrays, hash_json, read_json, read_tensors
+from ..files import hash_json, read_json, read_tensors
 
 VOCABULARY, CONTEXT = 49408, 16
 CONFIG = {
@@ -26,12 +26,7 @@ CONFIG = {
         "layers": 2,
     },
 }
-PREPROCESS = {
-    "size": 32,
-    "mean": [0.5, 0.5, 0.5],
-    "std": [0.5, 0.5, 0.5],
-    "interpolation": "bicubic",
-}
+PREPROCESS = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
 TEMPLATES = ("a photo of a {}", "a picture of a {}", "a {}")
 EMBEDDING = "token_embedding.weight"
 
@@ -78,8 +73,6 @@ def load(folder: Path) -> torch.nn.Module:
             "make both again with `make pretrain`"
         )
     tokens, rows = state.pop("tokens"), embedding_rows(card["embedding"]["seed"])
-    if hash_arrays({"rows": rows.numpy()}) != card["embedding"]["redrawn"]:
-        raise FileFormatError(f"{folder}: this NumPy draws other embedding rows than the card says")
     model, state = build(), {name: torch.from_numpy(v).float() for name, v in state.items()}
     rows[tokens] = state[EMBEDDING]
     model.load_state_dict({**state, EMBEDDING: rows})

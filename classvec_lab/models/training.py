@@ -87,12 +87,13 @@ def fit(
 ) -> list[dict]:
     """Train a network in place, on its own device, and leave it at its best checkpoint.
 
+    Batch-norm statistics stay as they are.
+
     Args:
         batches: an iterator without end; each item holds the arguments of `loss`.
         loss: adds the gradients of a batch to the parameters and returns its figures by name.
         settings: seed (of torch's generators during training; the global ones are left alone), clip
-            (largest norm of the gradient), lr and weight_decay of AdamW, and freeze_batchnorm
-            (batch-norm statistics stay; so by default).
+            (largest norm of the gradient), lr and weight_decay of AdamW.
         steps: how many updates there are at most.
         checkpoint: the row of a checkpoint, from its step and the figures of the batches since the
             last, with the rate `lr` of each. It may set eval mode.
@@ -112,8 +113,8 @@ def fit(
     if not trained:
         raise ModelError("the model has no trainable parameter: nothing could be learnt")
     if optimizer is None:
-        rates = {name: settings[name] for name in ("lr", "weight_decay")}
-        optimizer = torch.optim.AdamW(trained, **rates)
+        decay = settings["weight_decay"]
+        optimizer = torch.optim.AdamW(trained, settings["lr"], weight_decay=decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 1.0 if warmup is None else cosine_with_warmup(step, warmup, steps)
     )
@@ -137,7 +138,7 @@ def fit(
             step += 1
             model.train()
             for module in batchnorms(model):
-                module.train(not settings.get("freeze_batchnorm", True))
+                module.eval()
             optimizer.zero_grad(set_to_none=True)
             figures = {"lr": optimizer.param_groups[0]["lr"], **loss(*next(batches))}
             if not all(map(math.isfinite, figures.values())):
@@ -169,7 +170,7 @@ def accumulate(
 ) -> tuple[float, int]:
     """Add the gradient of factor · mean cross-entropy of a batch to the parameters.
 
-    A batch goes in parts where the processor prefers so, unless live batch norm needs it whole.
+    A batch goes in parts where the processor prefers so.
 
     Args:
         x: preprocessed images (N, 3, H, W).
@@ -178,11 +179,10 @@ def accumulate(
         The mean loss, and how many images were named rightly.
     """
     device, total, correct, done = default_device(), 0.0, 0, 0
-    whole = any(module.training for module in batchnorms(model))
-    for part in (x,) if whole else parts(x, device):
+    for part in parts(x, device):
         target = y[done : done + len(part)].to(device)
         with autocast(precision, device):
-            z = model.encode(part.to(device))
+            z = model.encode(part)
         logits = model.logits(z)
         loss = F.cross_entropy(logits, target) * (len(part) / len(y))
         (factor * loss).backward()
@@ -201,7 +201,7 @@ def evaluate(
     device, loss, correct = default_device(), 0.0, 0
     for x, y in loader(images, batch_size=batch_size, workers=workers):
         with autocast(precision, device):
-            z = torch.cat([model.encode(part.to(device)) for part in parts(x, device)])
+            z = torch.cat([model.encode(part) for part in parts(x, device)])
         logits, y = model.logits(z), y.to(device)
         loss += F.cross_entropy(logits, y, reduction="sum").item()
         correct += (logits.argmax(1) == y).sum().item()

@@ -1,7 +1,6 @@
 """Reading weights without ever running a pickle."""
 
 import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,12 +31,10 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise FileNotFoundError(f"no weights file at {path}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickle protocols
-            if path.suffix == ".safetensors":
-                state = load_file(path)
-            else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise FileFormatError(
             f"{path} holds more than tensors and plain containers, and pickles are never run here; "
@@ -65,11 +62,10 @@ def to_numpy(state: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
 
 def same_entries(given: Mapping, own: Mapping, owner: str, other: str) -> None:
     """Raise MismatchError, naming some, unless both hold tensors of the same names and shapes."""
-    shared = given.keys() & own.keys()
     differ = {
         "missing": [name for name in own if name not in given],
         "unexpected": [name for name in given if name not in own],
-        "of another shape": [n for n in own if n in shared and given[n].shape != own[n].shape],
+        "of another shape": [n for n in own if n in given and given[n].shape != own[n].shape],
     }
     problems = [f"{len(names)} {how}: {listed(names, 3)}" for how, names in differ.items() if names]
     if problems:

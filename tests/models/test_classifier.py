@@ -1,18 +1,18 @@
 """A classifier is its encoder and head, comes back from disk bit for bit, and refuses what doesn't fit."""
 
 import copy
-import json
 
 import numpy as np
 import pytest
 import torch
-from conftest import small_classifier
+from conftest import coloured, small_classifier
 from torch import nn
 from torch.nn import functional as F
 
-from classvec_lab import Classifier, CosineHead, load_classifier
+from classvec_lab import Classifier, CosineHead, extract_features, load_classifier, readout
 from classvec_lab.errors import FileFormatError, MismatchError, ModelError
 from classvec_lab.models import Preprocess
+from classvec_lab.readout import Latent
 
 
 def same_weights(a, b):
@@ -86,6 +86,39 @@ def test_no_module_s_mode_changes(training):
     assert classifier.training is training
 
 
+class DroppingHead(nn.Linear):
+    """A linear head with dropout before it, which makes its logits random in training mode."""
+
+    def __init__(self, *size):
+        super().__init__(*size)
+        self.drop = nn.Dropout(0.5)
+
+    def forward(self, z):
+        return super().forward(self.drop(z))
+
+
+def test_a_classifier_in_training_mode_is_read_as_in_eval_mode():
+    """Built by hand it is in training mode, with dropout on, as any new network."""
+    data = coloured()
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 6), nn.Dropout(0.5), nn.BatchNorm1d(6))
+    given = {"classes": data.classes, "preprocess": small_classifier().preprocess}
+    classifier = Classifier(encoder, DroppingHead(6, 3), **given)
+    calm = copy.deepcopy(classifier).eval()
+    before = copy.deepcopy(classifier.state_dict())
+    features, expected = (
+        extract_features(c, data, cache=False, progress=False) for c in (classifier, calm)
+    )
+    assert (features.z == expected.z).all()
+    assert (readout.logits(classifier, features.z) == readout.logits(calm, features.z)).all()
+    step = np.ones(6)
+    lines = [Latent(c, features.z).along(step, [0.0, 1.0]) for c in (classifier, calm)]
+    assert (lines[0] == lines[1]).all()
+    with pytest.raises(RuntimeError):
+        readout.logits(classifier, np.zeros((2, 5)))
+    assert all(module.training for module in classifier.modules())
+    assert all(torch.equal(v, before[k]) for k, v in classifier.state_dict().items())
+
+
 def test_impossible_classifiers_are_refused():
     encoder, head, preprocess = nn.Flatten(), nn.Linear(4, 2), plain_preprocess
     with pytest.raises(ModelError, match="2 outputs but 3 classes"):
@@ -97,13 +130,12 @@ def test_impossible_classifiers_are_refused():
 
 
 def test_saved_and_loaded_with_an_encoder_of_one_s_own(tmp_path, classifier):
-    folder = classifier.save(tmp_path / "mine", note="kept")
+    folder = classifier.save(tmp_path / "mine")
     blank = small_classifier(seed=9).encoder
     loaded = Classifier.load(folder, encoder=blank)
     assert same_weights(loaded, classifier)
     assert loaded.classes == classifier.classes
     assert loaded.fingerprint == classifier.fingerprint
-    assert json.loads((folder / "card.json").read_text())["facts"] == {"note": "kept"}
     with pytest.raises(ModelError, match="pass encoder="):
         Classifier.load(folder)
     with pytest.raises(MismatchError, match=r"another shape: encoder\.1\.weight"):

@@ -87,7 +87,7 @@ def test_the_cache_key_sees_everything():
     variants = [
         {},
         {"seed": 1}, {"epochs": 2}, {"lr": 2e-2}, {"batch_size": 8}, {"weight_decay": 0.0}, {"clip": 0.5},
-        {"warmup": 2}, {"freeze_batchnorm": False}, {"val": None}, {"val": VAL.subset(range(20))},
+        {"precision": "bfloat16"}, {"val": None}, {"val": VAL.subset(range(20))},
     ]  # fmt: skip
     for n, changed in enumerate(variants, 1):
         finetune(small_classifier(), TRAIN, **{"val": VAL, **QUICK, **changed})
@@ -100,7 +100,7 @@ def test_the_cache_key_sees_everything():
             (head, TRAIN),
             (small_classifier(), TRAIN.subset(range(50))),
         ],
-        12,
+        len(variants) + 1,
     ):
         finetune(model, data, val=VAL, **QUICK)
         assert len(list(cache_dir("models").glob("*.safetensors"))) == n
@@ -154,14 +154,14 @@ def test_parts_of_a_batch_train_as_the_whole(monkeypatch, batchnorm):
         torch.testing.assert_close(weights(in_parts.classifier)[name], value, rtol=1e-3, atol=1e-4)
     pd.testing.assert_frame_equal(in_parts.history, whole.history, rtol=1e-4)
     assert len(device.parts(torch.zeros(12, 3, 8, 8), torch.device("cpu"))) == 3
-    assert len(device.parts(torch.zeros(12, 3, 8, 8), torch.device("cuda"))) == 1
+    assert len(device.parts(torch.zeros(12, 3, 8, 8), torch.device("meta"))) == 1
 
 
-@pytest.mark.parametrize("freeze", [True, False])
-def test_batch_norm_statistics(freeze):
+def test_batch_norm_statistics_stay():
     classifier = small_classifier(batchnorm=True)
-    tuned = finetune(classifier, TRAIN, freeze_batchnorm=freeze, **QUICK).classifier
-    assert torch.equal(tuned.encoder[2].running_mean, classifier.encoder[2].running_mean) is freeze
+    tuned = finetune(classifier, TRAIN, **QUICK).classifier
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        assert torch.equal(getattr(tuned.encoder[2], name), getattr(classifier.encoder[2], name))
     assert not torch.equal(tuned.encoder[2].weight, classifier.encoder[2].weight)
 
 

@@ -10,12 +10,7 @@ from torch import nn
 
 from classvec_lab import Classifier, interpolate
 from classvec_lab.errors import MismatchError, ModelError
-from classvec_lab.models import recalibrate
-from classvec_lab.models.interpolation import (
-    calibration_batches,
-    recalibrate_encoder,
-    statistics_moved,
-)
+from classvec_lab.models import interpolation, recalibrate
 
 
 def same_state(a, b):
@@ -77,41 +72,54 @@ def test_another_architecture_is_refused():
         interpolate(small_classifier(), small_classifier(dim=5), 0.5)
 
 
-def test_recalibration_gives_the_statistics_of_the_data():
+def test_recalibration_gives_the_statistics_of_the_data(monkeypatch):
     """A batch norm on the pixels themselves: mean and variance are those of the images, whatever they were."""
-    n, data = 30, coloured(30)
+    data = coloured(30)
     base = small_classifier()
     encoder = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(192), nn.Linear(192, 6))
     nn.init.constant_(encoder[1].running_mean, 7.0)
     head = nn.Linear(6, 3)
     classifier = Classifier(encoder, head, classes=data.classes, preprocess=base.preprocess).eval()
-    fresh = recalibrate(classifier, data, batch_size=n)
+    fresh = recalibrate(classifier, data)
     pixels = np.stack([base.preprocess(image).flatten().numpy() for image, _ in data])
     np.testing.assert_allclose(fresh.encoder[1].running_mean, pixels.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(fresh.encoder[1].running_var, pixels.var(axis=0, ddof=1), rtol=1e-4)
-    batches = recalibrate(
-        classifier, data, batch_size=7
-    )  # of 6 images each: means agree exactly, variances on average
+    monkeypatch.setattr(interpolation, "BATCH", 7)
+    batches = recalibrate(classifier, data)  # of 6: means agree exactly, variances on average
     np.testing.assert_allclose(batches.encoder[1].running_mean, pixels.mean(axis=0), atol=1e-5)
     assert (classifier.encoder[1].running_mean == 7).all()
     assert not any(m.training for m in fresh.modules())
     assert fresh.encoder[1].momentum == classifier.encoder[1].momentum == 0.1
 
 
-def test_dropout_stays_off_and_modes_return_after_an_error():
+def test_dropout_stays_off_and_the_mode_as_it_was():
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(192, 8), nn.Dropout(0.9), nn.BatchNorm1d(8))
     encoder.train()
-    encoder[2].eval()
-    with pytest.raises(RuntimeError):
-        recalibrate_encoder(encoder, [(torch.zeros(4, 3, 9, 9), None)])
-    assert [m.training for m in encoder] == [True, True, False, True]
-    assert encoder[3].momentum == 0.1
-    x = torch.randn(64, 3, 8, 8)
-    recalibrate_encoder(encoder, [(x, None)])
+    encoder[1].eval()
+    data, preprocess = coloured(64), small_classifier().preprocess
+    classifier = Classifier(encoder, nn.Linear(8, 3), classes=data.classes, preprocess=preprocess)
+    before = copy.deepcopy(encoder.state_dict())
+    fresh = recalibrate(classifier, data).encoder
+    for found in (encoder, fresh):
+        assert [m.training for m in found] == [True, False, True, True]
+        assert found[3].momentum == 0.1
+    assert all(torch.equal(v, before[k]) for k, v in encoder.state_dict().items())
+    x = torch.stack([preprocess(image) for image, _ in data])
     with torch.no_grad():
         torch.testing.assert_close(
-            encoder[3].running_mean, encoder[1](x.flatten(1)).mean(0), atol=1e-5, rtol=1e-4
+            fresh[3].running_mean, encoder[1](x.flatten(1)).mean(0), atol=1e-5, rtol=1e-4
         )
+
+
+def test_statistics_of_a_network_in_half_precision():
+    classifier, data = small_classifier(batchnorm=True), coloured(30)
+    whole, half = (
+        recalibrate(c, data).encoder for c in (classifier, copy.deepcopy(classifier).half())
+    )
+    assert half[2].running_mean.dtype == torch.float16
+    torch.testing.assert_close(
+        half[2].running_mean.float(), whole[2].running_mean, rtol=0.01, atol=0.01
+    )
 
 
 def test_without_batch_norm_nothing_happens():
@@ -119,19 +127,53 @@ def test_without_batch_norm_nothing_happens():
     assert recalibrate(classifier, coloured()) is classifier
 
 
-def test_calibration_covers_a_sorted_data_set_in_batches_alike():
+def test_calibration_covers_a_sorted_data_set_in_batches_alike(monkeypatch):
+    monkeypatch.setattr(interpolation, "CALIBRATION", 9)
+    monkeypatch.setattr(interpolation, "BATCH", 8)
+    sizes, brightest = [], []
+
+    class Watched(nn.Flatten):
+        def forward(self, x):
+            sizes.append(len(x))
+            brightest.extend(x.mean(dim=(2, 3)).argmax(dim=1).tolist())
+            return super().forward(x)
+
     data = coloured(30)
     data = data.subset(np.argsort(data.targets, kind="stable"))
-    batches = list(calibration_batches(data, small_classifier().preprocess, limit=9, batch_size=8))
-    assert [len(y) for _, y in batches] == [5, 4]
-    assert torch.cat([y for _, y in batches]).bincount().tolist() == [3, 3, 3]
-    with pytest.raises(ModelError, match="two images"):
-        calibration_batches(data, small_classifier().preprocess, limit=1)
+    classifier = small_classifier(batchnorm=True)
+    classifier.encoder[0] = Watched()
+    recalibrate(classifier, data)
+    assert sizes == [5, 4]
+    assert np.bincount(brightest).tolist() == [3, 3, 3]
+    assert brightest != sorted(brightest)
+    with pytest.raises(ModelError, match="two images; got 1"):
+        recalibrate(classifier, coloured(1))
 
 
-def test_frozen_statistics_are_told_from_moved_ones():
+def test_statistics_are_re_estimated_where_they_moved_and_only_there():
     pre, ft = small_classifier(seed=0, batchnorm=True), small_classifier(seed=1, batchnorm=True)
-    assert not statistics_moved(pre.encoder, ft.encoder)
+    data = coloured()
+    frozen = interpolate(pre, ft, 0.5, calibration=data)
+    assert same_state(frozen, interpolate(pre, ft, 0.5))
+    assert torch.equal(frozen.encoder[2].running_mean, pre.encoder[2].running_mean)
     ft.encoder[2].running_var[3] += 1
-    assert statistics_moved(pre.encoder, ft.encoder)
-    assert not statistics_moved(small_classifier(seed=0).encoder, small_classifier(seed=1).encoder)
+    plain = interpolate(pre, ft, 0.5)
+    assert plain.encoder[2].running_var[3] == 1.5
+    assert same_state(interpolate(pre, ft, 0.5, calibration=data), recalibrate(plain, data))
+    for alpha, end in ((0, pre), (1, ft)):
+        assert same_state(interpolate(pre, ft, alpha, calibration=data).encoder, end.encoder)
+    with pytest.raises(ModelError, match="two images; got 0"):
+        interpolate(pre, ft, 0.5, calibration=[])
+
+
+def test_it_reads_as_the_fine_tuned_one_does():
+    """A classifier with an encoding of its own keeps it, and its preprocessing."""
+
+    class Doubled(Classifier):
+        def encode(self, images):
+            return 2 * super().encode(images)
+
+    pre, base = small_classifier(seed=0), small_classifier(seed=1)
+    ft = Doubled(base.encoder, base.head, classes=base.classes, preprocess=base.preprocess)
+    between, x = interpolate(pre, ft, 0.5), torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(between.encode(x), 2 * interpolate(pre, base, 0.5).encode(x))

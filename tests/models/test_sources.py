@@ -10,6 +10,8 @@ from torch import nn
 
 from classvec_lab import CosineHead, load_classifier
 from classvec_lab.errors import FileFormatError, MismatchError, ModelError
+from classvec_lab.files import tiny_clip_dir
+from classvec_lab.models import tiny_clip
 from classvec_lab.models.weights import read_state_dict
 
 IMAGE = Image.new("RGB", (40, 30), (200, 30, 30))
@@ -52,13 +54,13 @@ def test_openai_weights_get_the_activation_they_were_trained_with(monkeypatch):
     import open_clip
 
     asked = {}
-    real = open_clip.create_model_and_transforms
+    real = open_clip.create_model
 
     def record(arch, tag, **options):
         asked.update(options, tag=tag)
         return real(arch, None, **options)
 
-    monkeypatch.setattr(open_clip, "create_model_and_transforms", record)
+    monkeypatch.setattr(open_clip, "create_model", record)
     classifier = load_classifier("open_clip:ViT-B-32/openai", classes=["a", "b"])
     assert asked["tag"] == "openai"
     assert "QuickGELU" in repr(classifier.encoder)
@@ -77,7 +79,7 @@ def test_without_a_network_the_message_says_what_to_do(monkeypatch):
     def unreachable(*args, **kwargs):
         raise OSError("Name or service not known")
 
-    monkeypatch.setattr(open_clip, "create_model_and_transforms", unreachable)
+    monkeypatch.setattr(open_clip, "create_model", unreachable)
     monkeypatch.setattr(timm, "create_model", unreachable)
     for source in ("open_clip:ViT-B-16/openai", "timm:resnet18.a1_in1k"):
         with pytest.raises(
@@ -130,20 +132,24 @@ def test_timm_s_own_head_and_local_weights(tmp_path):
         ),
         (
             {"source": "timm:resnet10t/random", "classes": "ab", "model_args": {"nonsense": 1}},
-            "can't build resnet10t.*nonsense",
+            "can't build timm:resnet10t/random with {'nonsense': 1}.*unexpected",
         ),
         ({"source": "mlp"}, "pass classes=dataset.classes"),
         (
             {"source": "mlp", "classes": "ab", "model_args": {"depth": 3}},
-            "no argument of mlp 'depth'; there are size, hidden, dim",
+            "can't build mlp with {'depth': 3}.*unexpected keyword argument 'depth'",
         ),
-        ({"source": "mlp", "classes": "ab", "head": "cosine"}, "no text tower"),
-        ({"source": "mlp", "classes": "ab", "head": "own"}, "no classifier of its own"),
         (
-            {"source": "mlp", "classes": "ab", "head": "big"},
-            "no kind of head 'big'; there are auto, cosine, linear, own",
+            {"source": "mlp", "classes": "ab", "head": "cosine"},
+            "mlp 'cosine'; there are auto, linear",
         ),
-        ({"source": "tiny-clip", "weights": "x"}, "built in"),
+        ({"source": "mlp", "classes": "ab", "head": "own"}, "mlp 'own'; there are auto, linear"),
+        (
+            {"source": "timm:resnet10t/random", "head": "big"},
+            "no head of timm:resnet10t/random 'big'; there are auto, own, linear",
+        ),
+        ({"source": "tiny-clip", "model_args": {"x": 1}}, "can't build tiny-clip with {'x': 1}"),
+        ({"source": "tiny-clip", "templates": "a photo"}, "exactly one {}"),
         ({"source": "tiny-clip", "templates": ["a photo"]}, "exactly one {}"),
         ({"source": "tiny-clip", "classes": ["cat", "cat"]}, "same text embedding"),
     ],
@@ -151,6 +157,34 @@ def test_timm_s_own_head_and_local_weights(tmp_path):
 def test_wrong_requests_say_what_to_do(request_, message):
     with pytest.raises(ModelError, match=message):
         load_classifier(**request_)
+
+
+@pytest.mark.parametrize("given", [{"head": "linear"}, {"weights": "x"}, {"templates": ["{}"]}])
+def test_a_saved_classifier_takes_nothing_that_it_would_not_heed(tmp_path, given):
+    folder = load_classifier("mlp", classes="ab").save(tmp_path / "mine")
+    with pytest.raises(ModelError, match=f"already has what {next(iter(given))} would set"):
+        load_classifier(folder, **given)
+
+
+def test_tiny_clip_with_weights_of_one_s_own(tmp_path):
+    clip = tiny_clip.load(tiny_clip_dir())
+    with torch.no_grad():
+        clip.visual.proj.mul_(2)
+    save_file(clip.state_dict(), tmp_path / "w.safetensors")
+    own, built_in = (
+        load_classifier("tiny-clip", weights=w) for w in (tmp_path / "w.safetensors", None)
+    )
+    x = own.preprocess(IMAGE)[None]
+    torch.testing.assert_close(own.encode(x), 2 * built_in.encode(x))
+    with pytest.raises(FileNotFoundError, match="no weights file"):
+        load_classifier("tiny-clip", weights=tmp_path / "absent")
+
+
+def test_what_a_source_is_built_of_decides_its_width():
+    width = {"embed_dim": 64}
+    narrow = load_classifier("open_clip:RN50/random", classes="ab", head="linear", model_args=width)
+    assert narrow.dim == 64
+    assert run(narrow).shape == (1, 2)
 
 
 class _Evil:
@@ -167,7 +201,7 @@ def test_weights_are_read_and_pickles_never_run(tmp_path):
     }
     torch.save(wrapped, tmp_path / "a.pt")
     assert read_state_dict(tmp_path / "a.pt").keys() == module.state_dict().keys()
-    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"w": _Evil()}))
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"w": _Evil()}, protocol=2))
     torch.save(module, tmp_path / "whole.pt")
     for name in ("evil.pt", "whole.pt"):
         with pytest.raises(FileFormatError, match="pickles are never run here"):
