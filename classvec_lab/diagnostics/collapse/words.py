@@ -34,7 +34,7 @@ def collapse_says(report) -> tuple[str, ...]:
         )
     else:
         said.append(f"CDNV can't say how tight the classes are: {table.note['cdnv']}.")
-    k, d = len(report.classes), report.dim
+    k, d = len(frame), report.dim
     null = table.loc[[*NC2]]
     above = [
         f"{NC2[row.Index]} ({row.value:.3g} against {row.null_high:.3g})"
@@ -60,7 +60,7 @@ def collapse_says(report) -> tuple[str, ...]:
     elif above:
         said.append(
             "The class means are not a simplex ETF: with as few samples (from "
-            f"{report.count.min()} a class) an exact one would look more regular in 95 % of draws, "
+            f"{frame['n'].min()} a class) an exact one would look more regular in 95 % of draws, "
             f"for the {', the '.join(above)}."
         )
     elif np.isfinite(report.nc2_etf):
@@ -70,9 +70,10 @@ def collapse_says(report) -> tuple[str, ...]:
         )
     if len(frame) > 2 and np.isfinite(frame["cdnv"]).all():
         row = frame.loc[frame["rival_cdnv"].idxmax()]
+        pair = frame["class"][frame["class"].isin([row["class"], row["rival"]])]
         times = row["rival_cdnv"] / report.cdnv if report.cdnv else 1.0
         said.append(
-            f"The least separated pair is {row['class']} and {row['rival']}, with a CDNV of "
+            f"The least separated pair is {' and '.join(pair)}, with a CDNV of "
             f"{row['rival_cdnv']:.3g}, {times:.1f} times the mean."
             if times >= STANDS_OUT
             else "No pair of classes stands out: the largest CDNV is within "
@@ -92,7 +93,7 @@ def collapse_says(report) -> tuple[str, ...]:
         said.append(
             f"The head {words[sum((report.nc4 < AGREES, report.nc4 < DISAGREES))]} the nearest "
             "class "
-            f"mean would: they agree on {shown('nc4', '.1%')} of {report.count.sum()} samples."
+            f"mean would: they agree on {shown('nc4', '.1%')} of {frame['n'].sum()} samples."
         )
     absent = table.loc[["nc1", "cdnv", "nc3", "nc4"]].query("value.isna()")
     if len(absent):
