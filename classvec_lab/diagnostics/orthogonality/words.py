@@ -6,7 +6,7 @@ from ...words import number, percent
 from .grams import off_diagonal
 
 DELTA = 0.1  # cosines within ±DELTA count as independent, where the user gives no other
-MOST, PART = 0.5, 0.2  # shares of the displacement that are called "most" and "a part"
+EXPLAINED = 0.5, 0.2  # shares of the displacement above which it's "most" and "a part"
 AGREES = 0.02  # largest gap between mean and expectation that is called agreement
 HOLDS = 0.05  # largest root mean square that a failing assumption adds to an entry and yet "holds"
 INSIDE = 0.95, 0.5  # shares of entries no larger than chance that are called all of them and most
@@ -27,7 +27,7 @@ def orthogonality_says(report, delta: float = DELTA) -> tuple[str, ...]:
     known = interval is not None and np.isfinite(off_diagonal(interval.se)).any()
     if np.isfinite(report.explained):
         row = report.scalars.set_index("scalar").loc["explained"]
-        part = "most" if row["value"] > MOST else "a part" if row["value"] > PART else "little"
+        part = ("most", "a part", "little")[np.digitize(row["value"], EXPLAINED, right=True)]
         said.append(
             f"Class explains {part} of what fine-tuning did to single images: "
             f"{percent(row['value'], row['low'], row['high'], 0)} of their displacement."
@@ -71,7 +71,7 @@ def orthogonality_says(report, delta: float = DELTA) -> tuple[str, ...]:
         reach = np.quantile(np.abs(report.directions["cosine"]), 0.95)
         inside = np.mean(np.abs(values) <= reach)
         words = ("no larger than", "mostly no larger than", "mostly larger than")
-        size = words[sum(inside < limit for limit in INSIDE)]
+        size = words[np.digitize(inside, INSIDE)]
         said.append(
             f"The off-diagonal entries are {size} those of random directions that spread as the "
             f"features do: {percent(inside, digits=0)} lie within their ±{reach:.2f} (isotropic "
