@@ -1,6 +1,6 @@
 """Point values of neural collapse from thin factors and in blocks.
 
-Float64, with no D × D array where D > K, and no K × K array at all.
+Float64, with no D × D array, and no whole K × K one either.
 """
 
 from dataclasses import dataclass, replace
@@ -38,33 +38,21 @@ class Means:
         centre = mean.mean(0)
         m = mean - centre
         m -= m.mean(0)  # what rounding left of a centre far from 0
-        # a tall M goes through R of M = Q R, whose S and V are those of M: 15 times as fast
-        tall = len(m) > 2 * m.shape[1]
-        u, s, vt = np.linalg.svd(np.linalg.qr(m, mode="r") if tall else m, full_matrices=False)
+        u, s, vt = np.linalg.svd(m, full_matrices=False)
         cut = max(m.shape) * EPS * max(s[0], np.abs(mean).max())
         r = min(int((s > cut).sum()), len(m) - 1)  # a centred M has rank K - 1 at most
-        u, s, vt = u[:, :r], s[:r], vt[:r]
-        return cls(m, centre, (m @ vt.T) / s if tall else u, s, vt)
-
-
-def chunks(features: Features):
-    """Yield (z float64, y) of all samples: no array of them by dimensions or classes over CHUNK."""
-    rows = max(1, CHUNK // max(features.z.shape[1], len(features.classes)))
-    for start in range(0, len(features), rows):
-        part = slice(start, start + rows)
-        yield features.z[part].astype(np.float64), features.y[part]
+        return cls(m, centre, u[:, :r], s[:r], vt[:r])
 
 
 def spread_along(features: Features, means: Means) -> np.ndarray:
     """Within-class variance along each right singular vector of M, (r,): mean <h - mu_y, v_i>²."""
-    centred = ((z - means.centre - means.m[y]) @ means.vt.T for z, y in chunks(features))
-    return sum(np.square(along).sum(0) for along in centred) / len(features)
+    within = features.z - means.centre - means.m[features.y]
+    return np.square(within @ means.vt.T).mean(0)
 
 
 def etf_error(s: np.ndarray, k: int) -> float:
     """|MMᵀ/|MMᵀ| - (I - 11ᵀ/K)/√(K-1)| in Frobenius norm, from the singular values of M."""
-    eigenvalues = np.zeros(k - 1)  # those that both matrices share
-    eigenvalues[: len(s)] = (s / s[0]) ** 2
+    eigenvalues = np.pad((s / s[0]) ** 2, (0, k - 1 - len(s)))  # those that both matrices share
     return np.linalg.norm(eigenvalues / np.linalg.norm(eigenvalues) - 1 / np.sqrt(k - 1))
 
 
@@ -132,13 +120,14 @@ def agreement(features: Features, rows: HeadRows) -> np.ndarray:
         z = features.z.astype(np.float64)
         z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
         features = replace(features, z=z)
-    mean, hits = features.moments().mean, 0
-    centre = mean.mean(0)
+    mean, n = features.moments().mean, len(features)
+    centre, hits = mean.mean(0), np.zeros(len(mean))
     m = mean - centre
-    for z, y in chunks(features):
+    for part in np.array_split(np.arange(n), -(-n * len(m) // CHUNK)):
+        z, y = features.z[part], features.y[part]
         nearest = ((z - centre) @ m.T - np.square(m).sum(1) / 2).argmax(1)
         decided = (z @ rows.weight.T + rows.bias).argmax(1)
-        hits = hits + np.bincount(y[nearest == decided], minlength=len(m))
+        hits += np.bincount(y[nearest == decided], minlength=len(m))
     return hits
 
 

@@ -139,7 +139,7 @@ def neural_collapse(
     frame = {"class": list(classes), "n": count, "variance": variance}
     intervals, nulls, notes = {}, {}, {}
     if n_boot and len(means.s):
-        weight = None if rows is None else rows.weight
+        weight = rows and rows.weight
         intervals, nulls, notes = resample(samples, means, weight, classes, n_boot, seed)
 
     def explain(metrics, why: str) -> None:

@@ -144,10 +144,9 @@ class Resampler:
             centre = observed[name][0] + true[name][0] - draws.mean()
             ends = t_interval(centre, np.std(draws, ddof=1), flat.size - k)
             if name.startswith("nc3"):  # the cosine rho of two matrices, at sqrt(2 - 2 rho)
-                ends = np.sqrt(2 - 2 * np.clip(ends[::-1], -1, 1))
+                found[name] = np.sqrt(2 - 2 * np.clip(ends[::-1], -1, 1))
             else:
-                ends = np.exp(ends)
-            found[name] = tuple(map(float, ends))
+                found[name] = np.exp(ends)
         return found
 
     @np.errstate(invalid="ignore", divide="ignore")
@@ -158,7 +157,7 @@ class Resampler:
             inverse: whether NC1, which needs the Gram matrix's, is wanted.
             corrected: for the noise of the means.
         """
-        k, n, weights = len(self.count), len(self.y), 1 + g * self.lift
+        k, weights = len(self.count), 1 + g * self.lift
         variance = self._summed(weights * self.squared) / self.count
         noise, gram = variance / self.count * corrected, m @ np.swapaxes(m, 1, 2)
         diagonal(gram)[:] -= noise
@@ -172,17 +171,17 @@ class Resampler:
             # of the centred part; the row of ones is set apart
             inverted = np.linalg.inv(gram + scale / k) - 1 / (scale * k)
             along = np.square(self.residual @ np.swapaxes(inverted @ m, 1, 2)).sum(2)
-            pooled = (variance * self.count).sum(1, keepdims=True) / n
+            pooled = (weights * self.squared).mean(1, keepdims=True)
             share = self.own if g.any() else self.shared
             excess = np.square(inverted).sum(1) * share * pooled * noise
-            found["nc1"] = np.log(np.einsum("bn,bn->b", weights, along) / n - excess.sum(1))
+            found["nc1"] = np.log((weights * along).mean(1) - excess.sum(1))
         if self.weight is not None:
             inner = np.einsum("bkd,kd->b", m, self.weight)
             product = np.square(m @ self.weight.T).sum((1, 2))
             product -= (1 - 1 / k) * self.head_share * noise.sum(1)
             found["nc3_etf"] = inner / np.sqrt((k - 1) * product)
-            free = self.weight - self.weight.mean(0)
-            for name, w in (("nc3", self.weight), ("nc3_centred", free)):
+            centred = self.weight - self.weight.mean(0)
+            for name, w in (("nc3", self.weight), ("nc3_centred", centred)):
                 found[name] = inner / (np.linalg.norm(w) * np.sqrt(size.sum(1)))
         return found
 
@@ -203,5 +202,6 @@ class Resampler:
             gram /= np.linalg.norm(gram, axis=(1, 2), keepdims=True)
             equinorm, equiangular = norm.std(1) / norm.mean(1), np.abs(cosine + 1 / (k - 1)).mean(1)
             draws.append([equinorm, equiangular, np.linalg.norm(gram - ideal, axis=(1, 2))])
-        errors = zip(NC2, np.concatenate(draws, axis=1), strict=True)
-        return {name: (float(x.mean()), float(np.quantile(x, 0.95))) for name, x in errors}
+        errors = np.concatenate(draws, axis=1)
+        points = zip(errors.mean(1), np.quantile(errors, 0.95, axis=1), strict=True)
+        return dict(zip(NC2, points, strict=True))

@@ -71,16 +71,17 @@ class ClassCosines:
             starts: where each block begins in `order`, (B,), ascending from 0.
         """
 
-        def summed(values):
-            return np.add.reduceat(values, starts, axis=0)
-
-        a, b = (np.nan_to_num(side) for side in self.units(kind, order, order, share=share))
-        known = [side.any(1).astype(np.float64) for side in (a, b)]
-        total, n = summed(a) @ summed(b).T, np.outer(*map(summed, known))
         own = np.diag_indices(len(starts))
-        total[own] -= summed(np.einsum("cm,cm->c", a, b))
-        n[own] -= summed(known[0] * known[1])
-        return total / np.where(n > 0, n, np.nan)
+
+        def summed(a, b):
+            """Sums (B, B) of all products of rows but those of a row with itself."""
+            sums = np.add.reduceat(a, starts) @ np.add.reduceat(b, starts).T
+            sums[own] -= np.add.reduceat(np.einsum("cm,cm->c", a, b), starts)
+            return sums
+
+        sides = [np.nan_to_num(side) for side in self.units(kind, order, order, share=share)]
+        n = summed(*(side.any(1, keepdims=True).astype(np.float64) for side in sides))
+        return summed(*sides) / np.where(n > 0, n, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,9 +125,10 @@ def cosine_blocks(vectors: ClassVectors) -> CosineBlocks:
         found.append(pd.DataFrame(part)[size[row, column] > 0])
     extremes = pd.concat(found).sort_values("cosine", key=abs, ascending=False, kind="stable")
     starts = np.unique(every * N_BLOCKS // n, return_index=True)[1]
-    blocks = cosines.block_means("cosine", every, starts)
+    means = cosines.block_means("cosine", every, starts)
+    blocks = pd.DataFrame(means, index=names[starts], columns=names[starts])
     return CosineBlocks(
-        pd.DataFrame(blocks, names[starts], names[starts]).rename_axis("kappa", columns="z_ft"),
+        blocks.rename_axis(index="kappa", columns="z_ft"),
         extremes.head(N_EXTREMES).reset_index(drop=True),
         cosines.block_means("cosine", every, np.array([0])).item(),
         scalars_of_means(vectors)["expected"],
