@@ -37,7 +37,7 @@ class CosineIntervals:
     critical: float
     mean_off: tuple[float, float]
 
-    def interval(self, level: float = 0.95):
+    def interval(self, level: float = 0.95) -> list[np.ndarray]:
         """[low, high], each (C, C), of every entry by itself; NaN where there is none.
 
         On Fisher's z scale, but plain near ±1, where that scale ends.
@@ -48,7 +48,7 @@ class CosineIntervals:
         ends = t_interval(centre, self.se / (1 - cosine**2), self.df, level=level)
         return [np.where(near, np.clip(end, -1, 1), np.tanh(end)) for end in ends]
 
-    def differs_from(self, value: float = 0.0):
+    def differs_from(self, value: float = 0.0) -> np.ndarray:
         """(C, C) bool: entries that differ from `value` at 5 % over all off-diagonal ones."""
         from scipy.stats import norm, t
 

@@ -136,7 +136,7 @@ class Orthogonality:
             all at once), `diagonal`, `no_interval` (the share without one), and counts.
         """
         rows = []
-        for kind, (row, column) in KINDS.items():
+        for kind, sides in KINDS.items():
             for version, suffix in VERSIONS.items():
                 values, known = getattr(self, kind + suffix), self._known(kind + suffix)
                 entries, (corrected, se) = off_diagonal(values), known.mean_off
@@ -146,7 +146,7 @@ class Orthogonality:
                 rows.append(
                     {
                         "version": version,
-                        "between": f"{row} and {column}",
+                        "between": " and ".join(sides),
                         "expected": self.expected_centred if suffix else raw,
                         "off_diagonal": mean,
                         "low": corrected - 1.96 * se,
