@@ -120,9 +120,8 @@ def block_heatmap(blocks, *, listed: int = 12, axes=None, title: str = ""):
         The two Axes.
     """
     axes = panels(axes, 2, columns=2, size=(5.5, 6), width_ratios=[3, 1])
-    frame, row = blocks.blocks, blocks.summary.iloc[0]
-    title = f"{title}{': ' if title else ''}mean {row['off_diagonal']:+.3f}"
-    title += f", {int(row['n_entries']):,} entries"
+    frame = blocks.blocks
+    title = f"{title}{': ' if title else ''}mean {blocks.off_diagonal:+.3f}"
     label = "mean cosine of a block"
     heatmap(frame, ax=axes[0], mark=blocks.expected, label=label, title=title)
     ticks = np.unique(np.linspace(0, len(frame) - 1, 8).astype(int))

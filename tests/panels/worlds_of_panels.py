@@ -5,7 +5,6 @@ import pandas as pd
 
 from classvec_lab.diagnostics.collapse import CollapseHistory
 from classvec_lab.diagnostics.collapse.report import METRICS
-from classvec_lab.models import FineTuned
 
 
 def collapse_history(
@@ -22,7 +21,7 @@ def collapse_history(
     history["kept"] = history["epoch"] == (epochs if kept is None else kept)
     table = _table(epochs, n_classes, null, rng)
     return CollapseHistory(
-        table, means.astype("f4"), drawn.astype("f4"), labels, classes, FineTuned(None, history, {})
+        table, means.astype("f4"), drawn.astype("f4"), labels, classes, None, history
     )
 
 

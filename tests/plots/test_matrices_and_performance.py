@@ -154,11 +154,7 @@ def test_marked_cells_carry_a_dot_in_the_order_shown():
 def test_blocks_of_very_many_classes_are_drawn_with_their_extremes():
     rng = np.random.default_rng(0)
     names = [f"class {i}" for i in range(500)]
-    blocks = cosine_blocks(
-        ClassVectors(*rng.normal(size=(2, 500, 8)), np.full(500, 3), names),
-        n_blocks=25,
-        n_extremes=20,
-    )
+    blocks = cosine_blocks(ClassVectors(*rng.normal(size=(2, 500, 8)), np.full(500, 3), names))
     heat, bars = plots.block_heatmap(blocks, title="t")
     np.testing.assert_allclose(
         np.asarray(heat.collections[0].get_array()).ravel(), blocks.blocks.to_numpy().ravel()

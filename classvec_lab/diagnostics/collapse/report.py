@@ -5,23 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from ...checks import in_range, listed
 from ...errors import MismatchError
+from ...features import Features
 from ...moments import ClassMoments
 from ...readout import find_rows
-from ...statistics import wilson
-from .geometry import (
-    DIRECTIONS,
-    Means,
-    agreement,
-    duality,
-    etf_error,
-    ideal,
-    pairs,
-    spread_along,
-    streamed_moments,
-)
+from ...statistics import rates
+from .geometry import DIRECTIONS, Means, agreement, duality, etf_error, ideal, pairs, spread_along
 from .resampling import resample
 from .words import collapse_says
 
@@ -47,8 +39,7 @@ class NeuralCollapse:
     nc3, nc3_centred (without the head's mean row, which softmax ignores), nc3_etf; nc3_variance of
     the cosine between a class's row and mean; nc4 the share of samples, 0..1, on which head and
     nearest class mean agree. NaN where the note in `table` says why.
-    classes, count (K,), dim D and rank of the centred means; metrics and classwise are what `table`
-    and `per_class` give.
+    metrics and classwise are what `table` and `per_class` give.
     """
 
     nc1: float
@@ -63,10 +54,7 @@ class NeuralCollapse:
     nc3_etf: float
     nc3_variance: float
     nc4: float
-    classes: tuple[str, ...]
-    count: np.ndarray
     dim: int
-    rank: int
     metrics: pd.DataFrame
     classwise: pd.DataFrame
 
@@ -97,7 +85,13 @@ class NeuralCollapse:
         return collapse_says(self)
 
 
-def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> NeuralCollapse:
+def neural_collapse(
+    features: Features | ClassMoments,
+    head: nn.Module | None = None,
+    *,
+    n_boot: int = 0,
+    seed: int = 0,
+) -> NeuralCollapse:
     """Measure NC1 to NC4, CDNV and uniformity of representations and a head.
 
     In float64 and from thin factors. A CosineHead normalises, so its NC4 compares normalised
@@ -109,10 +103,8 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
     Args:
         features: `Features`, or a `ClassMoments` (with pooled_scatter for NC1; no NC4, no
             intervals).
-        head: nn.Linear, CosineHead, or any module with in_features and out_features (then NC4
-            only); None leaves out NC3 and NC4.
-        n_boot: resamples for intervals and draws for the NC2 null, which hold a float64 copy of the
-            features; 0 for neither.
+        head: nn.Linear or CosineHead; None, or another module, leaves out NC3 and NC4.
+        n_boot: resamples for intervals and draws for the NC2 null; 0 for neither.
         seed: of both.
     Returns:
         A `NeuralCollapse`.
@@ -122,12 +114,11 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
     Source: Papyan, Han and Donoho 2020 (NC1 to NC4); Galanti et al. 2022 (CDNV); Wu and Papyan 2024
     (K much larger than D).
     """
-    samples, moments = None, features
-    if not isinstance(features, ClassMoments):
-        samples, pooled = features, features.z.shape[1] <= len(features.classes)
-        moments = streamed_moments(samples, pooled_scatter=pooled)
+    if isinstance(features, ClassMoments):
+        samples, moments, classes = None, features, tuple(map(str, range(features.n_classes)))
+    else:
+        samples, moments, classes = features, features.moments(), features.classes
     k, dim, count = moments.n_classes, moments.dim, moments.count
-    classes = tuple(map(str, range(k))) if samples is None else samples.classes
     in_range("the number of classes", k, 2, np.inf)
     absent = np.array(classes)[count == 0]
     if len(absent):
@@ -135,48 +126,36 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
             f"{len(absent)} of {k} classes have no samples: {listed(absent, 5)}; leave them out or "
             "add samples"
         )
-    shape = (getattr(head, "in_features", None), getattr(head, "out_features", None))
-    if head is not None and shape != (dim, k):
+    rows = find_rows(head)
+    if rows is not None and rows.weight.shape != (k, dim):
         raise MismatchError(
-            f"the head maps {shape[0]} dimensions to {shape[1]} classes; "
-            f"the features have {dim} dimensions and {k} classes"
+            "the head maps {1} dimensions to {0} classes; ".format(*rows.weight.shape)
+            + f"the features have {dim} dimensions and {k} classes"
         )
     if n_boot:
         in_range("n_boot, where it is not 0,", n_boot, 2, np.inf)
+    means, variance = Means.of(moments.mean), moments.scatter_trace / count
+    values, hits = dict.fromkeys(METRICS, np.nan), np.full(k, np.nan)
+    frame = {"class": list(classes), "n": count, "variance": variance}
+    intervals, nulls, notes = {}, {}, {}
+    if n_boot and len(means.s):
+        weight = rows and rows.weight
+        intervals, nulls, notes = resample(samples, means, weight, classes, n_boot, seed)
+
+    def explain(metrics, why: str) -> None:
+        notes.update(dict.fromkeys(metrics, why))
+
     if k > dim + 1:
         warnings.warn(
             f"{k} class means can't form a simplex ETF in {dim} dimensions: "
             "read uniformity and CDNV",
             stacklevel=2,
         )
-    rows, means = find_rows(head), Means.of(moments.mean)
-    variance, norm = moments.scatter_trace / count, np.linalg.norm(means.m, axis=1)
-    values, hits, notes = dict.fromkeys(METRICS, np.nan), np.full(k, np.nan), {}
-    frame = {"class": list(classes), "n": count, "variance": variance, "norm": norm}
-
-    def explain(metrics, why: str) -> None:
-        notes.update(dict.fromkeys(metrics, why))
-
-    if not len(means.s):
-        explain(METRICS, f"all {k} class means are equal")
-        warnings.warn(
-            f"the means of all {k} classes are equal: they have no geometry to measure",
-            stacklevel=2,
-        )
-    if rows is None:
-        explain(NC3, f"a {type(head).__name__} has no row for each class")
-    if head is None:
-        explain((*NC3, "nc4"), "no head was given")
-    if samples is None:
-        explain(["nc4"], "moments hold no samples")
-        if moments.scatter is None:
-            explain(["nc1"], "no pooled scatter")
     if len(means.s):
         found, classwise = pairs(means.m, variance)
-        values |= found | {"nc2_equinorm": norm.std() / norm.mean()}
-        values["nc2_etf"] = etf_error(means.s, k)
+        values |= found | {"nc2_etf": etf_error(means.s, k)}
         rival = [classes[i] for i in classwise["rival"]]
-        frame |= classwise | {"norm_ratio": norm / norm.mean(), "rival": rival}
+        frame |= classwise | {"rival": rival}
         central = np.flatnonzero(np.isnan(classwise["cosine"]))
         if len(central):
             where = "lies at the centre of all means and has no direction"
@@ -189,31 +168,38 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
             explain(["cdnv"], f"the means of {classes[worst]} and {rival[worst]} coincide")
         if np.isinf(values["uniformity"]):
             explain(DIRECTIONS[1:], "two means have the same direction")
-        if "nc1" not in notes:
-            if moments.scatter is None:
-                spread = spread_along(samples, means)
-            else:
-                spread = ((means.vt @ moments.scatter) * means.vt).sum(1) / count.sum()
+        if samples is not None:
+            values["nc1"] = (spread_along(samples, means) / means.s**2).sum()
+        elif moments.scatter is not None:
+            spread = ((means.vt @ moments.scatter) * means.vt).sum(1) / count.sum()
             values["nc1"] = (spread / means.s**2).sum()
-        if "nc3" not in notes:
+        if rows is not None:
             found, cosines = duality(rows.weight, means)
             values |= found
             frame |= cosines
             zero = [metric for metric in NC3 if np.isnan(values[metric])]
             explain(zero, "the head or one of its rows is zero")
-        if "nc4" not in notes:
-            hits = agreement(samples, means, head)
-            values["nc4"] = hits.sum() / count.sum()
-    frame["nc4"], (frame["low"], frame["high"]) = hits / count, wilson(hits, count)
-    intervals, nulls, missing = {}, {}, {}
-    if n_boot and len(means.s):
-        weight = None if rows is None else rows.weight
-        intervals, nulls, missing = resample(samples, means, weight, classes, n_boot, seed)
-    intervals["nc4"] = wilson(hits.sum(), count.sum())
+            if samples is not None:
+                hits = agreement(samples, rows)
+    else:
+        explain(METRICS, f"all {k} class means are equal")
+        warnings.warn(
+            f"the means of all {k} classes are equal: they have no geometry to measure",
+            stacklevel=2,
+        )
+    if rows is None:
+        lacking = f"a {type(head).__name__} has no row for each class"
+        explain((*NC3, "nc4"), "no head was given" if head is None else lacking)
+    if samples is None:
+        explain(["nc4"], "moments hold no samples")
+        if moments.scatter is None:
+            explain(["nc1"], "no pooled scatter")
+    frame["nc4"], frame["low"], frame["high"] = rates(hits, count)
+    values["nc4"], *intervals["nc4"] = rates(hits.sum(), count.sum())
     table = []
     for metric, value in values.items():
         low, high = intervals.get(metric, NONE) if np.isfinite(value) else NONE
-        note = notes.get(metric) or missing.get(metric, "")
+        note = notes.get(metric, "")
         if value < low or value > high:
             note = (
                 "the noise of so few samples moves the value off its interval, "
@@ -224,10 +210,7 @@ def neural_collapse(features, head=None, *, n_boot: int = 0, seed: int = 0) -> N
     columns = ["metric", "value", "low", "high", "null", "null_high", "ideal", "n", "note"]
     return NeuralCollapse(
         **values,
-        classes=classes,
-        count=count,
         dim=dim,
-        rank=len(means.s),
         metrics=pd.DataFrame(table, columns=columns),
         classwise=pd.DataFrame(frame).reindex(columns=COLUMNS),
     )

@@ -8,6 +8,7 @@ bias.
 
 import numpy as np
 
+from ...features import Features
 from ...statistics import t_interval
 from ...words import several
 from ..orthogonality.grams import diagonal, double_centre, off_diagonal
@@ -18,6 +19,7 @@ NUMBERS = 1 << 24  # float64 numbers held for resamples at a time
 # in noise, and NC1, an inverse, earlier than the others, above all where the noise lies in few
 # directions.
 LEAST_SAMPLES, MOST_NOISE, MOST_NOISE_NC1, MOST_CONCENTRATED_NC1 = 10, 0.1, 0.05, 0.002
+MEASURED = ("nc1", "cdnv", "nc3", "nc3_centred", "nc3_etf")
 NC2 = ("nc2_equinorm", "nc2_equiangular", "nc2_etf")
 NEVER = dict.fromkeys(NC2, "boundary value: read it against the null") | dict.fromkeys(
     ("uniformity", "uniformity_variance", "nc3_variance"),
@@ -26,7 +28,7 @@ NEVER = dict.fromkeys(NC2, "boundary value: read it against the null") | dict.fr
 
 
 def resample(
-    features, means: Means, weight, classes, n_boot: int, seed: int
+    features: Features | None, means: Means, weight, classes, n_boot: int, seed: int
 ) -> tuple[dict, dict, dict]:
     """Intervals, NC2 nulls, and reasons for each missing interval, by metric.
 
@@ -37,13 +39,13 @@ def resample(
         classes: the names.
         n_boot: resamples, and draws of the null, at least 2.
     """
-    measured = ("cdnv", "nc1") + ("nc3", "nc3_centred", "nc3_etf") * (weight is not None)
+    every = (*MEASURED, *NEVER)
     if features is None:
-        return {}, {}, dict.fromkeys((*measured, *NEVER), "moments hold no samples to draw from")
-    count = np.bincount(features.y, minlength=len(means.m))
+        return {}, {}, dict.fromkeys(every, "moments hold no samples to draw from")
+    count = np.bincount(features.y)
     few = f"class {classes[count.argmin()]} has {several(int(count.min()), 'sample')}"
     if count.min() < 2:
-        return {}, {}, dict.fromkeys((*measured, *NEVER), few)
+        return {}, {}, dict.fromkeys(every, few)
     resampler, notes, nulls = Resampler(features, means, weight), dict(NEVER), {}
     if resampler.simplex:
         nulls = resampler.null(n_boot, seed)
@@ -56,7 +58,7 @@ def resample(
         (noise > MOST_NOISE, f"noise makes up {noise:.0%} of the means' size"),
     ):
         if lost:
-            return {}, nulls, notes | dict.fromkeys(measured, why)
+            return {}, nulls, notes | dict.fromkeys(MEASURED, why)
     intervals = resampler.intervals(n_boot, seed)
     near = "some resamples leave no distance between two class means once their noise is taken off"
     notes |= {name: near for name, ends in intervals.items() if not np.isfinite(ends).all()}
@@ -76,21 +78,18 @@ class Resampler:
         weight: the head's rows (K, D), or None.
     """
 
-    def __init__(self, features, means: Means, weight=None):
+    def __init__(self, features: Features, means: Means, weight: np.ndarray | None = None):
         order, k = np.argsort(features.y, kind="stable"), len(means.m)
-        y, self.means, self.weight = features.y[order], means, weight
-        self.count, self.simplex = np.bincount(y, minlength=k), len(means.s) == k - 1
+        self.y, self.means, self.weight = features.y[order], means, weight
+        self.count, self.simplex = np.bincount(self.y), len(means.s) == k - 1
         self.starts = np.cumsum(self.count) - self.count
         # widened, so that mean squares are unbiased variances
-        self.lift = np.sqrt(self.count / (self.count - 1))[y]
-        residual = features.z[order].astype(np.float64)
-        residual -= means.centre
-        residual -= means.m[y]
+        self.lift = np.sqrt(self.count / (self.count - 1))[self.y]
+        residual = features.z[order] - means.centre - means.m[self.y]
         residual *= self.lift[:, None]
         self.residual, self.squared = residual, np.einsum("nd,nd->n", residual, residual)
-        trace, df, wide = self.squared.sum(), max(len(y) - k, 2), len(y) < residual.shape[1]
-        gram = residual @ (residual.T if wide else residual.T @ residual)
-        across = (gram * (gram if wide else residual)).sum(1)
+        trace, df = self.squared.sum(), max(len(order) - k, 2)
+        across = (residual @ (residual.T @ residual) * residual).sum(1)
         # tr(Σ_W Σ_c) / (tr Σ_W tr Σ_c): of the sample's own covariances, and the population's
         # (exact for normal samples)
         with np.errstate(invalid="ignore"):
@@ -111,17 +110,15 @@ class Resampler:
 
         The means are centred; they are those of `world` (K, D), moved by the noise under g.
         """
-        rng, (k, dim), n = np.random.default_rng(key), world.shape, len(self.squared)
+        rng, (k, dim), n = np.random.default_rng(key), world.shape, len(self.y)
         size = max(1, NUMBERS // (k * max(n, dim)))
         for start in range(0, n_draws, size):
             g = rng.standard_normal((min(size, n_draws - start), n))
-            g -= np.repeat(self._summed(g) / self.count, self.count, axis=1)
+            g -= (self._summed(g) / self.count)[:, self.y]
             m = np.tile(world, (len(g), 1, 1))
-            for c, (first, count) in enumerate(zip(self.starts, self.count, strict=True)):
-                own = slice(first, first + count)
-                m[:, c] += g[:, own] @ self.residual[own] / count
-            m -= m.mean(1, keepdims=True)
-            yield g, m
+            for c, own in enumerate(np.split(np.arange(n), self.starts[1:])):
+                m[:, c] += g[:, own] @ self.residual[own] / len(own)
+            yield g, m - m.mean(1, keepdims=True)
 
     def intervals(self, n_boot: int, seed: int) -> dict[str, tuple[float, float]]:
         """95 % intervals of the population's NC1, CDNV and NC3s: a multiplier bootstrap in classes.
@@ -130,7 +127,7 @@ class Resampler:
         bias. Log scale for NC1 and CDNV, the inner product's scale for NC3; Student's t with N - K
         degrees.
         """
-        k, flat = len(self.count), np.zeros((1, len(self.squared)))
+        k, flat = len(self.count), np.zeros((1, len(self.y)))
         observed = self._statistics(flat, self.means.m[None], inverse=self.simplex)
         values, vectors = np.linalg.eigh(observed["gram"][0])
         root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
@@ -140,17 +137,16 @@ class Resampler:
         inverse = self.simplex and values[1] > 1e-9 * values[-1]
         true = self._statistics(flat, world[None], inverse=inverse, corrected=False)
         drawn = self._drawn(world, n_boot, seed, k)
-        parts = [self._statistics(g, m, inverse=inverse) for g, m in drawn]
+        parts = [self._statistics(*draw, inverse=inverse) for draw in drawn]
         found = {}
         for name in true.keys() - {"gram"}:
             draws = np.concatenate([part[name] for part in parts])
             centre = observed[name][0] + true[name][0] - draws.mean()
             ends = t_interval(centre, np.std(draws, ddof=1), flat.size - k)
             if name.startswith("nc3"):  # the cosine rho of two matrices, at sqrt(2 - 2 rho)
-                ends = np.sqrt(2 - 2 * np.clip(ends[::-1], -1, 1))
+                found[name] = np.sqrt(2 - 2 * np.clip(ends[::-1], -1, 1))
             else:
-                ends = np.exp(ends)
-            found[name] = tuple(map(float, ends))
+                found[name] = np.exp(ends)
         return found
 
     @np.errstate(invalid="ignore", divide="ignore")
@@ -161,7 +157,7 @@ class Resampler:
             inverse: whether NC1, which needs the Gram matrix's, is wanted.
             corrected: for the noise of the means.
         """
-        k, n, weights = len(self.count), len(self.squared), 1 + g * self.lift
+        k, weights = len(self.count), 1 + g * self.lift
         variance = self._summed(weights * self.squared) / self.count
         noise, gram = variance / self.count * corrected, m @ np.swapaxes(m, 1, 2)
         diagonal(gram)[:] -= noise
@@ -175,17 +171,17 @@ class Resampler:
             # of the centred part; the row of ones is set apart
             inverted = np.linalg.inv(gram + scale / k) - 1 / (scale * k)
             along = np.square(self.residual @ np.swapaxes(inverted @ m, 1, 2)).sum(2)
-            pooled = (variance * self.count).sum(1, keepdims=True) / n
+            pooled = (weights * self.squared).mean(1, keepdims=True)
             share = self.own if g.any() else self.shared
             excess = np.square(inverted).sum(1) * share * pooled * noise
-            found["nc1"] = np.log(np.einsum("bn,bn->b", weights, along) / n - excess.sum(1))
+            found["nc1"] = np.log((weights * along).mean(1) - excess.sum(1))
         if self.weight is not None:
             inner = np.einsum("bkd,kd->b", m, self.weight)
             product = np.square(m @ self.weight.T).sum((1, 2))
             product -= (1 - 1 / k) * self.head_share * noise.sum(1)
             found["nc3_etf"] = inner / np.sqrt((k - 1) * product)
-            free = self.weight - self.weight.mean(0)
-            for name, w in (("nc3", self.weight), ("nc3_centred", free)):
+            centred = self.weight - self.weight.mean(0)
+            for name, w in (("nc3", self.weight), ("nc3_centred", centred)):
                 found[name] = inner / (np.linalg.norm(w) * np.sqrt(size.sum(1)))
         return found
 
@@ -206,5 +202,6 @@ class Resampler:
             gram /= np.linalg.norm(gram, axis=(1, 2), keepdims=True)
             equinorm, equiangular = norm.std(1) / norm.mean(1), np.abs(cosine + 1 / (k - 1)).mean(1)
             draws.append([equinorm, equiangular, np.linalg.norm(gram - ideal, axis=(1, 2))])
-        errors = zip(NC2, np.concatenate(draws, axis=1), strict=True)
-        return {name: (float(x.mean()), float(np.quantile(x, 0.95))) for name, x in errors}
+        errors = np.concatenate(draws, axis=1)
+        points = zip(errors.mean(1), np.quantile(errors, 0.95, axis=1), strict=True)
+        return dict(zip(NC2, points, strict=True))

@@ -2,22 +2,21 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from ...checks import in_range
-from ...errors import MismatchError
+from ...datasets import ImageDataset
 from ...features import extract_features
 from ...files import read_or_make, read_tensors, write_tensors
+from ...models import Classifier, finetune
+from ...models.device import default_device, resolve_precision
+from ...models.training import model_key
 from .report import neural_collapse
 
-if TYPE_CHECKING:
-    pass
-
-_VERSION = 3  # of what is cached: part of the key
-COLUMNS = ("epoch", "value", "low", "high", "null_high", "n")  # of the table, beside the metric
+KIND, _VERSION = "collapse history", 4  # of what is cached; the version is part of the key
+COLUMNS = ["metric", "epoch", "value", "low", "high", "null_high", "n"]  # of the table
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +26,8 @@ class CollapseHistory:
     table: one row an epoch and metric, with value, 95 % interval (low, high) where one holds,
     null_high (the 95 % point of NC2's finite-sample null) and n.
     means (E, K, D) and drawn (E, n, D), float32: class means and a fixed set of held-out samples,
-    classes labels[i] of `classes`. tuned: what `finetune` returned; its classifier and history have
-    short names here.
+    classes labels[i] of `classes`. classifier, history: what `finetune` gave, the fine-tuned
+    classifier and a frame of losses, accuracies and which epoch was kept.
     """
 
     table: pd.DataFrame
@@ -36,17 +35,8 @@ class CollapseHistory:
     drawn: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]
-    tuned: object
-
-    @property
-    def classifier(self):
-        """The fine-tuned classifier."""
-        return self.tuned.classifier
-
-    @property
-    def history(self) -> pd.DataFrame:
-        """The history of the fine-tuning: losses, accuracies and which epoch was kept."""
-        return self.tuned.history
+    classifier: Classifier
+    history: pd.DataFrame
 
     @property
     def means2d(self) -> pd.DataFrame:
@@ -77,11 +67,11 @@ class CollapseHistory:
 
 
 def collapse_over_training(
-    classifier,
-    train,
+    classifier: Classifier,
+    train: ImageDataset,
     *,
-    held_out,
-    val=None,
+    held_out: ImageDataset,
+    val: ImageDataset | None = None,
     samples: int = 500,
     n_boot: int = 0,
     seed: int = 0,
@@ -108,70 +98,43 @@ def collapse_over_training(
             raises.
     """
     classifier.require_classes(held_out.classes, "the held-out set")
-    count = np.bincount(held_out.targets, minlength=len(held_out.classes))
-    if not count.all():
-        absent = held_out.classes[count.argmin()]
-        raise MismatchError(f"the held-out set has no image of class {absent}")
     in_range("samples", samples, 0, np.inf)
-    from ...models import finetune
-    from ...models.device import default_device, resolve_precision
-    from ...models.training import model_key
-
-    device = default_device()
-    precision = resolve_precision(settings.get("precision", "auto"), classifier.encoder, device)
-    known = {**settings, "samples": samples, "n_boot": n_boot, "seed": seed, "device": device.type}
-    known |= {"precision": precision, "workers": None}
+    device, precision = default_device(), settings.get("precision", "auto")
+    precision = resolve_precision(precision, classifier.encoder, device)
+    known = {"samples": samples, "n_boot": n_boot, "seed": seed, "device": device.type}
+    known = settings | known | {"precision": precision, "workers": None}
     data, version = (train, held_out, val), ["collapse", _VERSION]
     key = model_key(version, classifier, data, known, "collapse histories") if cache else None
     given = {"val": val, "seed": seed, "progress": progress, "cache": key is not None, **settings}
-
-    def measure():
-        return _measure(classifier, train, held_out, samples, n_boot, given)
-
-    def read(path):
-        stored = read_tensors(path, kind="collapse history")
-        return _restored(*stored, finetune(classifier, train, **given))
-
-    return read_or_make("collapse", key, read, measure, _write)
-
-
-def _measure(
-    classifier, train, held_out, samples: int, n_boot: int, given: dict
-) -> CollapseHistory:
-    from ...models import finetune
-
-    chosen = np.sort(np.random.default_rng(given["seed"]).permutation(len(held_out))[:samples])
-    how = {name: given[name] for name in ("precision", "workers") if name in given}
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(held_out))[:samples])
     tables, means, drawn = [], [], []
 
-    def measure(epoch, model, _):
+    def watch(epoch: int, model: Classifier, _) -> None:
+        how = {name: settings[name] for name in ("precision", "workers") if name in settings}
         features = extract_features(model, held_out, cache=False, progress=False, **how)
         with warnings.catch_warnings():
             if epoch:
                 warnings.simplefilter("ignore", UserWarning)  # said at epoch 0
-            report = neural_collapse(features, model.head, n_boot=n_boot, seed=given["seed"])
-        tables.append(report.table().assign(epoch=epoch)[["metric", *COLUMNS]])
+            report = neural_collapse(features, model.head, n_boot=n_boot, seed=seed)
+        tables.append(report.table().assign(epoch=epoch)[COLUMNS])
         means.append(features.moments().mean.astype(np.float32))
         drawn.append(features.z[chosen])
 
-    tuned = finetune(classifier, train, on_epoch=measure, **given)
-    table, labels = pd.concat(tables, ignore_index=True), held_out.targets[chosen]
-    classes = tuple(held_out.classes)
-    return CollapseHistory(table, np.stack(means), np.stack(drawn), labels, classes, tuned)
+    def measure():
+        tuned = finetune(classifier, train, on_epoch=watch, **given)
+        arrays = {"means": np.stack(means), "drawn": np.stack(drawn)}
+        return pd.concat(tables, ignore_index=True), arrays, tuned
 
+    def read(path):
+        arrays, card = read_tensors(path, kind=KIND)
+        return pd.DataFrame(card["table"])[COLUMNS], arrays, finetune(classifier, train, **given)
 
-def _write(path, history: CollapseHistory) -> None:
-    columns = {name: history.table[name].to_numpy() for name in COLUMNS}
-    arrays = {"means": history.means, "drawn": history.drawn, "labels": history.labels, **columns}
-    card = {
-        "kind": "collapse history",
-        "metrics": history.table["metric"].tolist(),
-        "classes": list(history.classes),
-    }
-    write_tensors(path, arrays, card)
+    def write(path, made) -> None:
+        table, arrays, _ = made
+        write_tensors(path, arrays, {"kind": KIND, "table": table.to_dict("list")})
 
-
-def _restored(arrays: dict, card: dict, tuned) -> CollapseHistory:
-    columns = {name: arrays.pop(name) for name in COLUMNS}
-    table = pd.DataFrame({"metric": card["metrics"], **columns})
-    return CollapseHistory(table, classes=tuple(card["classes"]), tuned=tuned, **arrays)
+    table, arrays, (tuned, history) = read_or_make("collapse", key, read, measure, write)
+    labels, classes = held_out.targets[chosen], tuple(held_out.classes)
+    return CollapseHistory(
+        table, **arrays, labels=labels, classes=classes, classifier=tuned, history=history
+    )

@@ -5,9 +5,9 @@ import numpy as np
 from ...words import number
 
 # a sample's root mean square distance from its class mean, as a share of the distance between two
-TIGHT, LOOSE = 0.25, 0.7
-ALIGNED, PARTLY = 0.9, 0.5  # mean cosine of a class's head row (mean row taken off) and its mean
-AGREES, DISAGREES = 0.98, 0.9  # share of samples on which head and nearest mean agree
+TIGHT = 0.25, 0.7
+ALIGNED = 0.9, 0.5  # mean cosine of a class's head row (mean row taken off) and its mean
+AGREES = 0.98, 0.9  # share of samples on which head and nearest mean agree
 STANDS_OUT = 1.05  # the largest CDNV over the mean from which a pair is named
 NC2 = {"nc2_equinorm": "lengths", "nc2_equiangular": "angles", "nc2_etf": "whole Gram matrix"}
 
@@ -28,13 +28,13 @@ def collapse_says(report) -> tuple[str, ...]:
         words += ("spread out and not well separated",)
         nc1 = f"; NC1 {shown('nc1')}" if np.isfinite(report.nc1) else ""
         said.append(
-            f"Classes are {words[sum((share >= TIGHT, share >= LOOSE))]}: a sample lies about "
+            f"Classes are {words[np.digitize(share, TIGHT)]}: a sample lies about "
             f"{share:.2f} of the distance between two class means from its own (CDNV "
             f"{shown('cdnv')}{nc1})."
         )
     else:
         said.append(f"CDNV can't say how tight the classes are: {table.note['cdnv']}.")
-    k, d = len(report.classes), report.dim
+    k, d = len(frame), report.dim
     null = table.loc[[*NC2]]
     above = [
         f"{NC2[row.Index]} ({row.value:.3g} against {row.null_high:.3g})"
@@ -60,7 +60,7 @@ def collapse_says(report) -> tuple[str, ...]:
     elif above:
         said.append(
             "The class means are not a simplex ETF: with as few samples (from "
-            f"{report.count.min()} a class) an exact one would look more regular in 95 % of draws, "
+            f"{frame['n'].min()} a class) an exact one would look more regular in 95 % of draws, "
             f"for the {', the '.join(above)}."
         )
     elif np.isfinite(report.nc2_etf):
@@ -70,9 +70,10 @@ def collapse_says(report) -> tuple[str, ...]:
         )
     if len(frame) > 2 and np.isfinite(frame["cdnv"]).all():
         row = frame.loc[frame["rival_cdnv"].idxmax()]
+        pair = frame["class"][frame["class"].isin([row["class"], row["rival"]])]
         times = row["rival_cdnv"] / report.cdnv if report.cdnv else 1.0
         said.append(
-            f"The least separated pair is {row['class']} and {row['rival']}, with a CDNV of "
+            f"The least separated pair is {' and '.join(pair)}, with a CDNV of "
             f"{row['rival_cdnv']:.3g}, {times:.1f} times the mean."
             if times >= STANDS_OUT
             else "No pair of classes stands out: the largest CDNV is within "
@@ -82,7 +83,7 @@ def collapse_says(report) -> tuple[str, ...]:
         cosines = frame.set_index("class")["self_duality_centred"]
         mean, words = cosines.mean(), ("aligned", "partly aligned", "not aligned")
         said.append(
-            f"Head rows and class means are {words[sum((mean < ALIGNED, mean < PARTLY))]}: their "
+            f"Head rows and class means are {words[np.digitize(mean, ALIGNED)]}: their "
             f"mean cosine is {mean:.2f} with the head's mean row taken off, least for "
             f"{cosines.idxmin()} ({cosines.min():.2f}); NC3 {shown('nc3')}, centred "
             f"{shown('nc3_centred')}."
@@ -90,9 +91,9 @@ def collapse_says(report) -> tuple[str, ...]:
     if np.isfinite(report.nc4):
         words = ("decides as", "mostly decides as", "often decides otherwise than")
         said.append(
-            f"The head {words[sum((report.nc4 < AGREES, report.nc4 < DISAGREES))]} the nearest "
+            f"The head {words[np.digitize(report.nc4, AGREES)]} the nearest "
             "class "
-            f"mean would: they agree on {shown('nc4', '.1%')} of {report.count.sum()} samples."
+            f"mean would: they agree on {shown('nc4', '.1%')} of {frame['n'].sum()} samples."
         )
     absent = table.loc[["nc1", "cdnv", "nc3", "nc4"]].query("value.isna()")
     if len(absent):

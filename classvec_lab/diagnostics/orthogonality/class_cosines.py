@@ -11,17 +11,18 @@ from .geometry import scalars_of_means
 from .grams import KINDS
 
 BAND_CELLS = 16_000_000  # cosines held at once
+N_BLOCKS, N_EXTREMES = 150, 30  # of very many classes
 ROUNDING = 1e-10  # of a mean's length: a vector that it leaves shorter has lost all of its own
 
 
-def unit_rows(values, mean=0.0):
+def unit_rows(values: np.ndarray, mean: np.ndarray | float = 0.0) -> np.ndarray:
     """Rows of `values` (A, m) less `mean`, divided by their lengths; NaN where nothing is left."""
     rest = np.asarray(values, np.float64) - mean
     length = np.linalg.norm(rest, axis=1, keepdims=True)
     return rest / np.where(length > ROUNDING * np.linalg.norm(mean), length, np.nan)
 
 
-def cosine_matrix(a, b):
+def cosine_matrix(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosines (A, B) between the rows of a (A, m) and b (B, m); NaN where a row has length zero."""
     return unit_rows(a) @ unit_rows(b).T
 
@@ -38,17 +39,15 @@ class ClassCosines:
 
     def __init__(self, vectors: ClassVectors):
         self.classes = vectors.classes
-        sides = {"kappa": vectors.kappa, "z_ft": vectors.z_ft}
-        self._sides = {name: (values, values.mean(0)) for name, values in sides.items()}
+        self._values = {"kappa": vectors.kappa, "z_ft": vectors.z_ft}
+        self._mean = {side: values.mean(0) for side, values in self._values.items()}
 
-    def units(self, kind: str, rows, columns, *, share: float = 0.0):
+    def units(self, kind: str, rows, columns, *, share: float = 0.0) -> list[np.ndarray]:
         """The two sides' vectors of length 1, (R, m) and (K, m); NaN where a side has none."""
-        names = KINDS[one_of(kind, KINDS, "cosines")]
-        sides = zip(names, (rows, columns), strict=True)
-        found = ((*self._sides[name], chosen) for name, chosen in sides)
-        return [unit_rows(values[chosen], share * mean) for values, mean, chosen in found]
+        sides = zip(KINDS[one_of(kind, KINDS, "cosines")], (rows, columns), strict=True)
+        return [unit_rows(self._values[side][at], share * self._mean[side]) for side, at in sides]
 
-    def entries(self, kind: str, rows, columns, *, share: float = 0.0):
+    def entries(self, kind: str, rows, columns, *, share: float = 0.0) -> np.ndarray:
         """Cosines (R, K) between the classes at positions `rows` and `columns`."""
         a, b = self.units(kind, rows, columns, share=share)
         return a @ b.T
@@ -60,7 +59,9 @@ class ClassCosines:
         frame = pd.DataFrame(values, index=self.classes, columns=self.classes)
         return frame.rename_axis(index=row, columns=column)
 
-    def block_means(self, kind: str, order, starts, *, share: float = 0.0):
+    def block_means(
+        self, kind: str, order: np.ndarray, starts: np.ndarray, *, share: float = 0.0
+    ) -> np.ndarray:
         """Mean off-diagonal cosine (B, B) between blocks of classes; NaN where a block holds none.
 
         The mean of cosines is the inner product of mean unit vectors: this takes O(C m + B² m).
@@ -70,16 +71,17 @@ class ClassCosines:
             starts: where each block begins in `order`, (B,), ascending from 0.
         """
 
-        def summed(values):
-            return np.add.reduceat(values, starts, axis=0)
-
-        a, b = (np.nan_to_num(side) for side in self.units(kind, order, order, share=share))
-        known = [side.any(1).astype(np.float64) for side in (a, b)]
-        total, n = summed(a) @ summed(b).T, np.outer(*map(summed, known))
         own = np.diag_indices(len(starts))
-        total[own] -= summed(np.einsum("cm,cm->c", a, b))
-        n[own] -= summed(known[0] * known[1])
-        return total / np.where(n > 0, n, np.nan)
+
+        def summed(a, b):
+            """Sums (B, B) of all products of rows but those of a row with itself."""
+            sums = np.add.reduceat(a, starts) @ np.add.reduceat(b, starts).T
+            sums[own] -= np.add.reduceat(np.einsum("cm,cm->c", a, b), starts)
+            return sums
+
+        sides = [np.nan_to_num(side) for side in self.units(kind, order, order, share=share)]
+        n = summed(*(side.any(1, keepdims=True).astype(np.float64) for side in sides))
+        return summed(*sides) / np.where(n > 0, n, np.nan)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,67 +90,46 @@ class CosineBlocks:
 
     blocks: frame of the mean off-diagonal cosine within each block of neighbouring classes (rows
     kappa, columns z_ft; labels are the first class of each block). extremes: one row for each of
-    the pairs of largest |cosine|: kappa, z_ft, cosine, n_kappa, n_z_ft. summary: a frame with one
-    row: expected, mean (`off_diagonal`) and standard deviation of the off-diagonal entries, and n.
-    `expected` as in `Orthogonality`.
+    the 30 pairs of largest |cosine|: kappa, z_ft, cosine. off_diagonal: the mean of all
+    off-diagonal cosines. `expected` as in `Orthogonality`.
     """
 
     blocks: pd.DataFrame
     extremes: pd.DataFrame
-    summary: pd.DataFrame
+    off_diagonal: float
     expected: float
 
 
-def cosine_blocks(
-    vectors: ClassVectors, *, n_blocks: int = 150, n_extremes: int = 30, centred: bool = False
-) -> CosineBlocks:
+def cosine_blocks(vectors: ClassVectors) -> CosineBlocks:
     """Sum up the C × C cosines of thousands of classes, from class means and without holding them.
 
-    There are no intervals: they need samples, see `orthogonality`.
+    There are at most 150 blocks, of classes in their given order. There are no intervals: they need
+    samples, see `orthogonality`. `ClassCosines.block_means` has centred ones.
 
     Args:
         vectors: `ClassVectors` of two classes or more.
-        n_blocks: at most so many blocks of classes, in their given order.
-        n_extremes: pairs of largest |cosine| to list.
-        centred: whether both sides lose their mean over classes.
     Raises:
-        MismatchError: for fewer than two classes, one block or one extreme.
+        MismatchError: for fewer than two classes.
     """
-    n_classes = len(vectors)
-    in_range("the number of classes", n_classes, 2, np.inf)
-    in_range("n_blocks and n_extremes", min(n_blocks, n_extremes), 1, np.inf)
-    cosines, every, share = ClassCosines(vectors), np.arange(n_classes), float(centred)
-    names, count = np.asarray(vectors.classes, dtype=object), vectors.count
-    a, b = cosines.units("cosine", every, every, share=share)
-    total, found, band = np.zeros(3), [], max(1, BAND_CELLS // n_classes)
-    for start in range(0, n_classes, band):
-        cosine = a[start : start + band] @ b.T
-        np.fill_diagonal(cosine[:, start:], np.nan)
-        known = cosine[np.isfinite(cosine)]
-        total += known.size, known.sum(), np.square(known).sum()
+    n = len(vectors)
+    in_range("the number of classes", n, 2, np.inf)
+    cosines, every, names = ClassCosines(vectors), np.arange(n), np.array(vectors.classes)
+    (a, b), found = cosines.units("cosine", every, every), []
+    for rows in np.array_split(every, -(-n * n // BAND_CELLS)):
+        cosine = a[rows] @ b.T
         size = np.nan_to_num(np.abs(cosine))
-        chosen = np.argpartition(size, -min(n_extremes, size.size), axis=None)[-n_extremes:]
+        size[np.equal.outer(rows, every)] = 0
+        chosen = np.argpartition(size, -min(N_EXTREMES, size.size), axis=None)[-N_EXTREMES:]
         row, column = np.unravel_index(chosen, size.shape)
-        value, row = cosine[row, column], row + start
-        part = {"kappa": names[row], "z_ft": names[column], "cosine": value}
-        found.append(pd.DataFrame(part | {"n_kappa": count[row], "n_z_ft": count[column]}))
-    extremes = pd.concat(found, ignore_index=True).dropna()
-    extremes = extremes.sort_values("cosine", key=lambda x: -x.abs(), kind="stable")
-    n, *sums = total
-    mean, square = np.array(sums) / (n or np.nan)
-    row = {
-        "expected": -1 / (n_classes - 1) if centred else scalars_of_means(vectors)["expected"],
-        "off_diagonal": mean,
-        "standard_deviation": np.sqrt(max(square - mean**2, 0)),
-        "n_entries": int(n),
-        "n_samples": int(count.sum()),
-    }
-    starts = np.unique(every * n_blocks // n_classes, return_index=True)[1]
-    means = cosines.block_means("cosine", every, starts, share=share)
+        part = {"kappa": names[rows[row]], "z_ft": names[column], "cosine": cosine[row, column]}
+        found.append(pd.DataFrame(part)[size[row, column] > 0])
+    extremes = pd.concat(found).sort_values("cosine", key=abs, ascending=False, kind="stable")
+    starts = np.unique(every * N_BLOCKS // n, return_index=True)[1]
+    means = cosines.block_means("cosine", every, starts)
     blocks = pd.DataFrame(means, index=names[starts], columns=names[starts])
     return CosineBlocks(
         blocks.rename_axis(index="kappa", columns="z_ft"),
-        extremes.head(n_extremes).reset_index(drop=True),
-        pd.DataFrame([row]),
-        row["expected"],
+        extremes.head(N_EXTREMES).reset_index(drop=True),
+        cosines.block_means("cosine", every, np.array([0])).item(),
+        scalars_of_means(vectors)["expected"],
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ...statistics import t_interval
+from ...statistics import t_interval, with_ends
 from ...words import several
 from . import geometry
 from .grams import COLUMN, FEWEST, KINDS, ROW, SIDES, GramBootstrap, diagonal, double_centre
@@ -37,7 +37,7 @@ class CosineIntervals:
     critical: float
     mean_off: tuple[float, float]
 
-    def interval(self, level: float = 0.95):
+    def interval(self, level: float = 0.95) -> list[np.ndarray]:
         """[low, high], each (C, C), of every entry by itself; NaN where there is none.
 
         On Fisher's z scale, but plain near ±1, where that scale ends.
@@ -48,7 +48,7 @@ class CosineIntervals:
         ends = t_interval(centre, self.se / (1 - cosine**2), self.df, level=level)
         return [np.where(near, np.clip(end, -1, 1), np.tanh(end)) for end in ends]
 
-    def differs_from(self, value: float = 0.0):
+    def differs_from(self, value: float = 0.0) -> np.ndarray:
         """(C, C) bool: entries that differ from `value` at 5 % over all off-diagonal ones."""
         from scipy.stats import norm, t
 
@@ -61,7 +61,7 @@ def cosine_intervals(boot: GramBootstrap, *, n_boot: int, seed: int) -> dict:
 
     Returns:
         A mapping: `intervals`, `CosineIntervals` by family ("cosine", "cosine_centred", …);
-        `scalars`, a frame with one row each of `geometry.MEANING`: `corrected` (free of noise) and
+        `corrected`, arrays of the quantities of `geometry.MEANING`: `corrected` (free of noise) and
         its 95 % interval `low`, `high`; `norms`, a frame with one row a class: the noise-corrected
         lengths of kappa and z_ft; `assumptions`, see `geometry.departures`.
     """
@@ -83,10 +83,9 @@ def cosine_intervals(boot: GramBootstrap, *, n_boot: int, seed: int) -> dict:
     resolved = np.isfinite(geometry.scalars(boot.point, boot.power, boot.count, clear))
     error = np.where(resolved & ~boot.hidden, np.sqrt(_corrected(scalars)), np.nan)
     low, high = t_interval(at, error, (boot.count - 1).sum())
-    table = {"scalar": [*geometry.MEANING], "corrected": at, "low": low, "high": high}
     return {
         "intervals": raw.results() | centred.results(),
-        "scalars": pd.DataFrame(table),
+        "corrected": {"corrected": at, "low": low, "high": high},
         "norms": raw.norms(),
         "assumptions": assumptions,
     }
@@ -226,5 +225,4 @@ class _Cosines:
         error = np.where(self._boot.resolved, np.sqrt(_corrected(self._squares)), np.nan)
         ends = t_interval(self._squared, error, self._boot.count - 1)
         squared = np.stack([self._squared, *ends], axis=1).reshape(6, -1)
-        names = [side + end for side in SIDES for end in ("", "_low", "_high")]
-        return pd.DataFrame(np.sqrt(np.maximum(squared, 0)).T, columns=names)
+        return pd.DataFrame(np.sqrt(np.maximum(squared, 0)).T, columns=with_ends(*SIDES))

@@ -8,6 +8,7 @@ Inner products (..., 3, C, C) are those of `grams`.
 import numpy as np
 import pandas as pd
 
+from ...vectors import ClassVectors
 from .grams import diagonal, double_centre, off_diagonal
 
 ASSUMPTIONS = (  # of Theorem 3.3
@@ -32,7 +33,7 @@ MEANING = {
 }
 
 
-def squares(grams):
+def squares(grams: np.ndarray) -> np.ndarray:
     """|shift|², |mu|² and the means of |u_c|² and |p_c|², (..., 4); linear in `grams`."""
     kz, kk, zz = np.moveaxis(grams, -3, 0)
     pre = zz - kz - np.swapaxes(kz, -1, -2) + kk
@@ -41,7 +42,9 @@ def squares(grams):
     return np.stack([*whole, *spread], axis=-1)
 
 
-def scalars(grams, power, count, known=True):
+def scalars(
+    grams: np.ndarray, power: np.ndarray, count: np.ndarray, known: np.ndarray | bool = True
+) -> np.ndarray:
     """The quantities of `MEANING`, (..., 7).
 
     Args:
@@ -60,16 +63,14 @@ def scalars(grams, power, count, known=True):
         return np.stack([*ratios, between / (power - common), common / power], axis=-1)
 
 
-def scalars_of_means(vectors) -> dict[str, float]:
+def scalars_of_means(vectors: ClassVectors) -> dict[str, float]:
     """Those of `MEANING` that need only class means: from `ClassVectors`, as their means are.
 
     There is no C × C array, and no cancellation as from inner products.
     """
     z, shift = vectors.z_ft, vectors.kappa.mean(0)
-    lengths = [np.linalg.norm(shift), np.linalg.norm(z.mean(0))]
-    for means in (z, vectors.z_pre):
-        lengths.append(np.linalg.norm(means - means.mean(0)) / np.sqrt(len(z)))
-    found = _ratios(*lengths, shift @ z.mean(0), len(z))
+    parts = shift, z.mean(0), z.std(0), vectors.z_pre.std(0)  # a std is as long as the spread
+    found = _ratios(*map(np.linalg.norm, parts), shift @ z.mean(0), len(z))
     return dict(zip(MEANING, map(float, found), strict=False))
 
 
@@ -88,7 +89,7 @@ def _ratios(shift, mu, u, p, product, n_classes: int) -> tuple:
         return s, q, rho, p / u, expected
 
 
-def contributions(grams):
+def contributions(grams: np.ndarray) -> np.ndarray:
     """What the failure of each of `ASSUMPTIONS` adds to cos(kappa_c, z_ft^c'), (4, ..., C, C).
 
     The parts add up to the cosine: they gather its six products of (shift, u_c, -p_c) and
@@ -105,7 +106,7 @@ def contributions(grams):
     return np.stack(parts) / np.sqrt(kappa[..., :, None] * z[..., None, :])
 
 
-def departures(grams, resampled=None) -> pd.DataFrame:
+def departures(grams: np.ndarray, resampled: np.ndarray | None = None) -> pd.DataFrame:
     """Which assumption of Theorem 3.3 fails, and by how much.
 
     Args:

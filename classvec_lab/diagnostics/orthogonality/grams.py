@@ -55,22 +55,23 @@ class GramBootstrap:
 
     Args:
         kappa, z: (N, m), displacement f_ft(x) - f_pre(x) and fine-tuned representation of a sample.
-        y: labels (N,); all `n_classes` classes are present.
+        y: labels (N,); all classes are present.
     """
 
-    def __init__(self, kappa, z, y, n_classes: int):
-        classes = (y == c for c in range(n_classes))
+    def __init__(self, kappa: np.ndarray, z: np.ndarray, y: np.ndarray):
+        n = np.bincount(y)
+        classes = (y == c for c in range(len(n)))
         self._samples = [np.array([kappa[own], z[own]], dtype=np.float64) for own in classes]
         self._own = [_own_products(sides) for sides in self._samples]
         self._means = np.stack([sides.mean(1) for sides in self._samples], 1)
         self.power = np.array([own[1].mean() for own in self._own])
-        self.point, n = inner_products(self._means), np.bincount(y)
+        self.point = inner_products(self._means)
         plain, total = diagonal(self.point).copy(), np.stack([own.sum(1) for own in self._own], 1)
         exact = np.where(n > 1, (n**2 * plain - total) / np.maximum(n * (n - 1), 1), plain)
         self.noise, diagonal(self.point)[:] = plain - exact, exact
         self.count, self.resolved = n, n >= FEWEST
         shown = (self.resolved / n).sum() / max(self.resolved.sum(), 1)
-        self.hidden = (~self.resolved / n).sum() / n_classes > HIDDEN * shown
+        self.hidden = (~self.resolved / n).mean() > HIDDEN * shown
 
     def resamples(self, n_boot: int, seed: int):
         """Yield perturbations of `point` under multinomial resampling within class, in chunks.

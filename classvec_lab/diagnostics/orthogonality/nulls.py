@@ -1,15 +1,15 @@
-"""What cosines are without class vectors: random directions as features spread, permuted labels."""
+"""What cosines are without class vectors: labels permuted, and the middle of what is drawn."""
 
 import numpy as np
-import pandas as pd
 
 from .class_cosines import cosine_matrix
+from .grams import diagonal, off_diagonal
 
 PERMUTED_CLASSES = 400  # permuted classes in all, over 10 to 100 permutations
-COLUMNS = ("null", "version", "part", "mean", "low", "high", "n_entries")
+PARTS = {"off_diagonal": off_diagonal, "diagonal": diagonal}
 
 
-def middle(values) -> tuple[float, float, float]:
+def middle(values: np.ndarray) -> tuple[float, float, float]:
     """(mean, 2.5 % and 97.5 % quantile) of the finite values; NaN where there is none."""
     values = values[np.isfinite(values)]
     if not len(values):
@@ -17,45 +17,28 @@ def middle(values) -> tuple[float, float, float]:
     return float(values.mean()), *map(float, np.quantile(values, [0.025, 0.975]))
 
 
-def random_directions(z, *, n_draws: int, rng: np.random.Generator):
-    """Directions (n_draws, m) drawn with the features' own covariance, of any common length.
-
-    They are normal with the covariance of all samples about their mean; isotropic ones, whose
-    cosines have standard deviation 1/√m, are far too mild a null.
-
-    Args:
-        z: fine-tuned representations, (N, m).
-    """
-    z = np.asarray(z, np.float64)
-    return rng.normal(size=(n_draws, len(z))) @ (z - z.mean(0))
-
-
-def permuted_labels(kappa, z, y, n_classes: int, *, rng: np.random.Generator) -> pd.DataFrame:
+def permuted_labels(
+    kappa: np.ndarray, z: np.ndarray, y: np.ndarray, *, rng: np.random.Generator
+) -> list[tuple]:
     """cos(kappa_c, z_ft^c') when labels are permuted, raw and centred, off and on the diagonal.
 
     What remains is the shift common to all images (raw) and the noise of the means (centred).
 
     Args:
-        kappa, z: displacement and fine-tuned representation of each sample, (N, m); they keep
-            their pair.
+        kappa, z: displacement and fine-tuned representation of each sample, (N, m), float64; they
+            keep their pair.
         y: labels (N,), all classes present.
     Returns:
-        A frame with the columns COLUMNS; `low` and `high` hold the middle 95 %.
+        Rows of `Orthogonality.nulls`.
     """
-    from scipy.sparse import csr_array
-
-    both = np.concatenate([np.asarray(kappa, np.float64), np.asarray(z, np.float64)], axis=1)
-    size, n = np.bincount(y, minlength=n_classes), len(y)
-    starts = np.concatenate([[0], np.cumsum(size)])
-    drawn, off = [], ~np.eye(n_classes, dtype=bool)
-    for _ in range(int(np.clip(PERMUTED_CLASSES // n_classes, 10, 100))):
-        groups = csr_array((np.ones(n), rng.permutation(n), starts), shape=(n_classes, n))
-        raw = np.split(groups @ both / size[:, None], 2, axis=1)
-        centred = (side - side.mean(0) for side in raw)
-        drawn.append([cosine_matrix(*raw), cosine_matrix(*centred)])
-    rows = []
-    for version, cosine in zip(("raw", "centred"), np.stack(drawn, 1), strict=True):
-        for part, chosen in (("off_diagonal", off), ("diagonal", ~off)):
-            summed = middle(cosine[:, chosen])
-            rows.append(("labels permuted", version, part, *summed, len(drawn) * n_classes))
-    return pd.DataFrame(rows, columns=COLUMNS)
+    both, count, drawn = np.concatenate([kappa, z], axis=1), np.bincount(y), []
+    starts, n_draws = np.cumsum(count) - count, np.clip(PERMUTED_CLASSES // len(count), 10, 100)
+    for _ in range(n_draws):
+        means = np.add.reduceat(both[rng.permutation(len(y))], starts) / count[:, None]
+        raw = np.split(means, 2, axis=1)
+        drawn.append([cosine_matrix(*raw), cosine_matrix(*(side - side.mean(0) for side in raw))])
+    return [
+        ("labels permuted", version, part, *middle(of(cosine)), n_draws * len(count))
+        for version, cosine in zip(("raw", "centred"), np.stack(drawn, 1), strict=True)
+        for part, of in PARTS.items()
+    ]

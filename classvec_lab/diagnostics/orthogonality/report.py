@@ -1,7 +1,7 @@
 """Are class vectors orthogonal to the other classes? Cosines with intervals, theory and nulls."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,12 +9,13 @@ import pandas as pd
 
 from ...checks import in_range, listed, same_classes
 from ...errors import MismatchError
+from ...features import Features
 from ...vectors import ClassVectors
 from . import geometry
 from .class_cosines import ClassCosines, cosine_matrix
 from .cosines import CosineIntervals, cosine_intervals
 from .grams import FEWEST, KINDS, GramBootstrap, diagonal, inner_products, off_diagonal
-from .nulls import COLUMNS, middle, permuted_labels, random_directions
+from .nulls import PARTS, middle, permuted_labels
 from .words import DELTA, orthogonality_says
 
 N_DIRECTIONS = 300
@@ -29,15 +30,15 @@ class Orthogonality:
     cosine, cosine_centred: C × C frames, rows kappa_c, columns z_ft^c'; kappa_cosine and
     mean_cosine (and `_centred`) between class vectors and between fine-tuned means. `expected` is
     the three-scalar expectation of the raw off-diagonal cosine, `expected_centred` = -1/(C-1), see
-    `geometry.MEANING`, also for shift_ratio, offset_ratio, shift_cosine and collapse_ratio.
+    `geometry.MEANING`, also for shift_ratio, offset_ratio, shift_cosine, collapse_ratio, explained
+    (the share of the displacement that class explains, R²) and shared, which need features.
     assumptions: a frame, see `geometry.departures`. count: samples behind each mean. scalars: what
     `geometry()` gives.
 
-    With features: `explained` is the share of the displacement that class explains (R²),
-    `intervals` maps each family of cosines to its `CosineIntervals`, `norms` is a frame with one
-    row a class, and the nulls are `directions` (cosines of random directions with the features' own
-    covariance, (draws, C), raw and centred) and `permuted` (a frame, labels permuted). Without them
-    these are empty.
+    With features: `intervals` maps each family of cosines to its `CosineIntervals`, `norms` is a
+    frame with one row a class, and the nulls are `directions` (cosines of random directions with
+    the features' own covariance, (draws, C), raw and centred) and `permuted` (rows of `nulls`).
+    Without them these are empty.
     """
 
     cosine: pd.DataFrame
@@ -52,15 +53,16 @@ class Orthogonality:
     offset_ratio: float
     shift_cosine: float
     collapse_ratio: float
+    explained: float
+    shared: float
     count: pd.Series
     dim: int
     assumptions: pd.DataFrame
     scalars: pd.DataFrame
-    explained: float
     intervals: Mapping[str, CosineIntervals] = field(default_factory=dict)
     norms: pd.DataFrame | None = None
     directions: Mapping[str, np.ndarray] = field(default_factory=dict)
-    permuted: pd.DataFrame | None = None
+    permuted: Sequence[tuple] = ()
 
     @property
     def low(self) -> pd.DataFrame:
@@ -73,11 +75,10 @@ class Orthogonality:
         return self.interval("cosine")[1]
 
     def _known(self, kind: str) -> CosineIntervals:
-        if kind in self.intervals:
-            return self.intervals[kind]
         none = np.full(self.cosine.shape, np.nan)
         why = np.full(none.shape, "no features given: no interval", dtype=object)
-        return CosineIntervals(none, none, none, why, np.nan, (np.nan, np.nan))
+        nothing = CosineIntervals(none, none, none, why, np.nan, (np.nan, np.nan))
+        return self.intervals.get(kind, nothing)
 
     def interval(self, kind: str = "cosine") -> list[pd.DataFrame]:
         """The ends of the 95 % intervals of a family, of each entry by itself.
@@ -110,12 +111,10 @@ class Orthogonality:
         table = {"kappa": names[:, None], "z_ft": names}
         for suffix in VERSIONS.values():
             kind, expected = f"cosine{suffix}", getattr(self, f"expected{suffix}")
-            table[kind], table[f"corrected{suffix}"] = (
-                getattr(self, kind),
-                self._known(kind).estimate,
-            )
-            table[f"low{suffix}"], table[f"high{suffix}"] = self.interval(kind)
-            table[f"differs{suffix}"] = self.significant(kind)
+            known = self._known(kind)
+            table |= {kind: getattr(self, kind), f"corrected{suffix}": known.estimate}
+            table[f"low{suffix}"], table[f"high{suffix}"] = known.interval()
+            table[f"differs{suffix}"] = known.differs_from()
             table[f"expected{suffix}"] = np.where(off, expected, np.nan)
             if kind in self.directions:
                 ends = np.quantile(self.directions[kind], [0.025, 0.975], axis=0)
@@ -137,17 +136,17 @@ class Orthogonality:
             all at once), `diagonal`, `no_interval` (the share without one), and counts.
         """
         rows = []
-        for kind, (row, column) in KINDS.items():
+        for kind, sides in KINDS.items():
             for version, suffix in VERSIONS.items():
                 values, known = getattr(self, kind + suffix), self._known(kind + suffix)
                 entries, (corrected, se) = off_diagonal(values), known.mean_off
                 mean, low, high = middle(entries)
                 raw = self.expected if kind == "cosine" else np.nan
-                differ = off_diagonal(self.significant(kind + suffix)).mean()
+                differ = off_diagonal(known.differs_from()).mean()
                 rows.append(
                     {
                         "version": version,
-                        "between": f"{row} and {column}",
+                        "between": " and ".join(sides),
                         "expected": self.expected_centred if suffix else raw,
                         "off_diagonal": mean,
                         "low": corrected - 1.96 * se,
@@ -172,7 +171,7 @@ class Orthogonality:
         """
         return self.scalars
 
-    def equivalence(self, deltas=(0.05, DELTA, 0.2)) -> pd.DataFrame:
+    def equivalence(self, deltas: Sequence[float]) -> pd.DataFrame:
         """Is independence shown, not merely unrefuted? Two one-sided tests at 5 %.
 
         Returns:
@@ -199,17 +198,17 @@ class Orthogonality:
         """
         rows = []
         for version, suffix in VERSIONS.items():
-            values, drawn = getattr(self, f"cosine{suffix}"), self.directions.get(f"cosine{suffix}")
-            for part, of in (("off_diagonal", off_diagonal), ("diagonal", diagonal)):
-                entries = of(values)
+            kind = f"cosine{suffix}"
+            for part, of in PARTS.items():
+                entries = of(getattr(self, kind))
                 rows.append(("measured", version, part, *middle(entries), len(entries)))
-            if drawn is not None:
-                name = "random direction, features' covariance"
+            if kind in self.directions:
+                drawn, name = self.directions[kind], "random direction, features' covariance"
                 rows.append((name, version, "any", *middle(drawn), drawn.size))
         half = 1.96 / np.sqrt(self.dim)
         rows.append(("random direction, isotropic (theory)", "raw", "any", 0.0, -half, half, pd.NA))
-        table = pd.DataFrame(rows, columns=COLUMNS)
-        return pd.concat([table, self.permuted], ignore_index=True)
+        columns = ["null", "version", "part", "mean", "low", "high", "n_entries"]
+        return pd.DataFrame([*rows, *self.permuted], columns=columns)
 
     def says(self, *, delta: float = DELTA) -> tuple[str, ...]:
         """What the numbers say, in sentences computed from them.
@@ -221,7 +220,11 @@ class Orthogonality:
 
 
 def orthogonality(
-    vectors: ClassVectors, *, features=None, n_boot: int = 1000, seed: int = 0
+    vectors: ClassVectors,
+    *,
+    features: tuple[Features, Features] | None = None,
+    n_boot: int = 1000,
+    seed: int = 0,
 ) -> Orthogonality:
     """Measure cos(kappa_c, z_ft^c') beside its expectation and beside chance.
 
@@ -242,47 +245,44 @@ def orthogonality(
             and n_boot of 1 or below 0.
     Source: Kim and Do, NeurIPS 2025, theorem 3.3.
     """
-    n_classes = len(vectors)
+    n_classes, few = len(vectors), (vectors.count < FEWEST) & (features is not None)
     in_range("the number of classes (for more, cosine_blocks)", n_classes, 2, MOST_CLASSES)
-    still = ~vectors.kappa.any(1)
-    _warn_of(still, vectors, "have a kappa of zero", "identical models? their cosines are NaN")
-    cosines, plain = ClassCosines(vectors), geometry.scalars_of_means(vectors)
+    for chosen, what, so in (
+        (~vectors.kappa.any(1), "have a kappa of zero", "identical models? their cosines are NaN"),
+        (few, f"have fewer than {FEWEST} images", "no interval for them"),
+    ):
+        if chosen.any():
+            names = listed(np.array(vectors.classes)[chosen], 5)
+            told = f"{chosen.sum()} of {n_classes} classes {what} ({names}): {so}"
+            warnings.warn(told, stacklevel=2)
+    cosines = ClassCosines(vectors)
     report = {
         kind + suffix: cosines.frame(kind, share=share)
         for share, suffix in enumerate(VERSIONS.values())
         for kind in KINDS
     }
-    report |= {
-        "assumptions": geometry.departures(inner_products(np.stack([vectors.kappa, vectors.z_ft]))),
-        "scalars": pd.DataFrame({"scalar": [*geometry.MEANING]}),
-    }
+    grams = inner_products(np.stack([vectors.kappa, vectors.z_ft]))
+    report["assumptions"] = geometry.departures(grams)
+    scalars = pd.DataFrame({"scalar": [*geometry.MEANING]})
     if features is not None:
-        few = vectors.count < FEWEST
-        _warn_of(few, vectors, f"have fewer than {FEWEST} images", "no interval for them")
-        report |= _sampled(vectors, features, n_boot, seed)
-    scalars = report["scalars"].reindex(columns=["scalar", "value", "corrected", "low", "high"])
-    scalars["value"] = scalars["scalar"].map(plain).fillna(scalars["corrected"])
+        report |= _sampled(vectors, *features, n_boot, seed)
+        scalars = scalars.assign(**report.pop("corrected"))
+    scalars = scalars.reindex(columns=["scalar", "value", "corrected", "low", "high"])
+    plain = scalars["scalar"].map(geometry.scalars_of_means(vectors))
+    scalars["value"] = plain.fillna(scalars["corrected"])
     facts = {"n_samples": vectors.count.sum(), "meaning": [*geometry.MEANING.values()]}
-    report |= plain | {
-        "expected_centred": -1 / (n_classes - 1),
-        "explained": scalars.set_index("scalar")["value"]["explained"],
-        "count": pd.Series(vectors.count, index=list(vectors.classes), name="n"),
-        "dim": vectors.dim,
-        "scalars": scalars.assign(**facts),
-    }
-    return Orthogonality(**report)
+    return Orthogonality(
+        **report,
+        **dict(zip(scalars["scalar"], scalars["value"], strict=True)),
+        expected_centred=-1 / (n_classes - 1),
+        count=pd.Series(vectors.count, index=list(vectors.classes), name="n"),
+        dim=vectors.dim,
+        scalars=scalars.assign(**facts),
+    )
 
 
-def _warn_of(chosen, vectors: ClassVectors, what: str, so: str) -> None:
-    names = [c for c, one in zip(vectors.classes, chosen, strict=True) if one]
-    if names:
-        shown = f"{len(names)} of {len(vectors)} classes {what} ({listed(names, 5)})"
-        warnings.warn(f"{shown}: {so}", stacklevel=3)
-
-
-def _sampled(vectors: ClassVectors, features, n_boot: int, seed: int) -> dict:
-    """What the samples behind the class vectors add to the report."""
-    pre, ft = features
+def _sampled(vectors: ClassVectors, pre: Features, ft: Features, n_boot: int, seed: int) -> dict:
+    """What the samples behind the class vectors add to the report, and corrected scalars."""
     if n_boot:
         in_range("n_boot, where it is not 0,", n_boot, 2, np.inf)
     again = ClassVectors.from_features(pre, ft)
@@ -293,15 +293,15 @@ def _sampled(vectors: ClassVectors, features, n_boot: int, seed: int) -> dict:
         raise MismatchError(
             "these features are not those that the class vectors were made from: their means differ"
         )
-    given = (np.asarray(ft.z, np.float64) - pre.z, ft.z, ft.y, len(vectors))
-    boot, rng = GramBootstrap(*given), np.random.default_rng([seed, 2])
-    corrected = geometry.scalars(boot.point, boot.power, boot.count)
-    directions = random_directions(ft.z, n_draws=N_DIRECTIONS, rng=rng)
+    z, rng = ft.z.astype(np.float64), np.random.default_rng([seed, 2])
+    boot = GramBootstrap(z - pre.z, z, ft.y)
+    # of the covariance of all samples; isotropic directions are far too mild a null
+    directions = rng.normal(size=(N_DIRECTIONS, len(z))) @ (z - z.mean(0))
     means = {"cosine": vectors.z_ft, "cosine_centred": vectors.centred().z_ft}
     found = {
-        "scalars": pd.DataFrame({"scalar": [*geometry.MEANING], "corrected": corrected}),
+        "corrected": {"corrected": geometry.scalars(boot.point, boot.power, boot.count)},
         "directions": {kind: cosine_matrix(directions, mean) for kind, mean in means.items()},
-        "permuted": permuted_labels(*given, rng=np.random.default_rng([seed, 1])),
+        "permuted": permuted_labels(z - pre.z, z, ft.y, rng=np.random.default_rng([seed, 1])),
     }
     if n_boot:
         found |= cosine_intervals(boot, n_boot=n_boot, seed=seed)

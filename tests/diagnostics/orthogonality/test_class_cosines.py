@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from classvec_lab import ClassVectors, orthogonality
-from classvec_lab.diagnostics.orthogonality import ClassCosines, cosine_blocks
+from classvec_lab.diagnostics.orthogonality import ClassCosines, class_cosines, cosine_blocks
 from classvec_lab.errors import MismatchError
 
 RNG = np.random.default_rng(0)
@@ -55,11 +55,12 @@ def test_block_means_are_means_of_entries(kind, share, zero):
             assert means[i, j] == pytest.approx(expected, nan_ok=True)
 
 
-def test_cosine_blocks_are_these():
+def test_cosine_blocks_are_these(monkeypatch):
     v = vectors()
-    frame = cosine_blocks(v, n_blocks=4, centred=True).blocks
+    monkeypatch.setattr(class_cosines, "N_BLOCKS", 4)
+    frame = cosine_blocks(v).blocks
     starts = [list(v.classes).index(c) for c in frame.index]
-    means = ClassCosines(v).block_means("cosine", np.arange(23), np.array(starts), share=1.0)
+    means = ClassCosines(v).block_means("cosine", np.arange(23), np.array(starts))
     assert np.allclose(frame, means)
 
 
@@ -88,19 +89,12 @@ def test_a_class_that_is_the_mean_has_no_direction():
 
 
 def test_extremes_hold_no_diagonal_and_no_unknown_pair():
-    blocks = cosine_blocks(vectors(4, zero=(1,)), n_extremes=30)
+    blocks = cosine_blocks(vectors(4, zero=(1,)))
     assert len(blocks.extremes) == 9  # the three rows of the other classes
     assert (blocks.extremes["kappa"] != blocks.extremes["z_ft"]).all()
     assert "c1" not in set(blocks.extremes["kappa"])
-    assert blocks.summary["n_entries"].item() == 9
 
 
-def test_blocks_need_two_classes_and_a_block():
-    for given, match in (
-        ({"n_blocks": 0}, "n_blocks and n_extremes must"),
-        ({"n_extremes": 0}, "n_"),
-    ):
-        with pytest.raises(MismatchError, match=match):
-            cosine_blocks(vectors(), **given)
+def test_blocks_need_two_classes():
     with pytest.raises(MismatchError, match=r"number of classes must lie in \[2, inf\]; got 1"):
         cosine_blocks(vectors(1))
