@@ -59,7 +59,7 @@ def routing_bars(routes: pd.DataFrame, *, target: str, ax=None, title: str = "")
         ink = "black" if relative_luminance(colour) > 0.4 else "white"
         look = {"color": ink, "fontsize": 7.5, "linespacing": 0.95, "bbox": pad}
         ax.bar_label(bars, words, label_type="center", **look)
-    ax.set(xlim=(0, 1), ylim=(y[-1] + 0.55, -0.55), xlabel="share predicted as")
+    ax.set(xlim=(0, 1), ylim=(y[-1] + 0.55, y[0] - 0.55), xlabel="share predicted as")
     said = f"samples of class {target}, n = {counts(routes['n'])}"
     ax.set_title(f"{title}{': ' if title else ''}{said}")
     ax.set_yticks(y, shares.index)

@@ -125,7 +125,7 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
     Returns:
         The Axes. Dots mark the thresholds in use.
     """
-    parts = curves.sort_values("threshold").groupby("split", sort=False)
+    parts = curves.groupby("split", sort=False)
     axes = panels(len(parts), size=(4.6, 3.3), sharey=True, over=title)
     for ax, (split, part) in zip(axes, parts, strict=True):
         used = part[part["chosen"]]
@@ -134,7 +134,7 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
             ("miss", CONTRAST, "miss", "--"),
         ):
             look = {"color": colour, "linestyle": style, "alpha": 0.45, "linewidth": 1}
-            for _, own in part.groupby("target"):
+            for _, own in part.sort_values("threshold").groupby("target"):
                 ax.plot(own["threshold"], own[column], label=f"{name}, a line a target", **look)
             look = {"color": colour, "markeredgecolor": "white", "zorder": 3, "markersize": 5}
             label = f"{name} at the threshold in use"
