@@ -105,8 +105,9 @@ def collateral_maps(
     axes[2].axline((0, 0), slope=1, label="as forecast", zorder=0, **FAINT)
     axes[2].scatter(x, y, s=16, color=ACCENT, alpha=0.55, linewidths=0)
     unit = "percentage points"
+    ends = np.sort([*axes[2].get_xlim(), *axes[2].get_ylim()])[[0, -1]]
+    axes[2].set(xlim=ends, ylim=ends, aspect="equal")
     axes[2].set(xlabel=f"forecast, {unit}", ylabel=f"measured, {unit}")
-    axes[2].set_aspect("equal", adjustable="datalim")
     axes[2].set_title(f"{said}, n = {len(x):,} pairs")
     axes[2].legend(loc="upper left")
     return axes

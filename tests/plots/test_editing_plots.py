@@ -356,6 +356,7 @@ def test_collateral_shares_one_scale_without_the_class_itself():
     points = np.asarray(axes[2].collections[0].get_offsets())
     np.testing.assert_allclose(points[:, 1], 2 * points[:, 0])
     assert axes[2].get_title(loc="left") == "r = 1.00, n = 20 pairs"
+    assert axes[2].get_xlim() == axes[2].get_ylim()
 
 
 def test_collateral_of_some_targets_of_many_and_of_no_change():
