@@ -6,7 +6,6 @@ from .editing import gate_curves, gate_intervals, method_intervals, trade_off
 from .linearity import (
     adding_curves,
     class_shift,
-    cosine_curves,
     deviation_by_layer,
     deviation_curves,
     order_scatter,
@@ -17,7 +16,7 @@ from .linearity import (
 )
 from .live import edit_effect
 from .mapping import displacement_strips, mapping_scatter, strength_curves
-from .matrices import block_heatmap, cluster_order, departures, entries, heatmap, histogram
+from .matrices import cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
 from .study import over_class_counts, over_epochs
 from .verdict import verdict_page, verdict_pair

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import UNIT, curve, head, inches
+from .marks import UNIT, curve, inches, name_rows, panels
 from .style import ACCENT, CONTRAST, MUTED
 
 _MOST = 60
@@ -34,48 +34,42 @@ def edit_effect(
     Returns:
         The Axes, 1 to 3.
     """
-    import matplotlib.pyplot as plt
-
     frame = per_class.dropna(subset="before")
-    if len(frame) > _MOST:
-        moved = (frame["after"] - frame["before"]).abs() + 2 * frame["class"].isin(edited)
-        frame = frame.loc[moved.nlargest(_MOST).index.sort_values()]
-    n = sum(frame is not None for frame in (gate, strength))
-    size = (4.6 + 3.4 * n, inches(len(frame), 0.26, 1.4, 3.4, 14))
-    ratios = [1.5, *[1] * n]
-    fig, (axes,) = plt.subplots(1, 1 + n, figsize=size, width_ratios=ratios, squeeze=False)
+    moved = (frame["after"] - frame["before"]).abs() + 2 * frame["class"].isin(edited)
+    frame = frame.loc[moved.nlargest(_MOST).index.sort_values()]
+    n = sum(curves is not None for curves in (gate, strength))
+    size = ((4.6 + 3.4 * n) / (1 + n), inches(len(frame), 0.26, 1.4, 3.4, 14))
+    axes = panels(1 + n, size=size, over=title, width_ratios=[1.5, *[1] * n])
     _dumbbells(axes[0], frame, edited)
     if gate is not None:
         _gate(axes[1], gate, threshold)
     if strength is not None:
         _strength(axes[-1], strength, at)
-    head(fig, title)
     return axes
 
 
 def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
-    y = np.arange(len(frame))[::-1]
-    colours = np.where(frame["after"] < frame["before"], CONTRAST, ACCENT)
+    y, colours = range(len(frame)), np.where(frame["after"] < frame["before"], CONTRAST, ACCENT)
     ax.hlines(y, frame["before"], frame["after"], color=colours, linewidth=4, alpha=0.5)
     ax.plot(frame["before"], y, "k|", markersize=9, markeredgewidth=1.6, label="before")
     ax.scatter(frame["after"], y, color=colours, s=26, zorder=3, label="after")
     if frame["random"].notna().any():
         ax.plot(frame["random"], y, "x", color=MUTED, markersize=5, label="random direction")
-    names = [f"{c} (n = {n})" for c, n in zip(frame["class"], frame["n"], strict=True)]
-    ax.set_yticks(y, names)
+    name_rows([ax], [f"{c} (n = {n})" for c, n in zip(frame["class"], frame["n"], strict=True)])
     for label, name in zip(ax.get_yticklabels(), frame["class"], strict=True):
         label.set_fontweight("bold" if name in edited else "normal")
-    ax.set(xlim=(-0.04, 1.04), xlabel="accuracy", ylim=(-0.8, len(frame) - 0.2))
+    ax.set(xlim=UNIT, xlabel="accuracy")
     _below(ax, 3)
 
 
 def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
-    for values, look, label in (
-        (1 - rates["miss"], {"color": ACCENT}, "fires on the class"),
-        (rates["false_fire"], {"color": CONTRAST}, "false fires, all others"),
-        (rates["worst"], {"color": CONTRAST, "ls": "--", "lw": 1}, "worst other class"),
+    rates = rates.assign(fires=1 - rates["miss"])
+    for column, colour, style, label in (
+        ("fires", ACCENT, "-", "fires on the class"),
+        ("false_fire", CONTRAST, "-", "false fires, all others"),
+        ("worst", CONTRAST, "--", "worst other class"),
     ):
-        ax.plot(rates["threshold"], values, label=label, **look)
+        ax.plot(rates["threshold"], rates[column], color=colour, linestyle=style, label=label)
     if threshold is not None and np.isfinite(threshold):
         ax.axvline(threshold, color="black", linewidth=1.2, label=f"γ = {threshold:.3f}")
     ax.set_xlabel(f"threshold of the {rates['score'].iloc[0]} gate")
@@ -86,7 +80,7 @@ def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
 def _strength(ax, curves: pd.DataFrame, at: float | None) -> None:
     for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
         label = f"{name}, n = {curves[f'n_{column[-1]}'].iloc[0]:.0f}"
-        curve(ax, curves, "factor", column, band=0.16, color=colour, label=label)
+        curve(ax, curves, "factor", column, color=colour, label=label)
     if at is not None:
         ax.axvline(at, color="black", linewidth=1.2, label=f"strength {at:g}")
     ax.set(ylim=UNIT, xlabel="strength of the edit", ylabel="accuracy")

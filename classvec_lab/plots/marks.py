@@ -23,89 +23,92 @@ def inches(n: int, each: float, more: float, low: float, high: float) -> float:
 
 
 def panels(
-    axes, n: int, *, columns: int, size: tuple[float, float], over: str = "", **shared
+    n: int, *, size: tuple[float, float], columns: int = 0, over: str = "", figure=None, **shared
 ) -> np.ndarray:
-    """n Axes in rows of `columns`, each of `size` inches; given ones are only counted.
+    """n Axes in rows of `columns`, by default side by side, each of `size` inches.
 
     Args:
         over: written above all of them.
-        shared: goes to `plt.subplots`.
-    Raises:
-        ValueError: where another number of axes was given.
+        figure: a figure, or part of one, to draw on.
+        shared: goes to `subplots`.
     """
     import matplotlib.pyplot as plt
 
-    if axes is not None:
-        axes = np.ravel(axes)
-        if len(axes) != n:
-            raise ValueError(f"this figure has {n} panels; {len(axes)} axes were given")
-    else:
-        rows = -(-n // columns)
-        shape = {"figsize": (size[0] * columns, size[1] * rows), "squeeze": False}
-        grid = plt.subplots(rows, columns, **shape, **shared)[1].ravel()
-        axes = grid[:n]
-        for ax in grid[n:]:
-            ax.set_visible(False)
-        for ax in axes[-columns:]:
-            ax.tick_params(labelbottom=True)
+    columns = max(columns or n, 1)
+    rows = max(-(-n // columns), 1)
+    figure = figure or plt.figure(figsize=(size[0] * columns, size[1] * rows))
+    axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+    for ax in axes[n:]:
+        ax.set_axis_off()
     if over:
-        head(axes[0].figure, over, fontsize=12)
-    return axes
+        figure.suptitle(over, x=0.01, ha="left")
+    return axes[:n]
 
 
-def head(figure, title: str, *, fontsize: float = 11) -> None:
-    """The title of a whole figure, at its left."""
-    figure.suptitle(title, x=0.01, ha="left", fontsize=fontsize)
+def interval(rows: pd.DataFrame, value: str) -> np.ndarray:
+    """The ends (2, N) of a column's interval, NaN where there is none.
 
-
-def _ends(value: str, ends: tuple[str, str] | None) -> list[str]:
-    return list(ends or (f"{value}_low", f"{value}_high"))
-
-
-def errors(rows: pd.DataFrame, value: str, ends: tuple[str, str] | None = None) -> np.ndarray:
-    """How far an interval reaches below and above a column, (2, N); NaN where there is none.
-
-    Args:
-        ends: columns of the interval, by default `value` with _low and _high.
+    They are the columns `value` with _low and _high, or else low and high.
     """
-    ends = _ends(value, ends)
-    if ends[0] not in rows:
-        return np.full((2, len(rows)), np.nan)
-    return np.abs(rows[ends].to_numpy(float).T - rows[value].to_numpy(float))
+    own = [f"{value}_low", f"{value}_high"]
+    ends = own if own[0] in rows else ["low", "high"]
+    return rows.reindex(columns=ends).to_numpy(float).T
 
 
-def dots(ax, rows: pd.DataFrame, value: str, at, *, ends=None, along: str = "y", **look) -> None:
+def errors(rows: pd.DataFrame, value: str) -> np.ndarray:
+    """How far an `interval` reaches below and above its column, (2, N)."""
+    return np.abs(interval(rows, value) - rows[value].to_numpy(float))
+
+
+def dots(ax, rows: pd.DataFrame, value: str, at, *, along: str = "y", **look) -> None:
     """A dot with its interval for each row, at the places `at` of the other axis.
 
     Args:
-        ends: see `errors`.
         along: the axis on which the values lie, "x" or "y".
     """
     look = {"fmt": "o", "markersize": 5, "capsize": 2} | look
-    places = {"x": rows[value], "y": at} if along == "x" else {"x": at, "y": rows[value]}
-    ax.errorbar(**places, **{f"{along}err": errors(rows, value, ends)}, **look)
+    x, y = (rows[value], at) if along == "x" else (at, rows[value])
+    ax.errorbar(x, y, **{f"{along}err": errors(rows, value)}, **look)
 
 
-def curve(ax, rows: pd.DataFrame, x: str, y: str, *, ends=None, band=0.15, **look) -> None:
-    """A line over x, and a band between its ends where the rows have them."""
+def curve(ax, rows: pd.DataFrame, x: str, y: str, *, band: float = 0.15, **look) -> None:
+    """A line over x, and over its intervals a band as dark as `band`, none at 0."""
     ax.plot(rows[x], rows[y], **look)
-    low, high = _ends(y, ends)
-    if band and low in rows:
-        shade = {"color": look.get("color"), "alpha": band, "linewidth": 0}
-        ax.fill_between(rows[x], rows[low], rows[high], **shade)
+    if band:
+        shade = {"color": look["color"], "alpha": band, "linewidth": 0}
+        ax.fill_between(rows[x], *interval(rows, y), **shade)
 
 
-def beside(ax, source=None, **options):
-    """The legend right of an Axes, of another one's marks where `source` is given; returns `ax`."""
-    handles = () if source is None else source.get_legend_handles_labels()
-    ax.legend(*handles, **({"loc": "upper left", "bbox_to_anchor": (1.01, 1)} | options))
-    return ax
+def labelled(*axes) -> dict:
+    """Label to mark, each label once, of all these Axes."""
+    found = {}
+    for ax in axes:
+        handles, labels = ax.get_legend_handles_labels()
+        found |= dict(zip(labels, handles, strict=True))
+    return found
 
 
-def class_ticks(ax, names) -> None:
-    """Class names along x, upright where they are short and few."""
+def beside(*axes, **options):
+    """The legend of these Axes right of the last, which is returned."""
+    found = labelled(*axes)
+    look = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} | options
+    axes[-1].legend(found.values(), found.keys(), **look)
+    return axes[-1]
+
+
+def name_rows(axes, names) -> None:
+    """Names of rows that panels share, the first at the top, and a faint line along each."""
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].set_ylim(len(names) - 0.4, -0.6)
+    for ax in axes:
+        ax.grid(axis="y", color=MUTED, alpha=0.15)
+
+
+def name_columns(ax, names) -> None:
+    """Names along x, upright where they are short and few, else slanted."""
     upright = max(map(len, names)) <= 5 and len(names) <= 30
-    ax.set_xticks(range(len(names)), names, rotation=0 if upright else 60)
+    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    ax.set_xticks(range(len(names)), names, **{} if upright else slanted)
 
 
 def whole_numbers(ax) -> None:
@@ -113,7 +116,13 @@ def whole_numbers(ax) -> None:
     ax.xaxis.get_major_locator().set_params(integer=True)
 
 
-def counts(values: pd.Series, *, join: str = " to ") -> str:
+def counts(values: pd.Series) -> str:
     """The number, or the range of numbers, of samples behind several things: "30", "20 to 40"."""
     low, high = int(values.min()), int(values.max())
-    return f"{low:,}" if low == high else f"{low:,}{join}{high:,}"
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def short(name, most: int = 14) -> str:
+    """Both ends of a long name: what tells classes apart is often the last part."""
+    name, half = str(name), most // 2
+    return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import beside, dots, inches, new_axes, panels
+from .marks import beside, dots, inches, name_rows, new_axes, short
 from .style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL
 
-LABELS_UP_TO = 60  # classes whose names are written along an axis
+CROWDED, LARGE = 25, 60  # classes from which names stand upright, and cells have no lines or dots
 NUMBERS_UP_TO = 12  # classes whose values are written into the cells
-_DASHED = {"linestyle": "--", "linewidth": 1.5}
+MOST_PAIRS = 60
 
 
 def cluster_order(frame: pd.DataFrame) -> list:
@@ -39,20 +39,21 @@ def heatmap(
     centre: float | None = 0.0,
     limit: float | None = None,
     mark: float | None = None,
-    mark_label: str = "theory",
     marked: pd.DataFrame | None = None,
     label: str = "cosine",
+    fmt: str = ".2f",
     title: str = "",
 ):
-    """A C × C heat map.
+    """A C × C heat map, with as many names along it as there is room for.
 
     Args:
         order: "given", "cluster" (see `cluster_order`) or a list of names.
         centre: 0 gives the diverging map, symmetric up to `limit`; None a sequential map from 0.
         limit: by default the largest absolute value.
-        mark: a value at which a line is drawn on the colour bar, labelled `mark_label`.
+        mark: the value that theory expects: a line on the colour bar.
         marked: booleans of the same shape; a dot marks those cells, up to 60 classes.
         label: of the colour bar.
+        fmt: of the values, which are written into the cells of up to 12 classes.
     Returns:
         The Axes.
     Raises:
@@ -60,19 +61,20 @@ def heatmap(
     """
     import seaborn as sns
 
-    names = cluster_order(frame) if isinstance(order, str) and order == "cluster" else order
-    if isinstance(names, str) and names != "given":
+    if isinstance(order, str) and order not in ("given", "cluster"):
         raise ValueError(
             f"order must be 'given', 'cluster' or a list of class names; got {order!r}"
         )
-    frame = frame if isinstance(names, str) else frame.loc[list(names), list(names)]
-    n, diverging = len(frame), centre is not None
+    if order != "given":
+        names = cluster_order(frame) if order == "cluster" else list(order)
+        frame = frame.loc[names, names]
+    n, diverging = len(frame.columns), centre is not None
     side = inches(n, 0.42, 1.8, 4.2, 11)
     ax = new_axes(ax, side + 1.0, side)
     top = limit if limit is not None else float(np.nanmax(np.abs(frame.to_numpy()), initial=1e-9))
-    labels, few = n <= LABELS_UP_TO, n <= NUMBERS_UP_TO
+    large, few = n > LARGE, n <= NUMBERS_UP_TO
     sns.heatmap(
-        frame,
+        frame.rename(index=short, columns=short),
         ax=ax,
         cmap=DIVERGING if diverging else SEQUENTIAL,
         center=centre,
@@ -80,27 +82,28 @@ def heatmap(
         vmax=top,
         square=True,
         annot=few,
-        fmt=".2f",
+        fmt=fmt,
         annot_kws={"fontsize": 8},
-        xticklabels=labels,
-        yticklabels=labels,
-        linewidths=0.4 * labels,
+        linewidths=0.4 * (not large),
         cbar_kws={"label": label, "shrink": 0.8},
         rasterized=not few,
     )
     ax.grid(False)
     ax.tick_params(length=0)
-    ax.set_yticklabels(ax.get_yticklabels(), rotation=0)
-    if labels and max(len(str(c)) for c in frame.columns) > 4:
-        ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
+    ax.tick_params(axis="y", rotation=0)
+    if n > CROWDED:
+        ax.tick_params(axis="x", rotation=90)
+    elif max(len(str(c)) for c in frame.columns) > 4:
+        look = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        ax.set_xticklabels(ax.get_xticklabels(), **look)
     if mark is not None and np.isfinite(mark):
         bar = ax.collections[0].colorbar.ax
         bar.axhline(mark, color="black", linewidth=1.4)
         where = {"xycoords": bar.get_yaxis_transform(), "textcoords": "offset points"}
         look = {"ha": "right", "va": "center", "fontsize": 8, "rotation": 90}
-        text = f"{mark_label} {mark:+.2f}"  # left of the bar, clear of its numbers
+        text = f"theory {mark:+.2f}"  # left of the bar, clear of its numbers
         bar.annotate(text, (0, mark), xytext=(-4, 0), annotation_clip=False, **where, **look)
-    if marked is not None and labels:
+    if marked is not None and not large:
         rows, columns = np.nonzero(marked.loc[frame.index, frame.columns].to_numpy())
         shade = frame.to_numpy()[rows, columns] / top
         colours = np.where((np.abs(shade) if diverging else shade) > 0.6, "white", "black")
@@ -108,31 +111,6 @@ def heatmap(
         ax.scatter(columns + inset, rows + 1 - inset, s=size, c=colours, linewidths=0)
     ax.set_title(title)
     return ax
-
-
-def block_heatmap(blocks, *, listed: int = 12, axes=None, title: str = ""):
-    """Block means of the cosines of very many classes, and the pairs of largest |cosine|.
-
-    Args:
-        blocks: what `cosine_blocks` gives. Ticks name the first class of a block.
-        listed: how many pairs.
-    Returns:
-        The two Axes.
-    """
-    axes = panels(axes, 2, columns=2, size=(5.5, 6), width_ratios=[3, 1])
-    frame = blocks.blocks
-    title = f"{title}{': ' if title else ''}mean {blocks.off_diagonal:+.3f}"
-    label = "mean cosine of a block"
-    heatmap(frame, ax=axes[0], mark=blocks.expected, label=label, title=title)
-    ticks = np.unique(np.linspace(0, len(frame) - 1, 8).astype(int))
-    axes[0].set_xticks(ticks + 0.5, frame.columns[ticks], rotation=45, ha="right")
-    axes[0].set_yticks(ticks + 0.5, frame.index[ticks])
-    pairs = blocks.extremes.head(listed).iloc[::-1]
-    colours = np.where(pairs["cosine"] > 0, CONTRAST, ACCENT)
-    axes[1].barh(range(len(pairs)), pairs["cosine"], color=colours)
-    axes[1].set_yticks(range(len(pairs)), _arrows(pairs))
-    axes[1].set(xlabel="cosine", title="largest entries")
-    return axes
 
 
 def histogram(report, *, ax=None, title: str = ""):
@@ -164,30 +142,30 @@ def histogram(report, *, ax=None, title: str = ""):
         ax.hist(values, bins=np.linspace(-1, 1, 81), alpha=0.55, color=colour, label=label)
         if np.isfinite(expected):
             label = f"expected, {name}: {expected:+.3f}"
-            ax.axvline(expected, color=colour, label=label, **_DASHED)
+            ax.axvline(expected, color=colour, label=label, linestyle="--")
     ax.axvline(0, color=MUTED, linewidth=0.8)
     ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes", title=title)
-    return beside(ax, bbox_to_anchor=(1, 1))
+    return beside(ax)
 
 
-def entries(table: pd.DataFrame, *, most: int = 60, delta: float = 0.1, ax=None, title: str = ""):
+def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""):
     """Off-diagonal cosines in order of size with their 95 % intervals, beside ±delta.
 
     Args:
-        table: as `Orthogonality.table()` gives it. Of more than `most` pairs both ends are shown.
+        table: as `Orthogonality.table()` gives it. Of more than 60 pairs both ends are shown.
         delta: half the width of the grey band.
     Returns:
         The Axes. Entries that differ from 0 over all at once (max-T) are filled.
     """
     pairs = table[table["kappa"] != table["z_ft"]].sort_values("corrected")
-    half, cut = most // 2, len(pairs) > most
-    shown = pd.concat([pairs.head(half), pairs.tail(half)]) if cut else pairs
+    half, left_out = MOST_PAIRS // 2, len(pairs) - MOST_PAIRS
+    shown = pd.concat([pairs.head(half), pairs.tail(half)]) if left_out > 0 else pairs
     x = np.arange(len(shown))
-    x += 2 * (cut & (x >= half))
+    x[half:] += 2 * (left_out > 0)
     ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, 13), 3.8)
     ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
     expected = shown["expected"].iloc[0]
-    ax.axhline(expected, color=CONTRAST, label="expected", **_DASHED | {"linewidth": 1.2})
+    ax.axhline(expected, color=CONTRAST, label="expected", linestyle="--", linewidth=1.2)
     ax.vlines(x, shown["low"], shown["high"], color=ACCENT, linewidth=1.2)
     differs = shown["differs"].to_numpy(bool)
     for chosen, face, name in (
@@ -196,14 +174,15 @@ def entries(table: pd.DataFrame, *, most: int = 60, delta: float = 0.1, ax=None,
     ):
         look = {"s": 18, "facecolor": face, "edgecolor": ACCENT, "zorder": 3}
         ax.scatter(x[chosen], shown["corrected"][chosen], label=name, **look)
-    if cut:
+    if left_out > 0:
         ax.axvline(half + 0.5, color=MUTED, linestyle=":")
         look = {"ha": "center", "va": "bottom", "fontsize": 8, "color": MUTED}
-        left_out = f"{len(pairs) - len(shown):,} pairs between"
-        ax.text(half + 0.5, ax.get_ylim()[1], left_out, **look)
-    ax.set_xticks(x, _arrows(shown), rotation=90, fontsize=7)
+        where = {"transform": ax.get_xaxis_transform()}
+        ax.text(half + 0.5, 1, f"{left_out:,} pairs between", **where, **look)
+    names = shown["kappa"] + " → " + shown["z_ft"]
+    ax.set_xticks(x, names, rotation=90, fontsize=7)
     ax.set(xlim=(x[0] - 1, x[-1] + 1), ylabel="cos(κ_c, z_ft^c')")
-    ax.set_title(title, pad=14 if cut else None)
+    ax.set_title(title, pad=14)
     ax.legend(loc="lower right", ncols=2)
     return ax
 
@@ -216,19 +195,14 @@ def departures(frame: pd.DataFrame, *, ax=None, title: str = ""):
     Returns:
         The Axes: root mean squares as bars, the mean with its interval as a point.
     """
-    ax, y = new_axes(ax, 8.4, 0.55 * len(frame) + 1.3), np.arange(len(frame))[::-1]
-    for column, height, look, label in (
-        ("rms_added", 0.55, {"color": ACCENT, "alpha": 0.6}, "root mean square over pairs"),
-        ("rms_noise", 0.2, {"color": MUTED}, "what noise of the means alone adds"),
-    ):
-        ax.barh(y, frame[column], height=height, label=label, **look)
+    ax, y = new_axes(ax, 8.4, 0.55 * len(frame) + 1.3), range(len(frame))
+    look = {"color": ACCENT, "alpha": 0.6, "label": "root mean square over pairs"}
+    ax.barh(y, frame["rms_added"], height=0.55, **look)
+    look = {"color": MUTED, "label": "what noise of the means alone adds"}
+    ax.barh(y, frame["rms_noise"], height=0.2, **look)
     look = {"along": "x", "color": CONTRAST, "label": "mean, 95 % interval"}
-    dots(ax, frame, "mean_added", y, ends=("low", "high"), **look)
+    dots(ax, frame, "mean_added", y, **look)
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(y, frame["assumption"])
+    name_rows([ax], frame["assumption"])
     ax.set(xlabel="added to an off-diagonal cosine", title=title)
-    return beside(ax, bbox_to_anchor=(1, 1))
-
-
-def _arrows(pairs: pd.DataFrame) -> list[str]:
-    return [f"{a} → {b}" for a, b in zip(pairs["kappa"], pairs["z_ft"], strict=True)]
+    return beside(ax)

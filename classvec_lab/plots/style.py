@@ -9,6 +9,7 @@ ACCENT, CONTRAST, MUTED = "#0b6e99", "#c8553d", "#8a8f98"
 RC = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
+    "figure.titlesize": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.titlesize": 11,

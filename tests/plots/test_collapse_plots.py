@@ -33,6 +33,10 @@ def curves(runs=("cosine", "linear"), epochs=4):
     return frame
 
 
+def bands(ax):
+    return [c for c in ax.collections if c.get_paths() and c.get_paths()[0].vertices.size]
+
+
 def test_curves_have_a_panel_a_metric_and_a_line_a_run():
     axes = collapse_curves(curves(), title="t")
     shown = [ax for ax in axes.flat if ax.get_title("left")]
@@ -44,9 +48,10 @@ def test_curves_have_a_panel_a_metric_and_a_line_a_run():
     ]
     assert [ax.get_yscale() for ax in shown] == ["log", "log", "linear", "linear"]
     np.testing.assert_allclose(shown[0].lines[0].get_ydata(), 2.0 / np.arange(1, 5))
-    assert len(shown[0].lines) == 2
-    assert len(shown[3].collections) == 2  # an interval band a run
-    assert len(shown[2].lines) == 4  # values and nulls
+    assert len(bands(shown[0])) == 0
+    assert len(bands(shown[3])) == 2  # an interval band a run
+    assert len(bands(shown[2])) == 2  # the null of each
+    np.testing.assert_allclose(shown[2].lines[1].get_ydata(), 0.2)
     assert [t.get_text() for t in axes.flat[0].figure.legends[0].get_texts()] == [
         "cosine",
         "linear",
@@ -54,11 +59,14 @@ def test_curves_have_a_panel_a_metric_and_a_line_a_run():
     assert axes.flat[0].figure.get_suptitle() == "t"
 
 
-def test_one_run_needs_no_legend_and_no_extra_columns():
-    frame = curves(("only",))[["epoch", "metric", "value"]]
-    axes = collapse_curves(frame, metrics=("nc1",))
-    assert axes.shape == (1, 1)
-    assert axes.flat[0].figure.legends == []
+def test_one_run_needs_no_legend_but_for_the_epochs_that_are_marked():
+    (ax,) = collapse_curves(curves(("only",)), metrics=("nc1", "nc3"))
+    assert ax.figure.legends == []
+    (ax,) = collapse_curves(curves(("only",)), metrics=("nc1",), at=2, kept=3)
+    (legend,) = ax.figure.legends
+    assert [t.get_text() for t in legend.get_texts()] == ["kept: epoch 3", "epoch 2"]
+    assert [line.get_xdata()[0] for line in ax.lines[-2:]] == [3, 2]
+    assert len(collapse_curves(curves(), metrics=("nc3",))) == 0  # nothing is known of it
 
 
 def history(k, epochs=5, n=30):

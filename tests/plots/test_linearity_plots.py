@@ -44,17 +44,13 @@ def test_deviations_by_alpha_and_by_layer(world):
         np.testing.assert_allclose(line(ax, layer), part["deviation"])
     np.testing.assert_allclose(line(ax, "nearer end alone"), [0.25, 0.5, 0.25])
     assert ax.get_title(loc="left") == "t"
-    ax = plots.cosine_curves(report)
-    np.testing.assert_allclose(
-        line(ax, "representation"), rows.query("layer == 'representation'")["cosine"]
-    )
-    ax = plots.deviation_by_layer(report, alpha=0.7)
-    rows = rows.query("alpha == 0.75")
+    ax = plots.deviation_by_layer(report)
+    rows = rows.query("alpha == 0.5")
     assert [t.get_text() for t in ax.get_xticklabels()] == rows["layer"].tolist()
     np.testing.assert_allclose(
         line(ax, "cosine of the nearer end alone"), rows["nearer_end_cosine"]
     )
-    assert "α = 0.75, n = 30" in ax.get_ylabel()
+    assert "α = 0.5, n = 30" in ax.get_ylabel()
 
 
 def test_pairs_lie_on_their_side_of_the_diagonal(world):

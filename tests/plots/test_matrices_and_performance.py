@@ -9,7 +9,6 @@ import pytest
 from conftest import coloured
 
 from classvec_lab import ClassVectors, Features, orthogonality, plots
-from classvec_lab.diagnostics.orthogonality import cosine_blocks
 from classvec_lab.diagnostics.performance import feature_map
 from classvec_lab.plots import style
 from classvec_lab.statistics import mean_interval
@@ -75,6 +74,9 @@ def test_missing_values_and_many_classes_are_drawn():
     ax = plots.heatmap(frame(80), order="cluster")
     assert not ax.texts
     ax.figure.canvas.draw()
+    assert len(ax.get_xticklabels()) == 40  # as many as there is room for
+    ax = plots.heatmap(frame(3).rename(columns=lambda c: f"a long name, namely {c}"))
+    assert [t.get_text() for t in ax.get_xticklabels()] == [f"a long…mely c{i}" for i in range(3)]
 
 
 def test_the_histogram_counts_off_diagonal_entries():
@@ -88,10 +90,10 @@ def test_the_histogram_counts_off_diagonal_entries():
 
 
 def test_the_sample_sheet_shows_each_class_by_name():
-    ax = plots.sample_sheet(coloured(), per_class=3)
+    ax = plots.sample_sheet(coloured())
     assert [t.get_text() for t in ax.get_yticklabels()] == ["red", "green", "blue"]
     image = np.asarray(ax.images[0].get_array())
-    assert image.shape == (3 * 68 - 4, 3 * 68 - 4, 3)
+    assert image.shape == (3 * 68 - 4, 8 * 68 - 4, 3)
     assert [int(image[68 * i : 68 * i + 64, :64].mean(axis=(0, 1)).argmax()) for i in range(3)] == [
         0,
         1,
@@ -151,20 +153,7 @@ def test_marked_cells_carry_a_dot_in_the_order_shown():
     assert sorted(map(tuple, dots)) == sorted(map(tuple, expected))
 
 
-def test_blocks_of_very_many_classes_are_drawn_with_their_extremes():
-    rng = np.random.default_rng(0)
-    names = [f"class {i}" for i in range(500)]
-    blocks = cosine_blocks(ClassVectors(*rng.normal(size=(2, 500, 8)), np.full(500, 3), names))
-    heat, bars = plots.block_heatmap(blocks, title="t")
-    np.testing.assert_allclose(
-        np.asarray(heat.collections[0].get_array()).ravel(), blocks.blocks.to_numpy().ravel()
-    )
-    assert heat.get_xticklabels()[0].get_text() == "class 0"
-    top = blocks.extremes.iloc[0]
-    assert bars.get_yticklabels()[-1].get_text() == f"{top['kappa']} → {top['z_ft']}"
-
-
-def test_entries_show_each_pair_or_both_ends():
+def test_entries_show_each_pair_or_both_ends(monkeypatch):
     table = report_with_intervals().table()
     off = table[table["kappa"] != table["z_ft"]].sort_values("corrected")
     ax = plots.entries(table)
@@ -181,7 +170,8 @@ def test_entries_show_each_pair_or_both_ends():
         )
     )
     assert {round(v, 9) for v in off["corrected"]} <= {round(float(v), 9) for v in drawn}
-    short = plots.entries(table, most=10)
+    monkeypatch.setattr("classvec_lab.plots.matrices.MOST_PAIRS", 10)
+    short = plots.entries(table)
     assert len(short.get_xticklabels()) == 10
     assert any("20 pairs between" in t.get_text() for t in short.texts)
 

@@ -317,7 +317,8 @@ def test_a_method_looks_the_same_in_both_columns_of_the_pair():
     assert left.get_ylim()[0] < 0.6
     assert left.get_ylim()[1] > 0.98
     for ax in (left, right):
-        assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == ax.get_ylim()[1]
+        corner = ax.collections[0].get_paths()[0].vertices
+        assert corner[:, 1].max() > ax.get_ylim()[1]  # it reaches the end of the scale
 
 
 def test_a_method_out_of_view_is_named_with_its_model():
