@@ -33,6 +33,24 @@ def representations(z, dim: int, reader: str) -> np.ndarray:
     return z
 
 
+def labelled(z, y, n_classes: int, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    """`z` and `y` as arrays (N, m) and (N,), the second integers in 0..n_classes - 1.
+
+    Raises MismatchError for anything else; `owner` is who needs them.
+    """
+    z, y = np.asarray(z), np.asarray(y)
+    if z.ndim != 2 or y.shape != z.shape[:1]:
+        raise MismatchError(
+            f"{owner} needs z of shape (N, m) and y of shape (N,); got {z.shape} and {y.shape}"
+        )
+    if len(y) and (y.dtype.kind not in "iu" or not 0 <= y.min() <= y.max() < n_classes):
+        raise MismatchError(
+            f"labels must be integers in 0..{n_classes - 1} for {n_classes} classes; "
+            f"got {y.dtype} in {y.min()}..{y.max()}"
+        )
+    return z, y
+
+
 def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: str) -> None:
     """Raise MismatchError, naming what differs, unless both list the same classes in one order."""
     given, own = tuple(given), tuple(own)

@@ -4,8 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from html import escape
-from importlib import metadata
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +16,6 @@ from .files import hash_json, read_tensors, write_tensors
 from .gates import Gate
 
 KIND = "edit card"
-PACKAGES = ("torch", "numpy", "open_clip_torch", "timm")
 _PLAIN = ("target", "classes", "ft", "pre", "data")
 
 
@@ -219,21 +216,9 @@ class Edit:
         gate = "no gate" if self.gate is None else str(self.gate)
         return f"<Edit {self.expression} on {self.target!r}: norm {self.norm:.4g}, {gate}>"
 
-    def _repr_html_(self) -> str:
-        rows = {
-            "edit": self.expression,
-            "target": self.target,
-            "norm": f"{self.norm:.4g}",
-            "gate": "none: every sample is moved" if self.gate is None else str(self.gate),
-            "model": self.ft or "unknown",
-            "data": self.data or "unknown",
-        }
-        shown = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
-        return f"<table>{shown}</table>"
-
     def save(self, path: str | Path, **facts) -> Path:
         """Write an edit card: a safetensors file with edit, gate and facts, all or nothing."""
-        arrays = {f"direction.{i}": v for i, v in enumerate(self.directions.values())}
+        arrays = {"directions": np.stack([*self.directions.values()])}
         card = {
             "kind": KIND,
             "expression": self.expression,
@@ -241,11 +226,10 @@ class Edit:
             "coefficients": list(self.coefficients.values()),
             "facts": {**self.facts, **facts},
             "gate": None,
-            "versions": {name: _version(name) for name in ("classvec_lab", *PACKAGES)},
         } | {name: getattr(self, name) for name in _PLAIN}
         if self.gate is not None:
-            gate_arrays, card["gate"] = self.gate.packed()
-            arrays |= {f"gate.{k}": v for k, v in gate_arrays.items()}
+            of_gate, card["gate"] = self.gate.packed()
+            arrays |= of_gate
         card = json.loads(json.dumps(card))
         # the coefficients stand in the card, so that it has a checksum of its own
         write_tensors(path, arrays, {**card, "checksum": hash_json(card)})
@@ -263,12 +247,11 @@ class Edit:
         arrays, card = read_tensors(path, kind=KIND)
         if card.pop("checksum", None) != hash_json(card):
             raise FileFormatError(f"{path} is damaged: its card doesn't match its checksum")
-        names, gate = card["names"], card["gate"]
-        parts = {k.removeprefix("gate."): v for k, v in arrays.items() if k.startswith("gate.")}
+        names, directions = card["names"], arrays.pop("directions")
         edit = cls(
-            {name: arrays[f"direction.{i}"] for i, name in enumerate(names)},
+            dict(zip(names, directions, strict=True)),
             dict(zip(names, card["coefficients"], strict=True)),
-            gate=gate and Gate.unpacked(parts, gate),
+            gate=card["gate"] and Gate(**arrays, **card["gate"]),
             facts=card["facts"],
             **{name: card[name] for name in _PLAIN},
         )
@@ -282,10 +265,3 @@ def require_all(edits: Sequence[Edit], classifier) -> None:
         edit.require(classifier)
     for edit in edits:
         edit.require_effect()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -1,7 +1,7 @@
 """`Gate`: decides from a representation, without a label, whether an edit acts. Arrays only."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Gate:
         in_range("a gate's temperature", self.temperature, 0, np.inf)
         one_of(self.target, classes, "class")
         weight.flags.writeable = bias.flags.writeable = False
-        numbers = {name: float(getattr(self, name)) for name in ("threshold", "temperature")}
+        numbers = {"threshold": float(self.threshold), "temperature": float(self.temperature)}
         vars(self).update(numbers, weight=weight, bias=bias, classes=classes, own=int(self.own))
 
     @property
@@ -133,12 +133,6 @@ class Gate:
         return f"{self.score} of {self.target!r} > {self.threshold:.4g}{soft}; {how}"
 
     def packed(self) -> tuple[dict[str, np.ndarray], dict]:
-        """(arrays, JSON-able card) from which `unpacked` makes this gate again, bit for bit."""
-        card = {field.name: getattr(self, field.name) for field in fields(self)}
-        arrays = {name: card.pop(name) for name in _ARRAYS}
-        return arrays, card | {"classes": list(self.classes)}
-
-    @classmethod
-    def unpacked(cls, arrays: Mapping[str, np.ndarray], card: Mapping) -> "Gate":
-        """The gate that `packed` described."""
-        return cls(**arrays, **card)
+        """(arrays, JSON-able card): `Gate(**arrays, **card)` is this gate again, bit for bit."""
+        card = {**vars(self), "classes": list(self.classes)}
+        return {name: card.pop(name) for name in _ARRAYS}, card

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .checks import index_of, listed, same_classes
+from .checks import index_of, listed, same_classes, same_images
 from .edits import Edit
 from .errors import MismatchError
 from .files import read_tensors, write_tensors
-from .moments import ClassMoments
 
 KIND = "class vectors"
 MEANS, ORIGINS = ("z_pre", "z_ft", "count"), ("classes", "pre", "ft", "data")
@@ -52,11 +51,10 @@ class ClassVectors:
         good = (count > 0) & np.isfinite(z_pre).all(axis=1) & np.isfinite(z_ft).all(axis=1)
         if not good.all():
             raise MismatchError(
-                "no class vector without samples or with means that are not finite: "
-                + listed(np.array(classes)[~good])
+                "no class vector can be made without samples, or of means that are not finite; "
+                f"class {listed(np.array(classes)[~good])}"
             )
-        for name, value in zip((*MEANS, "classes"), (z_pre, z_ft, count, classes), strict=True):
-            object.__setattr__(self, name, value)
+        vars(self).update(z_pre=z_pre, z_ft=z_ft, count=count, classes=classes)
 
     @property
     def kappa(self) -> np.ndarray:
@@ -85,9 +83,7 @@ class ClassVectors:
             MismatchError: where a class has no sample, and as `require_pairs`.
         """
         require_pairs(pre, ft)
-        before, after = (ClassMoments.of(f.z, f.y, len(f.classes)) for f in (pre, ft))
-        if empty := [c for c, n in zip(pre.classes, before.count, strict=True) if n == 0]:
-            raise MismatchError(f"no sample of class {listed(empty)}: no class vector can be made")
+        before, after = pre.moments(), ft.moments()
         origins = pre.classes, pre.model, ft.model, pre.data
         return cls(before.mean, after.mean, before.count, *origins)
 
@@ -153,13 +149,10 @@ class ClassVectors:
         return Path(path)
 
     @classmethod
-    def load(
-        cls, path: str | Path, *, pre: object = None, ft: object = None, data: object = None
-    ) -> "ClassVectors":
-        """Read what `save` wrote; `pre`, `ft` and `data`, where given, are checked by `require`."""
+    def load(cls, path: str | Path) -> "ClassVectors":
+        """Read what `save` wrote; see `require`."""
         arrays, card = read_tensors(path, kind=KIND)
-        vectors = cls(**arrays, **{name: card[name] for name in ORIGINS})
-        return vectors.require(pre=pre, ft=ft, data=data)
+        return cls(**arrays, **{name: card[name] for name in ORIGINS})
 
 
 def require_pairs(pre, ft) -> None:
@@ -177,13 +170,9 @@ def require_pairs(pre, ft) -> None:
                 f"the features come from different {what}: pre-trained {one}, fine-tuned {other}; "
                 + advice
             )
-    same_classes(ft.classes, pre.classes, "the fine-tuned features", "the pre-trained features")
+    same_images(ft, pre, "the fine-tuned features", "the pre-trained features")
     if pre.z.shape != ft.z.shape:
         raise MismatchError(
             "the representations have different shapes: "
             f"pre-trained {pre.z.shape}, fine-tuned {ft.z.shape}"
-        )
-    if not np.array_equal(pre.y, ft.y):
-        raise MismatchError(
-            "the features carry different labels: extract both from one data set, in one order"
         )

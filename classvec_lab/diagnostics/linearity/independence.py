@@ -8,7 +8,7 @@ import pandas as pd
 
 from ...checks import in_range
 from ...readout import Latent, check_labelled, random_like
-from ...statistics import averaged, columns, ends, per_class, shares
+from ...statistics import averaged, columns, ends, per_class, share, shares
 from ...words import bound, change, most, percent, points, several
 
 VECTOR, RANDOM = "class vector", "random direction"
@@ -169,9 +169,9 @@ def additivity(ft, features, vectors, *, lambda_: float = -1.5, seed: int = 0) -
         for direction, k in itertools.product((VECTOR, RANDOM), sizes):
             step, own = sums[k - 1], np.isin(y, order[:k])
             step = step if direction == VECTOR else random_like(step, rng)
-            hit = latent.predict(step, [1.0])[0] == y
+            hit = latent.predict(step)[0] == y
             row = {"direction": direction, "k": k, "lambda_": lambda_, "knows_label": False}
-            row |= {"n": len(y), "inside": shares(hit[own])[0], "outside": shares(hit[~own])[0]}
+            row |= {"n": len(y), "inside": share(hit[own]).value, "outside": share(hit[~own]).value}
             rows.append(row)
     keys = ["direction", "k", "lambda_", "knows_label", "n"]
     both = dict.fromkeys(["inside", "outside"])
@@ -187,12 +187,12 @@ def cyclic_shift(ft, features, vectors, *, seed: int = 0) -> CyclicShift:
     y, rng, latent = features.y, np.random.default_rng(seed), Latent(ft, features.z)
     steps = np.roll(vectors.kappa, -1, axis=0) - vectors.kappa
     moves = [steps, *(random_like(steps, rng) for _ in range(DRAWS))]
-    predicted = np.stack([latent.predict(move[y], [1.0])[0] for move in moves])
+    predicted = np.concatenate([latent.predict(move[y]) for move in moves])
     arrived = predicted == (y + 1) % len(vectors)
 
     def measure(success, stayed, random):
-        means = {"stayed": shares(stayed)[0], "random": shares(random)[0]}
-        return columns("success", shares(success), "") | means
+        means = {"stayed": share(stayed).value, "random": share(random).value}
+        return columns("success", share(success), "") | means
 
     hits = arrived[0], predicted[0] == y, arrived[1:].mean(axis=0)
     table = per_class(measure, y, vectors.classes, *hits)

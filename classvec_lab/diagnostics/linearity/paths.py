@@ -13,7 +13,7 @@ from ...models import Classifier
 from ...models.interpolation import check_alphas, interpolate
 from ...progress import progress_bar
 from ...readout import Latent, check_labelled, predict, random_like
-from ...statistics import columns, ends, known_mean, ratio_interval, share
+from ...statistics import columns, ends, known_mean, ratio_interval, shares
 from ...vectors import ClassVectors, require_pairs
 from ...words import MAJORITY, bound, percent
 
@@ -156,24 +156,20 @@ def latent_paths(
         on_path = np.stack([predict(classifier, weight[alpha]) for alpha in alphas])
         predicted = {WEIGHTS: on_path[None], **predicted}
         displacement = np.linalg.norm(weight[1.0].z - z, axis=1)
-    rows = []
+    tables = []
     for path, calls in predicted.items():
-        for k, alpha in enumerate(alphas):
-            row = {"path": path, "knows_label": path not in (WEIGHTS, NEAREST), "alpha": alpha}
-            hits = (calls[:, k] == y).mean(axis=0)
-            row |= {"n": len(y), **columns("accuracy", share(hits), "")}
-            if path in labels:
-                row |= columns("added_share", share(calls[0, k] == labels[path]), "added_")
-            if weight and path in steps:
-                row |= _distance(z + alpha * steps[path], weight[alpha].z, displacement)
-            rows.append(row)
-    table = pd.DataFrame(rows)
-    rising = table[table["path"].isin([WEIGHTS, TRUE, NEAREST])]  # the others aren't meant to rise
-    normalised = rising.groupby("path")["accuracy"].transform(
-        lambda a: (a - a.min()) / (a.max() - a.min())
-    )
-    table.insert(7, "normalised", normalised)
-    return LatentPaths(table)
+        table = {"path": path, "knows_label": path not in (WEIGHTS, NEAREST), "alpha": alphas}
+        table |= {"n": len(y), **columns("accuracy", shares((calls == y).mean(axis=0)), "")}
+        if path not in (WRONG, RANDOM):  # which aren't meant to rise
+            rise = pd.Series(table["accuracy"] - table["accuracy"].min())
+            table["normalised"] = rise / rise.max()
+        if path in labels:
+            table |= columns("added_share", shares(calls[0] == labels[path]), "added_")
+        if weight and path in steps:
+            apart = [_distance(z + a * steps[path], weight[a].z, displacement) for a in alphas]
+            table |= pd.DataFrame(apart)
+        tables.append(pd.DataFrame(table))
+    return LatentPaths(pd.concat(tables, ignore_index=True))
 
 
 def _distance(points, reference, displacement) -> dict:
@@ -183,7 +179,5 @@ def _distance(points, reference, displacement) -> dict:
         lengths = np.linalg.norm(points, axis=2) * np.linalg.norm(reference, axis=1)
         cosine = (np.einsum("dnm,nm->dn", points, reference) / lengths).mean(axis=0)
     gap = np.linalg.norm(points - reference, axis=2).mean(axis=0)
-    return {
-        **columns("cosine", known_mean(cosine)),
-        **columns("deviation", ratio_interval(gap, displacement)),
-    }
+    deviation = ratio_interval(gap, displacement)
+    return columns("cosine", known_mean(cosine)) | columns("deviation", deviation)

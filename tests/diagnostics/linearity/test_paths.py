@@ -162,7 +162,7 @@ def test_the_weight_path_ends_at_the_two_models():
     with pytest.raises(MismatchError, match=r"no weight path at alpha 0\.2"):
         latent_paths(path[0.0], vectors, ft, alphas=(0.2,), weight=path)
     for changes, message in (
-        ({"y": path[0.0].y[::-1]}, "carry different labels"),
+        ({"y": path[0.0].y[::-1]}, "has other labels than"),
         ({"precision": "another"}, "number formats"),
     ):
         other = replace(path[0.0], **changes)

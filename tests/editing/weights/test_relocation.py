@@ -223,7 +223,7 @@ VECTORS, PRE, HELD, _ = world(n=120)
         (
             {"pre": Features(PRE.z, PRE.y[::-1], PRE.classes)},
             MismatchError,
-            "carry different labels",
+            "has other labels than",
         ),
         (
             {"pre": Features(PRE.z, PRE.y, names(7))},
