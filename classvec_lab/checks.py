@@ -1,10 +1,21 @@
-"""The house's messages: they restate what was given and say what there is."""
+"""The house's messages, which restate what was given and say what there is, and its records."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import dataclass_transform
 
 import numpy as np
 
 from .errors import ClassvecError, MismatchError
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def record(cls):
+    """Make a class a dataclass that can't be changed and equals only itself.
+
+    Results hold arrays and frames, whose comparison has no one truth value.
+    """
+    return dataclass(frozen=True, eq=False)(cls)
 
 
 def listed(names: Iterable, most: int = 20) -> str:
@@ -56,9 +67,8 @@ def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: st
     given, own = tuple(given), tuple(own)
     if given == own:
         return
-    absent, extra = ([c for c in a if c not in b] for a, b in ((own, given), (given, own)))
-    parts = [(f"{owner} lacks", absent), (f"{other} lacks", extra)]
-    detail = "; ".join(f"{text} {listed(names, 5)}" for text, names in parts if names)
+    lacks = {owner: [c for c in own if c not in given], other: [c for c in given if c not in own]}
+    detail = "; ".join(f"{who} lacks {listed(names, 5)}" for who, names in lacks.items() if names)
     raise MismatchError(
         f"{owner} has {len(given)} classes and {other} {len(own)} that differ: "
         f"{detail or 'same names in another order'}"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 from numbers import Real
 from pathlib import Path
@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .checks import listed, one_of, same_classes
+from .checks import listed, one_of, record, same_classes
 from .errors import EditError, FileFormatError, MismatchError
 from .files import hash_json, read_tensors, write_tensors
 from .gates import Gate
@@ -19,7 +19,7 @@ KIND = "edit card"
 _PLAIN = ("target", "classes", "ft", "pre", "data")
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Edit:
     """z_edit = Σ coefficient · direction, added to z where the gate fires, or everywhere.
 
@@ -142,13 +142,12 @@ class Edit:
             weights: whether the encoder's fingerprint must be, too, where both are known. To
                 compute it takes a while for a large encoder.
         """
+        known = classifier.fingerprint if weights and self.ft else None
         pairs = {
             "classes": (self.classes, tuple(classifier.classes)),
             "dimension": ([self.dim], [classifier.dim]),
+            "weights or preprocessing": ([self.ft], [known or self.ft]),
         }
-        if weights and self.ft is not None:
-            found = classifier.fingerprint or self.ft
-            pairs["weights or preprocessing"] = [self.ft], [found]
         differ = " and in ".join(
             f"{what} (edit: {listed(own, 10)}; model: {listed(other, 10)})"
             for what, (own, other) in pairs.items()

@@ -2,11 +2,10 @@
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import labelled
+from .checks import labelled, record
 from .errors import MismatchError
 from .files import read_or_make, read_tensors, write_tensors
 from .moments import ClassMoments
@@ -16,7 +15,7 @@ from .vectors import ClassVectors
 _VERSION = 2  # of what is cached: part of the key
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Features:
     """Representations of a labelled data set, from this package or from anywhere else.
 

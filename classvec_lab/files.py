@@ -227,10 +227,4 @@ def save_figure(fig, paths: Iterable[Path]) -> None:
     }
     for path in paths:
         with atomic(path) as temporary:
-            fig.savefig(
-                temporary,
-                format=path.suffix[1:],
-                dpi=DPI,
-                bbox_inches="tight",
-                metadata=blank[path.suffix],
-            )
+            fig.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata=blank[path.suffix])

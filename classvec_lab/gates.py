@@ -1,11 +1,11 @@
 """`Gate`: decides from a representation, without a label, whether an edit acts. Arrays only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from .checks import in_range, one_of, representations
+from .checks import in_range, one_of, record, representations
 from .errors import MismatchError
 
 SCORES = ("margin", "cosine", "discriminant", "predicted")
@@ -16,7 +16,7 @@ _STATED = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Gate:
     """Fires on a representation z where score(z) > threshold.
 

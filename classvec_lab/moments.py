@@ -64,10 +64,10 @@ class ClassMoments:
             raise MismatchError(
                 "a covariance needs moments with a pooled scatter: pooled_scatter=True"
             )
+        from sklearn.covariance import shrunk_covariance
+
         free = self.count.sum() - np.count_nonzero(self.count)
-        covariance = self.scatter / max(free, 1)
-        flat = np.trace(covariance) / self.dim * np.eye(self.dim)
-        return (1 - shrinkage) * covariance + shrinkage * flat
+        return shrunk_covariance(self.scatter / max(free, 1), shrinkage)
 
     def update(self, z: np.ndarray, y: np.ndarray) -> "ClassMoments":
         """Take in a batch.

@@ -1,15 +1,14 @@
 """What a head makes of representations: its rows, logits, logits along a line, and a `Readout`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import index_of, representations
+from .checks import index_of, record, representations
 from .errors import EditError, MismatchError
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class HeadRows:
     """A head as arrays: logits = W z + b, or for a cosine head scale · W z / |z|.
 
@@ -138,7 +137,7 @@ def random_like(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return drawn * (wanted / given)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Readout:
     """What a classifier says of labelled images.
 

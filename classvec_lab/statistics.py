@@ -62,12 +62,15 @@ def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.nda
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of independent values (n,) with Student's 95 % interval, NaN for fewer than two."""
+    """(mean, low, high) of independent values (…, n) over the last axis, by Student's t.
+
+    The ends of the 95 % interval are NaN for fewer than two values.
+    """
     values = np.asarray(values, dtype=np.float64)
-    n = len(values)
-    mean = values.mean() if n else np.nan
-    error = values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    return float(mean), *map(float, t_interval(mean, error, n - 1))
+    n = values.shape[-1]
+    mean = values.mean(axis=-1) if n else np.nan
+    error = values.std(axis=-1, ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return mean, *t_interval(mean, error, n - 1)
 
 
 def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:

@@ -1,13 +1,13 @@
 """`ClassVectors`: what fine-tuning did to the mean representation of each class. Arrays only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .checks import index_of, listed, same_classes, same_images
+from .checks import index_of, listed, record, same_classes, same_images
 from .edits import Edit
 from .errors import MismatchError
 from .files import read_tensors, write_tensors
@@ -16,7 +16,7 @@ KIND = "class vectors"
 MEANS, ORIGINS = ("z_pre", "z_ft", "count"), ("classes", "pre", "ft", "data")
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ClassVectors:
     """Per class the mean representation before and after fine-tuning; kappa is their difference.
 
@@ -127,15 +127,16 @@ class ClassVectors:
         Raises:
             MismatchError: naming each model and data that differ, or the classes.
         """
-        problems = []
-        for what, given, own in (
-            ("pre-trained model", pre, self.pre),
-            ("fine-tuned model", ft, self.ft),
-            ("data", data, self.data),
-        ):
-            found = getattr(given, "fingerprint", given)
-            if given is not None and found != own:
-                problems.append(f"another {what} (these vectors: {own}, given: {found})")
+        origins = {
+            "pre-trained model": (pre, self.pre),
+            "fine-tuned model": (ft, self.ft),
+            "data": (data, self.data),
+        }
+        problems = [
+            f"another {what} (these vectors: {own}, given: {found})"
+            for what, (given, own) in origins.items()
+            if given is not None and (found := getattr(given, "fingerprint", given)) != own
+        ]
         if problems:
             raise MismatchError(f"these class vectors were made with {'; '.join(problems)}")
         if classes is not None:

@@ -117,10 +117,6 @@ class TaskVector:
     def __truediv__(self, scale):
         return self * (1 / scale) if isinstance(scale, Real) else NotImplemented
 
-    def __repr__(self) -> str:
-        size = sum(d.numel() for d in self.deltas.values())
-        return f"<TaskVector: {len(self.deltas)} entries, {size:,} weights, norm {self.norm():.4g}>"
-
 
 def block_of(name: str) -> str:
     """The block of a parameter: its name up to the first number, else its first part.

@@ -1,22 +1,23 @@
 """From one class to another along κ: where the predictions cross, and by what way."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from ...checks import record
 from ...features import Features
 from ...models import Classifier
 from ...statistics import Estimate, columns, ends, resampling_counts, share, shares
 from ...vectors import ClassVectors
 from ...words import MAJORITY, most, number, percent
-from .route import class_path
+from .pair import class_path
 
 ALPHAS = np.arange(21) / 20
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ClassInterpolation:
     """Samples of `source` moved towards `target`, read by the head.
 
@@ -50,7 +51,7 @@ class ClassInterpolation:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ClassInterpolations:
     """Ordered pairs of classes, a row each.
 

@@ -4,13 +4,13 @@ import copy
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from ...checks import record
 from ...errors import ModelError
 from ...models import Classifier, CosineHead
 from ...models.blocks import block_names, recorded
@@ -32,7 +32,7 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CrossTaskLinearity:
     """How the features A of interpolated weights compare with the mixture B of the ends' features.
 

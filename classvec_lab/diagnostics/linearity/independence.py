@@ -1,12 +1,11 @@
 """Does an edit along one class vector leave the other classes alone? Edits without a gate."""
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range
+from ...checks import in_range, record
 from ...readout import Latent, check_labelled, random_like
 from ...statistics import averaged, columns, ends, per_class, share, shares
 from ...words import bound, change, most, percent, points, several
@@ -22,7 +21,7 @@ EFFECTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Scaling:
     """Accuracy of class c, and of all others, when z + alpha κ_c is read.
 
@@ -57,7 +56,7 @@ class Scaling:
         return tuple(sentences)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Additivity:
     """Accuracy inside and outside a growing set of classes whose vectors are added up.
 
@@ -89,7 +88,7 @@ class Additivity:
         return tuple(sentences)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CyclicShift:
     """Every class moved to the next at once: share of its samples predicted as that next class.
 

@@ -1,13 +1,12 @@
 """From the pre-trained to the fine-tuned model: along the weights, and along class vectors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
-from ...checks import one_of
+from ...checks import one_of, record
 from ...features import Features, extract_features
 from ...models import Classifier
 from ...models.interpolation import check_alphas, interpolate
@@ -29,7 +28,7 @@ FOLLOWS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LatentPaths:
     """Accuracy of the fine-tuned head along five paths, tidy.
 
@@ -137,10 +136,11 @@ def latent_paths(
     """
     alphas, weight = check_alphas(alphas), weight or {}
     check_labelled(classifier, pre_features, vectors)
-    z, y, kappa = pre_features.z.astype(np.float64), pre_features.y, vectors.kappa
+    latent = Latent(classifier, pre_features.z)
+    z, y, kappa = latent.z, pre_features.y, vectors.kappa
     for alpha in (*alphas, 1.0) if weight else ():
         require_pairs(pre_features, weight[one_of(alpha, weight, "weight path at alpha")])
-    rng, latent = np.random.default_rng(seed), Latent(classifier, z)
+    rng = np.random.default_rng(seed)
     labels = {
         TRUE: y,
         NEAREST: cdist(z, vectors.z_pre).argmin(axis=1),

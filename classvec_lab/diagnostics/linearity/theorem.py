@@ -3,10 +3,10 @@
 import copy
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pandas as pd
 
+from ...checks import record
 from ...errors import MismatchError
 from ...models import Classifier
 from ...models.interpolation import blend
@@ -26,7 +26,7 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class PathOrder:
     """Ordered pairs (i, j) of models: the path θ_pre to θ_i against θ_i to θ_j, on images of i.
 

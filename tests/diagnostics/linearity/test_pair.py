@@ -10,6 +10,7 @@ from classvec_lab import Classifier, ClassVectors, CosineHead, Features
 from classvec_lab.diagnostics.linearity import class_pair
 from classvec_lab.errors import MismatchError
 from classvec_lab.models import Preprocess
+from classvec_lab.panels.pairs import pair_charts
 from classvec_lab.readout import predict
 
 NAMES = ("ant", "bee", "cow")
@@ -78,6 +79,13 @@ def test_two_classes_and_classes_without_samples():
     pair = class_pair(classifier, few, v, "ant", "cow")
     assert set(pair.logits["samples_of"]) == {"ant"}
     assert np.isnan(pair.confusion.set_index("true").loc["cow", "share"]).all()
+    alone = features.y == 1
+    none = class_pair(
+        classifier, Features(features.z[alone], features.y[alone], NAMES), v, "ant", "cow"
+    )
+    assert none.logits.empty
+    assert [len(rows) for rows in none.nearest.values()] == [0] * 4
+    assert pair_charts(none) == []
 
 
 def test_one_class_twice_and_unknown_ones():
