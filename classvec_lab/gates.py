@@ -58,13 +58,16 @@ class Gate:
     def __post_init__(self):
         weight, bias = (np.array(getattr(self, name), dtype=np.float64) for name in _ARRAYS)
         classes = tuple(str(c) for c in self.classes)
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or not 0 <= self.own < len(weight):
+        if (
+            weight.ndim != 2
+            or bias.shape != weight.shape[:1]
+            or self.own not in range(len(weight))
+            or (self.rivals and len(weight) < 2)
+        ):
             raise MismatchError(
-                "a gate needs weight (K, m), bias (K,) and own in 0..K-1; "
-                f"got {weight.shape}, {bias.shape}, {self.own}"
+                "a gate needs weight (K, m), bias (K,) and own in 0..K-1, and with rivals at least "
+                f"two classes; got {weight.shape}, {bias.shape}, {self.own}"
             )
-        if self.rivals and len(weight) < 2:
-            raise MismatchError("a gate that compares with rivals needs at least two classes")
         if not np.isfinite([*weight.T, bias]).all() or np.isnan(self.threshold):
             raise MismatchError("a gate's weights and threshold must be finite numbers")
         in_range("a gate's temperature", self.temperature, 0, np.inf)

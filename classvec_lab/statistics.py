@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .errors import MismatchError
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -46,9 +44,9 @@ def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
     z = ndtri(0.975)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = hits / n
-        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        p, more = hits / n, z**2 / n
+        centre = (p + more / 2) / (1 + more)
+        half = z / (1 + more) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
@@ -56,9 +54,8 @@ def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.nda
     """mean ± t(df) · standard error, (low, high), elementwise; NaN where df < 1."""
     from scipy.stats import t
 
-    df = np.asarray(df, dtype=np.float64)
-    half = np.where(df >= 1, t.ppf(0.5 + level / 2, np.maximum(df, 1)), np.nan) * standard_error
-    return np.asarray(mean) - half, np.asarray(mean) + half
+    half = np.where(np.greater_equal(df, 1), t.ppf(0.5 + level / 2, df), np.nan) * standard_error
+    return mean - half, mean + half
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
@@ -124,7 +121,7 @@ def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.nd
 def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(hits) / np.asarray(n), *wilson(hits, n)
+        return np.divide(hits, n), *wilson(hits, n)
 
 
 def shares(hits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,10 +170,6 @@ def paired_change(before, after) -> Estimate:
     square-and-add), so that it has a width where nothing changed.
     """
     before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
-    if before.shape != after.shape:
-        raise MismatchError(
-            f"a paired change needs the same samples twice; got {before.shape} and {after.shape}"
-        )
     gain, loss = share(after & ~before), share(before & ~after)
     value = gain.value - loss.value
     low = value - np.hypot(gain.value - gain.low, loss.high - loss.value)

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from .checks import index_of, listed, record, same_classes, same_images
 from .edits import Edit
@@ -42,13 +41,13 @@ class ClassVectors:
     def __post_init__(self):
         z_pre, z_ft = np.asarray(self.z_pre, float), np.asarray(self.z_ft, float)
         count, classes = np.asarray(self.count, dtype=np.int64), tuple(map(str, self.classes))
-        shapes = (z_pre.shape[:1], z_ft.shape[:1], count.shape)
-        if z_pre.ndim != 2 or z_pre.shape != z_ft.shape or {*shapes} != {(len(classes),)}:
+        alike = z_pre.shape == z_ft.shape and count.shape == z_pre.shape[:1] == (len(classes),)
+        if z_pre.ndim != 2 or not alike:
             raise MismatchError(
                 "ClassVectors needs z_pre and z_ft of one shape (C, m), C counts and C names; got "
                 f"{z_pre.shape}, {z_ft.shape}, {count.shape} and {len(classes)} names"
             )
-        good = (count > 0) & np.isfinite(z_pre).all(axis=1) & np.isfinite(z_ft).all(axis=1)
+        good = (count > 0) & np.isfinite([z_pre, z_ft]).all(axis=(0, 2))
         if not good.all():
             raise MismatchError(
                 "no class vector can be made without samples, or of means that are not finite; "
@@ -100,14 +99,6 @@ class ClassVectors:
         """Both sides minus their mean over classes, so that z_pre, z_ft and kappa sum to zero."""
         z_pre, z_ft = (z - z.mean(axis=0) for z in (self.z_pre, self.z_ft))
         return replace(self, z_pre=z_pre, z_ft=z_ft)
-
-    def table(self) -> pd.DataFrame:
-        """One row a class: `class`, `n`, and the norms of kappa, z_pre and z_ft."""
-        norms = {
-            f"norm_{name}": np.linalg.norm(getattr(self, name), axis=1)
-            for name in ("kappa", "z_pre", "z_ft")
-        }
-        return pd.DataFrame({"class": self.classes, "n": self.count, **norms})
 
     def require(
         self,

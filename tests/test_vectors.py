@@ -150,6 +150,3 @@ def test_names_are_looked_up():
     assert vectors.index("c2") == 2
     with pytest.raises(MismatchError, match="no class 'cat'; there are c0, c1, c2"):
         vectors.index("cat")
-    table = vectors.table()
-    np.testing.assert_allclose(table["norm_kappa"], np.linalg.norm(vectors.kappa, axis=1))
-    assert list(table["class"]) == ["c0", "c1", "c2"]

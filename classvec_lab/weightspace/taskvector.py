@@ -1,7 +1,6 @@
 """`TaskVector`: the difference of two encoders' weights, with the operators of task arithmetic."""
 
 import copy
-import math
 from collections.abc import Mapping
 from numbers import Real
 
@@ -64,7 +63,7 @@ class TaskVector:
 
     def norm(self) -> float:
         """Euclidean length, summed in float64."""
-        return math.sqrt(sum(d.double().square().sum().item() for d in self.deltas.values()))
+        return sum(d.double().square().sum().item() for d in self.deltas.values()) ** 0.5
 
     def cosine(self, other: "TaskVector", by: str = "model") -> float | pd.Series:
         """Cosine to another task vector; NaN where a part is zero.

@@ -137,11 +137,18 @@ def scaling(ft, features, vectors, *, seed: int = 0) -> Scaling:
         steps = {VECTOR: kappa[None], RANDOM: random_like(np.tile(kappa, (DRAWS, 1)), rng)}
         for direction, draws in steps.items():
             hits = np.mean([latent.predict(step, SCALES) == y for step in draws], axis=0)
-            table = {"direction": direction, "class": vectors.classes[c], "knows_label": True}
-            table |= {"alpha": SCALES, "n": own.sum()}
-            table |= columns("accuracy", shares(hits[:, own]), "")
-            table |= {"n_others": (~own).sum(), **columns("others", shares(hits[:, ~own]))}
-            tables.append(pd.DataFrame(table | {"n_draws": len(draws)}))
+            table = {
+                "direction": direction,
+                "class": vectors.classes[c],
+                "knows_label": True,
+                "alpha": SCALES,
+                "n": own.sum(),
+                **columns("accuracy", shares(hits[:, own]), ""),
+                "n_others": (~own).sum(),
+                **columns("others", shares(hits[:, ~own])),
+                "n_draws": len(draws),
+            }
+            tables.append(pd.DataFrame(table))
     return Scaling(pd.concat(tables, ignore_index=True))
 
 
@@ -169,12 +176,11 @@ def additivity(ft, features, vectors, *, lambda_: float = -1.5, seed: int = 0) -
             step, own = sums[k - 1], np.isin(y, order[:k])
             step = step if direction == VECTOR else random_like(step, rng)
             hit = latent.predict(step)[0] == y
-            row = {"direction": direction, "k": k, "lambda_": lambda_, "knows_label": False}
-            row |= {"n": len(y), "inside": share(hit[own]).value, "outside": share(hit[~own]).value}
-            rows.append(row)
-    keys = ["direction", "k", "lambda_", "knows_label", "n"]
-    both = dict.fromkeys(["inside", "outside"])
-    return Additivity(averaged(pd.DataFrame(rows), keys, "n_orders", both), lambda_)
+            inside, outside = (share(hit[part]).value for part in (own, ~own))
+            rows.append((direction, k, lambda_, False, len(y), inside, outside))
+    keys, both = ["direction", "k", "lambda_", "knows_label", "n"], ["inside", "outside"]
+    rows = pd.DataFrame(rows, columns=keys + both)
+    return Additivity(averaged(rows, keys, "n_orders", dict.fromkeys(both)), lambda_)
 
 
 def cyclic_shift(ft, features, vectors, *, seed: int = 0) -> CyclicShift:

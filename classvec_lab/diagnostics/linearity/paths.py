@@ -80,7 +80,6 @@ def weight_path(
     *,
     alphas: Sequence[float] = ALPHAS,
     calibration=None,
-    progress: bool = True,
 ) -> dict[float, Features]:
     """Features of a data set along θ_pre + alpha τ.
 
@@ -91,7 +90,6 @@ def weight_path(
         dataset: labelled images.
         alphas: in [-1, 2].
         calibration: images for the batch-norm statistics, by default `dataset`.
-        progress: whether a bar is shown.
     Returns:
         alpha to `Features`.
     Raises:
@@ -102,7 +100,7 @@ def weight_path(
         alpha: extract_features(
             interpolate(pre, ft, alpha, calibration=images), dataset, progress=False
         )
-        for alpha in progress_bar(check_alphas(alphas), desc="weight path", disable=not progress)
+        for alpha in progress_bar(check_alphas(alphas), desc="weight path")
     }
 
 
@@ -158,8 +156,13 @@ def latent_paths(
         displacement = np.linalg.norm(weight[1.0].z - z, axis=1)
     tables = []
     for path, calls in predicted.items():
-        table = {"path": path, "knows_label": path not in (WEIGHTS, NEAREST), "alpha": alphas}
-        table |= {"n": len(y), **columns("accuracy", shares((calls == y).mean(axis=0)), "")}
+        table = {
+            "path": path,
+            "knows_label": path not in (WEIGHTS, NEAREST),
+            "alpha": alphas,
+            "n": len(y),
+            **columns("accuracy", shares((calls == y).mean(axis=0)), ""),
+        }
         if path not in (WRONG, RANDOM):  # which aren't meant to rise
             rise = pd.Series(table["accuracy"] - table["accuracy"].min())
             table["normalised"] = rise / rise.max()
