@@ -2,27 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
-from html import escape
-from importlib import metadata
 from numbers import Real
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
-from .checks import listed, one_of, same_classes
+from .checks import listed, one_of, record, same_classes
 from .errors import EditError, FileFormatError, MismatchError
 from .files import hash_json, read_tensors, write_tensors
 from .gates import Gate
 
 KIND = "edit card"
-PACKAGES = ("torch", "numpy", "open_clip_torch", "timm")
 _PLAIN = ("target", "classes", "ft", "pre", "data")
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Edit:
     """z_edit = Σ coefficient · direction, added to z where the gate fires, or everywhere.
 
@@ -145,13 +142,12 @@ class Edit:
             weights: whether the encoder's fingerprint must be, too, where both are known. To
                 compute it takes a while for a large encoder.
         """
+        known = classifier.fingerprint if weights and self.ft else None
         pairs = {
             "classes": (self.classes, tuple(classifier.classes)),
             "dimension": ([self.dim], [classifier.dim]),
+            "weights or preprocessing": ([self.ft], [known or self.ft]),
         }
-        if weights and self.ft is not None:
-            found = classifier.fingerprint or self.ft
-            pairs["weights or preprocessing"] = [self.ft], [found]
         differ = " and in ".join(
             f"{what} (edit: {listed(own, 10)}; model: {listed(other, 10)})"
             for what, (own, other) in pairs.items()
@@ -219,21 +215,9 @@ class Edit:
         gate = "no gate" if self.gate is None else str(self.gate)
         return f"<Edit {self.expression} on {self.target!r}: norm {self.norm:.4g}, {gate}>"
 
-    def _repr_html_(self) -> str:
-        rows = {
-            "edit": self.expression,
-            "target": self.target,
-            "norm": f"{self.norm:.4g}",
-            "gate": "none: every sample is moved" if self.gate is None else str(self.gate),
-            "model": self.ft or "unknown",
-            "data": self.data or "unknown",
-        }
-        shown = "".join(f"<tr><th>{k}</th><td>{escape(v)}</td></tr>" for k, v in rows.items())
-        return f"<table>{shown}</table>"
-
     def save(self, path: str | Path, **facts) -> Path:
         """Write an edit card: a safetensors file with edit, gate and facts, all or nothing."""
-        arrays = {f"direction.{i}": v for i, v in enumerate(self.directions.values())}
+        arrays = {"directions": np.stack([*self.directions.values()])}
         card = {
             "kind": KIND,
             "expression": self.expression,
@@ -241,11 +225,10 @@ class Edit:
             "coefficients": list(self.coefficients.values()),
             "facts": {**self.facts, **facts},
             "gate": None,
-            "versions": {name: _version(name) for name in ("classvec_lab", *PACKAGES)},
         } | {name: getattr(self, name) for name in _PLAIN}
         if self.gate is not None:
-            gate_arrays, card["gate"] = self.gate.packed()
-            arrays |= {f"gate.{k}": v for k, v in gate_arrays.items()}
+            of_gate, card["gate"] = self.gate.packed()
+            arrays |= of_gate
         card = json.loads(json.dumps(card))
         # the coefficients stand in the card, so that it has a checksum of its own
         write_tensors(path, arrays, {**card, "checksum": hash_json(card)})
@@ -263,12 +246,11 @@ class Edit:
         arrays, card = read_tensors(path, kind=KIND)
         if card.pop("checksum", None) != hash_json(card):
             raise FileFormatError(f"{path} is damaged: its card doesn't match its checksum")
-        names, gate = card["names"], card["gate"]
-        parts = {k.removeprefix("gate."): v for k, v in arrays.items() if k.startswith("gate.")}
+        names, directions = card["names"], arrays.pop("directions")
         edit = cls(
-            {name: arrays[f"direction.{i}"] for i, name in enumerate(names)},
+            dict(zip(names, directions, strict=True)),
             dict(zip(names, card["coefficients"], strict=True)),
-            gate=gate and Gate.unpacked(parts, gate),
+            gate=card["gate"] and Gate(**arrays, **card["gate"]),
             facts=card["facts"],
             **{name: card[name] for name in _PLAIN},
         )
@@ -282,10 +264,3 @@ def require_all(edits: Sequence[Edit], classifier) -> None:
         edit.require(classifier)
     for edit in edits:
         edit.require_effect()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

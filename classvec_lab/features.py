@@ -1,10 +1,10 @@
 """Images to representations: streaming extraction, its cache, and class vectors from two models."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
+from .checks import labelled, record
 from .errors import MismatchError
 from .files import read_or_make, read_tensors, write_tensors
 from .moments import ClassMoments
@@ -14,7 +14,7 @@ from .vectors import ClassVectors
 _VERSION = 2  # of what is cached: part of the key
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Features:
     """Representations of a labelled data set, from this package or from anywhere else.
 
@@ -38,18 +38,10 @@ class Features:
     precision: str | None = None
 
     def __post_init__(self):
-        z, y = np.asarray(self.z), np.asarray(self.y)
         classes = tuple(str(c) for c in self.classes)
-        if z.ndim != 2 or y.shape != z.shape[:1] or len(y) == 0:
-            raise MismatchError(
-                "Features needs z of shape (N, m) and y of shape (N,) with N >= 1; "
-                f"got {z.shape} and {y.shape}"
-            )
-        if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= len(classes):
-            raise MismatchError(
-                f"labels must be integers in 0..{len(classes) - 1} for {len(classes)} classes; "
-                f"got {y.dtype} in {y.min()}..{y.max()}"
-            )
+        z, y = labelled(self.z, self.y, len(classes), "Features")
+        if not len(y):
+            raise MismatchError("Features needs at least one sample, N >= 1; got none")
         finite = np.isfinite(z).all(axis=1)
         if not finite.all():
             first = int(np.flatnonzero(~finite)[0])
@@ -57,8 +49,7 @@ class Features:
                 f"{(~finite).sum()} of {len(z)} representations are not finite, first sample "
                 f"{first} (class {classes[y[first]]!r}) under model {self.model or 'unknown'}"
             )
-        for name, value in (("z", z), ("y", y.astype(np.int64)), ("classes", classes)):
-            object.__setattr__(self, name, value)
+        vars(self).update(z=z, y=y.astype(np.int64), classes=classes)
 
     def __len__(self) -> int:
         return len(self.y)
@@ -82,7 +73,7 @@ def extract_features(
 
     The result is cached under data/cache, keyed by weights, code, preprocessing, data
     and precision. What can't be hashed, an encoder with hooks among it, is not cached, which is
-    said once. The classifier's mode and device are as before afterwards.
+    said once. A copy of the classifier runs, in eval mode.
 
     Args:
         classifier: a `Classifier`.

@@ -87,29 +87,21 @@ def _beside(path: str | os.PathLike) -> tuple[Path, Path]:
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; it becomes `path` on success and goes on any error."""
+    """Yield a temporary name beside `path`, for a file or a folder.
+
+    It becomes `path`, in place of what was there, on success, and goes on any error.
+    """
     path, temporary = _beside(path)
+    aside = temporary.with_suffix(".old")
     try:
         yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_folder(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; it becomes `path` on success and goes on an error."""
-    path, temporary = _beside(path)
-    temporary.mkdir()
-    try:
-        yield temporary
-        aside = temporary.with_suffix(".old")
-        if path.exists():
+        if temporary.is_dir() and path.exists():
             os.replace(path, aside)
         os.replace(temporary, path)
         shutil.rmtree(aside, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -119,29 +111,16 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
     The lock is a file beside `path`, its name with ".lock" added. It is removed at the end, also
     after an error. A process that is killed gives its lock up, and the next one removes the file.
     """
+    from filelock import FileLock
+
     path, _ = _beside(path)
     lock = path.with_name(f"{path.name}.lock")
-    try:
-        import fcntl
-    except ImportError:  # not POSIX: there filelock removes its file
-        from filelock import FileLock
-
-        with FileLock(lock):
+    with FileLock(lock, poll_interval=0.01):
+        try:
             yield
-        return
-    while True:
-        file = open(lock, "a")  # noqa: SIM115 (closed below, in every case)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
-                break
-        file.close()  # whoever held it has removed it: there may be a new one
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        fcntl.flock(file, fcntl.LOCK_UN)  # a forked child may hold the file open
-        file.close()
+        finally:  # while it is held: who waits for a file that is gone asks for a new one
+            with suppress(PermissionError):  # Windows keeps it until it is free, and filelock
+                lock.unlink(missing_ok=True)
 
 
 def read_or_make(kind: str, key: str | None, read: Callable, make: Callable, write: Callable):
@@ -248,10 +227,4 @@ def save_figure(fig, paths: Iterable[Path]) -> None:
     }
     for path in paths:
         with atomic(path) as temporary:
-            fig.savefig(
-                temporary,
-                format=path.suffix[1:],
-                dpi=DPI,
-                bbox_inches="tight",
-                metadata=blank[path.suffix],
-            )
+            fig.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata=blank[path.suffix])

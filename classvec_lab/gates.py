@@ -1,11 +1,11 @@
 """`Gate`: decides from a representation, without a label, whether an edit acts. Arrays only."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from .checks import in_range, one_of, representations
+from .checks import in_range, one_of, record, representations
 from .errors import MismatchError
 
 SCORES = ("margin", "cosine", "discriminant", "predicted")
@@ -16,7 +16,7 @@ _STATED = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Gate:
     """Fires on a representation z where score(z) > threshold.
 
@@ -58,19 +58,22 @@ class Gate:
     def __post_init__(self):
         weight, bias = (np.array(getattr(self, name), dtype=np.float64) for name in _ARRAYS)
         classes = tuple(str(c) for c in self.classes)
-        if weight.ndim != 2 or bias.shape != weight.shape[:1] or not 0 <= self.own < len(weight):
+        if (
+            weight.ndim != 2
+            or bias.shape != weight.shape[:1]
+            or self.own not in range(len(weight))
+            or (self.rivals and len(weight) < 2)
+        ):
             raise MismatchError(
-                "a gate needs weight (K, m), bias (K,) and own in 0..K-1; "
-                f"got {weight.shape}, {bias.shape}, {self.own}"
+                "a gate needs weight (K, m), bias (K,) and own in 0..K-1, and with rivals at least "
+                f"two classes; got {weight.shape}, {bias.shape}, {self.own}"
             )
-        if self.rivals and len(weight) < 2:
-            raise MismatchError("a gate that compares with rivals needs at least two classes")
         if not np.isfinite([*weight.T, bias]).all() or np.isnan(self.threshold):
             raise MismatchError("a gate's weights and threshold must be finite numbers")
         in_range("a gate's temperature", self.temperature, 0, np.inf)
         one_of(self.target, classes, "class")
         weight.flags.writeable = bias.flags.writeable = False
-        numbers = {name: float(getattr(self, name)) for name in ("threshold", "temperature")}
+        numbers = {"threshold": float(self.threshold), "temperature": float(self.temperature)}
         vars(self).update(numbers, weight=weight, bias=bias, classes=classes, own=int(self.own))
 
     @property
@@ -133,12 +136,6 @@ class Gate:
         return f"{self.score} of {self.target!r} > {self.threshold:.4g}{soft}; {how}"
 
     def packed(self) -> tuple[dict[str, np.ndarray], dict]:
-        """(arrays, JSON-able card) from which `unpacked` makes this gate again, bit for bit."""
-        card = {field.name: getattr(self, field.name) for field in fields(self)}
-        arrays = {name: card.pop(name) for name in _ARRAYS}
-        return arrays, card | {"classes": list(self.classes)}
-
-    @classmethod
-    def unpacked(cls, arrays: Mapping[str, np.ndarray], card: Mapping) -> "Gate":
-        """The gate that `packed` described."""
-        return cls(**arrays, **card)
+        """(arrays, JSON-able card): `Gate(**arrays, **card)` is this gate again, bit for bit."""
+        card = {**vars(self), "classes": list(self.classes)}
+        return {name: card.pop(name) for name in _ARRAYS}, card

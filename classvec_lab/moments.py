@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .checks import labelled, representations
 from .errors import MismatchError
 
 
@@ -63,10 +64,10 @@ class ClassMoments:
             raise MismatchError(
                 "a covariance needs moments with a pooled scatter: pooled_scatter=True"
             )
+        from sklearn.covariance import shrunk_covariance
+
         free = self.count.sum() - np.count_nonzero(self.count)
-        covariance = self.scatter / max(free, 1)
-        flat = np.trace(covariance) / self.dim * np.eye(self.dim)
-        return (1 - shrinkage) * covariance + shrinkage * flat
+        return shrunk_covariance(self.scatter / max(free, 1), shrinkage)
 
     def update(self, z: np.ndarray, y: np.ndarray) -> "ClassMoments":
         """Take in a batch.
@@ -79,21 +80,12 @@ class ClassMoments:
         Raises:
             MismatchError: for other shapes or labels.
         """
-        z, y = np.asarray(z, dtype=np.float64), np.asarray(y)
-        if z.ndim != 2 or z.shape[1] != self.dim or y.shape != z.shape[:1]:
-            raise MismatchError(
-                f"expected z of shape (N, {self.dim}) and y of shape (N,); "
-                f"got {z.shape} and {y.shape}"
-            )
+        owner = "ClassMoments"
+        z, y = labelled(representations(z, self.dim, owner), y, self.n_classes, owner)
         if len(y) == 0:
             return self
-        if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= self.n_classes:
-            raise MismatchError(
-                f"labels must be integers in 0..{self.n_classes - 1}; "
-                f"got {y.dtype} in {y.min()}..{y.max()}"
-            )
         order = np.argsort(y, kind="stable")
-        z, y = z[order], y[order]
+        z, y = z[order].astype(np.float64), y[order]
         present, start, count = np.unique(y, return_index=True, return_counts=True)
         mean = 0
         for _ in range(2):  # the second round takes away the rounding error of the first mean
@@ -105,13 +97,12 @@ class ClassMoments:
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Take in another fitter's samples, which stays as it is; returns this fitter."""
-        if (other.n_classes, other.dim) != (self.n_classes, self.dim):
+        theirs, own = ((m.n_classes, m.dim, m.scatter is not None) for m in (other, self))
+        if theirs != own:
             raise MismatchError(
-                f"can't merge moments of shape {(other.n_classes, other.dim)} "
-                f"into {(self.n_classes, self.dim)}"
+                "can't merge moments that differ in classes, dimensions or in having a pooled "
+                f"scatter: {theirs} into {own}"
             )
-        if (self.scatter is None) != (other.scatter is None):
-            raise MismatchError("can't merge moments with and without a pooled scatter")
         present = np.flatnonzero(other.count)
         parts = (part[present] for part in (other.count, other._mean, other.scatter_trace))
         self._combine(present, *parts, other.scatter)

@@ -1,15 +1,14 @@
 """What a head makes of representations: its rows, logits, logits along a line, and a `Readout`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import index_of, representations
+from .checks import index_of, record, representations
 from .errors import EditError, MismatchError
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class HeadRows:
     """A head as arrays: logits = W z + b, or for a cosine head scale · W z / |z|.
 
@@ -100,32 +99,21 @@ class Latent:
         if self._rows is not None:
             self._start = self.z @ self._rows.weight.T + self._rows.bias
 
-    def __len__(self) -> int:
-        return len(self.z)
-
     def along(self, step: np.ndarray, alphas) -> np.ndarray:
         """Logits (A, N, C) of z + alpha · step; step (m,) or one a sample, (N, m)."""
-        step = np.asarray(step, dtype=np.float64)
-        alphas = np.asarray(alphas, dtype=np.float64)
         found = np.stack([*self._line(step, alphas)])
         if self._rows is not None and self._rows.scale is not None:
-            across = self.z @ step if step.ndim == 1 else np.einsum("nm,nm->n", self.z, step)
-            a = alphas[:, None]
-            square = np.einsum("nm,nm->n", self.z, self.z) + 2 * a * across
-            square += a**2 * np.square(step).sum(-1)
-            length = np.sqrt(np.maximum(square, 0))
+            length = [np.linalg.norm(self.z + alpha * step, axis=1) for alpha in alphas]
             found *= self._rows.scale / np.maximum(length, 1e-12)[..., None]
         return found
 
-    def predict(self, step: np.ndarray, alphas) -> np.ndarray:
+    def predict(self, step: np.ndarray, alphas=(1.0,)) -> np.ndarray:
         """Predicted classes (A, N) of z + alpha · step, one alpha at a time in memory."""
         # a norm divides all classes alike: it decides nothing
-        lines = self._line(step, np.atleast_1d(alphas))
-        return np.stack([found.argmax(axis=1) for found in lines])
+        return np.stack([found.argmax(axis=1) for found in self._line(step, alphas)])
 
     def _line(self, step, alphas):
         """Logits (N, C) of z + alpha · step for each alpha; of a cosine head without its norm."""
-        step = np.asarray(step, dtype=np.float64)
         if self._rows is None:
             yield from (logits(self._classifier, self.z + alpha * step) for alpha in alphas)
         else:
@@ -147,11 +135,11 @@ def check_labelled(classifier, features, vectors) -> None:
 def random_like(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Gaussian directions rescaled to the norms of the rows of `vectors` (…, m)."""
     drawn = rng.standard_normal(np.shape(vectors))
-    lengths = [np.linalg.norm(v, axis=-1, keepdims=True) for v in (vectors, drawn)]
-    return drawn * (lengths[0] / lengths[1])
+    wanted, given = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (vectors, drawn))
+    return drawn * (wanted / given)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Readout:
     """What a classifier says of labelled images.
 

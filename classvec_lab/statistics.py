@@ -6,8 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from .errors import MismatchError
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -36,19 +34,19 @@ def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarr
     return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(np.float64)
 
 
-def wilson(hits, n, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of a proportion, (low, high), elementwise; NaN where n is 0.
+def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
+    """Wilson's 95 % interval of a proportion, (low, high), elementwise; NaN where n is 0.
 
     `hits` may be fractional.
     """
     from scipy.special import ndtri  # norm.ppf without its checks, which cost ten times as much
 
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    z = ndtri(0.5 + level / 2)
+    z = ndtri(0.975)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = hits / n
-        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        p, more = hits / n, z**2 / n
+        centre = (p + more / 2) / (1 + more)
+        half = z / (1 + more) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
 
 
@@ -56,30 +54,29 @@ def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.nda
     """mean ± t(df) · standard error, (low, high), elementwise; NaN where df < 1."""
     from scipy.stats import t
 
-    df = np.asarray(df, dtype=np.float64)
-    half = np.where(df >= 1, t.ppf(0.5 + level / 2, np.maximum(df, 1)), np.nan) * standard_error
-    return np.asarray(mean) - half, np.asarray(mean) + half
+    half = np.where(np.greater_equal(df, 1), t.ppf(0.5 + level / 2, df), np.nan) * standard_error
+    return mean - half, mean + half
 
 
-def mean_interval(values: np.ndarray, *, level: float = 0.95) -> tuple[float, float, float]:
-    """(mean, low, high) of independent values (n,) by Student's t; NaN ends for fewer than two."""
+def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high) of independent values (…, n) over the last axis, by Student's t.
+
+    The ends of the 95 % interval are NaN for fewer than two values.
+    """
     values = np.asarray(values, dtype=np.float64)
-    n = len(values)
-    mean = values.mean() if n else np.nan
-    error = values.std(ddof=1) / np.sqrt(n) if n > 1 else np.nan
-    low, high = t_interval(mean, error, n - 1, level=level)
-    return float(mean), float(low), float(high)
+    n = values.shape[-1]
+    mean = values.mean(axis=-1) if n else np.nan
+    error = values.std(axis=-1, ddof=1) / np.sqrt(n) if n > 1 else np.nan
+    return mean, *t_interval(mean, error, n - 1)
 
 
-def ratio_interval(
-    numerator: np.ndarray, denominator: np.ndarray, *, level: float = 0.95
-) -> tuple[float, float, float]:
+def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:
     """(ratio, low, high) of mean(numerator) / mean(denominator) over paired samples (n,).
 
     By linearisation and Student's t; NaN without samples or where the denominator is 0 throughout.
     """
     ratio, residual = _linearised(numerator, denominator)
-    _, low, high = mean_interval(residual, level=level)
+    _, low, high = mean_interval(residual)
     return ratio, ratio + low, ratio + high
 
 
@@ -105,15 +102,11 @@ def _linearised(numerator, denominator) -> tuple[float, np.ndarray]:
 
 def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataFrame:
     """One row a class and a last row "all": n and the columns of `function(*values of it)`."""
-    rows = []
-    for name, chosen in [
-        *((c, y == i) for i, c in enumerate(classes)),
-        ("all", np.ones(len(y), bool)),
-    ]:
-        rows.append(
-            {"class": name, "n": int(chosen.sum()), **function(*(v[chosen] for v in values))}
-        )
-    return pd.DataFrame(rows)
+    chosen = [*(y == i for i in range(len(classes))), np.ones(len(y), bool)]
+    return pd.DataFrame(
+        {"class": name, "n": int(own.sum()), **function(*(v[own] for v in values))}
+        for name, own in zip([*classes, "all"], chosen, strict=True)
+    )
 
 
 def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -128,7 +121,7 @@ def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.nd
 def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.asarray(hits) / np.asarray(n), *wilson(hits, n)
+        return np.divide(hits, n), *wilson(hits, n)
 
 
 def shares(hits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -137,7 +130,7 @@ def shares(hits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Hits may be fractional, as means over draws.
     """
     hits = np.asarray(hits, dtype=np.float64)
-    return rates(hits.sum(axis=-1), np.float64(hits.shape[-1]))
+    return rates(hits.sum(axis=-1), hits.shape[-1])
 
 
 def share(hits) -> Estimate:
@@ -150,14 +143,12 @@ def median(values) -> Estimate:
 
     It is the range that bounds the median with 95 % confidence; below 6 values there is none.
     """
-    from scipy.stats import binom
+    from scipy.stats import quantile_test
 
-    ordered = np.sort(np.asarray(values, dtype=np.float64))
-    ordered = ordered[np.isfinite(ordered)]
-    n = len(ordered)
-    k = int(binom.ppf(0.025, n, 0.5))
-    low, high = (ordered[k - 1], ordered[n - k]) if k >= 1 else (np.nan, np.nan)
-    return Estimate(float(np.median(ordered)), float(low), float(high), n)
+    values = np.asarray(values, dtype=np.float64)
+    values = values[np.isfinite(values)]
+    ends = quantile_test(values).confidence_interval(0.95)
+    return Estimate(float(np.median(values)), *map(float, ends), len(values))
 
 
 def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
@@ -168,13 +159,7 @@ def split_accuracy(hit: np.ndarray, own: np.ndarray) -> dict[str, float]:
     """
     row = {}
     for name, chosen in (("f", own), ("r", ~own)):
-        found = share(hit[chosen])
-        row |= {
-            f"n_{name}": found.n,
-            f"acc_{name}": found.value,
-            f"acc_{name}_low": found.low,
-            f"acc_{name}_high": found.high,
-        }
+        row |= {f"n_{name}": chosen.sum(), **columns(f"acc_{name}", share(hit[chosen]))}
     return row
 
 
@@ -185,15 +170,11 @@ def paired_change(before, after) -> Estimate:
     square-and-add), so that it has a width where nothing changed.
     """
     before, after = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
-    if before.shape != after.shape:
-        raise MismatchError(
-            f"a paired change needs the same samples twice; got {before.shape} and {after.shape}"
-        )
     gain, loss = share(after & ~before), share(before & ~after)
     value = gain.value - loss.value
     low = value - np.hypot(gain.value - gain.low, loss.high - loss.value)
     high = value + np.hypot(gain.high - gain.value, loss.value - loss.low)
-    return Estimate(value, float(max(low, -1)), float(min(high, 1)), len(before))
+    return Estimate(value, *map(float, np.clip((low, high), -1, 1)), len(before))
 
 
 def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
@@ -201,12 +182,8 @@ def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
 
     NaN without samples.
     """
-    predicted, y = np.asarray(predicted), np.asarray(y)
-    table = per_class(lambda hit: {"hits": int(hit.sum())}, y, classes, predicted == y)
-    with np.errstate(invalid="ignore"):
-        table["accuracy"] = table.pop("hits") / table["n"]
-    table["low"], table["high"] = wilson(table["accuracy"] * table["n"], table["n"])
-    return table
+    hits = np.equal(predicted, y)
+    return per_class(lambda hit: columns("accuracy", share(hit), ""), y, classes, hits)
 
 
 def known_mean(values) -> tuple[float, float, float]:
@@ -222,11 +199,9 @@ def tally(predicted, classes) -> pd.DataFrame:
         predicted: class indices (n,); without any, shares and intervals are NaN.
         classes: names, in the order of the indices.
     """
-    found = shares(np.equal.outer(np.arange(len(classes)), predicted))
-    hits = np.bincount(predicted, minlength=len(classes))
-    return pd.DataFrame(
-        {"class": list(classes), "hits": hits, "n": len(predicted), **columns("share", found, "")}
-    )
+    hits, n = np.bincount(predicted, minlength=len(classes)), len(predicted)
+    found = columns("share", rates(hits, n), "")
+    return pd.DataFrame({"class": list(classes), "hits": hits, "n": n, **found})
 
 
 def columns(name: str, found, prefix: str | None = None) -> dict[str, float]:
@@ -284,8 +259,8 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
     above = (ranks[:m] - rankdata(positive)) / n  # share of negatives below each positive
     below = 1 - (ranks[m:] - rankdata(negative)) / m
     half = norm.ppf(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
-    value = float(above.mean())
-    return Estimate(value, float(max(value - half, 0)), float(min(value + half, 1)), m + n)
+    value = above.mean()
+    return Estimate(*map(float, np.clip((value, value - half, value + half), 0, 1)), m + n)
 
 
 def over_trainings(values: pd.Series, seeds: pd.Series) -> Estimate:
@@ -311,7 +286,7 @@ def with_ends(*names: str) -> list[str]:
 
 
 def summarise(
-    table: pd.DataFrame, keys: Sequence[str], columns: Sequence[str], *, of: str = "acc_f"
+    table: pd.DataFrame, keys: Sequence[str], wanted: Sequence[str], *, of: str = "acc_f"
 ) -> pd.DataFrame:
     """One row a group of a table that has a row a target, a seed and perhaps a draw.
 
@@ -320,25 +295,24 @@ def summarise(
     Args:
         table: columns target, seed, the keys, and those to summarise.
         keys: the columns that make a group.
-        columns: what to give of each group, in this order. For a column x: "x", its mean, "x_low"
+        wanted: what to give of each group, in this order. For a column x: "x", its mean, "x_low"
             and "x_high", the interval, cut off where a share ends (at -1 for a change),
             "worst_x", the largest. Of `of`: "n" and "unit", what its mean is over, and
             "worst_target", where it is largest.
     """
     known = [x for x in table if x != "target" and not x.endswith(("_low", "_high"))]
-    read = [x for x in known if x in columns or f"worst_{x}" in columns]
+    read = [x for x in known if x in wanted or f"worst_{x}" in wanted]
     cells = table.groupby([*keys, "target", "seed"], sort=False, dropna=False, as_index=False)
-    cells, rows = cells[read].mean(), []
-    for key, part in cells.groupby(list(keys), sort=False, dropna=False):
+    rows = []
+    for key, part in cells[read].mean().groupby(list(keys), sort=False, dropna=False):
         row = dict(zip(keys, key, strict=True))
         for name in read:
             found = over_trainings(part[name], part["seed"])
-            ends = np.clip((found.low, found.high), -1.0 if name.startswith("change") else 0.0, 1.0)
-            row |= {name: found.value, f"worst_{name}": part[name].max()}
-            row |= dict(zip((f"{name}_low", f"{name}_high"), ends, strict=True))
+            least = -1.0 if name.startswith("change") else 0.0
+            row |= columns(name, (found.value, *np.clip((found.low, found.high), least, 1.0)))
+            row[f"worst_{name}"] = part[name].max()
             if name == of:
-                row |= {"n": found.n, "unit": found.name}
-                row["worst_target"] = part.loc[part[name].idxmax(), "target"]
+                worst = part.loc[part[name].idxmax(), "target"]
+                row |= {"n": found.n, "unit": found.name, "worst_target": worst}
         rows.append(row)
-    names = [*keys, *columns]
-    return pd.DataFrame(rows)[names] if rows else pd.DataFrame(columns=names)
+    return pd.DataFrame(rows, columns=[*keys, *wanted])

@@ -1,23 +1,21 @@
 """`ClassVectors`: what fine-tuning did to the mean representation of each class. Arrays only."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from .checks import index_of, listed, same_classes
+from .checks import index_of, listed, record, same_classes, same_images
 from .edits import Edit
 from .errors import MismatchError
 from .files import read_tensors, write_tensors
-from .moments import ClassMoments
 
 KIND = "class vectors"
 MEANS, ORIGINS = ("z_pre", "z_ft", "count"), ("classes", "pre", "ft", "data")
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ClassVectors:
     """Per class the mean representation before and after fine-tuning; kappa is their difference.
 
@@ -43,20 +41,19 @@ class ClassVectors:
     def __post_init__(self):
         z_pre, z_ft = np.asarray(self.z_pre, float), np.asarray(self.z_ft, float)
         count, classes = np.asarray(self.count, dtype=np.int64), tuple(map(str, self.classes))
-        shapes = (z_pre.shape[:1], z_ft.shape[:1], count.shape)
-        if z_pre.ndim != 2 or z_pre.shape != z_ft.shape or {*shapes} != {(len(classes),)}:
+        alike = z_pre.shape == z_ft.shape and count.shape == z_pre.shape[:1] == (len(classes),)
+        if z_pre.ndim != 2 or not alike:
             raise MismatchError(
                 "ClassVectors needs z_pre and z_ft of one shape (C, m), C counts and C names; got "
                 f"{z_pre.shape}, {z_ft.shape}, {count.shape} and {len(classes)} names"
             )
-        good = (count > 0) & np.isfinite(z_pre).all(axis=1) & np.isfinite(z_ft).all(axis=1)
+        good = (count > 0) & np.isfinite([z_pre, z_ft]).all(axis=(0, 2))
         if not good.all():
             raise MismatchError(
-                "no class vector without samples or with means that are not finite: "
-                + listed(np.array(classes)[~good])
+                "no class vector can be made without samples, or of means that are not finite; "
+                f"class {listed(np.array(classes)[~good])}"
             )
-        for name, value in zip((*MEANS, "classes"), (z_pre, z_ft, count, classes), strict=True):
-            object.__setattr__(self, name, value)
+        vars(self).update(z_pre=z_pre, z_ft=z_ft, count=count, classes=classes)
 
     @property
     def kappa(self) -> np.ndarray:
@@ -85,9 +82,7 @@ class ClassVectors:
             MismatchError: where a class has no sample, and as `require_pairs`.
         """
         require_pairs(pre, ft)
-        before, after = (ClassMoments.of(f.z, f.y, len(f.classes)) for f in (pre, ft))
-        if empty := [c for c, n in zip(pre.classes, before.count, strict=True) if n == 0]:
-            raise MismatchError(f"no sample of class {listed(empty)}: no class vector can be made")
+        before, after = pre.moments(), ft.moments()
         origins = pre.classes, pre.model, ft.model, pre.data
         return cls(before.mean, after.mean, before.count, *origins)
 
@@ -104,14 +99,6 @@ class ClassVectors:
         """Both sides minus their mean over classes, so that z_pre, z_ft and kappa sum to zero."""
         z_pre, z_ft = (z - z.mean(axis=0) for z in (self.z_pre, self.z_ft))
         return replace(self, z_pre=z_pre, z_ft=z_ft)
-
-    def table(self) -> pd.DataFrame:
-        """One row a class: `class`, `n`, and the norms of kappa, z_pre and z_ft."""
-        norms = {
-            f"norm_{name}": np.linalg.norm(getattr(self, name), axis=1)
-            for name in ("kappa", "z_pre", "z_ft")
-        }
-        return pd.DataFrame({"class": self.classes, "n": self.count, **norms})
 
     def require(
         self,
@@ -131,15 +118,16 @@ class ClassVectors:
         Raises:
             MismatchError: naming each model and data that differ, or the classes.
         """
-        problems = []
-        for what, given, own in (
-            ("pre-trained model", pre, self.pre),
-            ("fine-tuned model", ft, self.ft),
-            ("data", data, self.data),
-        ):
-            found = getattr(given, "fingerprint", given)
-            if given is not None and found != own:
-                problems.append(f"another {what} (these vectors: {own}, given: {found})")
+        origins = {
+            "pre-trained model": (pre, self.pre),
+            "fine-tuned model": (ft, self.ft),
+            "data": (data, self.data),
+        }
+        problems = [
+            f"another {what} (these vectors: {own}, given: {found})"
+            for what, (given, own) in origins.items()
+            if given is not None and (found := getattr(given, "fingerprint", given)) != own
+        ]
         if problems:
             raise MismatchError(f"these class vectors were made with {'; '.join(problems)}")
         if classes is not None:
@@ -153,13 +141,10 @@ class ClassVectors:
         return Path(path)
 
     @classmethod
-    def load(
-        cls, path: str | Path, *, pre: object = None, ft: object = None, data: object = None
-    ) -> "ClassVectors":
-        """Read what `save` wrote; `pre`, `ft` and `data`, where given, are checked by `require`."""
+    def load(cls, path: str | Path) -> "ClassVectors":
+        """Read what `save` wrote; see `require`."""
         arrays, card = read_tensors(path, kind=KIND)
-        vectors = cls(**arrays, **{name: card[name] for name in ORIGINS})
-        return vectors.require(pre=pre, ft=ft, data=data)
+        return cls(**arrays, **{name: card[name] for name in ORIGINS})
 
 
 def require_pairs(pre, ft) -> None:
@@ -177,13 +162,9 @@ def require_pairs(pre, ft) -> None:
                 f"the features come from different {what}: pre-trained {one}, fine-tuned {other}; "
                 + advice
             )
-    same_classes(ft.classes, pre.classes, "the fine-tuned features", "the pre-trained features")
+    same_images(ft, pre, "the fine-tuned features", "the pre-trained features")
     if pre.z.shape != ft.z.shape:
         raise MismatchError(
             "the representations have different shapes: "
             f"pre-trained {pre.z.shape}, fine-tuned {ft.z.shape}"
-        )
-    if not np.array_equal(pre.y, ft.y):
-        raise MismatchError(
-            "the features carry different labels: extract both from one data set, in one order"
         )

@@ -5,24 +5,20 @@ import math
 MAJORITY = 0.5  # the share from which "most" is said, where its interval allows it
 
 
-def _interval(value: float, low: float, high: float, form: str) -> str:
+def number(value: float, low: float = math.nan, high: float = math.nan, form: str = "+.2f") -> str:
+    """A number with its interval, where that is known: "+0.12 [+0.08, +0.16]"."""
     ends = f" [{low:{form}}, {high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
     return f"{value:{form}}{ends}"
 
 
-def number(value: float, low: float = math.nan, high: float = math.nan, form: str = "+.2f") -> str:
-    """A number with its interval, where that is known: "+0.12 [+0.08, +0.16]"."""
-    return _interval(value, low, high, form)
-
-
 def percent(value: float, low: float = math.nan, high: float = math.nan, digits: int = 1) -> str:
     """A share with its interval, where that is known: "3.1% [2.0%, 4.5%]"."""
-    return _interval(value, low, high, f".{digits}%")
+    return number(value, low, high, f".{digits}%")
 
 
 def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """A change of a share, signed: "-1.2 points" or "-1.2 [-2.0, -0.4] points"."""
-    return f"{_interval(100 * value, 100 * low, 100 * high, '+.1f')} points"
+    return f"{number(100 * value, 100 * low, 100 * high, '+.1f')} points"
 
 
 def change(low: float, high: float) -> str:

@@ -110,17 +110,6 @@ def test_the_expression_reads_as_it_was_written():
     )
 
 
-def test_names_are_escaped_in_html():
-    v = vectors(classes=("<script>", "a&b", "c"), ft="<i>")
-    shown = (
-        (v["<script>"] - v["a&b"]).gated(gate(target="<script>", classes=v.classes))._repr_html_()
-    )
-    assert "<script>" not in shown
-    assert "<i>" not in shown
-    assert "κ[&lt;script&gt;] - κ[a&amp;b]" in shown
-    assert shown.count("<tr>") == 6
-
-
 @pytest.mark.parametrize("factor", [2, 2.0, np.float64(2), np.float32(2), np.int64(2)])
 def test_numbers_of_every_kind_scale_an_edit(factor):
     for scaled in (factor * V["red"], V["red"] * factor):
@@ -342,7 +331,6 @@ def test_a_card_tells_how_it_was_made(tmp_path):
     )
     assert (card["pre"], card["ft"], card["data"]) == ("before", "after", "data")
     assert card["gate"]["guarantee"] == "marginal"
-    assert {"classvec_lab", "torch", "numpy"} <= card["versions"].keys()
 
 
 def test_a_card_without_its_checksum_is_refused(tmp_path):

@@ -14,7 +14,6 @@ from hypothesis.extra import numpy as hnp
 from classvec_lab.errors import FileFormatError
 from classvec_lab.files import (
     atomic,
-    atomic_folder,
     hash_arrays,
     hash_json,
     locked,
@@ -92,16 +91,22 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
 def test_an_interrupted_folder_leaves_the_old_folder(tmp_path):
     for content in ("one", "two"):
-        with atomic_folder(tmp_path / "f") as temporary:
+        with atomic(tmp_path / "f") as temporary:
+            temporary.mkdir()
             (temporary / "a.txt").write_text(content)
 
     def fail():
-        with atomic_folder(tmp_path / "f") as temporary:
+        with atomic(tmp_path / "f") as temporary:
+            temporary.mkdir()
             (temporary / "a.txt").write_text("three")
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
         fail()
+    assert (tmp_path / "f" / "a.txt").read_text() == "two"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    with pytest.raises(OSError, match="f"):
+        write_json(tmp_path / "f", {})  # a file doesn't take a folder's place
     assert (tmp_path / "f" / "a.txt").read_text() == "two"
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
@@ -198,9 +203,3 @@ def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
     with locked(tmp_path / "x"):
         pass
     assert not list(tmp_path.iterdir())
-
-
-def test_without_posix_locks_another_kind_serves(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "fcntl", None)
-    with locked(tmp_path / "x"):
-        assert (tmp_path / "x.lock").exists()

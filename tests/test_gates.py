@@ -71,7 +71,7 @@ def test_what_changes_the_threshold_ends_the_guarantee():
     assert "95 % confidence" in str(gate.at(0.0, guarantee="pac", false_fire=0.05))
 
 
-def test_packed_and_unpacked():
+def test_packed_and_made_again():
     for gate in (
         make(),
         make().soft(0.3),
@@ -79,7 +79,7 @@ def test_packed_and_unpacked():
         make(threshold=np.inf),
     ):
         arrays, card = gate.packed()
-        again = Gate.unpacked(arrays, json.loads(json.dumps(card)))
+        again = Gate(**arrays, **json.loads(json.dumps(card)))
         z = np.random.default_rng(0).normal(size=(30, 2))
         np.testing.assert_array_equal(again.weights(z), gate.weights(z))
         assert again.packed()[1] == card

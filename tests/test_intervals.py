@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from classvec_lab.errors import MismatchError
 from classvec_lab.statistics import (
     Estimate,
+    accuracy,
     auc,
     averaged,
     columns,
@@ -42,8 +42,6 @@ def test_a_paired_change_has_a_width_where_nothing_changed():
     assert (all_lost.value, all_lost.low) == (-1, -1)
     assert all_lost.high < -0.7
     assert paired_change([1, 1, 0, 0], [1, 0, 1, 1]).value == 0.25
-    with pytest.raises(MismatchError, match="same samples"):
-        paired_change(hits, hits[:3])
 
 
 def test_a_share_of_nothing_is_unknown():
@@ -106,6 +104,38 @@ def test_groups_are_averaged_in_their_order_and_stay_shares():
     assert found["high"].tolist()[0] == 1
     assert np.isnan(found["low"].tolist()[1])
     assert found.columns.tolist()[-3:] == ["other", "other_low", "other_high"]
+
+
+def test_means_of_runs_by_hand():
+    runs = pd.DataFrame({"model": ["a", "b"] * 3, "accuracy": [0.9, 0.5, 0.8, 0.5, 1.0, 0.5]})
+    table = averaged(runs, ["model"], "n_runs", {"accuracy": ""}).set_index("model")
+    assert table.loc["a", "accuracy"] == pytest.approx(0.9)
+    half = 4.302652729911275 * 0.1 / np.sqrt(3)  # t quantile for 2 degrees of freedom
+    assert table.loc["a", ["low", "high"]].tolist() == pytest.approx([0.9 - half, 1])  # a share
+    assert table.loc["b", ["low", "high", "n_runs"]].tolist() == [0.5, 0.5, 3]
+    single = averaged(runs.head(2), ["model"], "n_runs", {"accuracy": ""})
+    assert single[["low", "high"]].isna().to_numpy().all()
+
+
+Y = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1])
+PREDICTED = np.array([0, 0, 0, 1, 1, 1, 1, 0, 0, 2])
+
+
+def test_accuracy_per_class_and_over_all():
+    table = accuracy(PREDICTED, Y, ["a", "b", "c"]).set_index("class")
+    assert table["accuracy"].tolist()[:2] == [0.75, 0.5]
+    assert np.isnan(table.loc["c", ["accuracy", "low", "high"]].astype(float)).all()
+    assert table.loc["all", "accuracy"] == 0.6
+    assert table["n"].tolist() == [4, 6, 0, 10]
+    # Wilson (1927) for 6 of 10 at 95 %
+    z = 1.959963984540054
+    centre, half = (
+        (0.6 + z * z / 20) / (1 + z * z / 10),
+        z / (1 + z * z / 10) * np.sqrt(0.6 * 0.4 / 10 + z * z / 400),
+    )
+    assert table.loc["all", ["low", "high"]].tolist() == pytest.approx(
+        [centre - half, centre + half]
+    )
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ def test_features_that_do_not_belong_together():
             "different data: pre-trained data, fine-tuned elsewhere",
         ),
         (Features(ft.z, ft.y, ["x", "y", "z"]), "the fine-tuned features lacks c0"),
-        (Features(ft.z, ft.y[::-1], ft.classes), "different labels"),
+        (Features(ft.z, ft.y[::-1], ft.classes), "other labels .* from sample 0 on"),
         (Features(ft.z[:, :2], ft.y, ft.classes), "different shapes"),
     ):
         with pytest.raises(MismatchError, match=message):
@@ -87,9 +87,9 @@ def test_features_that_do_not_belong_together():
 
 def test_a_class_without_samples_is_named():
     pre, ft = (Features(f.z, f.y, [*f.classes, "ghost"]) for f in make())
-    with pytest.raises(MismatchError, match="no sample of class ghost"):
+    with pytest.raises(MismatchError, match=r"without samples, .*; class ghost"):
         ClassVectors.from_features(pre, ft)
-    with pytest.raises(MismatchError, match="not finite: b"):
+    with pytest.raises(MismatchError, match="not finite; class b"):
         ClassVectors(np.zeros((2, 2)), np.array([[0, 0], [np.inf, 0]]), [1, 1], "ab")
 
 
@@ -112,14 +112,15 @@ def test_saved_and_loaded(tmp_path):
 
 def test_a_mismatch_is_refused_by_name(tmp_path):
     path = ClassVectors.from_features(*make()).save(tmp_path / "v.safetensors")
-    ClassVectors.load(path, pre="before", ft="after", data="data")
+    loaded = ClassVectors.load(path)
+    assert loaded.require(pre="before", ft="after", data="data") is loaded
     with pytest.raises(MismatchError, match=r"another pre-trained model .*another data") as caught:
-        ClassVectors.load(path, pre="other", ft="after", data="else")
+        loaded.require(pre="other", ft="after", data="else")
     assert "fine-tuned" not in str(caught.value)
     with pytest.raises(
         MismatchError, match="the given list has 1 classes and these class vectors 3"
     ):
-        ClassVectors.load(path).require(classes=["c0"])
+        loaded.require(classes=["c0"])
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(FileFormatError):
         ClassVectors.load(path)
@@ -128,11 +129,11 @@ def test_a_mismatch_is_refused_by_name(tmp_path):
 def test_models_and_data_stand_for_their_fingerprints(tmp_path):
     pre, ft, data = small_classifier(seed=0), small_classifier(seed=1), coloured()
     path = class_vectors(pre, ft, data, progress=False).save(tmp_path / "v.safetensors")
-    ClassVectors.load(path, pre=pre, ft=ft, data=data)
+    loaded = ClassVectors.load(path).require(pre=pre, ft=ft, data=data)
     with pytest.raises(MismatchError, match="another fine-tuned model"):
-        ClassVectors.load(path, ft=pre)
+        loaded.require(ft=pre)
     with pytest.raises(MismatchError, match="another data"):
-        ClassVectors.load(path, data=coloured(29))
+        loaded.require(data=coloured(29))
 
 
 def test_from_models_equals_from_features():
@@ -149,6 +150,3 @@ def test_names_are_looked_up():
     assert vectors.index("c2") == 2
     with pytest.raises(MismatchError, match="no class 'cat'; there are c0, c1, c2"):
         vectors.index("cat")
-    table = vectors.table()
-    np.testing.assert_allclose(table["norm_kappa"], np.linalg.norm(vectors.kappa, axis=1))
-    assert list(table["class"]) == ["c0", "c1", "c2"]

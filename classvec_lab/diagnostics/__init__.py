@@ -1,3 +1,3 @@
-"""What fine-tuning did: orthogonality, linearity, neural collapse and performance, each a room
+"""What fine-tuning did: orthogonality, linearity and neural collapse, each a room
 of its own.
 """

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..checks import listed, one_of, same_classes
 from ..errors import FileFormatError, ModelError
-from ..files import atomic_folder, hash_json, read_json, read_tensors, write_json, write_tensors
+from ..files import atomic, hash_json, read_json, read_tensors, write_json, write_tensors
 from .architectures import build_parts
 from .fingerprint import Unidentified, digest
 from .heads import CosineHead
@@ -119,7 +119,8 @@ class Classifier(nn.Module):
             "preprocess": None if own else asdict(self.preprocess),
             "fingerprint": self.fingerprint,  # so that no two models have the same card
         }
-        with atomic_folder(folder) as temporary:
+        with atomic(folder) as temporary:
+            temporary.mkdir()
             header = {"kind": "classifier", "card": hash_json(card)}
             write_tensors(temporary / WEIGHTS, to_numpy(self.state_dict()), header)
             write_json(temporary / CARD, card)

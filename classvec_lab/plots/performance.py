@@ -88,7 +88,8 @@ def scatter_map(frame: pd.DataFrame, *, ax=None, title: str = "", legend: bool =
     """Samples on two principal components, coloured by class, the class means ringed.
 
     Args:
-        frame: what `feature_map` gives.
+        frame: columns pc1, pc2 and class, a categorical. attrs["explained"], if it is there, holds
+            the components' shares of variance.
         legend: names the classes, up to 20 of them.
     Returns:
         The Axes.

@@ -1,7 +1,6 @@
 """`TaskVector`: the difference of two encoders' weights, with the operators of task arithmetic."""
 
 import copy
-import math
 from collections.abc import Mapping
 from numbers import Real
 
@@ -11,8 +10,6 @@ import torch
 from ..checks import one_of
 from ..errors import MismatchError
 from ..models.weights import same_entries
-
-LEVELS = ("model", "block", "parameter")
 
 
 class TaskVector:
@@ -66,7 +63,7 @@ class TaskVector:
 
     def norm(self) -> float:
         """Euclidean length, summed in float64."""
-        return math.sqrt(sum(d.double().square().sum().item() for d in self.deltas.values()))
+        return sum(d.double().square().sum().item() for d in self.deltas.values()) ** 0.5
 
     def cosine(self, other: "TaskVector", by: str = "model") -> float | pd.Series:
         """Cosine to another task vector; NaN where a part is zero.
@@ -77,22 +74,16 @@ class TaskVector:
         Returns:
             One number, or a series by block or by parameter.
         """
-        one_of(by, LEVELS, "level")
+        levels = {"model": lambda _: by, "block": block_of, "parameter": str}
+        part_of = levels[one_of(by, levels, "level")]
         self._require(other)
-        parts: dict[str, list[float]] = {}
-        for name, a in self.deltas.items():
-            group = {"model": by, "block": block_of(name), "parameter": name}[by]
-            a, b = a.double().flatten(), other.deltas[name].double().flatten()
-            sums = parts.setdefault(group, [0.0, 0.0, 0.0])
-            for i, value in enumerate((a @ b, a @ a, b @ b)):
-                sums[i] += value.item()
-        cosines = {
-            group: ab / math.sqrt(aa * bb) if aa * bb > 0 else math.nan
-            for group, (ab, aa, bb) in parts.items()
-        }
-        if by == "model":
-            return cosines[by]
-        return pd.Series(cosines, name="cosine").rename_axis(by)
+        products = {}
+        for name, delta in self.deltas.items():
+            a, b = (d.double().flatten() for d in (delta, other.deltas[name]))
+            products[name] = [(u @ v).item() for u, v in ((a, b), (a, a), (b, b))]
+        sums = pd.DataFrame(products, ["ab", "aa", "bb"]).T.groupby(part_of, sort=False).sum()
+        cosine = (sums["ab"] / (sums["aa"] * sums["bb"]) ** 0.5).rename("cosine").rename_axis(by)
+        return cosine.item() if by == "model" else cosine
 
     def _require(self, other) -> None:
         same_entries(other.deltas, self.deltas, "the other task vector", "this one")
@@ -124,10 +115,6 @@ class TaskVector:
 
     def __truediv__(self, scale):
         return self * (1 / scale) if isinstance(scale, Real) else NotImplemented
-
-    def __repr__(self) -> str:
-        size = sum(d.numel() for d in self.deltas.values())
-        return f"<TaskVector: {len(self.deltas)} entries, {size:,} weights, norm {self.norm():.4g}>"
 
 
 def block_of(name: str) -> str:

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from torch import nn
 from worlds import bits, class_vectors_of, logits, reader, same_bits, samples
 
-from classvec_lab import Classifier, extract_features
+from classvec_lab import Classifier, Features, extract_features
 from classvec_lab.editing.audit.blank import incompetent
 from classvec_lab.errors import MismatchError
 from classvec_lab.readout import Readout, predict
@@ -124,3 +124,13 @@ def test_other_data_than_the_features_are_refused(images):
         MismatchError, match="the data set has other labels than the features from sample 0 on"
     ):
         incompetent(classifier, features, images.relabelled([0], "blue"))
+
+
+def test_predictions_are_the_head_s():
+    classifier = small_classifier()
+    z = np.random.default_rng(0).normal(size=(20, 6))
+    with torch.inference_mode():
+        expected = classifier.head(torch.tensor(z, dtype=torch.float32)).argmax(1).numpy()
+    np.testing.assert_array_equal(
+        predict(classifier, Features(z, np.zeros(20, int), classifier.classes)), expected
+    )

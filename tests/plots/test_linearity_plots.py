@@ -56,7 +56,7 @@ def test_deviations_by_alpha_and_by_layer(world):
 def test_pairs_lie_on_their_side_of_the_diagonal(world):
     pre, ft, data = world[:3]
     models = {"a": ft, "b": small_classifier(seed=2)}
-    report = path_order(pre, models, dict.fromkeys(models, data), progress=False)
+    report = path_order(pre, models, dict.fromkeys(models, data))
     ax = plots.order_scatter(report)
     drawn = np.concatenate(
         [np.c_[c[0].get_xdata(), c[0].get_ydata()] for c in ax.containers]
@@ -69,7 +69,7 @@ def test_pairs_lie_on_their_side_of_the_diagonal(world):
 
 def test_paths_show_all_five_and_the_distance_but_four(world):
     pre, ft, data, _, vectors = world
-    path = weight_path(pre, ft, data, alphas=(0, 0.5, 1), progress=False)
+    path = weight_path(pre, ft, data, alphas=(0, 0.5, 1))
     report = latent_paths(path[0.0], vectors, ft, alphas=(0, 0.5, 1), weight=path)
     ax = plots.path_accuracy(report)
     assert len(labels(ax)) == 5

@@ -9,7 +9,6 @@ import pytest
 from conftest import coloured
 
 from classvec_lab import ClassVectors, Features, orthogonality, plots
-from classvec_lab.diagnostics.performance import feature_map
 from classvec_lab.plots import style
 from classvec_lab.statistics import mean_interval
 
@@ -124,8 +123,11 @@ def test_accuracy_bars_history_and_map():
     assert "kept: epoch 1" in [
         t.get_text() for t in plots.history_curves(history).get_legend().get_texts()
     ]
-    z = np.random.default_rng(0).normal(size=(12, 3))
-    ax = plots.scatter_map(feature_map(Features(z, np.arange(12) % 3, ["x", "y", "z"])))
+    points = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 2)), columns=["pc1", "pc2"])
+    points["class"] = pd.Categorical.from_codes(np.arange(12) % 3, ["x", "y", "z"])
+    points.attrs["explained"] = [0.5, 0.25]
+    ax = plots.scatter_map(points)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("first component (50%)", "second component (25%)")
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["x", "y", "z"]
     assert sum(len(c.get_offsets()) for c in ax.collections) == 12 + 3
 

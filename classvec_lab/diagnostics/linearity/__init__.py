@@ -6,16 +6,13 @@ from .between_classes import (
     class_interpolation,
     class_interpolations,
 )
-from .cross_task import CrossTaskLinearity, cross_task_linearity
+from .cross_task import cross_task_linearity
 from .independence import (
     Additivity,
-    CyclicShift,
-    Scaling,
     additivity,
     cyclic_shift,
     scaling,
 )
-from .pair import ClassPair, class_pair
+from .pair import ClassPair, ClassPath, class_pair, class_path
 from .paths import LatentPaths, latent_paths, weight_path
-from .route import ClassPath, class_path
-from .theorem import PathOrder, path_order
+from .theorem import path_order

@@ -1,22 +1,23 @@
 """From one class to another along κ: where the predictions cross, and by what way."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
+from ...checks import record
 from ...features import Features
 from ...models import Classifier
 from ...statistics import Estimate, columns, ends, resampling_counts, share, shares
 from ...vectors import ClassVectors
 from ...words import MAJORITY, most, number, percent
-from .route import class_path
+from .pair import class_path
 
 ALPHAS = np.arange(21) / 20
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ClassInterpolation:
     """Samples of `source` moved towards `target`, read by the head.
 
@@ -50,7 +51,7 @@ class ClassInterpolation:
         )
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ClassInterpolations:
     """Ordered pairs of classes, a row each.
 
@@ -167,12 +168,13 @@ def class_interpolations(
         if source not in counts:
             counts[source] = resampling_counts(len(path), n_boot, rng)
         found = _interpolated(path, counts[source])
-        success, detour, crossings = found.success, found.detour, found.crossing.iterrows()
         row = {"source": source, "target": target, "n": len(path), "knows_label": True}
-        for name, (_, crossing) in zip(("", "probability_"), crossings, strict=True):
+        for name, (_, crossing) in zip(
+            ("", "probability_"), found.crossing.iterrows(), strict=True
+        ):
             row |= columns(f"{name}crossing", ends(crossing, "alpha", ""))
-        row |= columns("success", success) | columns("detour", detour)
-        rows.append(row | {"n_detour": detour.n, "detour_class": detour.name})
+        row |= columns("success", found.success) | columns("detour", found.detour)
+        rows.append(row | {"n_detour": found.detour.n, "detour_class": found.detour.name})
     return ClassInterpolations(pd.DataFrame(rows), vectors.classes)
 
 
@@ -214,8 +216,7 @@ def _crossing(curve, counts) -> np.ndarray:
     A bound is NaN where resamples that never cross reach it.
     """
     falls = _falls(ALPHAS, np.vstack([curve.mean(axis=1), counts @ curve.T / counts.shape[1]]))
-    low, high = np.quantile(falls[1:], (0.025, 0.975), method="nearest")
-    found = np.array([falls[0], low, high])
+    found = np.append(falls[:1], np.quantile(falls[1:], (0.025, 0.975), method="nearest"))
     return np.where(np.isfinite(found[0]) & np.isfinite(found), found, np.nan)
 
 

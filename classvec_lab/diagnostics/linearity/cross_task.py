@@ -1,15 +1,16 @@
 """Cross-Task Linearity: are features of averaged weights the average of the features?"""
 
 import copy
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from ...checks import record
 from ...errors import ModelError
 from ...models import Classifier, CosineHead
 from ...models.blocks import block_names, recorded
@@ -31,7 +32,7 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CrossTaskLinearity:
     """How the features A of interpolated weights compare with the mixture B of the ends' features.
 
@@ -111,39 +112,38 @@ def cross_task_linearity(
     names = block_names(ft.encoder) if layers == "blocks" else np.atleast_1d(layers)
     inner = [str(name) for name in names if name not in ("", REPRESENTATION)]
     images = PreprocessedImages(dataset, ft.preprocess, memory=0)
-    networks, traces, kept = [], [], {}
+    calibration = dataset if calibration is None else calibration
+    head, kept = copy.deepcopy(ft.head).eval().to(device), defaultdict(list)
     with torch.no_grad(), ExitStack() as stack:
 
-        def add(classifier):
-            networks.append(copy.deepcopy(classifier).eval().to(device))
-            traces.append(stack.enter_context(recorded(networks[-1].encoder, inner)))
+        def watched(classifier):
+            """A copy of its encoder, as a function of images to its layers' features."""
+            encoder = copy.deepcopy(classifier.encoder).eval().to(device)
+            trace = stack.enter_context(recorded(encoder, inner))
 
-        def features(k: int, x) -> dict:
-            encoder, head = networks[k].encoder, networks[1].head
-            z = encoder(x.to(device, next(encoder.parameters(), x).dtype))
-            found = {**traces[k], REPRESENTATION: z}
-            if isinstance(head, CosineHead):
-                found |= {UNIT: nn.functional.normalize(z.double(), dim=-1), LOGITS: head(z)}
-            return found
+            def features(x) -> dict:
+                z = encoder(x.to(device, next(encoder.parameters(), x).dtype))
+                found = {**trace, REPRESENTATION: z}
+                if isinstance(head, CosineHead):
+                    found |= {UNIT: nn.functional.normalize(z.double(), dim=-1), LOGITS: head(z)}
+                return found
 
-        add(pre)
-        add(ft)
-        probe = features(1, images[0][0][None])
+            return features
+
+        first, second = watched(pre), watched(ft)
+        probe = second(images[0][0][None])
         if layers != "blocks" and (unused := [name for name in inner if name not in probe]):
             raise ModelError(
                 f"layer {unused[0]!r} takes no part in the forward pass: nothing to compare"
             )
-        calibration = dataset if calibration is None else calibration
-        for alpha in alphas:
-            add(interpolate(pre, ft, alpha, calibration=calibration))
+        between = {a: watched(interpolate(pre, ft, a, calibration=calibration)) for a in alphas}
         batches = loader(images, batch_size=batch_size)
         for x, _ in progress_bar(batches, desc="linearity", disable=not progress):
             for piece in parts(x, device):
-                f0, f1 = features(0, piece), features(1, piece)
-                for k, alpha in enumerate(alphas, 2):
-                    for layer, mixed in features(k, piece).items():
-                        scalars = _scalars(mixed, f0[layer], f1[layer], alpha)
-                        kept.setdefault((alpha, layer), []).append(scalars)
+                f0, f1 = first(piece), second(piece)
+                for alpha, features in between.items():
+                    for layer, mixed in features(piece).items():
+                        kept[alpha, layer].append(_scalars(mixed, f0[layer], f1[layer], alpha))
     found, tables = {}, {}
     for key, scalars in kept.items():
         found[key] = pd.DataFrame(torch.cat(scalars).cpu().numpy(), columns=SCALARS)

@@ -1,14 +1,13 @@
 """Does an edit along one class vector leave the other classes alone? Edits without a gate."""
 
 import itertools
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range
+from ...checks import in_range, record
 from ...readout import Latent, check_labelled, random_like
-from ...statistics import averaged, columns, ends, per_class, shares
+from ...statistics import averaged, columns, ends, per_class, share, shares
 from ...words import bound, change, most, percent, points, several
 
 VECTOR, RANDOM = "class vector", "random direction"
@@ -22,7 +21,7 @@ EFFECTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Scaling:
     """Accuracy of class c, and of all others, when z + alpha κ_c is read.
 
@@ -57,7 +56,7 @@ class Scaling:
         return tuple(sentences)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Additivity:
     """Accuracy inside and outside a growing set of classes whose vectors are added up.
 
@@ -89,7 +88,7 @@ class Additivity:
         return tuple(sentences)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CyclicShift:
     """Every class moved to the next at once: share of its samples predicted as that next class.
 
@@ -138,11 +137,18 @@ def scaling(ft, features, vectors, *, seed: int = 0) -> Scaling:
         steps = {VECTOR: kappa[None], RANDOM: random_like(np.tile(kappa, (DRAWS, 1)), rng)}
         for direction, draws in steps.items():
             hits = np.mean([latent.predict(step, SCALES) == y for step in draws], axis=0)
-            table = {"direction": direction, "class": vectors.classes[c], "knows_label": True}
-            table |= {"alpha": SCALES, "n": own.sum()}
-            table |= columns("accuracy", shares(hits[:, own]), "")
-            table |= {"n_others": (~own).sum(), **columns("others", shares(hits[:, ~own]))}
-            tables.append(pd.DataFrame(table | {"n_draws": len(draws)}))
+            table = {
+                "direction": direction,
+                "class": vectors.classes[c],
+                "knows_label": True,
+                "alpha": SCALES,
+                "n": own.sum(),
+                **columns("accuracy", shares(hits[:, own]), ""),
+                "n_others": (~own).sum(),
+                **columns("others", shares(hits[:, ~own])),
+                "n_draws": len(draws),
+            }
+            tables.append(pd.DataFrame(table))
     return Scaling(pd.concat(tables, ignore_index=True))
 
 
@@ -169,13 +175,12 @@ def additivity(ft, features, vectors, *, lambda_: float = -1.5, seed: int = 0) -
         for direction, k in itertools.product((VECTOR, RANDOM), sizes):
             step, own = sums[k - 1], np.isin(y, order[:k])
             step = step if direction == VECTOR else random_like(step, rng)
-            hit = latent.predict(step, [1.0])[0] == y
-            row = {"direction": direction, "k": k, "lambda_": lambda_, "knows_label": False}
-            row |= {"n": len(y), "inside": shares(hit[own])[0], "outside": shares(hit[~own])[0]}
-            rows.append(row)
-    keys = ["direction", "k", "lambda_", "knows_label", "n"]
-    both = dict.fromkeys(["inside", "outside"])
-    return Additivity(averaged(pd.DataFrame(rows), keys, "n_orders", both), lambda_)
+            hit = latent.predict(step)[0] == y
+            inside, outside = (share(hit[part]).value for part in (own, ~own))
+            rows.append((direction, k, lambda_, False, len(y), inside, outside))
+    keys, both = ["direction", "k", "lambda_", "knows_label", "n"], ["inside", "outside"]
+    rows = pd.DataFrame(rows, columns=keys + both)
+    return Additivity(averaged(rows, keys, "n_orders", dict.fromkeys(both)), lambda_)
 
 
 def cyclic_shift(ft, features, vectors, *, seed: int = 0) -> CyclicShift:
@@ -187,12 +192,12 @@ def cyclic_shift(ft, features, vectors, *, seed: int = 0) -> CyclicShift:
     y, rng, latent = features.y, np.random.default_rng(seed), Latent(ft, features.z)
     steps = np.roll(vectors.kappa, -1, axis=0) - vectors.kappa
     moves = [steps, *(random_like(steps, rng) for _ in range(DRAWS))]
-    predicted = np.stack([latent.predict(move[y], [1.0])[0] for move in moves])
+    predicted = np.concatenate([latent.predict(move[y]) for move in moves])
     arrived = predicted == (y + 1) % len(vectors)
 
     def measure(success, stayed, random):
-        means = {"stayed": shares(stayed)[0], "random": shares(random)[0]}
-        return columns("success", shares(success), "") | means
+        means = {"stayed": share(stayed).value, "random": share(random).value}
+        return columns("success", share(success), "") | means
 
     hits = arrived[0], predicted[0] == y, arrived[1:].mean(axis=0)
     table = per_class(measure, y, vectors.classes, *hits)

@@ -1,19 +1,18 @@
 """From the pre-trained to the fine-tuned model: along the weights, and along class vectors."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import cdist
 
-from ...checks import one_of
+from ...checks import one_of, record
 from ...features import Features, extract_features
 from ...models import Classifier
 from ...models.interpolation import check_alphas, interpolate
 from ...progress import progress_bar
 from ...readout import Latent, check_labelled, predict, random_like
-from ...statistics import columns, ends, known_mean, ratio_interval, share
+from ...statistics import columns, ends, known_mean, ratio_interval, shares
 from ...vectors import ClassVectors, require_pairs
 from ...words import MAJORITY, bound, percent
 
@@ -29,7 +28,7 @@ FOLLOWS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LatentPaths:
     """Accuracy of the fine-tuned head along five paths, tidy.
 
@@ -81,7 +80,6 @@ def weight_path(
     *,
     alphas: Sequence[float] = ALPHAS,
     calibration=None,
-    progress: bool = True,
 ) -> dict[float, Features]:
     """Features of a data set along θ_pre + alpha τ.
 
@@ -92,7 +90,6 @@ def weight_path(
         dataset: labelled images.
         alphas: in [-1, 2].
         calibration: images for the batch-norm statistics, by default `dataset`.
-        progress: whether a bar is shown.
     Returns:
         alpha to `Features`.
     Raises:
@@ -103,7 +100,7 @@ def weight_path(
         alpha: extract_features(
             interpolate(pre, ft, alpha, calibration=images), dataset, progress=False
         )
-        for alpha in progress_bar(check_alphas(alphas), desc="weight path", disable=not progress)
+        for alpha in progress_bar(check_alphas(alphas), desc="weight path")
     }
 
 
@@ -137,10 +134,11 @@ def latent_paths(
     """
     alphas, weight = check_alphas(alphas), weight or {}
     check_labelled(classifier, pre_features, vectors)
-    z, y, kappa = pre_features.z.astype(np.float64), pre_features.y, vectors.kappa
+    latent = Latent(classifier, pre_features.z)
+    z, y, kappa = latent.z, pre_features.y, vectors.kappa
     for alpha in (*alphas, 1.0) if weight else ():
         require_pairs(pre_features, weight[one_of(alpha, weight, "weight path at alpha")])
-    rng, latent = np.random.default_rng(seed), Latent(classifier, z)
+    rng = np.random.default_rng(seed)
     labels = {
         TRUE: y,
         NEAREST: cdist(z, vectors.z_pre).argmin(axis=1),
@@ -156,24 +154,25 @@ def latent_paths(
         on_path = np.stack([predict(classifier, weight[alpha]) for alpha in alphas])
         predicted = {WEIGHTS: on_path[None], **predicted}
         displacement = np.linalg.norm(weight[1.0].z - z, axis=1)
-    rows = []
+    tables = []
     for path, calls in predicted.items():
-        for k, alpha in enumerate(alphas):
-            row = {"path": path, "knows_label": path not in (WEIGHTS, NEAREST), "alpha": alpha}
-            hits = (calls[:, k] == y).mean(axis=0)
-            row |= {"n": len(y), **columns("accuracy", share(hits), "")}
-            if path in labels:
-                row |= columns("added_share", share(calls[0, k] == labels[path]), "added_")
-            if weight and path in steps:
-                row |= _distance(z + alpha * steps[path], weight[alpha].z, displacement)
-            rows.append(row)
-    table = pd.DataFrame(rows)
-    rising = table[table["path"].isin([WEIGHTS, TRUE, NEAREST])]  # the others aren't meant to rise
-    normalised = rising.groupby("path")["accuracy"].transform(
-        lambda a: (a - a.min()) / (a.max() - a.min())
-    )
-    table.insert(7, "normalised", normalised)
-    return LatentPaths(table)
+        table = {
+            "path": path,
+            "knows_label": path not in (WEIGHTS, NEAREST),
+            "alpha": alphas,
+            "n": len(y),
+            **columns("accuracy", shares((calls == y).mean(axis=0)), ""),
+        }
+        if path not in (WRONG, RANDOM):  # which aren't meant to rise
+            rise = pd.Series(table["accuracy"] - table["accuracy"].min())
+            table["normalised"] = rise / rise.max()
+        if path in labels:
+            table |= columns("added_share", shares(calls[0] == labels[path]), "added_")
+        if weight and path in steps:
+            apart = [_distance(z + a * steps[path], weight[a].z, displacement) for a in alphas]
+            table |= pd.DataFrame(apart)
+        tables.append(pd.DataFrame(table))
+    return LatentPaths(pd.concat(tables, ignore_index=True))
 
 
 def _distance(points, reference, displacement) -> dict:
@@ -183,7 +182,5 @@ def _distance(points, reference, displacement) -> dict:
         lengths = np.linalg.norm(points, axis=2) * np.linalg.norm(reference, axis=1)
         cosine = (np.einsum("dnm,nm->dn", points, reference) / lengths).mean(axis=0)
     gap = np.linalg.norm(points - reference, axis=2).mean(axis=0)
-    return {
-        **columns("cosine", known_mean(cosine)),
-        **columns("deviation", ratio_interval(gap, displacement)),
-    }
+    deviation = ratio_interval(gap, displacement)
+    return columns("cosine", known_mean(cosine)) | columns("deviation", deviation)

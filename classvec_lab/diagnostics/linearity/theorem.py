@@ -3,10 +3,10 @@
 import copy
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pandas as pd
 
+from ...checks import record
 from ...errors import MismatchError
 from ...models import Classifier
 from ...models.interpolation import blend
@@ -26,7 +26,7 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class PathOrder:
     """Ordered pairs (i, j) of models: the path θ_pre to θ_i against θ_i to θ_j, on images of i.
 
@@ -62,9 +62,10 @@ class PathOrder:
 
     def says(self) -> tuple[str, ...]:
         """The sentences: the order where the premise holds, where it fails, and at equal length."""
-        kinds, sentences = self.table["kind"], []
+        as_is, matched = (self.table[self.table["kind"] == kind] for kind in (AS_IS, MATCHED))
+        sentences = []
         for premise, word in ((True, "holds"), (False, "fails")):
-            pairs = self.table[(kinds == AS_IS) & (self.table["premise"] == premise)]
+            pairs = as_is[as_is["premise"] == premise]
             rate = _rate(pairs, "order")
             sentences.append(
                 f"Where the premise {word}, the pre-trained model's path deviates less for "
@@ -73,7 +74,6 @@ class PathOrder:
                 if len(pairs)
                 else f"The premise {word} for no pair."
             )
-        matched = self.table[kinds == MATCHED]
         rate = _rate(matched, "order")
         sentences.append(
             "Between points as far apart as the pre-trained and the fine-tuned model it does so "
@@ -87,8 +87,6 @@ def path_order(
     pre: Classifier,
     models: Mapping[str, Classifier],
     datasets: Mapping[str, object],
-    *,
-    progress: bool = True,
 ) -> PathOrder:
     """Measure both deviations of the theorem for every ordered pair of fine-tuned models.
 
@@ -102,7 +100,6 @@ def path_order(
         models: name to fine-tuned classifier, two or more. Classes may differ: only encoders are
             compared.
         datasets: the same names to images, from which batch-norm statistics are re-estimated too.
-        progress: whether a bar is shown.
     Returns:
         A `PathOrder`.
     Raises:
@@ -127,7 +124,7 @@ def path_order(
 
     own = {name: measure(pre, model, name) for name, model in models.items()}
     pairs, rows = list(itertools.permutations(models, 2)), []
-    for i, j in progress_bar(pairs, desc="paths", disable=not progress):
+    for i, j in progress_bar(pairs, desc="paths"):
         norm, length = lengths[PRE, i], lengths[i, j]
         for kind, scale in ((AS_IS, 1.0), (MATCHED, norm / length)):
             first, second = (_point(pre, models[name], scale) for name in (i, j))

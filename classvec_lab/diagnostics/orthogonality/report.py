@@ -305,5 +305,6 @@ def _sampled(vectors: ClassVectors, pre: Features, ft: Features, n_boot: int, se
     }
     if n_boot:
         found |= cosine_intervals(boot, n_boot=n_boot, seed=seed)
-        found["norms"] = pd.concat([vectors.table()[["class", "n"]], found["norms"]], axis=1)
+        counted = pd.DataFrame({"class": vectors.classes, "n": vectors.count})
+        found["norms"] = pd.concat([counted, found["norms"]], axis=1)
     return found

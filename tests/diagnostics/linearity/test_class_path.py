@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from classvec_lab import Classifier, ClassVectors, CosineHead, Features, class_interpolation
-from classvec_lab.diagnostics.linearity.route import class_path
+from classvec_lab.diagnostics.linearity import class_path
 from classvec_lab.errors import MismatchError
 from classvec_lab.models import Preprocess
 

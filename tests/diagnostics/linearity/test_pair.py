@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import confusion_matrix
 from torch import nn
 
 from classvec_lab import Classifier, ClassVectors, CosineHead, Features
 from classvec_lab.diagnostics.linearity import class_pair
-from classvec_lab.diagnostics.performance import confusion
 from classvec_lab.errors import MismatchError
 from classvec_lab.models import Preprocess
+from classvec_lab.panels.pairs import pair_charts
 from classvec_lab.readout import predict
 
 NAMES = ("ant", "bee", "cow")
@@ -60,10 +61,10 @@ def test_nearest_are_nearest():
 def test_confusion_is_that_of_the_classifier():
     classifier, features, v = world()
     table = class_pair(classifier, features, v, "ant", "bee").confusion
-    whole = confusion(predict(classifier, features), features.y, NAMES)
+    whole = confusion_matrix(features.y, predict(classifier, features), normalize="true")
     for row in table.rename(columns={"class": "kind"}).itertuples():
-        share = whole.loc[row.true, "cow"] if row.kind == "other" else whole.loc[row.true, row.kind]
-        assert row.share == pytest.approx(share)
+        taken_for = NAMES.index("cow" if row.kind == "other" else row.kind)
+        assert row.share == pytest.approx(whole[NAMES.index(row.true), taken_for])
     assert table.groupby("true")["hits"].sum().tolist() == [30, 30]
 
 
@@ -78,6 +79,13 @@ def test_two_classes_and_classes_without_samples():
     pair = class_pair(classifier, few, v, "ant", "cow")
     assert set(pair.logits["samples_of"]) == {"ant"}
     assert np.isnan(pair.confusion.set_index("true").loc["cow", "share"]).all()
+    alone = features.y == 1
+    none = class_pair(
+        classifier, Features(features.z[alone], features.y[alone], NAMES), v, "ant", "cow"
+    )
+    assert none.logits.empty
+    assert [len(rows) for rows in none.nearest.values()] == [0] * 4
+    assert pair_charts(none) == []
 
 
 def test_one_class_twice_and_unknown_ones():

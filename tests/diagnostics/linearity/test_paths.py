@@ -148,7 +148,7 @@ def test_the_same_seed_draws_the_same_wrong_classes():
 
 def test_the_weight_path_ends_at_the_two_models():
     pre, ft, data = small_classifier(seed=0), small_classifier(seed=1), coloured()
-    path = weight_path(pre, ft, data, alphas=(0, 0.5, 1), progress=False)
+    path = weight_path(pre, ft, data, alphas=(0, 0.5, 1))
     for alpha, model in ((0.0, pre), (1.0, ft)):
         np.testing.assert_array_equal(
             path[alpha].z, extract_features(model, data, progress=False).z
@@ -162,7 +162,7 @@ def test_the_weight_path_ends_at_the_two_models():
     with pytest.raises(MismatchError, match=r"no weight path at alpha 0\.2"):
         latent_paths(path[0.0], vectors, ft, alphas=(0.2,), weight=path)
     for changes, message in (
-        ({"y": path[0.0].y[::-1]}, "carry different labels"),
+        ({"y": path[0.0].y[::-1]}, "has other labels than"),
         ({"precision": "another"}, "number formats"),
     ):
         other = replace(path[0.0], **changes)
@@ -184,7 +184,7 @@ def test_a_linear_encoder_walks_both_paths_alike():
             )
         )
     data, alphas = coloured(), (0, 0.5, 1)
-    path = weight_path(*pair, data, alphas=alphas, progress=False)
+    path = weight_path(*pair, data, alphas=alphas)
     vectors = class_vectors(*pair, data, progress=False)
     rows = latent_paths(path[0.0], vectors, pair[1], alphas=alphas, weight=path).table
     rows = rows.set_index("path")

@@ -35,7 +35,7 @@ def at(a, b, classes=CLASSES):
 
 
 def measure(pre, models, **options):
-    return path_order(pre, models, dict.fromkeys(models, DATA), progress=False, **options)
+    return path_order(pre, models, dict.fromkeys(models, DATA), **options)
 
 
 def test_premise_lengths_and_deviations_are_those_of_the_constructed_points():
@@ -100,7 +100,7 @@ def test_the_paired_interval_is_that_of_resampled_images():
         {k: small_classifier(seed=s) for k, s in (("i", 1), ("j", 2))},
     )
     data = coloured(60)
-    row = path_order(pre, models, dict.fromkeys(models, data), progress=False).table.iloc[0]
+    row = path_order(pre, models, dict.fromkeys(models, data)).table.iloc[0]
     paths = [
         cross_task_linearity(*ends, data, alphas=(0.5,), progress=False).images[
             0.5, "representation"
@@ -127,7 +127,7 @@ def test_what_cannot_be_ordered_is_refused():
     with pytest.raises(MismatchError, match="two or more models"):
         measure(at(0, 0), {"i": at(1, 0)})
     with pytest.raises(MismatchError, match="two or more models and a data set for each"):
-        path_order(at(0, 0), {"i": at(1, 0), "j": at(0, 1)}, {"i": DATA}, progress=False)
+        path_order(at(0, 0), {"i": at(1, 0), "j": at(0, 1)}, {"i": DATA})
     with pytest.raises(
         MismatchError, match="no path to measure: the pre-trained model and i have the same weights"
     ):
