@@ -6,15 +6,14 @@ import numpy as np
 import pandas as pd
 
 from .. import words
-from ..editing.calibration import threshold
+from ..editing.calibration import calibrate_gate
 from ..editing.injection import inject
 from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
 from ..errors import EditError
-from ..gates import Gate
 from ..models import finetune
 from ..readout import predict
-from ..statistics import share
+from ..statistics import columns, share
 from .experiment import Experiment
 
 LEAST = 3  # confused samples from which their mean is taken
@@ -53,33 +52,23 @@ class Correction:
 
 
 def correct_error(
-    exp: Experiment,
-    truth: str,
-    seen_as: str,
-    *,
-    lambdas=LAMBDAS,
-    bounds: Bounds = BOUNDS,
+    exp: Experiment, truth: str, seen_as: str, *, bounds: Bounds = BOUNDS
 ) -> Correction:
     """Find the edit on val, report it on test; no label is used when it runs.
 
     The gate compares the cosine to the mean of the confused samples of val (of a, called b) with
     the largest cosine to another class's mean. The plain means of a and b won't do, for the
-    confused samples lie on b's side. lambda is the smallest of those with the highest accuracy over
-    all of val.
+    confused samples lie on b's side. lambda is the smallest of those in `LAMBDAS` with the highest
+    accuracy over all of val.
 
     Args:
         truth: the class a; seen_as: the class b that it is taken for.
-        lambdas: strengths to try, above 0.
         bounds: `false_fire` and `guarantee` of the gate on the other classes.
     Raises:
         EditError: for one class given twice, unknown classes, or fewer than `LEAST` confused
             samples on val.
     """
     exp.require_targets([truth, seen_as])
-    if not len(lambdas) or not min(lambdas) > 0:
-        raise EditError(
-            f"a correction moves samples towards {truth!r}: give lambdas above 0; got {lambdas}"
-        )
     vectors, val, test = exp.vectors, exp.features["val"], exp.features["test"]
     a, b = vectors.index(truth), vectors.index(seen_as)
     own = val.y == a
@@ -89,19 +78,11 @@ def correct_error(
             f"{confused.sum()} of {own.sum()} validation samples of {truth!r} are seen as "
             f"{seen_as!r}: too few to learn how they look (at least {LEAST})"
         )
-    look = np.asarray(val.z[confused], dtype=np.float64).mean(axis=0)
-    rows = np.stack([look, *np.delete(vectors.z_ft, a, axis=0)])
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    gate = Gate(
-        truth, vectors.classes, "margin", rows, np.zeros(len(rows)), 0.0, own=0, rivals=True,
-        normalise=True,
-    )  # fmt: skip
-    negative, of = gate.scores(val.z)[~own], bounds.gating
-    gate = gate.at(
-        threshold(negative, among=gate.scores(val.z)[own], **of), n_negatives=len(negative), **of
-    )
+    looks = vectors.z_ft.copy()
+    looks[a] = val.z[confused].mean(axis=0, dtype=np.float64)
+    gate = calibrate_gate(val, replace(vectors, z_ft=looks), truth, **bounds.gating)
     unit = (vectors[truth] - vectors[seen_as]).gated(gate)
-    right = {x: (predict(inject(exp.ft, x * unit), val) == val.y).mean() for x in sorted(lambdas)}
+    right = {x: (predict(inject(exp.ft, x * unit), val) == val.y).mean() for x in LAMBDAS}
     edit, table = max(right, key=right.get) * unit, []
     for when, model in (("before", exp.ft), ("after", inject(exp.ft, edit))):
         called = predict(model, test)
@@ -115,9 +96,8 @@ def correct_error(
             "all classes": hit,
         }
         for what, hits in shares.items():
-            it = share(hits)
-            row = {"what": what, "when": when, "split": "test", "n": it.n, "share": it.value}
-            table.append(row | {"low": it.low, "high": it.high})
+            row = {"what": what, "when": when, "split": "test", "n": len(hits)}
+            table.append(row | columns("share", share(hits), ""))
     return Correction(edit, truth, seen_as, pd.DataFrame(table))
 
 

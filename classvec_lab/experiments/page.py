@@ -14,10 +14,10 @@ from ..editing.audit.report import Audit
 from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
 from ..readout import predict
-from ..statistics import Estimate, median, share, wilson
+from ..statistics import Estimate, median, share
 from ..vectors import ClassVectors
 from ..words import percent, points
-from .experiment import Experiment
+from .experiment import GATES, Experiment
 from .forget import ForgetStudy, forget_study
 from .methods import FINE_TUNED, RETRAINED, standard_methods, training_methods
 from .outlook import Editability, editability
@@ -78,12 +78,10 @@ class Verdict:
         }
         start = f"probe on class {self.audited}"
         for method, audit in self.audits.items():
-            probe = audit.get("probe")
-            n = int(probe.n)
-            found[f"{start} after {method}"] = Estimate(probe.value, probe.low, probe.high, n)
-        if self.audits and np.isfinite(value := probe.retrained):
-            ends = map(float, wilson(value * n, n))
-            found[f"{start} in a model retrained without it"] = Estimate(value, *ends, n)
+            found[f"{start} after {method}"] = audit.probes["edited"].recall
+        if "retrained" in audit.probes:
+            recall = audit.probes["retrained"].recall
+            found[f"{start} in a model retrained without it"] = recall
         rows = [{"quantity": quantity, **asdict(e)} for quantity, e in found.items()]
         table = pd.DataFrame(rows).drop(columns="name")
         after = table["quantity"].str.match("accuracy|probe")
@@ -91,10 +89,8 @@ class Verdict:
 
     def routes(self) -> pd.DataFrame:
         """Where test samples of the audited class go, by method, with both reference models."""
-        have = {o.method for o in self.study.outcomes[self.audited]}
         shown = (RETRAINED, FINE_TUNED, *AUDITED, "logit mask")
-        routes = self.study.routes([m for m in shown if m in have])
-        return routes[routes["target"] == self.audited].reset_index(drop=True)
+        return self.study.routes(shown, self.audited)
 
     def says(self) -> tuple[str, ...]:
         """The page in sentences: what was said beforehand, then what was measured."""
@@ -117,15 +113,15 @@ class Verdict:
             if change < 0
             else "Who pays: no other class loses accuracy under any class's edit.",
         ]
-        for method in (m for m in PROBED if m in self.audits):
-            probe = self.audits[method].get("probe")
+        for method in PROBED:
+            probes = self.audits[method].probes
+            recall = probes["edited"].recall
             text = (
-                f"Recoverable after {method}: a probe finds "
-                f"{percent(probe.value, probe.low, probe.high)} of class {self.audited} "
-                f"(n = {probe.n:.0f})"
+                f"Recoverable after {method}: a probe finds {percent(*recall)} of class "
+                f"{self.audited} (n = {recall.n})"
             )
-            if np.isfinite(probe.retrained):
-                text += f"; in a model retrained without it {probe.retrained:.1%}"
+            if "retrained" in probes:
+                text += f"; in a model retrained without it {probes['retrained'].recall.value:.1%}"
             found.append(f"{text}.")
         return tuple(found)
 
@@ -136,7 +132,7 @@ def verdict(
     bounds: Bounds = BOUNDS,
     name: str = "",
     targets: Sequence[str] | None = None,
-    retrained: Sequence[str] | None = (),
+    retrained: Sequence[str] = (),
     deploy: str = "predicted",
     lambda_: float = -1.5,
     audited: str = "",
@@ -149,7 +145,7 @@ def verdict(
         bounds: when a class counts as forgotten, and what gates are calibrated for.
         name: title of the page.
         targets: classes to edit, all by default.
-        retrained: those with a retrained reference, None for all (each takes a fine-tuning).
+        retrained: those with a retrained reference; each takes a fine-tuning.
         deploy: the gate, one of the scores or "none".
         lambda_: the strength of the collateral matrices.
         audited: the class whose audits are made, by default the first with a retrained reference,
@@ -158,26 +154,22 @@ def verdict(
     Raises:
         EditError: for unknown classes or gates, before any long work.
     """
-    targets, (deploy,) = exp.require_targets(targets), exp.require_gates([deploy])
+    targets, deploy = exp.require_targets(targets), one_of(deploy, GATES, "gate", EditError)
     audited = audited or (retrained or targets)[0]
-    for target in (audited, *(retrained or ())):
+    for target in (audited, *retrained):
         one_of(target, targets, "target", EditError)
     strengths([lambda_])
     pre, val = exp.pre_features["val"], exp.features["val"]
     geometry = orthogonality(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
-    told = editability(
-        exp.ft, exp.vectors, exp.features["train"], val,
-        pre_val=pre, deploy=deploy, **asdict(bounds),
-    )  # fmt: skip
+    train, of = exp.features["train"], {"deploy": deploy, "bounds": bounds}
+    told = editability(exp.ft, exp.vectors, train, val, pre_val=pre, **of)
     collateral = survey_collateral(exp, targets, deploy, lambda_, bounds=bounds)
-    margin = {"margin"} & {gate for _, gate in told.replays}  # where val is large enough for it
+    margin = {"margin"} & {*told.curves["gate"]}  # where val is large enough for it
     methods, slow = standard_methods(deploy, ("none", *margin), bounds), training_methods()
     del methods["projection"], methods["LEACE"]
-    references = targets if retrained is None else retrained
-    only = dict.fromkeys(slow, references)
+    only = dict.fromkeys(slow, retrained)
     study = forget_study(exp, targets, methods | slow, only=only, progress=progress)
-    have = {outcome.method for outcome in study.outcomes[audited]}
-    audits = {m: study.audit(m, audited) for m in AUDITED if m in have}
+    audits = study.audits(AUDITED, audited)
     return Verdict(name, geometry, told, study, collateral, audited, audits)

@@ -79,7 +79,8 @@ def test_the_table_repeats_what_was_measured(exp, report):
             == audit.get("probe")["value"]
         )
     retrained = table.loc["probe on class green in a model retrained without it"]
-    assert retrained["value"] == report.study.audit(RETRAINED, "green").get("probe")["value"]
+    (audit,) = report.study.audits([RETRAINED], "green").values()
+    assert retrained["value"] == audit.get("probe")["value"]
     known = report.table.dropna(subset=["low", "high"])
     assert (
         (known["low"] <= known["value"] + 1e-12) & (known["value"] <= known["high"] + 1e-12)
@@ -132,8 +133,10 @@ def test_val_decides_the_light(report, failing):
     assert isinstance(report.editability, Editability)
     assert report.light == report.editability.light == "green"
     assert failing.light == "red"
-    own = report.editability.replays["class vector", "predicted"]
-    pd.testing.assert_frame_equal(own.change(-1.5), report.collateral.forecast)
+    own = report.editability.curves.query("method == 'class vector' and gate == 'predicted'")
+    expected = report.collateral.val.curves()
+    own = own[list(expected)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, expected)
 
 
 def test_the_audited_class_is_the_one_with_a_reference(report, failing):
