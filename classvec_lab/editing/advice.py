@@ -9,14 +9,6 @@ METHODS = VECTOR, CONTRAST, HEAD, RETIRE = (
     "class vector", "z_ft - mu", "head direction", "retired to the mean",
 )  # fmt: skip
 MAPPING, MASK = "mapping", "logit mask"
-FIXED = {  # goal to method and reason, where no edit has to be tried
-    "labels": (MASK, "mask its logit; only the answers change, and perfectly so."),
-    "representation": (
-        "retraining",
-        "retrain without it; a latent edit or a mask leaves what the encoder knows of it.",
-    ),
-}
-GOALS = ("edit", *FIXED)
 MILD = 1.5  # |lambda| up to which a plain class vector counts as working
 LIGHTS = GREEN, AMBER, RED = "green", "amber", "red"
 COLUMNS = (
@@ -25,30 +17,23 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def recommend(curves: pd.DataFrame, deploy: str, goal: str) -> pd.DataFrame:
+def recommend(curves: pd.DataFrame, deploy: str) -> pd.DataFrame:
     """Which edit to take for each class.
 
     The light is green where the class vector behind the gate `deploy` meets both bounds at
     |lambda| <= 1.5. It is amber where only a stronger one, another direction of its length or
     another selection does, and red where none of these does.
 
-    For the goal "edit" the method is the class vector where the light is green. Elsewhere it is
-    the first of all edits that meet the bounds. They are ranked in this order: steps as long as the
-    class vector before retirement to the mean of the others (a step as long as the classes are
-    apart), the gate `deploy` before other gates before the mapping into weights, small |lambda|
-    before large, then class vector, z_ft - mu, head direction. With deploy="none" no gate is
-    advised, only the mapping. Where nothing meets the bounds, the method is the logit mask.
-
-    For the goal "labels" (only the answers matter) the method is the logit mask: the class is
-    never named again, no other answer gets worse, and nothing changes that the encoder knows. For
-    "representation" (a probe must not find the class either) it is retraining without the class,
-    since a latent edit is an invertible step behind the encoder. Task negation is never advised:
-    it takes away what fine-tuning taught about all classes at once.
+    The method is the class vector where the light is green. Elsewhere it is the first of all edits
+    that meet the bounds. They are ranked in this order: steps as long as the class vector before
+    retirement to the mean of the others (a step as long as the classes are apart), the gate
+    `deploy` before other gates before the mapping into weights, small |lambda| before large, then
+    class vector, z_ft - mu, head direction. With deploy="none" no gate is advised, only the
+    mapping. Where nothing meets the bounds, the method is the logit mask.
 
     Args:
         curves: `Editability.curves`.
         deploy: the gate that is meant to be used.
-        goal: "edit", "labels" or "representation".
     Returns:
         A frame with one row a class: `class`, `light`, `method`, `direction`, `gate`, `lambda_`,
         ACC_f and ACC_r on validation with n and 95 % Wilson intervals, and a `sentence`.
@@ -73,12 +58,9 @@ def recommend(curves: pd.DataFrame, deploy: str, goal: str) -> pd.DataFrame:
         (curves["method"] == VECTOR) & (curves["gate"] == deploy) & (curves["lambda_"] < 0)
     ]
     best["sentence"] = [
-        _sentence(row, vector[vector["class"] == name]) for name, row in best.iterrows()
+        f"{name}: {_sentence(row, vector[vector['class'] == name])}"
+        for name, row in best.iterrows()
     ]
-    if goal in FIXED:
-        method, reason = FIXED[goal]
-        best = best[["light"]].assign(method=method, sentence=reason)
-    best["sentence"] = [f"{name}: {sentence}" for name, sentence in best["sentence"].items()]
     return best.reset_index().reindex(columns=COLUMNS)
 
 

@@ -1,7 +1,7 @@
 """Loops over methods, targets and seeds, on a pair of models and the splits of a data set."""
 
 from .class_counts import counts_say
-from .correction import correct_error, planted_error
+from .correction import correct_error
 from .experiment import Experiment, prepare
 from .forget import forget_study, summarise_audits, summarise_methods
 from .forget_words import study_says

@@ -6,12 +6,10 @@ import numpy as np
 import pandas as pd
 
 from .. import words
-from ..editing.calibration import calibrate_gate
-from ..editing.injection import inject
+from ..editing import calibrate_gate, inject
 from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
 from ..errors import EditError
-from ..models import finetune
 from ..readout import predict
 from ..statistics import columns, share
 from .experiment import Experiment
@@ -99,34 +97,3 @@ def correct_error(
             row = {"what": what, "when": when, "split": "test", "n": len(hits)}
             table.append(row | columns("share", share(hits), ""))
     return Correction(edit, truth, seen_as, pd.DataFrame(table))
-
-
-def planted_error(
-    exp: Experiment,
-    truth: str,
-    seen_as: str,
-    *,
-    share: float = 0.7,
-    seed: int = 0,
-    bounds: Bounds = BOUNDS,
-) -> Correction:
-    """A systematic error made on purpose, then corrected: the proof that `correct_error` works.
-
-    The pre-trained model is fine-tuned by the experiment's recipe with `share` of class `truth`
-    mislabelled as `seen_as`. The experiment's own labels, which are right, then serve to find the
-    edit; nothing is trained a second time.
-
-    Args:
-        share: in (0, 1), of the class's training images.
-        seed: decides which.
-    Raises:
-        EditError: for one class given twice, unknown classes or another share, before any training.
-    """
-    if not 0 < share < 1:
-        raise EditError(f"the share of mislabelled images lies between 0 and 1; got {share}")
-    exp.require_targets([truth, seen_as])
-    own = np.flatnonzero(exp.train.targets == exp.train.classes.index(truth))
-    wrong = np.random.default_rng(seed).permutation(own)[: max(int(share * len(own)), 1)]
-    options = {"val": exp.val, "progress": False, **exp.recipe}
-    spoilt = finetune(exp.pre, exp.train.relabelled(wrong, seen_as), **options).classifier
-    return correct_error(replace(exp, ft=spoilt), truth, seen_as, bounds=bounds)

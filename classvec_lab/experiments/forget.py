@@ -8,7 +8,7 @@ import pandas as pd
 
 from ..checks import one_of
 from ..editing.audit.metrics import js_divergence, routing, worst_sibling
-from ..editing.audit.relearn import relearn_time
+from ..editing.audit.relearn import BACK, relearn_time
 from ..editing.audit.report import SPLITS, Audit, audit
 from ..errors import EditError
 from ..features import Features
@@ -126,8 +126,9 @@ class ForgetStudy:
         task = {"evaluate": exp.val, "target": target, "original_accuracy": goal, "seed": seed}
         for m, o in self.first(target, methods).items():
             if max_steps and m != FINE_TUNED:
-                it = relearn_time(o.classifier, exp.train, max_steps=max_steps, **task)
-                rows.append((target, m, str(it), it.censored, round(it.threshold, 6), "val"))
+                steps = relearn_time(o.classifier, exp.train, max_steps=max_steps, **task)
+                told = f"> {max_steps}" if steps is None else str(steps)
+                rows.append((target, m, told, steps is None, round(BACK * goal, 6), "val"))
         columns = ["target", "method", "steps", "censored", "threshold", "split"]
         return pd.DataFrame(rows, columns=columns)
 

@@ -6,12 +6,13 @@ import numpy as np
 import pandas as pd
 
 from ..editing.calibration import calibrate_gate
-from ..editing.strength import BOUNDS, Bounds, strength_curve
+from ..editing.strength import BOUNDS, Bounds
 from ..gates import Gate
 from ..statistics import summarise, with_ends
 from ..words import several
 from .experiment import Experiment
 from .forget import gate_errors
+from .methods import left_of, read
 
 LAMBDA = -1.5
 SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
@@ -38,7 +39,7 @@ def compare_gates(
 
     Returns:
         One row a gate, target and split (val, test): gate, guarantee, target, seed, split, those of
-        `gate_errors`, and of `strength_curve`.
+        `gate_errors`, and what is `left_of` the target and the others.
     Raises:
         EditError: for unknown classes, before any work.
     """
@@ -46,12 +47,11 @@ def compare_gates(
     for target in exp.require_targets(targets):
         for choice, gate in gate_choices(exp, target, bounds).items():
             for split in ("val", "test"):
-                it, edit = exp.features[split], exp.vectors[target].gated(gate)
+                it, edit = exp.features[split], LAMBDA * exp.vectors[target].gated(gate)
                 row = {"gate": choice, "guarantee": gate.guarantee, "target": target}
                 row |= {"seed": exp.seed, "split": split}
                 row |= gate_errors(gate.fires(it.z), it, target)
-                curve = strength_curve(exp.ft, edit, it, lambdas=[LAMBDA]).set_index("lambda_")
-                rows.append(row | dict(curve.loc[LAMBDA]))
+                rows.append(row | left_of(read(exp, edit, split), [target]))
     return pd.DataFrame(rows)
 
 

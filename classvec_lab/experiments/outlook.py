@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import listed, one_of
+from ..editing import calibrate_gate, contrast_direction, head_direction, relocation
 from ..editing.advice import (
     CONTRAST,
     GREEN,
@@ -20,8 +21,6 @@ from ..editing.advice import (
     overall,
     recommend,
 )  # fmt: skip
-from ..editing.calibration import calibrate_gate
-from ..editing.directions import contrast_direction, head_direction, relocation
 from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
@@ -149,7 +148,7 @@ def editability(
     keeps = curves["acc_r"] >= (1 - bounds.tolerance) * unedited
     meets = keeps & (curves["acc_f"] <= bounds.threshold) & (curves["lambda_"] < 0)
     curves = curves.assign(keeps=keeps, meets=meets)
-    advice = recommend(curves, deploy, "edit")
+    advice = recommend(curves, deploy)
     table, light = _table(classifier, vectors, val, pre_val), overall(advice["light"])
     return Editability(table, curves, advice, light, deploy, bounds)
 

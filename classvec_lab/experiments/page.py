@@ -1,7 +1,7 @@
 """`verdict`: will class vectors edit this pair of models, who pays, is the class recoverable?"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -82,10 +82,9 @@ class Verdict:
         if "retrained" in audit.probes:
             recall = audit.probes["retrained"].recall
             found[f"{start} in a model retrained without it"] = recall
-        rows = [{"quantity": quantity, **asdict(e)} for quantity, e in found.items()]
-        table = pd.DataFrame(rows).drop(columns="name")
+        table = pd.DataFrame({"quantity": quantity, **vars(e)} for quantity, e in found.items())
         after = table["quantity"].str.match("accuracy|probe")
-        return table.assign(split=np.where(after, "test", "val"))
+        return table.drop(columns="name").assign(split=np.where(after, "test", "val"))
 
     def routes(self) -> pd.DataFrame:
         """Where test samples of the audited class go, by method, with both reference models."""
@@ -136,7 +135,6 @@ def verdict(
     deploy: str = "predicted",
     lambda_: float = -1.5,
     audited: str = "",
-    progress: bool = True,
 ) -> Verdict:
     """Try edits on val, then edit every target and measure on test.
 
@@ -150,7 +148,6 @@ def verdict(
         lambda_: the strength of the collateral matrices.
         audited: the class whose audits are made, by default the first with a retrained reference,
             else the first target.
-        progress: whether to show a bar.
     Raises:
         EditError: for unknown classes or gates, before any long work.
     """
@@ -170,6 +167,6 @@ def verdict(
     methods, slow = standard_methods(deploy, ("none", *margin), bounds), training_methods()
     del methods["projection"], methods["LEACE"]
     only = dict.fromkeys(slow, retrained)
-    study = forget_study(exp, targets, methods | slow, only=only, progress=progress)
+    study = forget_study(exp, targets, methods | slow, only=only)
     audits = study.audits(AUDITED, audited)
     return Verdict(name, geometry, told, study, collateral, audited, audits)

@@ -157,7 +157,7 @@ class CollateralSurvey:
         losses = self.measured.stack()
         edited, other = losses[[a != b for a, b in losses.index]].idxmin()
         n = self.test.count[self.test.classes.index(other)]
-        return edited, other, float(losses[edited, other]), int(n)
+        return edited, other, losses[edited, other], n
 
 
 def survey_collateral(

@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from small_experiments import idle_experiment, small_experiment, splits, warmed, with_labels
 
 from classvec_lab.diagnostics.performance import confusion
@@ -16,7 +15,6 @@ from classvec_lab.experiments.correction import (
     LAMBDAS,
     Correction,
     correct_error,
-    planted_error,
 )
 from classvec_lab.readout import Readout, logits, predict
 from classvec_lab.statistics import wilson
@@ -195,71 +193,3 @@ def test_too_few_confused_samples(exp):
 def test_typos_cost_no_work(pair, message):
     with pytest.raises(EditError, match=message):
         correct_error(idle_experiment(), *pair)
-
-
-@pytest.fixture(scope="module")
-def right(tmp_path_factory):
-    """A exp without any wrong label."""
-    return warmed(tmp_path_factory)
-
-
-def test_an_error_made_on_purpose_is_corrected_and_the_context_stays(right):
-    before = {k: v.clone() for k, v in right.ft.state_dict().items()}
-    labels, kept = right.data["train"].targets.copy(), dict(right.__dict__)
-    found = planted_error(right, "green", "blue", share=0.6)
-    cell = found.table.set_index(["what", "when"])
-    wrong = [cell.loc[("green seen as blue", when)] for when in ("before", "after")]
-    assert wrong[0]["share"] > 0.4
-    assert wrong[1]["high"] < wrong[0]["low"]
-    assert " corrects the error: " in found.says()[0]
-    unspoilt = Readout.of(right.ft, right.features["test"])
-    assert (unspoilt.predicted[unspoilt.y == 1] == 2).mean() < 0.2
-    assert all(torch.equal(v, before[k]) for k, v in right.ft.state_dict().items())
-    np.testing.assert_array_equal(right.data["train"].targets, labels)
-    assert right.__dict__ == kept
-
-
-def test_the_planted_share_and_seed_decide_which_images_are_mislabelled(right, monkeypatch):
-    class Trained(Exception):
-        pass
-
-    def seen(classifier, train, **options):
-        assert classifier is right.pre
-        assert options["epochs"] == right.recipe["epochs"]
-        drawn.append(np.flatnonzero(train.targets != right.data["train"].targets))
-        assert (train.targets[drawn[-1]] == 2).all()
-        raise Trained
-
-    drawn = []
-    monkeypatch.setattr("classvec_lab.experiments.correction.finetune", seen)
-    for options in (
-        {"share": 0.5},
-        {"share": 0.5},
-        {"share": 0.5, "seed": 1},
-        {},
-        {"share": 0.001},
-    ):
-        with pytest.raises(Trained):
-            planted_error(right, "green", "blue", **options)
-    assert [len(d) for d in drawn] == [30, 30, 30, 42, 1]
-    assert all((right.data["train"].targets[d] == 1).all() for d in drawn)
-    np.testing.assert_array_equal(drawn[0], drawn[1])
-    assert set(drawn[0]) != set(drawn[2])
-
-
-@pytest.mark.parametrize(
-    ("pair", "share", "message"),
-    [
-        (("green", "blue"), 0.0, "between 0 and 1; got 0.0"),
-        (("green", "blue"), 1.0, "between 0 and 1; got 1.0"),
-        (("green", "blue"), 70, "between 0 and 1; got 70"),
-        (("green", "pink"), 0.5, "no class 'pink'"),
-        (("green", "green"), 0.5, "each class to edit once, .*; got green, green"),
-    ],
-)
-def test_a_typo_trains_nothing(pair, share, message, monkeypatch):
-    monkeypatch.setattr(
-        "classvec_lab.experiments.correction.finetune", lambda *_, **__: pytest.fail("trained")
-    )
-    with pytest.raises(EditError, match=message):
-        planted_error(idle_experiment(), *pair, share=share)

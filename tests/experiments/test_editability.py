@@ -170,7 +170,7 @@ def test_another_direction_is_named_where_it_does_what_the_class_vector_cannot()
     assert cat["read_share"] < 0.05
     assert world.edited("cat", -5.0)[0] > 0.95
     # behind the mapping alone, the same direction is written into the weights
-    mapped = recommend(report.curves.query("gate == 'mapping'"), "mapping", "edit")
+    mapped = recommend(report.curves.query("gate == 'mapping'"), "mapping")
     row = mapped.set_index("class").loc["cat"]
     assert (row["method"], row["direction"], row["light"]) == (
         "weight mapping",
