@@ -1,10 +1,21 @@
-"""The house's messages: they restate what was given and say what there is."""
+"""The house's messages, which restate what was given and say what there is, and its records."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import dataclass_transform
 
 import numpy as np
 
 from .errors import ClassvecError, MismatchError
+
+
+@dataclass_transform(frozen_default=True, eq_default=False)
+def record(cls):
+    """Make a class a dataclass that can't be changed and equals only itself.
+
+    Results hold arrays and frames, whose comparison has no one truth value.
+    """
+    return dataclass(frozen=True, eq=False)(cls)
 
 
 def listed(names: Iterable, most: int = 20) -> str:
@@ -33,14 +44,31 @@ def representations(z, dim: int, reader: str) -> np.ndarray:
     return z
 
 
+def labelled(z, y, n_classes: int, owner: str) -> tuple[np.ndarray, np.ndarray]:
+    """`z` and `y` as arrays (N, m) and (N,), the second integers in 0..n_classes - 1.
+
+    Raises MismatchError for anything else; `owner` is who needs them.
+    """
+    z, y = np.asarray(z), np.asarray(y)
+    if z.ndim != 2 or y.shape != z.shape[:1]:
+        raise MismatchError(
+            f"{owner} needs z of shape (N, m) and y of shape (N,); got {z.shape} and {y.shape}"
+        )
+    if len(y) and (y.dtype.kind not in "iu" or not 0 <= y.min() <= y.max() < n_classes):
+        raise MismatchError(
+            f"labels must be integers in 0..{n_classes - 1} for {n_classes} classes; "
+            f"got {y.dtype} in {y.min()}..{y.max()}"
+        )
+    return z, y
+
+
 def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: str) -> None:
     """Raise MismatchError, naming what differs, unless both list the same classes in one order."""
     given, own = tuple(given), tuple(own)
     if given == own:
         return
-    absent, extra = ([c for c in a if c not in b] for a, b in ((own, given), (given, own)))
-    parts = [(f"{owner} lacks", absent), (f"{other} lacks", extra)]
-    detail = "; ".join(f"{text} {listed(names, 5)}" for text, names in parts if names)
+    lacks = {owner: [c for c in own if c not in given], other: [c for c in given if c not in own]}
+    detail = "; ".join(f"{who} lacks {listed(names, 5)}" for who, names in lacks.items() if names)
     raise MismatchError(
         f"{owner} has {len(given)} classes and {other} {len(own)} that differ: "
         f"{detail or 'same names in another order'}"

@@ -1,11 +1,12 @@
 """Correcting one systematic error by an edit: samples of class a that the model takes for b."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from .. import words
+from ..checks import record
 from ..editing import calibrate_gate, inject
 from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
@@ -18,7 +19,7 @@ LEAST = 3  # confused samples from which their mean is taken
 LAMBDAS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Correction:
     """The edit lambda (κ_a - κ_b), behind a gate for samples of a that look like b.
 

@@ -1,12 +1,12 @@
 """`Experiment`: a pair of models and three splits, with what diagnostics and edits read of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 import pandas as pd
 
-from ..checks import index_of, listed
+from ..checks import index_of, listed, record
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
 from ..editing.calibration import calibrate_gate
@@ -21,7 +21,7 @@ from ..vectors import ClassVectors
 GATES = ("none", *SCORES)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Experiment:
     """A pre-trained and a fine-tuned classifier with their data, and what is read of both, once.
 

@@ -1,12 +1,11 @@
 """`forget_study`: every method on every class to forget, one table, judged on the test split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of
+from ..checks import one_of, record
 from ..editing.audit.metrics import js_divergence, routing, worst_sibling
 from ..editing.audit.relearn import BACK, relearn_time
 from ..editing.audit.report import SPLITS, Audit, audit
@@ -26,7 +25,7 @@ SUMMARY = (
 JUDGED = ("ACC_f", "ACC_r", "routing_js", "probe", "zrf", "cka_retrained", "mia", "mean_gap")
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ForgetStudy:
     """What each method left of each target class.
 

@@ -60,8 +60,7 @@ def study_says(
         share = words.percent(*ends(summarise_methods(at).iloc[0], "acc_f"))
         found.append(f"At the published lambda = -1 it leaves ACC_f {share}.")
     for method, text in RIVALS.items():
-        rival = same[same["method"] == method]
-        if len(rival):
+        if len(rival := same[same["method"] == method]):
             found.append(_against(text, rival, main))
     if gate != "none":
         found.append(
@@ -101,8 +100,7 @@ def verdict(rows: pd.DataFrame, bounds: Bounds) -> str:
         (FORGETS, rows["acc_f"], bounds.threshold),
         (KEEPS, lost, bounds.tolerance),
     ):
-        mean = over_trainings(values, rows["seed"])
-        found.append(said[words.bound(mean.value, mean.low, mean.high, limit)])
+        found.append(said[words.bound(*over_trainings(values, rows["seed"]), limit)])
     return " and ".join(found)
 
 
@@ -113,7 +111,7 @@ def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame) -> str:
     shown = words.change(mean.low, mean.high)
     sentence = (
         f"{text} {COMPARED[shown]}: ACC_f {words.percent(*ends(row, 'acc_f'))}, "
-        f"{words.points(mean.value, mean.low, mean.high)} beside it, ACC_r "
+        f"{words.points(*mean)} beside it, ACC_r "
         f"{words.points(row['change_r'])}."
     )
     matters = "matters" if shown == "more" else "is not shown to matter"

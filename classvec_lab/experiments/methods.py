@@ -7,12 +7,12 @@ may stand beside it, as a pair. One that tries several settings gives a list.
 
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import partial
 
 import numpy as np
 
-from ..checks import one_of
+from ..checks import one_of, record
 from ..editing import (
     choose_lambda,
     contrast_direction,
@@ -50,7 +50,7 @@ TRAINED = {
 Method = Callable[[Experiment, str], object]
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Outcome:
     """What one method made of one class.
 

@@ -1,11 +1,9 @@
 """Will class vectors edit this model? Edits are tried on validation, and each class gets advice."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from ..checks import listed, one_of
+from ..checks import listed, one_of, record
 from ..editing import calibrate_gate, contrast_direction, head_direction, relocation
 from ..editing.advice import (
     CONTRAST,
@@ -32,7 +30,7 @@ from .replay import replay_edits
 TRIED = ("none", "predicted", "margin", MAPPING)  # gates
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Editability:
     """What forgetting each class does on validation, and which method to take.
 

@@ -1,13 +1,12 @@
 """`verdict`: will class vectors edit this pair of models, who pays, is the class recoverable?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of
+from ..checks import one_of, record
 from ..diagnostics.orthogonality.report import Orthogonality, orthogonality
 from ..editing.advice import behind
 from ..editing.audit.report import Audit
@@ -27,7 +26,7 @@ PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and 
 AUDITED = ("class vector", "z_ft - μ", "head direction", "head-aware class vector", *PROBED[1:])
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Verdict:
     """What edits do on val, said beforehand, and what they did on test, on one page.
 

@@ -1,11 +1,11 @@
 """Edits run on labelled representations: right answers by class, and how val foretells test."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from ..checks import record
 from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
 from ..errors import EditError
@@ -14,7 +14,7 @@ from ..statistics import mean_interval, rates, with_ends
 from .experiment import Experiment
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Replayed:
     """How many samples of each class are named rightly under the edit of each target.
 
@@ -96,7 +96,7 @@ def strengths(lambdas: Iterable[float]) -> tuple[float, ...]:
     return 0.0, *given
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CollateralSurvey:
     """What the class vector of each target does to every class, on val beforehand and on test.
 
