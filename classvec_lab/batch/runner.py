@@ -22,7 +22,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from ..errors import ClassvecError, NotebookError
-from ..files import atomic_folder, figures_dir
+from ..files import atomic, figures_dir
 from .planning import Job, plan
 from .results import check_out, complete, failed_copy, is_up_to_date, keep_failed, key_of, sweep
 
@@ -138,7 +138,8 @@ class _Run:
                 if (self.force and job.chosen) or not is_up_to_date(final, key):
                     status = MADE
                     self.say(f"{job.stem}: running")
-                    with atomic_folder(final) as temporary:
+                    with atomic(final) as temporary:
+                        temporary.mkdir()
                         self.execute(job, temporary, final)
                         complete(job, temporary, final, key)
                 failed_copy(final).unlink(missing_ok=True)

@@ -1,27 +1,25 @@
 """Correcting one systematic error by an edit: samples of class a that the model takes for b."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 
 from .. import words
-from ..editing.calibration import threshold
-from ..editing.injection import inject
+from ..checks import record
+from ..editing import calibrate_gate, inject
 from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
 from ..errors import EditError
-from ..gates import Gate
-from ..models import finetune
 from ..readout import predict
-from ..statistics import share
+from ..statistics import columns, share
 from .experiment import Experiment
 
 LEAST = 3  # confused samples from which their mean is taken
 LAMBDAS = (0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Correction:
     """The edit lambda (κ_a - κ_b), behind a gate for samples of a that look like b.
 
@@ -53,33 +51,23 @@ class Correction:
 
 
 def correct_error(
-    exp: Experiment,
-    truth: str,
-    seen_as: str,
-    *,
-    lambdas=LAMBDAS,
-    bounds: Bounds = BOUNDS,
+    exp: Experiment, truth: str, seen_as: str, *, bounds: Bounds = BOUNDS
 ) -> Correction:
     """Find the edit on val, report it on test; no label is used when it runs.
 
     The gate compares the cosine to the mean of the confused samples of val (of a, called b) with
     the largest cosine to another class's mean. The plain means of a and b won't do, for the
-    confused samples lie on b's side. lambda is the smallest of those with the highest accuracy over
-    all of val.
+    confused samples lie on b's side. lambda is the smallest of those in `LAMBDAS` with the highest
+    accuracy over all of val.
 
     Args:
         truth: the class a; seen_as: the class b that it is taken for.
-        lambdas: strengths to try, above 0.
         bounds: `false_fire` and `guarantee` of the gate on the other classes.
     Raises:
         EditError: for one class given twice, unknown classes, or fewer than `LEAST` confused
             samples on val.
     """
     exp.require_targets([truth, seen_as])
-    if not len(lambdas) or not min(lambdas) > 0:
-        raise EditError(
-            f"a correction moves samples towards {truth!r}: give lambdas above 0; got {lambdas}"
-        )
     vectors, val, test = exp.vectors, exp.features["val"], exp.features["test"]
     a, b = vectors.index(truth), vectors.index(seen_as)
     own = val.y == a
@@ -89,19 +77,11 @@ def correct_error(
             f"{confused.sum()} of {own.sum()} validation samples of {truth!r} are seen as "
             f"{seen_as!r}: too few to learn how they look (at least {LEAST})"
         )
-    look = np.asarray(val.z[confused], dtype=np.float64).mean(axis=0)
-    rows = np.stack([look, *np.delete(vectors.z_ft, a, axis=0)])
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    gate = Gate(
-        truth, vectors.classes, "margin", rows, np.zeros(len(rows)), 0.0, own=0, rivals=True,
-        normalise=True,
-    )  # fmt: skip
-    negative, of = gate.scores(val.z)[~own], bounds.gating
-    gate = gate.at(
-        threshold(negative, among=gate.scores(val.z)[own], **of), n_negatives=len(negative), **of
-    )
+    looks = vectors.z_ft.copy()
+    looks[a] = val.z[confused].mean(axis=0, dtype=np.float64)
+    gate = calibrate_gate(val, replace(vectors, z_ft=looks), truth, **bounds.gating)
     unit = (vectors[truth] - vectors[seen_as]).gated(gate)
-    right = {x: (predict(inject(exp.ft, x * unit), val) == val.y).mean() for x in sorted(lambdas)}
+    right = {x: (predict(inject(exp.ft, x * unit), val) == val.y).mean() for x in LAMBDAS}
     edit, table = max(right, key=right.get) * unit, []
     for when, model in (("before", exp.ft), ("after", inject(exp.ft, edit))):
         called = predict(model, test)
@@ -115,38 +95,6 @@ def correct_error(
             "all classes": hit,
         }
         for what, hits in shares.items():
-            it = share(hits)
-            row = {"what": what, "when": when, "split": "test", "n": it.n, "share": it.value}
-            table.append(row | {"low": it.low, "high": it.high})
+            row = {"what": what, "when": when, "split": "test", "n": len(hits)}
+            table.append(row | columns("share", share(hits), ""))
     return Correction(edit, truth, seen_as, pd.DataFrame(table))
-
-
-def planted_error(
-    exp: Experiment,
-    truth: str,
-    seen_as: str,
-    *,
-    share: float = 0.7,
-    seed: int = 0,
-    bounds: Bounds = BOUNDS,
-) -> Correction:
-    """A systematic error made on purpose, then corrected: the proof that `correct_error` works.
-
-    The pre-trained model is fine-tuned by the experiment's recipe with `share` of class `truth`
-    mislabelled as `seen_as`. The experiment's own labels, which are right, then serve to find the
-    edit; nothing is trained a second time.
-
-    Args:
-        share: in (0, 1), of the class's training images.
-        seed: decides which.
-    Raises:
-        EditError: for one class given twice, unknown classes or another share, before any training.
-    """
-    if not 0 < share < 1:
-        raise EditError(f"the share of mislabelled images lies between 0 and 1; got {share}")
-    exp.require_targets([truth, seen_as])
-    own = np.flatnonzero(exp.train.targets == exp.train.classes.index(truth))
-    wrong = np.random.default_rng(seed).permutation(own)[: max(int(share * len(own)), 1)]
-    options = {"val": exp.val, "progress": False, **exp.recipe}
-    spoilt = finetune(exp.pre, exp.train.relabelled(wrong, seen_as), **options).classifier
-    return correct_error(replace(exp, ft=spoilt), truth, seen_as, bounds=bounds)

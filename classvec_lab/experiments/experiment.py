@@ -1,12 +1,12 @@
 """`Experiment`: a pair of models and three splits, with what diagnostics and edits read of them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 import pandas as pd
 
-from ..checks import index_of, listed, one_of
+from ..checks import index_of, listed, record
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
 from ..editing.calibration import calibrate_gate
@@ -18,8 +18,10 @@ from ..models import Classifier, finetune, load_classifier
 from ..moments import ClassMoments
 from ..vectors import ClassVectors
 
+GATES = ("none", *SCORES)
 
-@dataclass(frozen=True, eq=False)
+
+@record
 class Experiment:
     """A pre-trained and a fine-tuned classifier with their data, and what is read of both, once.
 
@@ -52,12 +54,12 @@ class Experiment:
     @cached_property
     def features(self) -> dict[str, Features]:
         """Representations of all splits under the fine-tuned encoder."""
-        return self.extract(self.ft)
+        return self._extract(self.ft)
 
     @cached_property
     def pre_features(self) -> dict[str, Features]:
         """Representations of all splits under the pre-trained encoder."""
-        return self.extract(self.pre)
+        return self._extract(self.pre)
 
     @cached_property
     def vectors(self) -> ClassVectors:
@@ -69,12 +71,8 @@ class Experiment:
         """Training moments under the fine-tuned encoder, with the pooled scatter."""
         return self.features["train"].moments(pooled_scatter=True)
 
-    def extract(self, classifier: Classifier) -> dict[str, Features]:
-        """Representations of all splits under any encoder."""
-        return {
-            split: extract_features(classifier, data, progress=False)
-            for split, data in self.data.items()
-        }
+    def _extract(self, classifier: Classifier) -> dict[str, Features]:
+        return {s: extract_features(classifier, d, progress=False) for s, d in self.data.items()}
 
     def gate(self, target: str, score: str = "margin", bounds: Bounds = BOUNDS) -> Gate | None:
         """The gate of a class, calibrated on val and kept; None for the score "none".
@@ -86,9 +84,10 @@ class Experiment:
         """
         key = target, score, *bounds.gating.values()
         if score != "none" and key not in self._kept:
-            moments = self.moments if score == "discriminant" else None
-            of = {"score": score, "classifier": self.ft, "moments": moments, **bounds.gating}
-            self._kept[key] = calibrate_gate(self.features["val"], self.vectors, target, **of)
+            self._kept[key] = calibrate_gate(
+                self.features["val"], self.vectors, target, score=score, classifier=self.ft,
+                moments=self.moments, **bounds.gating,
+            )  # fmt: skip
         return self._kept.get(key)
 
     def strength(self, target: str, score: str = "margin", bounds: Bounds = BOUNDS) -> Strength:
@@ -96,8 +95,8 @@ class Experiment:
         key = target, score, bounds
         if key not in self._kept:
             edit = self.vectors[target].gated(self.gate(target, score, bounds))
-            found = choose_lambda(self.ft, edit, self.features["val"], **bounds.strength)
-            self._kept[key] = found
+            val = self.features["val"]
+            self._kept[key] = choose_lambda(self.ft, edit, val, **bounds.strength)
         return self._kept[key]
 
     def require_targets(self, targets: Sequence[str] | None) -> tuple[str, ...]:
@@ -121,10 +120,6 @@ class Experiment:
             )
         return targets
 
-    def require_gates(self, gates: Sequence[str]) -> tuple[str, ...]:
-        """The gates, if each is a score or "none"; raises EditError."""
-        return tuple(one_of(gate, ("none", *SCORES), "gate", EditError) for gate in gates)
-
     def facts(self) -> dict:
         """Fingerprints of both models and of the data, for a manifest."""
         models = {"pre_trained": self.pre.fingerprint, "fine_tuned": self.ft.fingerprint}
@@ -140,7 +135,6 @@ def prepare(
     group: str | None = None,
     limit: int | None = None,
     classes: Sequence[str] | None = None,
-    data_seed: int = 0,
     model_args: Mapping | None = None,
     weights: str | None = None,
     templates: Sequence[str] | None = None,
@@ -155,7 +149,7 @@ def prepare(
     An empty string or mapping, or 0, stands for None, so that flat notebook parameters fit.
 
     Args:
-        dataset, data_args, group, data_seed: see `load_dataset`; `data_seed` decides the splits.
+        dataset, data_args, group: see `load_dataset`.
         limit: at most this many images a split.
         classes: keeps these alone, of the limited splits.
         model, model_args, weights, templates, head: see `load_classifier`.
@@ -163,8 +157,7 @@ def prepare(
         epochs, lr, batch_size: see `finetune`.
         seed: of a new head and of the order of training.
     """
-    options = {"limit": limit or None, "seed": data_seed, "group": group or None}
-    options |= data_args or {}
+    options = {"limit": limit or None, "group": group or None, **(data_args or {})}
     splits = [load_dataset(dataset, split=split, **options) for split in ("train", "val", "test")]
     train, val, test = [split.only(classes) for split in splits] if classes else splits
     pre = load_classifier(

@@ -1,22 +1,22 @@
 """`forget_study`: every method on every class to forget, one table, judged on the test split."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of
+from ..checks import one_of, record
 from ..editing.audit.metrics import js_divergence, routing, worst_sibling
-from ..editing.audit.report import Audit, audit
+from ..editing.audit.relearn import BACK, relearn_time
+from ..editing.audit.report import SPLITS, Audit, audit
 from ..errors import EditError
+from ..features import Features
 from ..progress import progress_bar
 from ..readout import Readout, predict
 from ..statistics import split_accuracy, summarise, with_ends
 from .experiment import Experiment
-from .methods import REFERENCE, RETRAINED, Method, Outcome, measure, standard_methods
+from .methods import FINE_TUNED, REFERENCE, RETRAINED, Method, Outcome, measure, standard_methods
 
-AUDITED = ("train", "test")
 SETTING = ("method", "family", "gate", "chosen")
 SUMMARY = (
     "lambda_", "n", "unit", *with_ends("acc_f", "acc_r"), "worst_acc_f", "worst_target", "change_r",
@@ -25,7 +25,7 @@ SUMMARY = (
 JUDGED = ("ACC_f", "ACC_r", "routing_js", "probe", "zrf", "cka_retrained", "mia", "mean_gap")
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class ForgetStudy:
     """What each method left of each target class.
 
@@ -44,89 +44,98 @@ class ForgetStudy:
     exp: Experiment
     table: pd.DataFrame
     outcomes: Mapping[str, Sequence[Outcome]]
-    _retrained: dict = field(default_factory=dict, init=False, repr=False)  # of one target
 
-    def has(self, method: str, target: str) -> bool:
-        """Whether the method was run on the target."""
-        return any(o.method == method for o in self.outcomes[target])
+    def first(self, target: str, methods: Sequence[str] | None = None) -> dict[str, Outcome]:
+        """The first outcome of each method on a target, by name.
 
-    def find(self, method: str, target: str, *, gate: str | None = None) -> Outcome:
-        """The first outcome of a method on a target, behind a gate where one is given.
+        Args:
+            methods: the names wanted, in this order; those that were not run on the target are
+                left out. By default all.
+        Raises:
+            EditError: for an unknown target.
+        """
+        found = self.outcomes[one_of(target, self.outcomes, "target", EditError)]
+        first = {o.method: o for o in reversed(found)}
+        return {m: first[m] for m in (first if methods is None else methods) if m in first}
+
+    def find(self, method: str, target: str) -> Outcome:
+        """The first outcome of a method on a target.
 
         Raises:
             EditError: where there is none, listing what there is.
         """
-        found = self.outcomes[one_of(target, self.outcomes, "target", EditError)]
-        for o in found:
-            if o.method == method and gate in (None, o.gate):
-                return o
-        have = dict.fromkeys(f"{o.method} ({o.gate})" for o in found)
-        wanted = method if gate is None else f"{method} ({gate})"
-        return one_of(wanted, have, f"outcome on {target!r} of", EditError)
+        found = self.first(target)
+        return found[one_of(method, found, f"outcome on {target!r} of", EditError)]
 
     def summary(self) -> pd.DataFrame:
         """`summarise_methods` of the table."""
         return summarise_methods(self.table)
 
-    def agreement(self, method: str) -> list[float]:
-        """For each row of the table, the share of test images answered as `method` answers them."""
-        like = {target: self.find(method, target).predicted for target in self.outcomes}
-        return [
-            float((o.predicted == like[target]).mean())
-            for target, found in self.outcomes.items()
-            for o in found
-        ]
-
-    def routes(self, methods: Sequence[str]) -> pd.DataFrame:
-        """Where test samples of each target go.
+    def routes(self, methods: Sequence[str], target: str) -> pd.DataFrame:
+        """Where test samples of a target go.
 
         Args:
-            methods: names; targets on which one was not run have no rows of it.
+            methods: see `first`.
         Returns:
-            One row a method, target and predicted class: share, its Wilson interval and n.
-        Raises:
-            EditError: for a method that was run on no target.
+            One row a method and predicted class: the columns of `routing`, method, target.
         """
         test = self.exp.features["test"]
-        for method in methods:
-            one_of(method, dict.fromkeys(self.table["method"]), "outcome of", EditError)
-        rows = [
-            routing(self.find(method, target).predicted, test.y, target, test.classes)
-            .reset_index()
-            .assign(method=method, target=target)
-            for target in self.outcomes
-            for method in methods
-            if self.has(method, target)
+        parts = [
+            routing(o.predicted, test.y, target, test.classes).assign(method=m, target=target)
+            for m, o in self.first(target, methods).items()
         ]
-        return pd.concat(rows, ignore_index=True)
+        return pd.concat(parts, ignore_index=True)
 
-    def audit(
-        self, method: str, target: str, *, gate: str | None = None, incompetent=None
-    ) -> Audit:
-        """The full audit of one method on one target, beside the retrained model if there is one.
+    def audits(
+        self, methods: Sequence[str], target: str, *, incompetent: Readout | None = None
+    ) -> dict[str, Audit]:
+        """The full audit of methods on a target, beside the retrained model if there is one.
 
         Args:
-            gate: see `find`.
+            methods: see `first`.
             incompetent: read-out of a random network on test, for ZRF.
         """
-        outcome, features = self.find(method, target, gate=gate), self.exp.features
-        if target not in self._retrained:  # kept for the audits of one target after the other
-            self._retrained.clear()
-            known = self.has(RETRAINED, target)
-            found = self.find(RETRAINED, target).readouts(*AUDITED) if known else None
-            self._retrained[target] = found
-        return audit(
-            outcome.readouts(*AUDITED), {s: Readout.of(self.exp.ft, features[s]) for s in AUDITED},
-            target=target, retrained=self._retrained[target], incompetent=incompetent,
-            fired=None if outcome.gate == "none" else {s: outcome.fired(s) for s in AUDITED},
-            seed=self.exp.seed, method=method, leaves_encoder=outcome.leaves_encoder,
-        )  # fmt: skip
+        features, found = self.exp.features, self.first(target)
+        original = {split: Readout.of(self.exp.ft, features[split]) for split in SPLITS}
+        retrained = found[RETRAINED].readouts(*SPLITS) if RETRAINED in found else None
+        return {
+            m: audit(
+                o.readouts(*SPLITS), original, target=target, retrained=retrained,
+                incompetent=incompetent, fired={s: o.fired(s) for s in SPLITS if o.gate != "none"},
+                seed=self.exp.seed, method=m, leaves_encoder=o.leaves_encoder,
+            )
+            for m, o in self.first(target, methods).items()
+        }  # fmt: skip
+
+    def relearning(
+        self, methods: Sequence[str], target: str, *, max_steps: int, seed: int = 0
+    ) -> pd.DataFrame:
+        """Steps until accuracy on a target is nine tenths of the fine-tuned model's again, on val.
+
+        Args:
+            methods: see `first`.
+            max_steps: see `relearn_time`; 0 for no rows.
+        Returns:
+            One row a method: target, method, steps (text, "> 100" where it never came back),
+            censored, threshold, split.
+        """
+        exp, val, rows = self.exp, self.exp.features["val"], []
+        hit = predict(exp.ft, val) == val.y
+        goal = float(hit[val.y == val.classes.index(target)].mean())
+        task = {"evaluate": exp.val, "target": target, "original_accuracy": goal, "seed": seed}
+        for m, o in self.first(target, methods).items():
+            if max_steps and m != FINE_TUNED:
+                steps = relearn_time(o.classifier, exp.train, max_steps=max_steps, **task)
+                told = f"> {max_steps}" if steps is None else str(steps)
+                rows.append((target, m, told, steps is None, round(BACK * goal, 6), "val"))
+        columns = ["target", "method", "steps", "censored", "threshold", "split"]
+        return pd.DataFrame(rows, columns=columns)
 
     def seconds(self) -> pd.DataFrame:
         """Wall time by method and gate, mean over targets: for a manifest, no table repeats it."""
-        keys, found = ["method", "gate"], [o for part in self.outcomes.values() for o in part]
-        frame = self.table[keys].assign(seconds=[o.seconds for o in found])
-        return frame.groupby(keys, sort=False, as_index=False).mean()
+        rows = [(o.method, o.gate, o.seconds) for part in self.outcomes.values() for o in part]
+        table = pd.DataFrame(rows, columns=["method", "gate", "seconds"])
+        return table.groupby(["method", "gate"], sort=False, as_index=False).mean()
 
 
 def forget_study(
@@ -159,17 +168,15 @@ def forget_study(
             one_of(target, targets, "target", EditError)
     plan = [(n, t) for t in targets for n in methods if t in only.get(n, targets)]
     plan.sort(key=lambda job: job[0] in only)
-    made = {
-        (name, target): measure(exp, name, target, methods[name])
-        for name, target in progress_bar(plan, desc="forget", disable=not progress)
-    }
+    outcomes = {target: [] for target in targets}
+    for name, target in progress_bar(plan, desc="forget", disable=not progress):
+        outcomes[target] += measure(exp, name, target, methods[name])
     base = predict(exp.ft, exp.features["test"]) == exp.features["test"].y
-    outcomes, rows = {}, []
-    for target in targets:
-        found = [o for name in methods for o in made.get((name, target), ())]
-        outcomes[target] = sorted(found, key=lambda o: o.family != REFERENCE)
+    rows, order = [], [*methods]
+    for found in outcomes.values():
+        found.sort(key=lambda o: (o.family != REFERENCE, order.index(o.method)))
         like = next((o for o in found if o.method == RETRAINED), None)
-        rows += [_row(o, base, like) for o in outcomes[target]]
+        rows += [_row(o, base, like) for o in found]
     return ForgetStudy(exp, pd.DataFrame(rows), outcomes)
 
 
@@ -191,17 +198,29 @@ def summarise_audits(table: pd.DataFrame) -> pd.DataFrame:
     return found.rename(columns={"worst_routing_js": "worst_js"})
 
 
+def gate_errors(fired: np.ndarray | None, features: Features, target: str) -> dict:
+    """How often a gate errs: false_fire on all other classes, miss, and the worst sibling.
+
+    Args:
+        fired: where the gate fires (N,), None without one.
+    Returns:
+        false_fire, miss, sibling (the other class on which it fires most) and sibling_fires.
+    """
+    if fired is None:
+        return {"false_fire": np.nan, "miss": np.nan, "sibling": "", "sibling_fires": np.nan}
+    own = features.y == features.classes.index(target)
+    worst = worst_sibling(fired, features.y, target, features.classes)
+    rates = {"false_fire": float(fired[~own].mean()), "miss": float(1 - fired[own].mean())}
+    return rates | {"sibling": worst.name, "sibling_fires": worst.value}
+
+
 def _row(o: Outcome, base: np.ndarray, like: Outcome | None) -> dict:
-    test, fired = o.exp.features["test"], o.fired()
-    own, hit = test.y == test.classes.index(o.target), o.predicted == test.y
+    test = o.exp.features["test"]
+    own = test.y == test.classes.index(o.target)
     row = {name: getattr(o, name) for name in (*SETTING[:3], "lambda_", "chosen", "target")}
-    row |= {"seed": o.exp.seed, "split": "test"} | split_accuracy(hit, own)
+    row |= {"seed": o.exp.seed, "split": "test"} | split_accuracy(o.predicted == test.y, own)
     row["change_r"] = row["acc_r"] - float(base[~own].mean())
-    row |= {"false_fire": np.nan, "miss": np.nan, "sibling": "", "sibling_fires": np.nan}
-    if fired is not None:
-        worst = worst_sibling(fired, test.y, o.target, test.classes)
-        row |= {"false_fire": float(fired[~own].mean()), "miss": float(1 - fired[own].mean())}
-        row |= {"sibling": worst.name, "sibling_fires": worst.value}
+    row |= gate_errors(o.fired("test"), test, o.target)
     goes = [routing(x.predicted, test.y, o.target, test.classes)["share"] for x in (o, like or o)]
     row["routing_js"] = float(js_divergence(*goes)) if like else np.nan
     row |= {name: getattr(o, name) for name in ("n_parameters", "leaves_encoder", "draw")}

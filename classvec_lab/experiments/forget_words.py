@@ -4,9 +4,9 @@ import pandas as pd
 
 from .. import words
 from ..editing.strength import BOUNDS, Bounds
-from ..statistics import over_trainings
+from ..statistics import ends, over_trainings
 from .forget import summarise_methods
-from .methods import MAPPING, RETRAINED, VECTOR
+from .methods import MAPPING, RETRAINED
 
 RANDOM = "random vector"
 RIVALS = {
@@ -42,25 +42,25 @@ def study_says(
         bounds: those that the study was made with; ACC_f and ACC_r are held to them.
         gate: the main one, behind which the class vector speaks.
     """
-    main = table[(table["method"] == VECTOR) & (table["gate"] == gate) & table["chosen"]]
+    main = table.query("method == 'class vector' and gate == @gate and chosen")
     if not len(main):
         return ()
     row = summarise_methods(main).iloc[0]
     behind = "without a gate" if gate == "none" else f"behind the gate {gate!r}"
     found = [
         f"The class vector {behind}, its strength chosen on val (mean lambda "
-        f"{row['lambda_']:+.2f}), {verdict(main, bounds)}: ACC_f {_share(row, 'acc_f')} (worst "
-        f"{row['worst_target']} with {words.percent(row['worst_acc_f'])}), ACC_r "
-        f"{_share(row, 'acc_r')} ({words.points(row['change_r'])}), n = {counted(row)}."
+        f"{row['lambda_']:+.2f}), {verdict(main, bounds)}: ACC_f "
+        f"{words.percent(*ends(row, 'acc_f'))} (worst {row['worst_target']} with "
+        f"{words.percent(row['worst_acc_f'])}), ACC_r {words.percent(*ends(row, 'acc_r'))} "
+        f"({words.points(row['change_r'])}), n = {counted(row)}."
     ]
-    same = table[table["gate"].isin((gate, "none")) & ~table["chosen"]]
-    at = same[(same["method"] == VECTOR) & (same["gate"] == gate) & (same["lambda_"] == -1)]
+    same = table.query("gate in (@gate, 'none') and not chosen")
+    at = same.query("method == 'class vector' and gate == @gate and lambda_ == -1")
     if len(at):
-        share = _share(summarise_methods(at).iloc[0], "acc_f")
+        share = words.percent(*ends(summarise_methods(at).iloc[0], "acc_f"))
         found.append(f"At the published lambda = -1 it leaves ACC_f {share}.")
     for method, text in RIVALS.items():
-        rival = same[same["method"] == method]
-        if len(rival):
+        if len(rival := same[same["method"] == method]):
             found.append(_against(text, rival, main))
     if gate != "none":
         found.append(
@@ -71,7 +71,8 @@ def study_says(
     for _, own in table[table["family"] == MAPPING].groupby("method", sort=False):
         it = summarise_methods(own).iloc[0]
         found.append(
-            f"{it['method'].capitalize()} {verdict(own, bounds)}: ACC_f {_share(it, 'acc_f')} "
+            f"{it['method'].capitalize()} {verdict(own, bounds)}: ACC_f "
+            f"{words.percent(*ends(it, 'acc_f'))} "
             f"(worst {words.percent(it['worst_acc_f'])}), ACC_r {words.points(it['change_r'])}, "
             f"from {it['n_parameters']:.0f} stored numbers and without a gate."
         )
@@ -99,8 +100,7 @@ def verdict(rows: pd.DataFrame, bounds: Bounds) -> str:
         (FORGETS, rows["acc_f"], bounds.threshold),
         (KEEPS, lost, bounds.tolerance),
     ):
-        mean = over_trainings(values, rows["seed"])
-        found.append(said[words.bound(mean.value, mean.low, mean.high, limit)])
+        found.append(said[words.bound(*over_trainings(values, rows["seed"]), limit)])
     return " and ".join(found)
 
 
@@ -110,8 +110,8 @@ def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame) -> str:
     mean, row = over_trainings(gap["acc_f"], gap["seed"]), summarise_methods(rival).iloc[0]
     shown = words.change(mean.low, mean.high)
     sentence = (
-        f"{text} {COMPARED[shown]}: ACC_f {_share(row, 'acc_f')}, "
-        f"{words.points(mean.value, mean.low, mean.high)} beside it, ACC_r "
+        f"{text} {COMPARED[shown]}: ACC_f {words.percent(*ends(row, 'acc_f'))}, "
+        f"{words.points(*mean)} beside it, ACC_r "
         f"{words.points(row['change_r'])}."
     )
     matters = "matters" if shown == "more" else "is not shown to matter"
@@ -123,7 +123,3 @@ def counted(row: pd.Series) -> str:
     """What the means of a summary's row are over, in words: "3 trainings"."""
     one = {"classes": "class", "trainings": "training"}[row["unit"]]
     return words.several(row["n"], one, row["unit"])
-
-
-def _share(row: pd.Series, name: str) -> str:
-    return words.percent(row[name], row[f"{name}_low"], row[f"{name}_high"])

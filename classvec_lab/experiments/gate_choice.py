@@ -1,63 +1,57 @@
-"""Gates compared: what each threshold costs, and which score serves an edit best on validation."""
+"""Gates compared behind one strength, and whether their guarantees can hold, in words."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from ..editing.audit.metrics import worst_sibling
 from ..editing.calibration import calibrate_gate
-from ..editing.strength import BOUNDS, Bounds, strength_curve
+from ..editing.strength import BOUNDS, Bounds
 from ..gates import Gate
 from ..statistics import summarise, with_ends
+from ..words import several
 from .experiment import Experiment
+from .forget import gate_errors
+from .methods import left_of, read
 
-CHOICES = ("cosine", "margin", "discriminant", "predicted", "margin, Youden", "margin, soft")
+LAMBDA = -1.5
 SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
 
 
-def named_gate(exp: Experiment, target: str, choice: str, bounds: Bounds = BOUNDS) -> Gate:
-    """The gate that one of `CHOICES` stands for, calibrated on val."""
-    val, (score, _, variant) = exp.features["val"], choice.partition(", ")
-    if variant == "Youden":
-        return calibrate_gate(val, exp.vectors, target, score=score, guarantee="youden")
-    gate = exp.gate(target, score, bounds)
-    return gate.soft(SOFTNESS * float(np.std(gate.scores(val.z)))) if variant else gate
+def gate_choices(exp: Experiment, target: str, bounds: Bounds = BOUNDS) -> dict[str, Gate]:
+    """The gates that are compared, by name, calibrated on val."""
+    val = exp.features["val"]
+    scores = ("cosine", "margin", "discriminant", "predicted")
+    gates = {score: exp.gate(target, score, bounds) for score in scores}
+    margin = gates["margin"]
+    youden = calibrate_gate(val, exp.vectors, target, guarantee="youden")
+    soft = margin.soft(SOFTNESS * float(np.std(margin.scores(val.z))))
+    return gates | {"margin, Youden": youden, "margin, soft": soft}
 
 
 def compare_gates(
-    exp: Experiment,
-    targets: Sequence[str],
-    *,
-    lambda_: float = -1.5,
-    bounds: Bounds = BOUNDS,
+    exp: Experiment, targets: Sequence[str], *, bounds: Bounds = BOUNDS
 ) -> pd.DataFrame:
-    """The class vector at one strength behind each of `CHOICES`.
+    """The class vector at lambda = -1.5 behind each of `gate_choices`.
 
     To pick a gate by its figures on val voids its guarantee there: calibrate the picked one on
     other images.
 
     Returns:
-        One row a gate, target and split (val, test): gate, guarantee, target, seed, split, miss,
-        false_fire, sibling_fires (of the other class that fires most), and of `strength_curve` at
-        lambda_.
+        One row a gate, target and split (val, test): gate, guarantee, target, seed, split, those of
+        `gate_errors`, and what is `left_of` the target and the others.
     Raises:
         EditError: for unknown classes, before any work.
     """
     rows = []
     for target in exp.require_targets(targets):
-        for choice in CHOICES:
-            gate = named_gate(exp, target, choice, bounds)
-            edit = exp.vectors[target].gated(gate)
+        for choice, gate in gate_choices(exp, target, bounds).items():
             for split in ("val", "test"):
-                it = exp.features[split]
-                own, fired = it.y == it.classes.index(target), gate.fires(it.z)
+                it, edit = exp.features[split], LAMBDA * exp.vectors[target].gated(gate)
                 row = {"gate": choice, "guarantee": gate.guarantee, "target": target}
-                row |= {"seed": exp.seed, "split": split, "miss": 1 - fired[own].mean()}
-                row["false_fire"] = fired[~own].mean()
-                row["sibling_fires"] = worst_sibling(fired, it.y, target, it.classes).value
-                curve = strength_curve(exp.ft, edit, it, lambdas=[lambda_]).set_index("lambda_")
-                rows.append(row | dict(curve.loc[lambda_]))
+                row |= {"seed": exp.seed, "split": split}
+                row |= gate_errors(gate.fires(it.z), it, target)
+                rows.append(row | left_of(read(exp, edit, split), [target]))
     return pd.DataFrame(rows)
 
 
@@ -67,3 +61,18 @@ def summarise_gates(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["n", "unit", *names, "worst_acc_f", "worst_sibling_fires"]
     found = summarise(table, ["gate", "split", "guarantee"], columns)
     return found.rename(columns={"worst_sibling_fires": "worst_sibling"})
+
+
+def guarantees_say(survey: pd.DataFrame) -> tuple[str, ...]:
+    """The sentences of the gates whose guarantee is in doubt, or one for all.
+
+    Args:
+        survey: one row a gate, of `exchangeability`: guarantee, doubtful, says.
+    """
+    if not len(survey):
+        return ("Without a gate there is nothing to guarantee.",)
+    if survey["doubtful"].any():
+        return tuple(survey.loc[survey["doubtful"], "says"])
+    stated = survey["guarantee"].isin(["marginal", "pac"]).any()
+    start = "Nothing speaks against the guarantee of" if stated else "No guarantee goes with"
+    return (f"{start} the {several(len(survey), 'gate')} on the test split.",)

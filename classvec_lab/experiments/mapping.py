@@ -9,10 +9,10 @@ from .. import words
 from ..editing.directions import relocation
 from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights import MappedEdit, map_edit
-from ..statistics import mean_interval, ratio_interval, split_accuracy, summarise, with_ends
+from ..statistics import columns, ends, mean_interval, ratio_interval, summarise, with_ends
 from .experiment import Experiment
 from .forget_words import counted, verdict
-from .methods import read
+from .methods import left_of, read
 
 
 def summarise_mappings(table: pd.DataFrame) -> pd.DataFrame:
@@ -44,10 +44,8 @@ def multi_class_mapping(
             ways["retired to the mean"] = [relocation(exp.vectors, t, without=gone) for t in gone]
         for way, edits in ways.items():
             found = map_edit(exp.ft, edits, exp.moments, shrinkage=shrinkage)
-            readout = read(exp, found, "test")
-            own = np.isin(readout.y, [readout.index(target) for target in gone])
             row = {"way": way, "classes": size, "n_parameters": found.n_parameters, "split": "test"}
-            rows.append(row | split_accuracy(readout.predicted == readout.y, own))
+            rows.append(row | left_of(read(exp, found, "test"), gone))
     return pd.DataFrame(rows)
 
 
@@ -65,9 +63,8 @@ def mapping_difference(
     for group, z in groups.items():
         first, second = (found.amounts(z)[:, 0] for found in pair)
         found = ratio_interval(np.square(first - second), np.square(first))
-        values = np.sqrt(np.maximum(found, 0.0))  # NaN stays
-        row = dict(zip(("difference", "low", "high"), values, strict=True))
-        rows.append({"group": group, "n": len(z)} | row)
+        found = np.sqrt(np.maximum(found, 0.0))  # NaN stays
+        rows.append({"group": group, "n": len(z)} | columns("difference", found, ""))
     return pd.DataFrame(rows)
 
 
@@ -106,8 +103,8 @@ def difference_says(differ: pd.DataFrame) -> tuple[str, ...]:
     """One sentence on Theorem 3.2: where two mappings of the same edit differ least and most."""
     sizes = differ["difference"]
     least, most = (
-        f"{words.percent(row['difference'], row['low'], row['high'], 0)} of the movement on "
-        f"{row['group']} (n = {row['n']})"
+        f"{words.percent(*ends(row, 'difference', ''), 0)} of the movement on {row['group']} "
+        f"(n = {row['n']})"
         for row in (differ.loc[sizes.idxmin()], differ.loc[sizes.idxmax()])
     )
     return (f"Two mappings that move the class mean alike differ by {least} and by {most}.",)

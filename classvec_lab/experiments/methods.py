@@ -6,13 +6,13 @@ may stand beside it, as a pair. One that tries several settings gives a list.
 """
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import field, replace
 from functools import partial
 
 import numpy as np
 
-from ..checks import one_of
+from ..checks import one_of, record
 from ..editing import (
     choose_lambda,
     contrast_direction,
@@ -33,14 +33,14 @@ from ..editing.weights import MappedEdit, map_edit, relocate
 from ..edits import Edit
 from ..errors import EditError
 from ..features import extract_features
-from ..gates import SCORES
 from ..models import Classifier
 from ..readout import Readout, predict
-from .experiment import Experiment
+from ..statistics import split_accuracy
+from .experiment import GATES, Experiment
 
 MAPPING, REFERENCE = "weight mapping", "reference"  # families
 FINE_TUNED, RETRAINED, VECTOR = "fine-tuned", "retrained without it", "class vector"
-GATES = ("none", "cosine", "margin", "predicted")
+TRIED = ("none", "cosine", "margin", "predicted")  # gates of the class vector
 TRAINED = {
     "retain": "fine-tuned on the rest",
     "neggrad": "NegGrad",
@@ -50,7 +50,7 @@ TRAINED = {
 Method = Callable[[Experiment, str], object]
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Outcome:
     """What one method made of one class.
 
@@ -100,7 +100,7 @@ class Outcome:
         result = self.result
         return {split: read(self.exp, result, split) for split in splits}
 
-    def fired(self, split: str = "test") -> np.ndarray | None:
+    def fired(self, split: str) -> np.ndarray | None:
         """Where the gate fires (N,), None without one."""
         if self.gate != "none":
             return self.kept.gate.fires(self.exp.features[split].z)
@@ -123,16 +123,15 @@ def measure(exp: Experiment, name: str, target: str, method: Method) -> list[Out
     for i, (result, facts) in enumerate(results):
         model, edit = edited(exp, result), isinstance(result, Edit)
         model.require_classes(exp.ft.classes, f"the data for method {name!r}")
-        leaves = model.encoder is exp.ft.encoder
-        light = model is not result or leaves or model.encoder is exp.pre.encoder
+        light = model is not result or model.encoder in (exp.pre.encoder, exp.ft.encoder)
         size = np.nan if light else sum(p.numel() for p in model.parameters() if p.requires_grad)
         row = {
-            "again": partial(_again, method, exp, target, i),
+            "again": lambda i=i: _results(method, exp, target)[i][0],
             "kept": result if light else None,
             "predicted": read(exp, result, "test").predicted,
             "family": "own" if model is result else "latent edit" if edit else MAPPING,
             "gate": result.gate.score if edit and result.gate else "none",
-            "leaves_encoder": leaves,
+            "leaves_encoder": model.encoder is exp.ft.encoder,
             "n_parameters": result.dim if edit else getattr(result, "n_parameters", size),
             "seconds": getattr(result, "seconds", seconds),
         }
@@ -144,9 +143,11 @@ def edited(exp: Experiment, result) -> Classifier:
     """The classifier that a method's result stands for; raises EditError for anything else."""
     if isinstance(result, Edit):
         return inject(exp.ft, result)
-    if not isinstance(result, Classifier) and not hasattr(result, "apply_to"):
+    if hasattr(result, "apply_to"):
+        return result.apply_to(exp.ft)
+    if not isinstance(result, Classifier):
         raise EditError(f"a method gives a Classifier, an Edit or a mapping; got {result!r}")
-    return result if isinstance(result, Classifier) else result.apply_to(exp.ft)
+    return result
 
 
 def read(exp: Experiment, result, split: str) -> Readout:
@@ -154,17 +155,23 @@ def read(exp: Experiment, result, split: str) -> Readout:
     model, features = edited(exp, result), exp.features[split]
     if model.encoder is exp.pre.encoder:
         features = exp.pre_features[split]
-    elif model.encoder is not exp.ft.encoder and isinstance(result, MappedEdit):
-        moved = result.moved(features.z)  # the encoder need not run
-        features = replace(features, z=moved.astype(np.float32))
     elif model.encoder is not exp.ft.encoder:
-        features = extract_features(model, exp.data[split], progress=False)
+        if isinstance(result, MappedEdit):  # the encoder need not run
+            features = replace(features, z=result.moved(features.z).astype(np.float32))
+        else:
+            features = extract_features(model, exp.data[split], progress=False)
     return Readout.of(model, features)
+
+
+def left_of(readout: Readout, targets: Collection[str]) -> dict[str, float]:
+    """`split_accuracy` of a read-out: what is left of the targets, and of all other classes."""
+    gone = np.isin(readout.y, [readout.index(target) for target in targets])
+    return split_accuracy(readout.predicted == readout.y, gone)
 
 
 def standard_methods(
     gate: str = "margin",
-    gates: Sequence[str] = GATES,
+    gates: Sequence[str] = TRIED,
     bounds: Bounds = BOUNDS,
     *,
     n_random: int = 5,
@@ -181,7 +188,7 @@ def standard_methods(
         EditError: for unknown gates.
     """
     for score in (gate, *gates):
-        one_of(score, ("none", *SCORES), "gate", EditError)
+        one_of(score, GATES, "gate", EditError)
 
     def behind(exp, unit, score=gate, lambda_=None, **facts):
         target = unit.target
@@ -191,12 +198,12 @@ def standard_methods(
         return lambda_ * unit.gated(exp.gate(target, score, bounds)), {"lambda_": lambda_, **facts}
 
     def class_vector(exp, target):
-        tried = [(gate, None), (gate, -1.0), *((score, None) for score in gates if score != gate)]
         kappa = exp.vectors[target]
-        return [behind(exp, kappa, score, x, chosen=x is None) for score, x in tried]
+        others = [behind(exp, kappa, score, chosen=True) for score in gates if score != gate]
+        return [behind(exp, kappa, chosen=True), behind(exp, kappa, lambda_=-1.0), *others]
 
     def random_vectors(exp, target):
-        seeds = [1000 * exp.seed + draw for draw in range(n_random)]
+        seeds = range(1000 * exp.seed, 1000 * exp.seed + n_random)
         units = [random_direction(exp.vectors, target, seed=seed) for seed in seeds]
         return [behind(exp, unit, draw=draw) for draw, unit in enumerate(units)]
 
@@ -213,10 +220,6 @@ def standard_methods(
         best = choose_lambda(exp.ft, kappa, val, weights=acts, **bounds.strength).best
         return map_edit(exp.ft, best * kappa, exp.moments), {"lambda_": best, "chosen": True}
 
-    def scattered(exp, target):
-        features = exp.pre_features["train"], exp.features["train"]
-        return relocate(exp.ft, target, *features)
-
     def pretrained(exp, target):  # what lambda = -1 restores
         of = {"classes": exp.ft.classes, "preprocess": exp.pre.preprocess}
         return Classifier(exp.pre.encoder, exp.ft.head, **of), refers
@@ -224,9 +227,6 @@ def standard_methods(
     def erased(exp, eraser):
         size = 3 * exp.ft.dim  # two directions and a centre
         return erase(exp.ft, eraser), {"family": "eraser", "n_parameters": size}
-
-    def projection(exp, target):
-        return erased(exp, project_out(head_direction(exp.ft, exp.vectors, target).vector))
 
     refers, masks = {"family": REFERENCE}, {"family": "trivial", "n_parameters": 1}
     return {
@@ -244,8 +244,12 @@ def standard_methods(
         "mapping, retired to the mean": lambda exp, target: map_edit(
             exp.ft, relocation(exp.vectors, target), exp.moments
         ),
-        "mapping, retired and scattered": scattered,
-        "projection": projection,
+        "mapping, retired and scattered": lambda exp, target: relocate(
+            exp.ft, target, exp.pre_features["train"], exp.features["train"]
+        ),
+        "projection": lambda exp, target: erased(
+            exp, project_out(head_direction(exp.ft, exp.vectors, target).vector)
+        ),
         "LEACE": lambda exp, target: erased(exp, leace(exp.features["train"], target)),
     }
 
@@ -281,7 +285,3 @@ def _results(method: Method, exp: Experiment, target: str) -> list[tuple]:
     found = method(exp, target)
     found = found if isinstance(found, list) else [found]
     return [x if isinstance(x, tuple) else (x, {}) for x in found if x is not None]
-
-
-def _again(method: Method, exp: Experiment, target: str, i: int):
-    return _results(method, exp, target)[i][0]

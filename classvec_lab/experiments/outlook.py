@@ -1,21 +1,17 @@
 """Will class vectors edit this model? Edits are tried on validation, and each class gets advice."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-
 import numpy as np
 import pandas as pd
 
-from ..checks import listed, one_of
+from ..checks import listed, one_of, record
+from ..editing import calibrate_gate, contrast_direction, head_direction, relocation
 from ..editing.advice import (
-    AMBER,
     CONTRAST,
     GREEN,
     HEAD,
+    LIGHTS,
     MAPPING,
-    METHODS,
     MILD,
-    RED,
     RETIRE,
     VECTOR,
     behind,
@@ -23,21 +19,18 @@ from ..editing.advice import (
     overall,
     recommend,
 )  # fmt: skip
-from ..editing.calibration import calibrate_gate
-from ..editing.directions import contrast_direction, head_direction, relocation
-from ..editing.strength import LAMBDAS, THRESHOLD, TOLERANCE, Bounds
+from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
-from ..gates import SCORES
 from ..readout import check_labelled, head_rows, predict
 from ..statistics import accuracy
-from .replay import Replayed, replay_edits
+from .experiment import GATES
+from .replay import replay_edits
 
-GATES = ("none", *SCORES, MAPPING)
-DEFAULT_GATES = ("none", "predicted", "margin", MAPPING)
+TRIED = ("none", "predicted", "margin", MAPPING)  # gates
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Editability:
     """What forgetting each class does on validation, and which method to take.
 
@@ -47,12 +40,12 @@ class Editability:
     (cosine of the centred class vector with the head's centred row), `read_share` (share of
     |kappa_c|² in the span of the head's centred rows: the head sees no more of it), `head_on_pre`
     (accuracy of the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval
-    (`_low`, `_high`) and `n_pre`; NaN without pre_val.
+    (`_low`, `_high`) and `n_pre`.
     curves: one row a method, gate, class and lambda_ (0 included): `acc_f` and `acc_r` (all other
     classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (ACC_r is within the
     tolerance) and `meets` (ACC_f is within the threshold, too).
     recommendation: see `recommend`. light: "green", "amber" or "red", see `overall`.
-    deploy: the gate behind the light. replays: (method, gate) to `Replayed`.
+    deploy: the gate behind the light.
     """
 
     table: pd.DataFrame
@@ -61,34 +54,15 @@ class Editability:
     light: str
     deploy: str
     bounds: Bounds
-    replays: Mapping[tuple[str, str], Replayed] = field(repr=False)
-
-    def collateral(
-        self, method: str = VECTOR, gate: str | None = None, lambda_: float = -1.5
-    ) -> pd.DataFrame:
-        """Change of every class's accuracy (columns) under every class's edit (rows) on validation.
-
-        Args:
-            method: one of the methods tried.
-            gate: one of the gates tried, by default the one to be deployed.
-            lambda_: one of the strengths tried.
-        Returns:
-            A frame (C, C) of changes in [-1, 1].
-        Raises:
-            EditError: for what was not tried, saying what was.
-        """
-        key = one_of((method, gate or self.deploy), self.replays, "replay of", EditError)
-        return self.replays[key].change(lambda_)
 
     def says(self) -> tuple[str, ...]:
         """The light, the geometry behind it, what lambda = -1 does, and each class not green."""
         advice, table = self.recommendation, self.table
-        green, amber, red = ((advice["light"] == light).sum() for light in (GREEN, AMBER, RED))
+        green, amber, red = ((advice["light"] == light).sum() for light in LIGHTS)
         by, n = behind(self.deploy), table["n_pre"].sum()
         right = (table["head_on_pre"] * table["n_pre"]).sum()
-        seen = f"; the head already names {right / n:.1%} of z_pre (n = {n})" if n else ""
-        at = self.curves[self.curves["lambda_"] == -1]
-        back = at[(at["method"] == VECTOR) & (at["gate"] == self.deploy)]
+        at = "lambda_ == -1 and method == 'class vector' and gate == @self.deploy"
+        back = self.curves.query(at)
         worst = back.loc[back["acc_f"].idxmax()]
         return (
             f"{self.light.upper()}: On validation, class vectors at |lambda| <= {MILD:g} {by} "
@@ -97,7 +71,7 @@ class Editability:
             f"length forget {amber} more, none forgets {red}.",
             f"Fine-tuning moved a class by {table['shift_to_spread'].median():.2f} times its "
             f"spread (median), {table['read_share'].median():.0%} of the squared length where the "
-            f"head can see it{seen}.",
+            f"head can see it; the head already names {right / n:.1%} of z_pre (n = {n}).",
             f"Lambda = -1 gives a class its pre-trained mean back; {by} {back['meets'].sum()} of "
             f"{len(back)} classes then meet both bounds on validation. ACC_f is "
             f"{back['acc_f'].mean():.1%} on average, worst for {worst['class']}: "
@@ -107,25 +81,15 @@ class Editability:
 
 
 def editability(
-    classifier,
-    vectors,
-    train,
-    val,
-    *,
-    pre_val=None,
-    gates: Sequence[str] | None = None,
-    deploy: str | None = None,
-    lambdas: Sequence[float] = LAMBDAS,
-    threshold: float = THRESHOLD,
-    tolerance: float = TOLERANCE,
-    false_fire: float = 0.01,
-    guarantee: str = "marginal",
+    classifier, vectors, train, val, *, pre_val, deploy: str = "predicted", bounds: Bounds = BOUNDS
 ) -> Editability:
     """Forget every class by latent edits on validation features, and recommend a method for each.
 
     Four directions are tried. Three have the length |kappa_c|: the class vector, z_ft - mu, which
     needs no pre-trained model, and the head's own centred row. The fourth is relocation to the mean
-    of the other classes, at its own length, which lambda = -1 completes.
+    of the other classes, at its own length, which lambda = -1 completes. Each is tried without a
+    gate, behind the gates "predicted", "margin" and `deploy`, and with the closed-form linear gate
+    that `map_edit` writes into weights; a gate that this many samples don't allow is left out.
 
     The gates are calibrated on the same validation features on which the edits are judged. Their
     false fires there are therefore as stated, not an unbiased estimate, and so is the smallest
@@ -137,108 +101,67 @@ def editability(
         train: labelled `Features` of the fine-tuned encoder.
         val: the same, of images that neither training nor the vectors have seen.
         pre_val: `Features` of the pre-trained encoder on the images of val.
-        gates: of "none", "predicted", "margin", "cosine", "discriminant", and "mapping", the
-            closed-form linear gate that `map_edit` writes into weights. By default all of "none",
-            "predicted", "margin" and "mapping" that this model and this many samples allow.
-        deploy: the gate that is meant to be used, by default "predicted", else the first.
-        lambdas: negative strengths; -1, which gives the pre-trained mean back, is always added.
-        threshold: largest ACC_f with which a class counts as forgotten.
-        tolerance: largest share of the unedited ACC_r that may be lost.
-        false_fire: rate on the other classes for which gates are calibrated.
-        guarantee: what holds of it, see `calibrate_gate`.
+        deploy: the gate that is meant to be used: a score or "none".
+        bounds: when a class counts as forgotten, the strengths, and what gates are calibrated for.
     Raises:
         MismatchError: for models, classes or dimensions that differ, or classes without samples.
-        EditError: for unknown gates, lambdas that are not negative, too few samples for a gate that
-            was asked for, or a class that was not moved.
+        EditError: for an unknown gate, lambdas that are not negative, too few samples for the gate
+            to be deployed, or a class that was not moved.
     """
-    bounds = Bounds(threshold, tolerance, (*lambdas, -1.0), false_fire, guarantee)
-    asked = {*(gates or ()), deploy} - {None}
-    for gate in asked:
-        one_of(gate, GATES, "gate", EditError)
+    one_of(deploy, GATES, "gate", EditError)
     for side, part in (("ft", train), ("ft", val), ("pre", pre_val)):
-        if part is not None:
-            check_labelled(classifier, part, vectors)
-            if None not in (part.model, getattr(vectors, side)):
-                vectors.require(**{side: part.model})
+        check_labelled(classifier, part, vectors)
+        vectors.require(**{side: getattr(vectors, side) and part.model})
     if absent := [c for i, c in enumerate(val.classes) if not (val.y == i).any()]:
         raise MismatchError(f"no sample of class {listed(absent)} in the validation set")
-    moments = train.moments(pooled_scatter=True)
-    edits, replays = _directions(classifier, vectors), {}
-    for gate in dict.fromkeys((*(gates or DEFAULT_GATES), *asked)):
-        try:
-            amounts = _amounts(gate, classifier, vectors, moments, val, bounds)
+    kappa, moments = {c: vectors[c] for c in vectors.classes}, train.moments(pooled_scatter=True)
+    edits = {
+        VECTOR: {c: k.require_effect() for c, k in kappa.items()},
+        CONTRAST: {c: contrast_direction(vectors, c).scaled_to(k.norm) for c, k in kappa.items()},
+        HEAD: {
+            c: head_direction(classifier, vectors, c).scaled_to(k.norm) for c, k in kappa.items()
+        },
+        RETIRE: {c: -relocation(vectors, c) for c in kappa},
+    }
+    gating = {"classifier": classifier, "moments": moments, **bounds.gating}
+    lambdas, parts = (*bounds.lambdas, -1.0), []
+    for gate in dict.fromkeys((*TRIED, deploy)):
+        try:  # how far the gate lets the edit of every class act on each sample
+            if gate == "none":
+                amounts = [np.ones(len(val))] * len(kappa)
+            elif gate == MAPPING:
+                amounts = map_edit(classifier, kappa.values(), moments).amounts(val.z).T
+            else:
+                gates = [calibrate_gate(val, vectors, c, score=gate, **gating) for c in kappa]
+                amounts = [found.weights(val.z) for found in gates]
         except (EditError, ModelError):
-            if gate in asked:
+            if gate == deploy:
                 raise
             continue
-        for method in METHODS:
-            replays[method, gate] = replay_edits(
-                classifier, edits[method], val, bounds.lambdas, amounts
-            )
-    tried = [gate for _, gate in replays]
-    deploy = deploy or ("predicted" if "predicted" in tried else tried[0])
-    curves = _curves(replays, bounds)
-    advice = recommend(curves, deploy)
-    return Editability(
-        _table(classifier, vectors, val, pre_val), curves, advice,
-        overall(advice["light"]), deploy, bounds, replays,
-    )  # fmt: skip
-
-
-def _directions(classifier, vectors) -> dict[str, dict]:
-    """Method to target to edit of strength 1."""
-    edits = {method: {} for method in METHODS}
-    for c in vectors.classes:
-        edits[VECTOR][c] = edit = vectors[c].require_effect()
-        edits[CONTRAST][c] = contrast_direction(vectors, c).scaled_to(edit.norm)
-        edits[HEAD][c] = head_direction(classifier, vectors, c).scaled_to(edit.norm)
-        edits[RETIRE][c] = -relocation(vectors, c)
-    return edits
-
-
-def _amounts(name: str, classifier, vectors, moments, val, bounds: Bounds) -> Sequence[np.ndarray]:
-    """How far a gate lets the edit of every class act on each sample of val."""
-    if name == "none":
-        return [np.ones(len(val))] * len(vectors)
-    if name == MAPPING:
-        edits = [vectors[c] for c in vectors.classes]
-        return map_edit(classifier, edits, moments).amounts(val.z).T
-    options = {"false_fire": bounds.false_fire, "guarantee": bounds.guarantee, "moments": moments}
-    options |= {"score": name, "classifier": classifier}
-    return [calibrate_gate(val, vectors, c, **options).weights(val.z) for c in vectors.classes]
-
-
-def _curves(replays, bounds: Bounds) -> pd.DataFrame:
-    """`Editability.curves`."""
-    parts = [r.curves().assign(method=m, gate=gate) for (m, gate), r in replays.items()]
+        for method, units in edits.items():
+            curves = replay_edits(classifier, units, val, lambdas, amounts).curves()
+            parts.append(curves.assign(method=method, gate=gate))
     curves = pd.concat(parts, ignore_index=True)
     unedited = curves.groupby(["method", "gate", "class"])["acc_r"].transform("first")
     keeps = curves["acc_r"] >= (1 - bounds.tolerance) * unedited
     meets = keeps & (curves["acc_f"] <= bounds.threshold) & (curves["lambda_"] < 0)
-    return curves.assign(keeps=keeps, meets=meets)
+    curves = curves.assign(keeps=keeps, meets=meets)
+    advice = recommend(curves, deploy)
+    table, light = _table(classifier, vectors, val, pre_val), overall(advice["light"])
+    return Editability(table, curves, advice, light, deploy, bounds)
 
 
 def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
-    head, kappa = head_rows(classifier), vectors.kappa
-    centred, basis = head.centred, head.basis
+    head, kappa, held = head_rows(classifier), vectors.kappa, val.moments()
     moved, norm = kappa - kappa.mean(axis=0), np.linalg.norm(kappa, axis=1)
-    held = val.moments()
-    spread = np.sqrt(held.variance)
-    lengths = np.linalg.norm(moved, axis=1) * np.linalg.norm(centred, axis=1)
+    lengths = np.linalg.norm(moved, axis=1) * np.linalg.norm(head.centred, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        table = pd.DataFrame(
-            {
-                "class": vectors.classes,
-                "n": held.count,
-                "norm_kappa": norm,
-                "spread": spread,
-                "shift_to_spread": norm / spread,
-                "alignment": np.einsum("cm,cm->c", moved, centred) / lengths,
-                "read_share": np.square(kappa @ basis.T).sum(axis=1) / norm**2,
-            }
-        )
-    none = np.zeros(0, dtype=int)
-    predicted, y = (none, none) if pre_val is None else (predict(classifier, pre_val), pre_val.y)
-    found = accuracy(predicted, y, vectors.classes)[["accuracy", "low", "high", "n"]].iloc[:-1]
-    table[["head_on_pre", "head_on_pre_low", "head_on_pre_high", "n_pre"]] = found
+        table = pd.DataFrame({"class": vectors.classes, "n": held.count, "norm_kappa": norm})
+        table["spread"] = np.sqrt(held.variance)
+        table["shift_to_spread"] = table["norm_kappa"] / table["spread"]
+        table["alignment"] = np.einsum("cm,cm->c", moved, head.centred) / lengths
+        table["read_share"] = np.square(kappa @ head.basis.T).sum(axis=1) / norm**2
+    found = accuracy(predict(classifier, pre_val), pre_val.y, vectors.classes).iloc[:-1]
+    columns = ["head_on_pre", "head_on_pre_low", "head_on_pre_high", "n_pre"]
+    table[columns] = found[["accuracy", "low", "high", "n"]]
     return table

@@ -1,23 +1,22 @@
 """`verdict`: will class vectors edit this pair of models, who pays, is the class recoverable?"""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of
+from ..checks import one_of, record
 from ..diagnostics.orthogonality.report import Orthogonality, orthogonality
 from ..editing.advice import behind
 from ..editing.audit.report import Audit
 from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
 from ..readout import predict
-from ..statistics import Estimate, median, share, wilson
+from ..statistics import Estimate, median, share
 from ..vectors import ClassVectors
 from ..words import percent, points
-from .experiment import Experiment
+from .experiment import GATES, Experiment
 from .forget import ForgetStudy, forget_study
 from .methods import FINE_TUNED, RETRAINED, standard_methods, training_methods
 from .outlook import Editability, editability
@@ -27,7 +26,7 @@ PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and 
 AUDITED = ("class vector", "z_ft - μ", "head direction", "head-aware class vector", *PROBED[1:])
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Verdict:
     """What edits do on val, said beforehand, and what they did on test, on one page.
 
@@ -78,23 +77,18 @@ class Verdict:
         }
         start = f"probe on class {self.audited}"
         for method, audit in self.audits.items():
-            probe = audit.get("probe")
-            n = int(probe.n)
-            found[f"{start} after {method}"] = Estimate(probe.value, probe.low, probe.high, n)
-        if self.audits and np.isfinite(value := probe.retrained):
-            ends = map(float, wilson(value * n, n))
-            found[f"{start} in a model retrained without it"] = Estimate(value, *ends, n)
-        rows = [{"quantity": quantity, **asdict(e)} for quantity, e in found.items()]
-        table = pd.DataFrame(rows).drop(columns="name")
+            found[f"{start} after {method}"] = audit.probes["edited"].recall
+        if "retrained" in audit.probes:
+            recall = audit.probes["retrained"].recall
+            found[f"{start} in a model retrained without it"] = recall
+        table = pd.DataFrame({"quantity": quantity, **vars(e)} for quantity, e in found.items())
         after = table["quantity"].str.match("accuracy|probe")
-        return table.assign(split=np.where(after, "test", "val"))
+        return table.drop(columns="name").assign(split=np.where(after, "test", "val"))
 
     def routes(self) -> pd.DataFrame:
         """Where test samples of the audited class go, by method, with both reference models."""
-        have = {o.method for o in self.study.outcomes[self.audited]}
         shown = (RETRAINED, FINE_TUNED, *AUDITED, "logit mask")
-        routes = self.study.routes([m for m in shown if m in have])
-        return routes[routes["target"] == self.audited].reset_index(drop=True)
+        return self.study.routes(shown, self.audited)
 
     def says(self) -> tuple[str, ...]:
         """The page in sentences: what was said beforehand, then what was measured."""
@@ -117,15 +111,15 @@ class Verdict:
             if change < 0
             else "Who pays: no other class loses accuracy under any class's edit.",
         ]
-        for method in (m for m in PROBED if m in self.audits):
-            probe = self.audits[method].get("probe")
+        for method in PROBED:
+            probes = self.audits[method].probes
+            recall = probes["edited"].recall
             text = (
-                f"Recoverable after {method}: a probe finds "
-                f"{percent(probe.value, probe.low, probe.high)} of class {self.audited} "
-                f"(n = {probe.n:.0f})"
+                f"Recoverable after {method}: a probe finds {percent(*recall)} of class "
+                f"{self.audited} (n = {recall.n})"
             )
-            if np.isfinite(probe.retrained):
-                text += f"; in a model retrained without it {probe.retrained:.1%}"
+            if "retrained" in probes:
+                text += f"; in a model retrained without it {probes['retrained'].recall.value:.1%}"
             found.append(f"{text}.")
         return tuple(found)
 
@@ -136,11 +130,10 @@ def verdict(
     bounds: Bounds = BOUNDS,
     name: str = "",
     targets: Sequence[str] | None = None,
-    retrained: Sequence[str] | None = (),
+    retrained: Sequence[str] = (),
     deploy: str = "predicted",
     lambda_: float = -1.5,
     audited: str = "",
-    progress: bool = True,
 ) -> Verdict:
     """Try edits on val, then edit every target and measure on test.
 
@@ -149,35 +142,30 @@ def verdict(
         bounds: when a class counts as forgotten, and what gates are calibrated for.
         name: title of the page.
         targets: classes to edit, all by default.
-        retrained: those with a retrained reference, None for all (each takes a fine-tuning).
+        retrained: those with a retrained reference; each takes a fine-tuning.
         deploy: the gate, one of the scores or "none".
         lambda_: the strength of the collateral matrices.
         audited: the class whose audits are made, by default the first with a retrained reference,
             else the first target.
-        progress: whether to show a bar.
     Raises:
         EditError: for unknown classes or gates, before any long work.
     """
-    targets, (deploy,) = exp.require_targets(targets), exp.require_gates([deploy])
+    targets, deploy = exp.require_targets(targets), one_of(deploy, GATES, "gate", EditError)
     audited = audited or (retrained or targets)[0]
-    for target in (audited, *(retrained or ())):
+    for target in (audited, *retrained):
         one_of(target, targets, "target", EditError)
     strengths([lambda_])
     pre, val = exp.pre_features["val"], exp.features["val"]
     geometry = orthogonality(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
-    told = editability(
-        exp.ft, exp.vectors, exp.features["train"], val,
-        pre_val=pre, deploy=deploy, **asdict(bounds),
-    )  # fmt: skip
+    train, of = exp.features["train"], {"deploy": deploy, "bounds": bounds}
+    told = editability(exp.ft, exp.vectors, train, val, pre_val=pre, **of)
     collateral = survey_collateral(exp, targets, deploy, lambda_, bounds=bounds)
-    margin = {"margin"} & {gate for _, gate in told.replays}  # where val is large enough for it
+    margin = {"margin"} & {*told.curves["gate"]}  # where val is large enough for it
     methods, slow = standard_methods(deploy, ("none", *margin), bounds), training_methods()
     del methods["projection"], methods["LEACE"]
-    references = targets if retrained is None else retrained
-    only = dict.fromkeys(slow, references)
-    study = forget_study(exp, targets, methods | slow, only=only, progress=progress)
-    have = {outcome.method for outcome in study.outcomes[audited]}
-    audits = {m: study.audit(m, audited) for m in AUDITED if m in have}
+    only = dict.fromkeys(slow, retrained)
+    study = forget_study(exp, targets, methods | slow, only=only)
+    audits = study.audits(AUDITED, audited)
     return Verdict(name, geometry, told, study, collateral, audited, audits)

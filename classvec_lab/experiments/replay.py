@@ -1,21 +1,20 @@
 """Edits run on labelled representations: right answers by class, and how val foretells test."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of
+from ..checks import record
 from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
 from ..errors import EditError
 from ..readout import Latent
-from ..statistics import mean_interval, wilson
+from ..statistics import mean_interval, rates, with_ends
 from .experiment import Experiment
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Replayed:
     """How many samples of each class are named rightly under the edit of each target.
 
@@ -30,21 +29,10 @@ class Replayed:
     count: np.ndarray
 
     @property
-    def accuracy(self) -> np.ndarray:
-        """Accuracy (T, L, C) in [0, 1]; NaN for classes without samples."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return self.hits / self.count
-
-    def change(self, lambda_: float) -> pd.DataFrame:
-        """Change of every class's accuracy (columns) under every target's edit (rows).
-
-        Raises:
-            EditError: for a strength that was not run, saying which were.
-        """
-        i = self.lambdas.index(one_of(lambda_, self.lambdas, "replay at lambda", EditError))
-        change = self.accuracy[:, i] - self.accuracy[:, 0]
-        table = pd.DataFrame(change, list(self.targets), list(self.classes))
-        return table.rename_axis(index="edited", columns="class")
+    def change(self) -> np.ndarray:
+        """Change of every class's accuracy (T, L - 1, C), unedited aside; NaN without samples."""
+        accuracy, _, _ = rates(self.hits, self.count)
+        return accuracy[:, 1:] - accuracy[:, :1]
 
     def curves(self) -> pd.DataFrame:
         """ACC_f and ACC_r over lambda.
@@ -55,13 +43,11 @@ class Replayed:
         """
         index = pd.MultiIndex.from_product([self.targets, self.lambdas], names=["class", "lambda_"])
         table, own = index.to_frame(index=False), [self.classes.index(t) for t in self.targets]
-        hits_f, n_f = self.hits[np.arange(len(own)), :, own], self.count[own]
-        hits_r, n_r = self.hits.sum(axis=2) - hits_f, self.count.sum() - n_f
-        for name, hits, n in (("f", hits_f, n_f), ("r", hits_r, n_r)):
-            n = np.broadcast_to(n[:, None], hits.shape)
-            low, high = wilson(hits, n)
-            table[f"n_{name}"], table[f"acc_{name}"] = n.ravel(), (hits / n).ravel()
-            table[f"acc_{name}_low"], table[f"acc_{name}_high"] = low.ravel(), high.ravel()
+        f, n_f = self.hits[np.arange(len(own)), :, own], self.count[own, None]
+        r, n_r = self.hits.sum(axis=2) - f, self.count.sum() - n_f
+        for name, hits, n in (("f", f, n_f), ("r", r, n_r)):
+            table[f"n_{name}"] = np.repeat(n, len(self.lambdas))
+            table[with_ends(f"acc_{name}")] = np.transpose([x.ravel() for x in rates(hits, n)])
         return table
 
 
@@ -86,18 +72,16 @@ def replay_edits(
     """
     classifier.require_classes(features.classes, "the features")
     latent, y, lambdas = Latent(classifier, features.z), features.y, strengths(lambdas)
-    right = latent.predict(np.zeros(classifier.dim), [0.0])[0] == y
+    still = latent.predict(np.zeros(classifier.dim), np.zeros(len(lambdas)))
     hits, size = [], len(features.classes)
-    for i, edit in enumerate(edits.values()):
-        if amounts is not None:
-            amount = amounts[i]
-        else:
-            amount = np.ones(len(y)) if edit.gate is None else edit.gate.weights(latent.z)
-        moved = amount != 0
-        kept, own = np.bincount(y[right & ~moved], minlength=size), y[moved]
-        line = Latent(classifier, latent.z[moved])
-        predicted = line.predict(amount[moved, None] * edit.vector, lambdas)
-        hits.append([kept + np.bincount(own[p == own], minlength=size) for p in predicted])
+    if amounts is None:
+        gates = [edit.gate for edit in edits.values()]
+        amounts = [gate.weights(latent.z) if gate else np.ones(len(y)) for gate in gates]
+    for edit, amount in zip(edits.values(), amounts, strict=True):
+        moved, predicted = amount != 0, still.copy()
+        line = Latent(classifier, latent.z[moved])  # the others stay where they are
+        predicted[:, moved] = line.predict(amount[moved, None] * edit.vector, lambdas)
+        hits.append([np.bincount(y[p == y], minlength=size) for p in predicted])
     count = np.bincount(y, minlength=size)
     return Replayed(tuple(edits), tuple(features.classes), lambdas, np.array(hits), count)
 
@@ -112,7 +96,7 @@ def strengths(lambdas: Iterable[float]) -> tuple[float, ...]:
     return 0.0, *given
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CollateralSurvey:
     """What the class vector of each target does to every class, on val beforehand and on test.
 
@@ -127,13 +111,18 @@ class CollateralSurvey:
 
     @property
     def forecast(self) -> pd.DataFrame:
-        """`Replayed.change` on val: said before the test split is read."""
-        return self.val.change(self.lambda_)
+        """`measured` on val: said before the test split is read."""
+        return self._change(self.val)
 
     @property
     def measured(self) -> pd.DataFrame:
-        """`Replayed.change` on test."""
-        return self.test.change(self.lambda_)
+        """Change of every class's accuracy (columns) under every target's edit (rows) on test."""
+        return self._change(self.test)
+
+    def _change(self, side: Replayed) -> pd.DataFrame:
+        change = side.change[:, side.lambdas.index(self.lambda_) - 1]
+        table = pd.DataFrame(change, list(side.targets), list(side.classes))
+        return table.rename_axis(index="edited", columns="class")
 
     @property
     def score(self) -> pd.DataFrame:
@@ -147,23 +136,18 @@ class CollateralSurvey:
             `acc_f_replay`: accuracy of the edited class itself, mean over classes.
             `acc_f_replay_error`: the second less the first, in the last row the largest in size.
         """
-        sides = {"measured": self.test, "replay": self.val}
-        change = {side: r.accuracy[:, 1:] - r.accuracy[:, :1] for side, r in sides.items()}
-        errors = {
-            "no_change": np.abs(change["measured"]),
-            "replay": np.abs(change["replay"] - change["measured"]),
-        }
-        errors["gain"] = errors["no_change"] - errors["replay"]
-        lambdas = self.test.lambdas[1:]
-        table = pd.DataFrame({"gate": self.gate, "lambda_": [*lambdas, np.nan]})
+        no_change = np.abs(self.test.change)
+        replay = np.abs(self.val.change - self.test.change)
+        errors = {"no_change": no_change, "replay": replay, "gain": no_change - replay}
+        table = pd.DataFrame({"gate": self.gate, "lambda_": [*self.test.lambdas[1:], np.nan]})
         table["n"] = len(self.test.targets)
         for name, cells in errors.items():
             by_target = np.nanmean(cells, axis=2)  # of every strength, and then of all of them
             columns = np.column_stack([by_target, by_target.mean(axis=1)]).T
-            table[[name, f"{name}_low", f"{name}_high"]] = [mean_interval(c) for c in columns]
-        for side, replayed in sides.items():
-            acc_f = replayed.curves().groupby("lambda_")["acc_f"].mean()[[*lambdas]]
-            table[f"acc_f_{side}"] = [*acc_f, acc_f.mean()]
+            table[with_ends(name)] = [mean_interval(c) for c in columns]
+        for name, side in (("acc_f_measured", self.test), ("acc_f_replay", self.val)):
+            acc_f = side.curves().groupby("lambda_", sort=False)["acc_f"].mean().iloc[1:]
+            table[name] = [*acc_f, acc_f.mean()]
         error = table["acc_f_replay"] - table["acc_f_measured"]
         error.iloc[-1] = max(error.iloc[:-1], key=abs)
         return table.assign(acc_f_replay_error=error)
@@ -173,7 +157,7 @@ class CollateralSurvey:
         losses = self.measured.stack()
         edited, other = losses[[a != b for a, b in losses.index]].idxmin()
         n = self.test.count[self.test.classes.index(other)]
-        return edited, other, float(losses[edited, other]), int(n)
+        return edited, other, losses[edited, other], n
 
 
 def survey_collateral(

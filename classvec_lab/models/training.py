@@ -134,17 +134,18 @@ def fit(
     ):
         torch.manual_seed(settings["seed"])
         look()
+        optimizer.zero_grad()
         while step < steps and not stop(figures):
             step += 1
             model.train()
             for module in batchnorms(model):
                 module.eval()
-            optimizer.zero_grad(set_to_none=True)
             figures = {"lr": optimizer.param_groups[0]["lr"], **loss(*next(batches))}
             if not all(map(math.isfinite, figures.values())):
                 raise Diverged(f"the loss became {figures} at step {step}; lower lr")
             nn.utils.clip_grad_norm_(trained, settings["clip"])
             optimizer.step()
+            optimizer.zero_grad()  # gradients are as large as the model: none stays with it
             schedule.step()
             since.append(figures)
             bar.update()

@@ -222,7 +222,7 @@ def test_a_wrong_class_is_named_before_any_work():
         assert exp.features
 
 
-def test_lists_of_targets_and_gates():
+def test_lists_of_targets():
     exp = idle_experiment()
     assert exp.require_targets(None) == CLASSES
     assert exp.require_targets(["blue", "red"]) == ("blue", "red")
@@ -233,9 +233,6 @@ def test_lists_of_targets_and_gates():
     ):
         with pytest.raises(EditError, match=shown):
             exp.require_targets(wrong)
-    assert exp.require_gates(["none", *SCORES]) == ("none", *SCORES)
-    with pytest.raises(EditError, match="no gate 'margins'; there are none, margin"):
-        exp.require_gates(["margin", "margins"])
 
 
 def test_too_few_negatives_say_how_many_are_needed(exp):

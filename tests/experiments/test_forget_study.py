@@ -130,49 +130,42 @@ def test_controls_stand_at_the_chosen_strength(exp, study):
 def test_find(study):
     found = study.find(VECTOR, "red")
     assert (found.gate, found.chosen, found.target) == ("margin", True, "red")
-    assert study.find(VECTOR, "red", gate="cosine").gate == "cosine"
+    assert study.first("red")[VECTOR] is found
     for call, message in (
         (
             {"method": "magic", "target": "red"},
-            r"no outcome on 'red' of 'magic'; there are fine-tuned \(none\), pre-trained",
+            r"no outcome on 'red' of 'magic'; there are .*, logit mask, .*fine-tuned",
         ),
         ({"method": RETRAINED, "target": "blue"}, "no outcome on 'blue' of 'retrained without it'"),
         ({"method": "logit mask", "target": "green"}, "no target 'green'; there are red, blue"),
-        (
-            {"method": VECTOR, "target": "red", "gate": "discriminant"},
-            r"of 'class vector \(discriminant\)'.*class vector \(cosine\)",
-        ),
     ):
         with pytest.raises(EditError, match=message):
             study.find(**call)
 
 
-def test_agreement_is_with_the_answers_of_one_method(study):
-    outcomes = [o for found in study.outcomes.values() for o in found]
-    shares = [
-        (o.predicted == study.find("logit mask", o.target).predicted).mean() for o in outcomes
-    ]
-    found = study.agreement("logit mask")
-    np.testing.assert_allclose(found, shares)
-    assert study.table.loc[np.equal(found, 1), "method"].eq("logit mask").any()
-    with pytest.raises(EditError, match="no outcome on 'blue' of 'retrained without it'"):
-        study.agreement(RETRAINED)
+def test_the_first_of_each_method_and_what_was_not_run_is_left_out(study):
+    assert set(study.first("red")) == {name for name, _ in EVERYWHERE} | {RETRAINED, "NegGrad+"}
+    wanted = ["logit mask", RETRAINED, "magic", VECTOR]
+    assert list(study.first("red", wanted)) == ["logit mask", RETRAINED, VECTOR]
+    assert list(study.first("blue", wanted)) == ["logit mask", VECTOR]
+    assert study.first("red", []) == {}
+    for read in (study.audits, study.routes):
+        with pytest.raises(EditError, match="no target 'green'; there are red, blue"):
+            read([VECTOR], "green")
 
 
 def test_routes_add_up(study):
-    routes = study.routes([VECTOR, RETRAINED])
-    assert set(zip(routes["method"], routes["target"], strict=True)) == {
-        (VECTOR, "red"), (VECTOR, "blue"), (RETRAINED, "red"),
-    }  # fmt: skip
-    np.testing.assert_allclose(routes.groupby(["method", "target"])["share"].sum(), 1)
-    assert routes["n"].eq(50).all()
-    with pytest.raises(EditError, match="no outcome of 'magic'; there are fine-tuned"):
-        study.routes(["magic"])
+    for target, expected in (("red", {VECTOR, RETRAINED}), ("blue", {VECTOR})):
+        routes = study.routes([VECTOR, RETRAINED, "magic"], target)
+        assert set(routes["method"]) == expected
+        assert routes["target"].eq(target).all()
+        np.testing.assert_allclose(routes.groupby("method")["share"].sum(), 1)
+        assert routes["n"].eq(50).all()
 
 
 def test_audits_agree_with_the_table(study):
     for method, target in ((VECTOR, "red"), ("mapping, class vector", "blue")):
-        audit = study.audit(method, target)
+        audit = study.audits([method], target)[method]
         row = study.table[
             (study.table["method"] == method) & (study.table["target"] == target)
         ].iloc[0]
@@ -185,12 +178,14 @@ def test_audits_agree_with_the_table(study):
         assert np.isfinite(audit.get("ACC_f")["retrained"]) == (target == "red")
     expected = study.table.set_index(["target", "method"]).loc[("red", "logit mask"), "routing_js"]
     np.testing.assert_allclose(
-        study.audit("logit mask", "red").get("routing JS")["value"], expected
+        study.audits(["logit mask"], "red")["logit mask"].get("routing JS")["value"], expected
     )
 
 
 def test_audits_are_summarised_by_method(study):
-    made = [study.audit(m, t) for t in ("red", "blue") for m in (VECTOR, "logit mask")]
+    found = [study.audits([VECTOR, "logit mask", "magic"], t) for t in ("red", "blue")]
+    assert [list(part) for part in found] == [[VECTOR, "logit mask"]] * 2
+    made = [audit for part in found for audit in part.values()]
     joined = pd.concat([audit.summary() for audit in made])
     found = summarise_audits(joined.assign(seed=0)).set_index("method")
     assert list(found.index) == [VECTOR, "logit mask"]
@@ -341,7 +336,8 @@ def test_a_way_of_ones_own_is_one_line_and_has_its_row(exp):
         own = test.y == test.classes.index(target)
         assert (row["acc_f"], row["acc_r"]) == (hit[own].mean(), hit[~own].mean())
         assert (row["family"], row["gate"], row["leaves_encoder"]) == ("own", "none", True)
-    assert study.audit("my way", "red").get("ACC_f")["value"] == rows["acc_f"].iloc[0]
+    (audit,) = study.audits(["my way"], "red").values()
+    assert audit.get("ACC_f")["value"] == rows["acc_f"].iloc[0]
     assert study.summary()["method"].tolist() == [FINE_TUNED, "my way"]
 
 
@@ -380,4 +376,4 @@ def test_a_method_that_has_nothing_to_try_has_no_row(exp):
     }
     study = forget_study(exp, ["red", "green"], methods, progress=False)
     assert study.table.loc[study.table["method"] == "picky", "target"].tolist() == ["green"]
-    assert (study.has("picky", "red"), study.has("picky", "green")) == (False, True)
+    assert ["picky" in study.first(target) for target in ("red", "green")] == [False, True]

@@ -10,16 +10,15 @@ from small_experiments import idle_experiment, warmed
 from classvec_lab.editing import gate_curve
 from classvec_lab.errors import EditError
 from classvec_lab.experiments.gate_choice import (
-    CHOICES,
     compare_gates,
-    named_gate,
+    gate_choices,
     summarise_gates,
 )
 from classvec_lab.experiments.methods import measure
 from classvec_lab.statistics import mean_interval
 
 COLUMNS = [
-    "gate", "guarantee", "target", "seed", "split", "miss", "false_fire", "sibling_fires",
+    "gate", "guarantee", "target", "seed", "split", "false_fire", "miss", "sibling", "sibling_fires",
     "n_f", "acc_f", "acc_f_low", "acc_f_high", "n_r", "acc_r", "acc_r_low", "acc_r_high",
 ]  # fmt: skip
 
@@ -66,7 +65,7 @@ def test_the_chosen_point_is_the_gates_own_rate(exp):
 
 def test_one_row_a_gate_target_and_split(table):
     assert list(table.columns) == COLUMNS
-    assert len(table) == len(CHOICES) * 2 * 2
+    assert len(table) == 6 * 2 * 2
     assert not table.duplicated(["gate", "target", "split"]).any()
     assert (table["seed"].eq(0).all(), table["n_f"].eq(50).sum()) == (True, len(table) // 2)
 
@@ -94,7 +93,7 @@ def test_soft_and_youden_gates_carry_no_guarantee(exp, table):
         "cosine": ["marginal"], "margin": ["marginal"], "discriminant": ["marginal"],
         "predicted": ["none"], "margin, Youden": ["none"], "margin, soft": ["none"],
     }  # fmt: skip
-    hard, soft = exp.gate("red"), named_gate(exp, "red", "margin, soft")
+    hard, soft = exp.gate("red"), gate_choices(exp, "red")["margin, soft"]
     assert soft.threshold == hard.threshold
     assert hard.temperature == 0 < soft.temperature
     weights = soft.weights(exp.features["val"].z)
@@ -103,7 +102,7 @@ def test_soft_and_youden_gates_carry_no_guarantee(exp, table):
 
 
 def test_youdens_gate_is_the_best_of_its_curve(exp):
-    gate = named_gate(exp, "green", "margin, Youden")
+    gate = gate_choices(exp, "green")["margin, Youden"]
     curve = gate_curve(gate, exp.features["val"])
     loss = curve["miss"] + curve["false_fire"]
     np.testing.assert_allclose(loss[curve["chosen"]].item(), loss.min(), atol=1e-12)
@@ -111,7 +110,7 @@ def test_youdens_gate_is_the_best_of_its_curve(exp):
 
 def test_the_summary_averages_targets(table):
     found = summarise_gates(table).set_index(["gate", "split"])
-    assert len(found) == 2 * len(CHOICES)
+    assert len(found) == 2 * 6
     assert found["n"].eq(2).all()
     assert found["unit"].eq("classes").all()
     part = table[(table["gate"] == "cosine") & (table["split"] == "test")]

@@ -98,7 +98,7 @@ def test_memory_does_not_grow_with_the_number_of_classes(exp, count):
     assert len(ALIVE) == 2
     assert 2 * FAT <= stored(study) < 2.2 * FAT
     assert 3 <= max(MOST) <= 4  # one result at a time
-    audit = study.audit(RETRAINED, CLASSES[0])
+    (audit,) = study.audits([RETRAINED], CLASSES[0]).values()
     assert np.isfinite(audit.get("ACC_f")["value"])
     gc.collect()
     assert len(ALIVE) == 2

@@ -76,7 +76,7 @@ def test_no_label_is_used_at_test_time(outcomes, blind, name):
         np.testing.assert_array_equal(a.z, b.z)
         np.testing.assert_array_equal(seen.predicted, unseen.predicted)
         np.testing.assert_equal(seen.lambda_, unseen.lambda_)
-        np.testing.assert_array_equal(seen.fired(), unseen.fired())
+        np.testing.assert_array_equal(seen.fired("test"), unseen.fired("test"))
 
 
 @pytest.mark.parametrize("name", STANDARD)

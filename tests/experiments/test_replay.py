@@ -84,8 +84,7 @@ def test_replaying_is_what_injection_does(head, score):
     assert len(changed) > 3
     np.testing.assert_array_equal(found.count, np.bincount(features.y))
     np.testing.assert_allclose(
-        found.change(-1.5).to_numpy(),
-        found.hits[:, 2] / found.count - found.hits[:, 0] / found.count,
+        found.change[:, 1], found.hits[:, 2] / found.count - found.hits[:, 0] / found.count
     )
 
 
@@ -106,8 +105,8 @@ def test_a_class_without_samples_has_no_accuracy():
     kept = features.y != 1
     part = Features(features.z[kept], features.y[kept], CLASSES)
     found = replay_edits(classifier, {"red": vectors["red"]}, part, [-1.0])
-    assert np.isnan(found.accuracy[:, :, 1]).all()
-    assert np.isfinite(found.accuracy[:, :, [0, 2]]).all()
+    assert np.isnan(found.change[:, :, 1]).all()
+    assert np.isfinite(found.change[:, :, [0, 2]]).all()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from classvec_lab.editing.audit.relearn import relearn_time
 from classvec_lab.editing.calibration import exchangeability
 from classvec_lab.editing.strength import BOUNDS, Bounds
 from classvec_lab.experiments.forget import forget_study
+from classvec_lab.experiments.gate_choice import guarantees_say
 from classvec_lab.experiments.methods import FINE_TUNED, standard_methods
-from classvec_lab.experiments.surveys import guarantees_say, survey_relearning
 
 METHODS = [FINE_TUNED, "class vector", "logit mask", "LEACE", "no such method"]
 
@@ -89,8 +89,8 @@ def study(exp, tmp_path_factory):
         return forget_study(exp, ["red", "blue"], methods, progress=False)
 
 
-def test_relearning_has_a_row_a_target_and_method_that_there_is(exp, study):
-    found = survey_relearning(study, ["blue"], METHODS, max_steps=6, seed=1)
+def test_relearning_has_a_row_a_method_that_there_is(exp, study):
+    found = study.relearning(METHODS, "blue", max_steps=6, seed=1)
     assert list(found) == ["target", "method", "steps", "censored", "threshold", "split"]
     assert found["method"].tolist() == ["class vector", "logit mask", "LEACE"]
     assert found["target"].eq("blue").all()
@@ -108,11 +108,11 @@ def test_relearning_has_a_row_a_target_and_method_that_there_is(exp, study):
             "max_steps": 6,
             "seed": 1,
         }
-        by_hand = relearn_time(
+        steps = relearn_time(
             study.find(row["method"], "blue").classifier, exp.data["train"], **task
         )
-        told = "> 6" if by_hand is None else str(by_hand)
-        assert (row["steps"], row["censored"]) == (told, by_hand is None)
+        told = "> 6" if steps is None else str(steps)
+        assert (row["steps"], row["censored"]) == (told, steps is None)
     masked = found.set_index("method").loc["logit mask"]
     assert (masked["steps"], masked["censored"]) == ("> 6", True)
 
@@ -120,15 +120,15 @@ def test_relearning_has_a_row_a_target_and_method_that_there_is(exp, study):
 def test_the_seed_is_passed_on(study, monkeypatch):
     seeds = []
     monkeypatch.setattr(
-        "classvec_lab.experiments.surveys.relearn_time",
+        "classvec_lab.experiments.forget.relearn_time",
         lambda *a, seed, **k: seeds.append(seed) or relearn_time(*a, seed=seed, **k),
     )
-    survey_relearning(study, ["red"], ["logit mask"], max_steps=1, seed=7)
+    study.relearning(["logit mask"], "red", max_steps=1, seed=7)
     assert seeds == [7]
 
 
 def test_no_steps_no_rows(study):
-    found = survey_relearning(study, ["blue"], METHODS, max_steps=0)
+    found = study.relearning(METHODS, "blue", max_steps=0)
     assert (len(found), list(found)) == (
         0,
         ["target", "method", "steps", "censored", "threshold", "split"],

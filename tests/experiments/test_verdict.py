@@ -16,8 +16,6 @@ from classvec_lab.experiments.page import PROBED, verdict
 from classvec_lab.readout import Readout, predict
 from classvec_lab.statistics import median, split_accuracy
 
-QUICK = {"progress": False}
-
 
 def hardly_moved():
     """Fine-tuned from a model that is good already: class vectors of nearly no length."""
@@ -44,14 +42,12 @@ def exp(tmp_path_factory):
 def report(exp, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CLASSVEC_DATA", str(tmp_path_factory.mktemp("verdict")))
-        return verdict(
-            exp, name="coloured", retrained=["green"], bounds=Bounds(threshold=0.04), **QUICK
-        )
+        return verdict(exp, name="coloured", retrained=["green"], bounds=Bounds(threshold=0.04))
 
 
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory):
-    return verdict(warmed(tmp_path_factory, hardly_moved), targets=["red", "blue"], **QUICK)
+    return verdict(warmed(tmp_path_factory, hardly_moved), targets=["red", "blue"])
 
 
 def test_the_table_repeats_what_was_measured(exp, report):
@@ -79,7 +75,8 @@ def test_the_table_repeats_what_was_measured(exp, report):
             == audit.get("probe")["value"]
         )
     retrained = table.loc["probe on class green in a model retrained without it"]
-    assert retrained["value"] == report.study.audit(RETRAINED, "green").get("probe")["value"]
+    (audit,) = report.study.audits([RETRAINED], "green").values()
+    assert retrained["value"] == audit.get("probe")["value"]
     known = report.table.dropna(subset=["low", "high"])
     assert (
         (known["low"] <= known["value"] + 1e-12) & (known["value"] <= known["high"] + 1e-12)
@@ -132,8 +129,10 @@ def test_val_decides_the_light(report, failing):
     assert isinstance(report.editability, Editability)
     assert report.light == report.editability.light == "green"
     assert failing.light == "red"
-    own = report.editability.replays["class vector", "predicted"]
-    pd.testing.assert_frame_equal(own.change(-1.5), report.collateral.forecast)
+    own = report.editability.curves.query("method == 'class vector' and gate == 'predicted'")
+    expected = report.collateral.val.curves()
+    own = own[list(expected)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, expected)
 
 
 def test_the_audited_class_is_the_one_with_a_reference(report, failing):
@@ -197,7 +196,7 @@ def test_routes_of_the_audited_class(exp, report, failing):
 
 def test_without_enough_samples_for_a_margin_gate(exp):
     few = replace(exp, val=exp.val.subset(range(90)))
-    found = verdict(few, targets=["red"], **QUICK)
+    found = verdict(few, targets=["red"])
     assert set(found.study.table["gate"]) == {"none", "predicted"}
     assert set(found.table.loc[found.table["split"] == "test", "n"]) == {150, 50}
 
@@ -231,4 +230,4 @@ def test_the_interval_of_a_median_covers_it(n):
 )
 def test_typos_cost_no_work(options, message):
     with pytest.raises(EditError, match=message):
-        verdict(idle_experiment(), **options, **QUICK)
+        verdict(idle_experiment(), **options)

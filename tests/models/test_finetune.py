@@ -69,6 +69,12 @@ def test_the_best_epoch_on_validation_is_kept(classifier):
     assert equal(weights(tuned), seen[best][2])
 
 
+def test_no_gradient_stays_with_the_model(classifier):
+    """They take as much memory as the weights, for as long as the model lives."""
+    tuned, _ = finetune(classifier, TRAIN, val=VAL, cache=False, **QUICK)
+    assert all(p.grad is None for p in (*tuned.parameters(), *classifier.parameters()))
+
+
 def test_without_validation_the_last_epoch_is_kept(classifier):
     _, history = finetune(classifier, TRAIN, cache=False, **QUICK)
     assert history.loc[history["kept"], "epoch"].tolist() == [3]
