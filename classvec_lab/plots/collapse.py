@@ -38,7 +38,7 @@ def collapse_curves(
     """One panel a metric over epochs, one line a run, with intervals and the NC2 null.
 
     Args:
-        frame: tables of `CollapseHistory` joined, with a column run.
+        frame: the table of a `CollapseHistory`, or several joined, with a column run.
         metrics: those without a value are left out; NC1 and CDNV have a logarithmic axis.
         at: an epoch to mark.
         kept: the epoch that was kept, marked too.
@@ -46,8 +46,9 @@ def collapse_curves(
     Returns:
         The Axes (array).
     """
-    runs, frame = _colours(frame), frame.sort_values("epoch")
-    known = {m: rows for m, rows in frame.groupby("metric") if rows["value"].notna().any()}
+    runs, frame = _coloured(frame)
+    known = frame.sort_values("epoch").groupby("metric")
+    known = {m: rows for m, rows in known if rows["value"].notna().any()}
     metrics = [m for m in metrics if m in known]
     shape = {"columns": min(4, len(metrics)), "size": (2.9, 2.5)}
     axes = panels(len(metrics), **shape, over=title, figure=figure)
@@ -125,12 +126,12 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
     """Each class's variance, CDNV and self-duality, a marker for each run.
 
     Args:
-        frame: rows of `NeuralCollapse.per_class`, with a column run. Classes are ordered by the
-            last run's CDNV, worst first, and named up to 40.
+        frame: rows of `NeuralCollapse.per_class`, with a column run where they are of several.
+            Classes are ordered by the last run's CDNV, worst first, and named up to 40.
     Returns:
         The Axes (array).
     """
-    runs = _colours(frame)
+    runs, frame = _coloured(frame)
     last = frame[frame["run"] == list(runs)[-1]]
     names = list(last.sort_values("cdnv", ascending=False, kind="stable")["class"])
     columns = [c for c in _COLUMNS if np.isfinite(frame[c]).any()]
@@ -157,11 +158,12 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
     return axes
 
 
-def _colours(frame: pd.DataFrame) -> dict:
-    """Run to colour, in order of appearance."""
+def _coloured(frame: pd.DataFrame) -> tuple[dict, pd.DataFrame]:
+    """Run to colour, in order of appearance, and the frame with a column run."""
+    frame = frame if "run" in frame else frame.assign(run="")
     runs = frame["run"].unique()
     few = {1: [ACCENT], 2: [MUTED, ACCENT]}.get(len(runs))
-    return dict(zip(runs, few or class_colours(len(runs)), strict=True))
+    return dict(zip(runs, few or class_colours(len(runs)), strict=True)), frame
 
 
 def _logarithmic(ax, values: pd.Series) -> None:
