@@ -39,7 +39,7 @@ def _images(folder: Path, root: Path, pattern: str = "**") -> list[str]:
     below = f"{escape(os.path.relpath(folder, root))}/{pattern}"
     found = glob(below, root_dir=root, recursive=True)
     images = (name for name in found if os.path.splitext(name)[1].lower() in EXTENSIONS)
-    return sorted(name.replace(os.sep, "/") for name in images)
+    return sorted(name.replace(os.sep, "/") for name in images if not (root / name).is_dir())
 
 
 def _parts(root: Path) -> dict[str, Path]:

@@ -122,6 +122,7 @@ def test_hidden_and_foreign_files_are_ignored_and_sub_folders_count(tmp_path):
     make(root, "extra", ["horse"], ["1.png"])
     shutil.copy(root / "train/cat/0_0.png", root / "train/cat/._0_0.png")
     (root / "train" / "cat" / "notes.txt").write_text("hello")
+    (root / "train" / "cat" / "named like an image.png").mkdir()
     datasets = [load_folder(root, split=split, seed=0) for split in SPLITS]
     files = pd.concat([d.metadata["file"] for d in datasets]).tolist()
     assert len(files) == 2 * (len(NAMES) + 1) + 1
