@@ -98,7 +98,8 @@ class Outcome:
     def readouts(self, *splits: str) -> dict[str, Readout]:
         """What the edited classifier makes of splits."""
         result = self.result
-        return {split: read(self.exp, result, split) for split in splits}
+        model = edited(self.exp, result)
+        return {split: read(self.exp, result, split, model) for split in splits}
 
     def fired(self, split: str) -> np.ndarray | None:
         """Where the gate fires (N,), None without one."""
@@ -128,7 +129,7 @@ def measure(exp: Experiment, name: str, target: str, method: Method) -> list[Out
         row = {
             "again": lambda i=i: _results(method, exp, target)[i][0],
             "kept": result if light else None,
-            "predicted": read(exp, result, "test").predicted,
+            "predicted": read(exp, result, "test", model).predicted,
             "family": "own" if model is result else "latent edit" if edit else MAPPING,
             "gate": result.gate.score if edit and result.gate else "none",
             "leaves_encoder": model.encoder is exp.ft.encoder,
@@ -150,9 +151,13 @@ def edited(exp: Experiment, result) -> Classifier:
     return result
 
 
-def read(exp: Experiment, result, split: str) -> Readout:
-    """What the classifier that a method's result stands for makes of a split."""
-    model, features = edited(exp, result), exp.features[split]
+def read(exp: Experiment, result, split: str, model: Classifier | None = None) -> Readout:
+    """What the classifier that a method's result stands for makes of a split.
+
+    Args:
+        model: that classifier, where it has been made.
+    """
+    model, features = edited(exp, result) if model is None else model, exp.features[split]
     if model.encoder is exp.pre.encoder:
         features = exp.pre_features[split]
     elif model.encoder is not exp.ft.encoder:

@@ -55,6 +55,17 @@ def verdict_page(report):
     fig = plt.figure(figsize=(15, HEAD + 13.6), layout="constrained")
     fig.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
     head, methods, middle, pays = fig.subfigures(4, 1, height_ratios=(HEAD, 4.0, 4.9, 4.7))
+    # maps first: seaborn draws the whole figure to see whether labels overlap
+    cosines, strength = middle.subplots(1, 2, width_ratios=(1, 1.15))
+    geometry, found = report.geometry, report.collateral
+    heatmap(geometry.cosine, ax=cosines, limit=1, mark=geometry.expected)
+    cosines.set(xlabel="c', mean of", ylabel="c, class vector of")
+    cosines.set_title(f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}")
+    over = (
+        "Who pays: change of every class's accuracy under every class's edit, "
+        f"λ = {found.lambda_:g}, {_gate(found)}, on test; forecast: the same on val"
+    )
+    collateral_maps(found.measured, found.forecast, figure=pays, title=over)
     said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 200)]
     _head(head, 0.01, 0.98, report, said, probed=True)
     left, right = methods.subplots(1, 2, width_ratios=(1.2, 1))
@@ -64,17 +75,7 @@ def verdict_page(report):
     routing_bars(routes, target=report.audited, ax=right)
     n = int(routes["n"].max())
     right.set_title(f"Where samples of class {short(report.audited)} go: n = {n}, test")
-    left, right = middle.subplots(1, 2, width_ratios=(1, 1.15))
-    geometry, found = report.geometry, report.collateral
-    heatmap(geometry.cosine, ax=left, limit=1, mark=geometry.expected)
-    left.set(xlabel="c', mean of", ylabel="c, class vector of")
-    left.set_title(f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}")
-    _curves(found, right)
-    over = (
-        "Who pays: change of every class's accuracy under every class's edit, "
-        f"λ = {found.lambda_:g}, {_gate(found)}, on test; forecast: the same on val"
-    )
-    collateral_maps(found.measured, found.forecast, figure=pays, title=over)
+    _curves(found, strength)
     return fig
 
 

@@ -36,46 +36,21 @@ def folder(tmp_path):
     return tmp_path / "images"
 
 
-def test_the_same_command_twice_gives_the_same_bytes(tmp_path):
-    """Fresh caches each time: training, extraction and tables all repeat."""
+def test_a_folder_by_a_relative_path_twice_gives_the_same_bytes(tmp_path, folder):
+    """Fresh caches each time: training, extraction, tables and figures all repeat."""
+    chosen = {"dataset": "images", "model": "mlp", "epochs": 3, "order": "cluster"}
+    options = [part for name, value in chosen.items() for part in ("-p", f"{name}={value}")]
     for name in ("a", "b"):
-        result = classvec(
-            "02",
-            "-p",
-            "limit=60",
-            "-p",
-            "epochs=1",
-            "--out",
-            tmp_path / name,
-            data=tmp_path / f"data-{name}",
-        )
+        data = tmp_path / f"data-{name}"
+        result = classvec("02", *options, "--out", name, data=data, cwd=tmp_path)
         assert result.returncode == 0, result.stderr
-    a, b = (tmp_path / name / "02_orthogonality" for name in ("a", "b"))
-    files = sorted(
-        p.name for p in a.iterdir() if p.suffix in (".csv", ".png", ".pdf", ".safetensors")
-    )
+    made, again = (tmp_path / name / "02_orthogonality" for name in ("a", "b"))
+    kinds = (".csv", ".png", ".pdf", ".safetensors")
+    files = sorted(p.name for p in made.iterdir() if p.suffix in kinds)
     assert len(files) == 7 + 2 * 6 + 1
     for file in files:
-        assert (a / file).read_bytes() == (b / file).read_bytes(), file
-
-
-def test_a_folder_of_images_by_a_relative_path(tmp_path, folder):
-    arguments = [
-        "02",
-        "-p",
-        "dataset=images",
-        "-p",
-        "model=mlp",
-        "-p",
-        "epochs=3",
-        "-p",
-        "order=cluster",
-        "--out",
-        "out",
-    ]
-    result = classvec(*arguments, data=tmp_path / "data", cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    made = tmp_path / "out" / "02_orthogonality"
+        assert (made / file).read_bytes() == (again / file).read_bytes(), file
+    assert {p.suffix for p in made.iterdir()} == {*kinds, ".json", ".ipynb"}
     pairs = pd.read_csv(made / "pairs.csv").set_index(["kappa", "z_ft"])
     assert list(pairs.index.unique("z_ft")) == ["a_rather_long_name", "green", "red"]
     vectors = ClassVectors.load(made / "class_vectors.safetensors")
@@ -83,14 +58,6 @@ def test_a_folder_of_images_by_a_relative_path(tmp_path, folder):
     z, kappa = vectors.z_ft[1], vectors.kappa[0]
     expected = kappa @ z / np.linalg.norm(kappa) / np.linalg.norm(z)
     assert pairs.loc[("a_rather_long_name", "green"), "cosine"] == pytest.approx(expected, rel=1e-6)
-    assert {p.suffix for p in made.iterdir()} == {
-        ".csv",
-        ".png",
-        ".pdf",
-        ".json",
-        ".ipynb",
-        ".safetensors",
-    }
     assert str(tmp_path) not in (made / "manifest.json").read_text()
 
 
