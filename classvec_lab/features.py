@@ -73,7 +73,7 @@ def extract_features(
 
     The result is cached under data/cache, keyed by weights, code, preprocessing, data
     and precision. What can't be hashed, an encoder with hooks among it, is not cached, which is
-    said once. A copy of the classifier runs, in eval mode.
+    said once. The classifier runs in eval mode, and every module keeps the mode that it had.
 
     Args:
         classifier: a `Classifier`.

@@ -55,8 +55,11 @@ def verdict_page(report):
     fig = plt.figure(figsize=(15, HEAD + 13.6), layout="constrained")
     fig.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
     head, methods, middle, pays = fig.subfigures(4, 1, height_ratios=(HEAD, 4.0, 4.9, 4.7))
-    # maps first: seaborn draws the whole figure to see whether labels overlap
+    said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 200)]
+    _head(head, 0.01, 0.98, report, said, probed=True)
+    left, right = methods.subplots(1, 2, width_ratios=(1.2, 1))
     cosines, strength = middle.subplots(1, 2, width_ratios=(1, 1.15))
+    # maps first: seaborn draws the whole figure to see whether labels overlap
     geometry, found = report.geometry, report.collateral
     heatmap(geometry.cosine, ax=cosines, limit=1, mark=geometry.expected)
     cosines.set(xlabel="c', mean of", ylabel="c, class vector of")
@@ -66,9 +69,6 @@ def verdict_page(report):
         f"λ = {found.lambda_:g}, {_gate(found)}, on test; forecast: the same on val"
     )
     collateral_maps(found.measured, found.forecast, figure=pays, title=over)
-    said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 200)]
-    _head(head, 0.01, 0.98, report, said, probed=True)
-    left, right = methods.subplots(1, 2, width_ratios=(1.2, 1))
     trade_off(_shown(report), ax=left)
     left.set_title(f"Every method on every class: n = {len(report.study.outcomes)} classes, test")
     routes = report.routes()
