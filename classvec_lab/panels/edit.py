@@ -156,7 +156,7 @@ class EditPanel(Panel, EditTerms):
     def _picked(self, chart, x):
         """A click on a chart moves the slider whose curve it is."""
         field = list(self._markers)[chart]
-        self.fields[field].value = round(x, 2 if field == "strength" else 6)
+        self.fields[field].value = round(x, 2 if field == "strength" else 6) + 0.0
 
     # controls
 

@@ -126,7 +126,7 @@ class LinearityPanel(Panel):
         name, value = proposal["trait"].name, proposal["value"]
         match name:
             case "alpha":
-                return in_range(name, value, 0, 1)
+                return in_range(name, value, 0, 1) + 0.0  # -0.0, rounded from a click, is 0
             case "view":
                 return one_of(value, VIEWS, name)
             case "curves":

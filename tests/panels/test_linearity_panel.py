@@ -367,7 +367,7 @@ class Actions(RuleBasedStateMachine):
     def click(self, row, column):
         self.panel.map.selected = [row, column]
 
-    @rule(x=st.floats(-1, 2))
+    @rule(x=st.floats(-1, 2) | st.just(-0.004))  # which is rounded to -0.0
     def pick(self, x):
         self.panel.charts.picked = [1, x + 0.0]  # -0.0 is 0.0 already
 
