@@ -1,5 +1,6 @@
 """From one class to another along κ: where the predictions cross, and by what way."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy.special import expit
 from ...checks import record
 from ...features import Features
 from ...models import Classifier
+from ...models.interpolation import check_alphas
 from ...statistics import Estimate, columns, ends, resampling_counts, share, shares
 from ...vectors import ClassVectors
 from ...words import MAJORITY, most, number, percent
@@ -111,18 +113,20 @@ def class_interpolation(
     source: str,
     target: str,
     *,
+    alphas: Sequence[float] = ALPHAS,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> ClassInterpolation:
     """Move the samples of class `source` by alpha (κ_target - κ_source) and read ft's head.
 
-    The class of the samples is known here. alpha runs over [0, 1] in steps of 0.05.
+    The class of the samples is known here.
 
     Args:
         ft: the fine-tuned classifier.
         features: ft's, best of images that the vectors were not made from.
         vectors: class vectors of the same classes.
         source, target: names of two classes.
+        alphas: positions in [-1, 2]; 0 and 1 are always among them.
         n_boot, seed: bootstrap resamples behind the intervals of the crossings; what draws them.
     Returns:
         A `ClassInterpolation`.
@@ -134,7 +138,7 @@ def class_interpolation(
     """
     path = class_path(ft, features, vectors, source, target)
     counts = resampling_counts(len(path), n_boot, np.random.default_rng(seed))
-    return _interpolated(path, counts)
+    return _interpolated(path, counts, np.unique([0.0, 1.0, *check_alphas(alphas)]))
 
 
 def class_interpolations(
@@ -178,13 +182,13 @@ def class_interpolations(
     return ClassInterpolations(pd.DataFrame(rows), vectors.classes)
 
 
-def _interpolated(path, counts) -> ClassInterpolation:
+def _interpolated(path, counts, alphas=ALPHAS) -> ClassInterpolation:
     """A path summed up; counts (n_boot, n): how often each sample is drawn in each resample."""
     (s, t), n = path.places, len(path)
-    logits = path.latent.along(path.step, ALPHAS)
+    logits = path.latent.along(path.step, alphas)
     predicted = logits.argmax(axis=2)
     probability = expit(logits[:, :, t] - logits[:, :, s])  # the softmax over the two
-    table = {"alpha": ALPHAS, "n": n, "knows_label": True}
+    table = {"alpha": alphas, "n": n, "knows_label": True}
     hits = {"source": predicted == s, "target": predicted == t, "other": path.third(predicted)}
     for name, taken in hits.items():
         table |= columns(f"{name}_share", shares(taken), f"{name}_")
@@ -192,10 +196,15 @@ def _interpolated(path, counts) -> ClassInterpolation:
     table |= {"source_probability": 1 - chosen, "target_probability": chosen}
     curves = {"shares": hits["source"] * 1.0 - hits["target"], "probabilities": 0.5 - probability}
     crossing = [
-        {"of": of, **columns("alpha", _crossing(curve, counts), ""), "n": n, "n_boot": len(counts)}
+        {
+            "of": of,
+            **columns("alpha", _crossing(alphas, curve, counts), ""),
+            "n": n,
+            "n_boot": len(counts),
+        }
         for of, curve in curves.items()
     ]
-    way = predicted[1:-1, predicted[0] == s]
+    way = predicted[(alphas > 0) & (alphas < 1)][:, predicted[alphas == 0][0] == s]
     third = path.third(way)
     detour = share(third.any(axis=0))
     if detour.value > 0:
@@ -206,16 +215,16 @@ def _interpolated(path, counts) -> ClassInterpolation:
         pd.DataFrame(table),
         pd.DataFrame(crossing),
         detour,
-        share(hits["target"][-1]),
+        share(hits["target"][alphas == 1][0]),
     )
 
 
-def _crossing(curve, counts) -> np.ndarray:
+def _crossing(alphas, curve, counts) -> np.ndarray:
     """(alpha, low, high) where the mean of curve (A, n) falls to 0.
 
     A bound is NaN where resamples that never cross reach it.
     """
-    falls = _falls(ALPHAS, np.vstack([curve.mean(axis=1), counts @ curve.T / counts.shape[1]]))
+    falls = _falls(alphas, np.vstack([curve.mean(axis=1), counts @ curve.T / counts.shape[1]]))
     found = np.append(falls[:1], np.quantile(falls[1:], (0.025, 0.975), method="nearest"))
     return np.where(np.isfinite(found[0]) & np.isfinite(found), found, np.nan)
 
