@@ -9,6 +9,7 @@ from .checks import in_range, one_of, record, representations
 from .errors import MismatchError
 
 SCORES = ("margin", "cosine", "discriminant", "predicted")
+DEPLOYED = "predicted"  # the score where none is asked for; docs/editing.md says why
 _ARRAYS = ("weight", "bias")
 _STATED = {
     "marginal": "on average at most {:.3g} of the others",

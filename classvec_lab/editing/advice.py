@@ -3,62 +3,74 @@
 import numpy as np
 import pandas as pd
 
+from ..gates import DEPLOYED
 from ..words import percent
+from .strength import BOUNDS, Bounds, reserve
 
 METHODS = VECTOR, CONTRAST, HEAD, RETIRE = (
     "class vector", "z_ft - mu", "head direction", "retired to the mean",
 )  # fmt: skip
-MAPPING, MASK = "mapping", "logit mask"
+# what stands for a gate where the edit is written into weights, and the key that selects the class
+MAPPINGS = {"mapping, null space": "nullspace", "mapping, discriminant": "discriminant"}
+MASK = "logit mask"
 MILD = 1.5  # |lambda| up to which a plain class vector counts as working
+MATTERS = 0.5  # share of the class that random steps of that length must leave
 LIGHTS = GREEN, AMBER, RED = "green", "amber", "red"
 COLUMNS = (
     "class", "light", "method", "direction", "gate", "lambda_", "n_f", "acc_f", "acc_f_low",
-    "acc_f_high", "n_r", "acc_r", "acc_r_low", "acc_r_high", "sentence",
+    "acc_f_high", "n_r", "acc_r", "acc_r_low", "acc_r_high", "control", "sentence",
 )  # fmt: skip
 
 
-def recommend(curves: pd.DataFrame, deploy: str) -> pd.DataFrame:
+def recommend(curves: pd.DataFrame, deploy: str, bounds: Bounds = BOUNDS) -> pd.DataFrame:
     """Which edit to take for each class.
 
     The light is green where the class vector behind the gate `deploy` meets both bounds at
-    |lambda| <= 1.5. It is amber where only a stronger one, another direction of its length or
-    another selection does, and red where none of these does.
+    |lambda| <= 1.5, and random directions of its length leave at least half of the class behind
+    that gate at that strength, so that the direction is what forgets. It is amber where only a
+    stronger one, another direction of its length or another selection meets the bounds, or a random
+    step would do, and red where none of these does. Behind the gate "predicted" no other class can
+    lose, whatever the edit: the bound on ACC_r tests nothing there.
 
-    The method is the class vector where the light is green. Elsewhere it is the first of all edits
-    that meet the bounds. They are ranked in this order: steps as long as the class vector before
-    retirement to the mean of the others (a step as long as the classes are apart), the gate
-    `deploy` before other gates before the mapping into weights, small |lambda| before large, then
-    class vector, z_ft - mu, head direction. With deploy="none" no gate is advised, only the
-    mapping. Where nothing meets the bounds, the method is the logit mask.
+    The method is the first of all edits that meet the bounds. They are ranked in this order: the
+    class vector where the light is green, steps as long as the class vector before retirement to
+    the mean of the others (a step as long as the classes are apart), the gate `deploy` before other
+    gates before the mapping into weights, strengths by `reserve`, then class vector, z_ft - mu,
+    head direction. With deploy="none" no gate is advised, only the mapping. Where nothing meets the
+    bounds, the method is the logit mask.
 
     Args:
         curves: `Editability.curves`.
         deploy: the gate that is meant to be used.
+        bounds: its `floor` ranks the strengths.
     Returns:
         A frame with one row a class: `class`, `light`, `method`, `direction`, `gate`, `lambda_`,
-        ACC_f and ACC_r on validation with n and 95 % Wilson intervals, and a `sentence`.
+        ACC_f and ACC_r on validation with n and 95 % Wilson intervals, `control`, what random
+        directions leave there, and a `sentence`.
     """
     serving = curves[curves["meets"]]
     if deploy == "none":
-        serving = serving[serving["gate"].isin(["none", MAPPING])]
+        serving = serving[serving["gate"].isin(["none", *MAPPINGS])]
     plain = (serving["method"] == VECTOR) & (serving["gate"] == deploy)
-    mild = plain & (serving["lambda_"] >= -MILD)
+    mild = plain & (serving["lambda_"] >= -MILD) & serving["matters"]
+    retired = serving["method"] == RETIRE
     ranked = serving.assign(
-        light=np.select([mild, serving["method"] != RETIRE], [0, 1], 2),
+        light=np.select([mild, ~retired], [0, 1], 2),
         other=serving["gate"] != deploy,
-        mapped=serving["gate"] == MAPPING,
-        size=-serving["lambda_"],
+        mapped=serving["gate"].isin(MAPPINGS),
+        size=reserve(serving["lambda_"], np.where(retired, 1.0, bounds.floor)),
         order=serving["method"].map(METHODS.index),
     ).sort_values(["light", "other", "mapped", "size", "order"])
     best = ranked.drop_duplicates("class").set_index("class").reindex(curves["class"].unique())
     best["light"] = np.array(LIGHTS)[best["light"].fillna(2).astype(int)]
     best["direction"] = best["method"]
-    best["method"] = best["method"].mask(best["gate"] == MAPPING, "weight mapping").fillna(MASK)
+    mapped = best["gate"].isin(MAPPINGS)
+    best["method"] = best["method"].mask(mapped, "weight mapping").fillna(MASK)
     vector = curves[
         (curves["method"] == VECTOR) & (curves["gate"] == deploy) & (curves["lambda_"] < 0)
     ]
     best["sentence"] = [
-        f"{name}: {_sentence(row, vector[vector['class'] == name])}"
+        f"{name}: {_sentence(row, vector[vector['class'] == name], bounds)}"
         for name, row in best.iterrows()
     ]
     return best.reset_index().reindex(columns=COLUMNS)
@@ -73,8 +85,9 @@ def overall(lights: pd.Series) -> str:
 
 def behind(gate: str) -> str:
     """How an edit with this gate acts, in words."""
-    known = {"none": "without a gate", MAPPING: "written into the weights"}
-    return known.get(gate, f"behind the gate {gate!r}")
+    if gate in MAPPINGS:
+        return f"written into the weights ({gate.partition(', ')[2]})"
+    return "without a gate" if gate == "none" else f"behind the gate {gate!r}"
 
 
 def left(row, kind: str) -> str:
@@ -83,7 +96,25 @@ def left(row, kind: str) -> str:
     return f"ACC_{kind} {percent(value, low, high)} (n = {row[f'n_{kind}']:.0f})"
 
 
-def _sentence(best: pd.Series, vector: pd.DataFrame) -> str:
+def cannot_lose(gate: str, n_classes: int) -> tuple[str, ...]:
+    """What the choice of gate or the number of classes decides before any edit is made."""
+    said = []
+    if gate == DEPLOYED:
+        said.append(
+            f"Behind the gate {gate!r} no other class can lose, by construction: a sample of "
+            "another class on which it fires was named wrongly before. ACC_r tests nothing there. "
+            "What can fail is ACC_f, and the random directions beside it."
+        )
+    if n_classes == 2:
+        said.append(
+            "With two classes, an edit that forgets one leaves one answer, so that ACC_r is 100% "
+            "for every edit that works, the logit mask included; and centred cosines are -1 by "
+            "algebra. Neither says anything of the class vectors."
+        )
+    return tuple(said)
+
+
+def _sentence(best: pd.Series, vector: pd.DataFrame, bounds: Bounds) -> str:
     """Why this edit; vector: the curve of the class vector behind the gate to be deployed."""
     if best.method == MASK:
         remedy = (
@@ -100,8 +131,20 @@ def _sentence(best: pd.Series, vector: pd.DataFrame) -> str:
     if best.direction == RETIRE:
         remedy = f"no other step of that length does, but {remedy}"
     reason, meeting = f"class vectors {behind(vector['gate'].iloc[0])}", vector[vector["meets"]]
-    if len(meeting):
+    hidden = vector["out_of_reach"].iloc[0]
+    idle = meeting[(meeting["lambda_"] >= -MILD) & ~meeting["matters"]]
+    if len(idle):
+        reason += (
+            f" forget it at lambda {idle['lambda_'].max():g}, but random directions of the same "
+            f"length leave only {idle['control'].iloc[0]:.1%} of it: any such step does"
+        )
+    elif len(meeting):
         reason += f" forget it only from lambda {meeting['lambda_'].max():g} on"
+    elif hidden > bounds.threshold:
+        reason += (
+            f" do not forget it: the gate misses {hidden:.1%} of the class that is named rightly, "
+            "and no strength forgets more"
+        )
     elif vector["keeps"].any():
         least = vector.loc[vector["keeps"], "acc_f"].min()
         reason += (

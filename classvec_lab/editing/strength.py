@@ -1,4 +1,4 @@
-"""How strong an edit must be: accuracy against lambda, and the smallest lambda that serves."""
+"""How strong an edit must be: accuracy against lambda, and the lambda that is taken."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +16,9 @@ from .injection import inject
 
 LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
 THRESHOLD, TOLERANCE = 0.02, 0.01
+# lambda = -1 brings the class mean to where it was; half as much again is a reserve for new images
+FLOOR = 1.5
+ROUNDING, LAST = 1e-9, 1e9
 
 
 @dataclass(frozen=True)
@@ -26,27 +29,30 @@ class Bounds:
         threshold: ACC_f at most, on val, for a class to count as forgotten.
         tolerance: share of the unedited ACC_r that may be lost, on val.
         lambdas: the strengths tried on val; -1 always is.
+        floor: the |lambda| below which none is taken that serves, if a stronger one serves, too.
         false_fire: stated rate of a gate on the other classes.
         guarantee: what a gate's threshold promises, see `calibrate_gate`.
     Raises:
-        EditError: for a share outside [0, 1].
+        EditError: for a share outside [0, 1], and a floor below 0.
     """
 
     threshold: float = THRESHOLD
     tolerance: float = TOLERANCE
     lambdas: Sequence[float] = LAMBDAS
+    floor: float = FLOOR
     false_fire: float = 0.01
     guarantee: str = "marginal"
 
     def __post_init__(self):
         for name in ("threshold", "tolerance", "false_fire"):
             in_range(name, getattr(self, name), 0, 1, error=EditError)
+        in_range("floor", self.floor, 0, np.inf, error=EditError)
         object.__setattr__(self, "lambdas", tuple(self.lambdas))
 
     @property
     def strength(self) -> dict:
         """What `choose_lambda` takes of them."""
-        return {n: getattr(self, n) for n in ("lambdas", "threshold", "tolerance")}
+        return {n: getattr(self, n) for n in ("lambdas", "threshold", "tolerance", "floor")}
 
     @property
     def gating(self) -> dict:
@@ -59,14 +65,15 @@ BOUNDS = Bounds()
 
 @dataclass(frozen=True, eq=False)
 class Strength:
-    """The curve of an edit over lambda on val, and the smallest |lambda| that serves.
+    """The curve of an edit over lambda on val, and the lambda that is taken, see `choose_lambda`.
 
     Args:
         curve: as `strength_curve` gives it, with a column meets; lambda_ 0 is the unedited model.
         lambda_: NaN where no strength meets the bounds.
-        best: lambda_, or where that is NaN the one with the lowest ACC_f among those that keep
-            ACC_r, or, if none does, with the highest ACC_r.
+        best: lambda_, or where that is NaN the one with the least ACC_f plus lost ACC_r.
         threshold: ACC_f at most; tolerance: share of ACC_r that may be lost.
+        out_of_reach: share of the target's samples that are right and that the gate doesn't see:
+            no strength brings ACC_f below it.
     """
 
     edit: Edit
@@ -75,6 +82,13 @@ class Strength:
     best: float
     threshold: float
     tolerance: float
+    out_of_reach: float = 0.0
+
+    @property
+    def cost(self) -> float:
+        """ACC_f less ACC_r at `best`: of two edits the one that costs less is the better one."""
+        row = self.curve.set_index("lambda_").loc[self.best]
+        return float(row["acc_f"] - row["acc_r"])
 
     def says(self) -> tuple[str, ...]:
         """What was chosen and what lambda = -1 does."""
@@ -83,7 +97,7 @@ class Strength:
             f"ACC_f <= {100 * self.threshold:.4g}% and "
             f"ACC_r within {100 * self.tolerance:.4g}% of unedited on val"
         )
-        found = f"lambda = {self.lambda_:+g} is the smallest with {bounds}"
+        found = f"lambda = {self.lambda_:+g} is taken, with {bounds}"
         if np.isnan(self.lambda_):
             found = f"no lambda tried brings {bounds}; the best is {self.best:+g}"
         row = table.loc[self.best]
@@ -96,6 +110,12 @@ class Strength:
         if -1.0 in table.index:
             f, r = (words.percent(table.loc[-1.0, f"acc_{x}"]) for x in "fr")
             sentences.append(f"At lambda = -1: ACC_f {f}, ACC_r {r}.")
+        if self.out_of_reach:
+            left = words.percent(self.out_of_reach)
+            sentences.append(
+                f"The gate does not see {left} of the class's samples that are named rightly: no "
+                f"strength brings ACC_f below {left}."
+            )
         return tuple(sentences)
 
 
@@ -146,14 +166,21 @@ def choose_lambda(
     lambdas: Sequence[float] = LAMBDAS,
     threshold: float = THRESHOLD,
     tolerance: float = TOLERANCE,
+    floor: float = FLOOR,
     weights: np.ndarray | None = None,
 ) -> Strength:
-    """The smallest |lambda| with ACC_f <= threshold and ACC_r >= (1 - tolerance) · unedited.
+    """A lambda with ACC_f <= threshold and ACC_r >= (1 - tolerance) · unedited, with a reserve.
+
+    The smallest |lambda| that serves on val leaves new images of the class where val has few: of
+    those that serve, the one is taken that is nearest to `floor` from above, else the largest below
+    it. Where none serves, ACC_f plus the loss of ACC_r decides, so that the choice is no worse than
+    any fixed one in that sum.
 
     Args:
         edit: of strength 1, gated as it shall be deployed.
         features: of the validation split, on which nothing is reported.
         lambdas: strengths to try; -1 always is.
+        floor: a |lambda|.
         weights: see `strength_curve`.
     Raises:
         EditError: where they lack the target or all others.
@@ -167,11 +194,18 @@ def choose_lambda(
         )
     keeps = curve["acc_r"] >= (1 - tolerance) * base["acc_r"]
     curve["meets"] = keeps & (curve["acc_f"] <= threshold) & (curve["lambda_"] != 0)
-    tried = curve[curve["lambda_"] != 0]
-    if curve["meets"].any():
-        chosen = best = float(min(tried.loc[tried["meets"], "lambda_"], key=abs))
-    else:
-        kept = tried[keeps[tried.index]]
-        row = kept["acc_f"].idxmin() if len(kept) else tried["acc_r"].idxmax()
-        chosen, best = np.nan, float(curve.loc[row, "lambda_"])
-    return Strength(edit, curve, chosen, best, threshold, tolerance)
+    cost = (curve["acc_f"] - curve["acc_r"])[curve["lambda_"] != 0]
+    tried = curve["meets"] if curve["meets"].any() else cost <= cost.min() + ROUNDING
+    best = min(curve.loc[tried[tried].index, "lambda_"], key=lambda x: reserve(x, floor))
+    chosen, hidden = best if curve["meets"].any() else np.nan, 0.0
+    if weights is None and edit.gate is not None:
+        own = features.y == classifier.classes.index(edit.target)
+        right = predict(classifier, features) == features.y
+        hidden = float((right & ~edit.gate.fires(features.z))[own].mean())
+    return Strength(edit, curve, chosen, float(best), threshold, tolerance, hidden)
+
+
+def reserve(lambdas, floor: float = FLOOR) -> np.ndarray:
+    """Ranks of strengths, the lowest first: from `floor` up, and after these from it down to 0."""
+    size = np.abs(lambdas)
+    return np.where(size >= floor - ROUNDING, size, LAST - size)

@@ -14,7 +14,7 @@ from .mapping import (
     summarise_mappings,
 )
 from .methods import standard_methods, training_methods
-from .outlook import editability
-from .page import verdict
+from .outlook import editability, outlook
+from .page import class_verdicts, verdict, verdicts_say
 from .replay import survey_collateral
 from .sequence import forget_in_turn

@@ -13,7 +13,7 @@ from ..editing.calibration import calibrate_gate
 from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
 from ..errors import EditError
 from ..features import Features, extract_features
-from ..gates import SCORES, Gate
+from ..gates import DEPLOYED, SCORES, Gate
 from ..models import Classifier, finetune, load_classifier
 from ..moments import ClassMoments
 from ..vectors import ClassVectors
@@ -74,7 +74,7 @@ class Experiment:
     def _extract(self, classifier: Classifier) -> dict[str, Features]:
         return {s: extract_features(classifier, d, progress=False) for s, d in self.data.items()}
 
-    def gate(self, target: str, score: str = "margin", bounds: Bounds = BOUNDS) -> Gate | None:
+    def gate(self, target: str, score: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Gate | None:
         """The gate of a class, calibrated on val and kept; None for the score "none".
 
         Args:
@@ -90,7 +90,7 @@ class Experiment:
             )  # fmt: skip
         return self._kept.get(key)
 
-    def strength(self, target: str, score: str = "margin", bounds: Bounds = BOUNDS) -> Strength:
+    def strength(self, target: str, score: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Strength:
         """`choose_lambda` on val of κ_c behind the gate of that score, kept."""
         key = target, score, bounds
         if key not in self._kept:

@@ -36,7 +36,8 @@ class ForgetStudy:
             change_r (acc_r less the fine-tuned model's), false_fire (on all others), miss,
             sibling and sibling_fires (the other class on which the gate fires most), routing_js
             (bits, to the retrained model, NaN without one), n_parameters, leaves_encoder, draw
-            of a random direction, unedited_f.
+            of a random direction, keys of a mapping, unedited_f, out_of_reach (the share of the
+            target's samples that are named rightly before and on which the gate doesn't fire).
         outcomes: by target, what the rows were made from. They hold no encoder beside those of
             `exp`, see `Outcome`.
     """
@@ -223,5 +224,7 @@ def _row(o: Outcome, base: np.ndarray, like: Outcome | None) -> dict:
     row |= gate_errors(o.fired("test"), test, o.target)
     goes = [routing(x.predicted, test.y, o.target, test.classes)["share"] for x in (o, like or o)]
     row["routing_js"] = float(js_divergence(*goes)) if like else np.nan
-    row |= {name: getattr(o, name) for name in ("n_parameters", "leaves_encoder", "draw")}
-    return row | {"unedited_f": float(base[own].mean())}
+    row |= {name: getattr(o, name) for name in ("n_parameters", "leaves_encoder", "draw", "keys")}
+    fired = o.fired("test")
+    hidden = 0.0 if fired is None else float((base & ~fired)[own].mean())
+    return row | {"unedited_f": float(base[own].mean()), "out_of_reach": hidden}

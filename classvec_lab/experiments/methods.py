@@ -28,18 +28,22 @@ from ..editing import (
     retrain_without,
     unlearn,
 )
-from ..editing.strength import BOUNDS, Bounds
+from ..editing.advice import MAPPINGS
+from ..editing.strength import BOUNDS, Bounds, Strength
 from ..editing.weights import MappedEdit, map_edit, relocate
 from ..edits import Edit
 from ..errors import EditError
 from ..features import extract_features
+from ..gates import DEPLOYED
 from ..models import Classifier
 from ..readout import Readout, predict
 from ..statistics import split_accuracy
 from .experiment import GATES, Experiment
+from .outlook import recommended
 
 MAPPING, REFERENCE = "weight mapping", "reference"  # families
 FINE_TUNED, RETRAINED, VECTOR = "fine-tuned", "retrained without it", "class vector"
+RECOMMENDED = "recommended"
 TRIED = ("none", "cosine", "margin", "predicted")  # gates of the class vector
 TRAINED = {
     "retain": "fine-tuned on the rest",
@@ -68,6 +72,7 @@ class Outcome:
         seconds: wall time.
         lambda_: strength, NaN where there is none; chosen: whether on val.
         draw: number of a random direction.
+        keys: of a mapping, the method of `map_edit` that did best on val.
     """
 
     exp: Experiment = field(repr=False)
@@ -84,6 +89,7 @@ class Outcome:
     lambda_: float = np.nan
     chosen: bool = False
     draw: int | str = ""
+    keys: str = ""
 
     @property
     def result(self):
@@ -175,7 +181,7 @@ def left_of(readout: Readout, targets: Collection[str]) -> dict[str, float]:
 
 
 def standard_methods(
-    gate: str = "margin",
+    gate: str = DEPLOYED,
     gates: Sequence[str] = TRIED,
     bounds: Bounds = BOUNDS,
     *,
@@ -184,8 +190,8 @@ def standard_methods(
     """The methods that train nothing, by name.
 
     Args:
-        gate: of the class vector, and of the rival and random directions, which have its norm and
-            strength.
+        gate: of the class vector, of the rival and random directions, which have its norm and
+            strength, and of what `editability` recommends.
         gates: others behind which the class vector is tried.
         bounds: what gates and strengths keep to.
         n_random: draws of a random direction.
@@ -204,8 +210,12 @@ def standard_methods(
 
     def class_vector(exp, target):
         kappa = exp.vectors[target]
-        others = [behind(exp, kappa, score, chosen=True) for score in gates if score != gate]
-        return [behind(exp, kappa, chosen=True), behind(exp, kappa, lambda_=-1.0), *others]
+        tried = [behind(exp, kappa, score, chosen=True) for score in gates if score != gate]
+        # without a gate it is the claim of independence itself, and comes first
+        tried.sort(key=lambda found: found[0].gate is not None)
+        free = len(tried) and tried[0][0].gate is None
+        here = [behind(exp, kappa, chosen=True), behind(exp, kappa, lambda_=-1.0)]
+        return [*tried[:free], *here, *tried[free:]]
 
     def random_vectors(exp, target):
         seeds = range(1000 * exp.seed, 1000 * exp.seed + n_random)
@@ -220,10 +230,26 @@ def standard_methods(
         return edit.gated(exp.gate(target, "predicted", bounds))
 
     def mapped(exp, target):
-        kappa, val = exp.vectors[target], exp.features["val"]
-        acts = map_edit(exp.ft, kappa, exp.moments).amounts(val.z)[:, 0]
-        best = choose_lambda(exp.ft, kappa, val, weights=acts, **bounds.strength).best
-        return map_edit(exp.ft, best * kappa, exp.moments), {"lambda_": best, "chosen": True}
+        keys, found = best_keys(exp, exp.vectors[target], bounds)
+        edit = found.best * exp.vectors[target]
+        facts = {"lambda_": found.best, "chosen": True, "keys": keys}
+        return map_edit(exp.ft, edit, exp.moments, method=keys), facts
+
+    def relocated(exp, target):
+        edit = relocation(exp.vectors, target)
+        keys, _ = best_keys(exp, -edit, replace(bounds, lambdas=()))
+        return map_edit(exp.ft, edit, exp.moments, method=keys), {"keys": keys}
+
+    def scattered(exp, target):
+        found = {
+            keys: relocate(
+                exp.ft, target, exp.pre_features["train"], exp.features["train"], method=keys
+            )
+            for keys in MAPPINGS.values()
+        }
+        left = {keys: left_of(read(exp, way, "val"), [target]) for keys, way in found.items()}
+        keys = min(found, key=lambda x: left[x]["acc_f"] - left[x]["acc_r"])
+        return found[keys], {"keys": keys}
 
     def pretrained(exp, target):  # what lambda = -1 restores
         of = {"classes": exp.ft.classes, "preprocess": exp.pre.preprocess}
@@ -237,26 +263,38 @@ def standard_methods(
     return {
         FINE_TUNED: lambda exp, target: (exp.ft, refers),
         "pre-trained": pretrained,
-        "logit mask": lambda exp, target: (mask_class(exp.ft, target), masks),
         VECTOR: class_vector,
+        "random vector": random_vectors,
         "z_ft - μ": lambda exp, target: behind(exp, contrast_direction(exp.vectors, target)),
         "head direction": lambda exp, target: behind(
             exp, head_direction(exp.ft, exp.vectors, target)
         ),
-        "random vector": random_vectors,
+        "logit mask": lambda exp, target: (mask_class(exp.ft, target), masks),
         "head-aware class vector": as_read,
+        RECOMMENDED: lambda exp, target: recommended(exp, target, gate, bounds),
         "mapping, class vector": mapped,
-        "mapping, retired to the mean": lambda exp, target: map_edit(
-            exp.ft, relocation(exp.vectors, target), exp.moments
-        ),
-        "mapping, retired and scattered": lambda exp, target: relocate(
-            exp.ft, target, exp.pre_features["train"], exp.features["train"]
-        ),
+        "mapping, retired to the mean": relocated,
+        "mapping, retired and scattered": scattered,
         "projection": lambda exp, target: erased(
             exp, project_out(head_direction(exp.ft, exp.vectors, target).vector)
         ),
         "LEACE": lambda exp, target: erased(exp, leace(exp.features["train"], target)),
     }
+
+
+def best_keys(exp: Experiment, unit: Edit, bounds: Bounds) -> tuple[str, Strength]:
+    """How a mapping selects its class, and how strong it is, by what both do on val.
+
+    Returns:
+        The method of `map_edit` with a strength that meets the bounds, or else of least cost; of
+        equals "nullspace", which guarantees more. And its `choose_lambda`.
+    """
+    val, found = exp.features["val"], {}
+    for keys in MAPPINGS.values():
+        acts = map_edit(exp.ft, unit, exp.moments, method=keys).amounts(val.z)[:, 0]
+        found[keys] = choose_lambda(exp.ft, unit, val, weights=acts, **bounds.strength)
+    keys = min(found, key=lambda name: (np.isnan(found[name].lambda_), found[name].cost))
+    return keys, found[keys]
 
 
 def training_methods(trained: Sequence[str] = (), bounds: Bounds = BOUNDS) -> dict[str, Method]:

@@ -4,30 +4,42 @@ import numpy as np
 import pandas as pd
 
 from ..checks import listed, one_of, record
-from ..editing import calibrate_gate, contrast_direction, head_direction, relocation
+from ..editing import (
+    calibrate_gate,
+    contrast_direction,
+    head_direction,
+    mask_class,
+    random_direction,
+    relocation,
+)
 from ..editing.advice import (
     CONTRAST,
     GREEN,
     HEAD,
     LIGHTS,
-    MAPPING,
+    MAPPINGS,
+    MASK,
+    MATTERS,
     MILD,
     RETIRE,
     VECTOR,
     behind,
+    cannot_lose,
     left,
     overall,
     recommend,
-)  # fmt: skip
+)
 from ..editing.strength import BOUNDS, Bounds
-from ..editing.weights.mapping import map_edit
+from ..editing.weights.mapping import map_edit, mapping_spread
 from ..errors import EditError, MismatchError, ModelError
+from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
 from ..statistics import accuracy
-from .experiment import GATES
+from .experiment import GATES, Experiment
 from .replay import replay_edits
 
-TRIED = ("none", "predicted", "margin", MAPPING)  # gates
+TRIED = ("none", "predicted", "margin", *MAPPINGS)  # gates
+N_RANDOM = 5
 
 
 @record
@@ -40,10 +52,13 @@ class Editability:
     (cosine of the centred class vector with the head's centred row), `read_share` (share of
     |kappa_c|² in the span of the head's centred rows: the head sees no more of it), `head_on_pre`
     (accuracy of the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval
-    (`_low`, `_high`) and `n_pre`.
+    (`_low`, `_high`) and `n_pre`, and for each way of mapping into weights its `mapping_spread`.
     curves: one row a method, gate, class and lambda_ (0 included): `acc_f` and `acc_r` (all other
     classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (ACC_r is within the
-    tolerance) and `meets` (ACC_f is within the threshold, too).
+    tolerance), `meets` (ACC_f is within the threshold, too), `out_of_reach` (share of the class
+    that is named rightly and on which the gate doesn't fire: no strength forgets it), `control`
+    (ACC_f of random directions of the length of kappa behind the gate `deploy`, mean of 5) and
+    `matters` (whether that is at least half of the unedited ACC_f).
     recommendation: see `recommend`. light: "green", "amber" or "red", see `overall`.
     deploy: the gate behind the light.
     """
@@ -56,40 +71,77 @@ class Editability:
     bounds: Bounds
 
     def says(self) -> tuple[str, ...]:
-        """The light, the geometry behind it, what lambda = -1 does, and each class not green."""
-        advice, table = self.recommendation, self.table
+        """The light and what it rests on, geometry, lambda = -1, mappings, classes not green."""
+        advice, table, bounds = self.recommendation, self.table, self.bounds
         green, amber, red = ((advice["light"] == light).sum() for light in LIGHTS)
         by, n = behind(self.deploy), table["n_pre"].sum()
         right = (table["head_on_pre"] * table["n_pre"]).sum()
-        at = "lambda_ == -1 and method == 'class vector' and gate == @self.deploy"
-        back = self.curves.query(at)
-        worst = back.loc[back["acc_f"].idxmax()]
-        return (
+        at = "method == 'class vector' and gate == @self.deploy and lambda_ == "
+        back, mild = (self.curves.query(f"{at}{x}") for x in (-1, -MILD))
+        worst, rest = back.loc[back["acc_f"].idxmax()], mild["control"]
+        keeps = f", ACC_r within {100 * bounds.tolerance:g}% of unedited"
+        said = [
             f"{self.light.upper()}: On validation, class vectors at |lambda| <= {MILD:g} {by} "
-            f"forget {green} of {len(advice)} classes (ACC_f <= {100 * self.bounds.threshold:g}%, "
-            f"ACC_r within {100 * self.bounds.tolerance:g}% of unedited); other edits of that "
-            f"length forget {amber} more, none forgets {red}.",
+            f"forget {green} of {len(advice)} classes (ACC_f <= {100 * bounds.threshold:g}%"
+            f"{'' if self.deploy == DEPLOYED else keeps}) where random directions of that length "
+            f"don't; other edits of that length forget {amber} more, none forgets {red}.",
             f"Fine-tuning moved a class by {table['shift_to_spread'].median():.2f} times its "
             f"spread (median), {table['read_share'].median():.0%} of the squared length where the "
             f"head can see it; the head already names {right / n:.1%} of z_pre (n = {n}).",
             f"Lambda = -1 gives a class its pre-trained mean back; {by} {back['meets'].sum()} of "
-            f"{len(back)} classes then meet both bounds on validation. ACC_f is "
+            f"{len(back)} classes then meet the bounds on validation. ACC_f is "
             f"{back['acc_f'].mean():.1%} on average, worst for {worst['class']}: "
             f"{left(worst, 'f')}.",
+        ]
+        if rest.notna().any():
+            said.append(
+                f"Random directions at lambda = {-MILD:g} {by} leave ACC_f {rest.mean():.1%} on "
+                f"average over the classes, {rest.min():.1%} where they leave least."
+            )
+        return (
+            *said,
+            *cannot_lose(self.deploy, len(advice)),
+            *self._mappings_say(),
             *advice.loc[advice["light"] != GREEN, "sentence"],
         )
 
+    def _mappings_say(self) -> list[str]:
+        """How well a linear gate selects, and how many classes it then forgets on validation."""
+        found = self.curves[self.curves["method"].eq(VECTOR) & self.curves["gate"].isin(MAPPINGS)]
+        if not len(found):
+            return []
+        serves = found.groupby("gate")["meets"].any(), found[found["meets"]].groupby("gate")
+        count = serves[1]["class"].nunique().reindex(MAPPINGS, fill_value=0)
+        ways = " and ".join(
+            f"{gate.partition(', ')[2]}, {self.table[gate].median():.2f} "
+            f"({count[gate]} of {len(self.table)} classes forgotten within the bounds)"
+            for gate in MAPPINGS
+        )
+        lost = sorted({*self.table["class"]} - {*found.loc[found["meets"], "class"]})
+        fall = (
+            f" For {listed(lost, 5)} no mapping of the class vector serves: use inject "
+            f"behind the gate {DEPLOYED!r}."
+            if lost
+            else ""
+        )
+        return [
+            "Written into the weights an edit acts on every sample by k·z + o, 1 for the class and "
+            f"0 for the others on average; samples differ from that by (root mean square) {ways}."
+            f"{fall}"
+        ]
+
 
 def editability(
-    classifier, vectors, train, val, *, pre_val, deploy: str = "predicted", bounds: Bounds = BOUNDS
+    classifier, vectors, train, val, *, pre_val, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS
 ) -> Editability:
     """Forget every class by latent edits on validation features, and recommend a method for each.
 
     Four directions are tried. Three have the length |kappa_c|: the class vector, z_ft - mu, which
     needs no pre-trained model, and the head's own centred row. The fourth is relocation to the mean
     of the other classes, at its own length, which lambda = -1 completes. Each is tried without a
-    gate, behind the gates "predicted", "margin" and `deploy`, and with the closed-form linear gate
-    that `map_edit` writes into weights; a gate that this many samples don't allow is left out.
+    gate, behind the gates "predicted", "margin" and `deploy`, and with the closed-form linear gates
+    that `map_edit` writes into weights; random directions of that length stand beside them behind
+    `deploy`. A gate that this many samples don't allow is left out.
 
     The gates are calibrated on the same validation features on which the edits are judged. Their
     false fires there are therefore as stated, not an unbiased estimate, and so is the smallest
@@ -123,14 +175,20 @@ def editability(
         },
         RETIRE: {c: -relocation(vectors, c) for c in kappa},
     }
+    drawn = [
+        {c: random_direction(vectors, c, seed=seed) for c in kappa} for seed in range(N_RANDOM)
+    ]
     gating = {"classifier": classifier, "moments": moments, **bounds.gating}
-    lambdas, parts = (*bounds.lambdas, -1.0), []
+    lambdas, parts, spreads = (*bounds.lambdas, -1.0), [], {}
+    right = predict(classifier, val) == val.y
     for gate in dict.fromkeys((*TRIED, deploy)):
         try:  # how far the gate lets the edit of every class act on each sample
             if gate == "none":
                 amounts = [np.ones(len(val))] * len(kappa)
-            elif gate == MAPPING:
-                amounts = map_edit(classifier, kappa.values(), moments).amounts(val.z).T
+            elif gate in MAPPINGS:
+                mapped = map_edit(classifier, kappa.values(), moments, method=MAPPINGS[gate])
+                amounts = mapped.amounts(val.z).T
+                spreads[gate] = mapping_spread(moments, mapped.keys)
             else:
                 gates = [calibrate_gate(val, vectors, c, score=gate, **gating) for c in kappa]
                 amounts = [found.weights(val.z) for found in gates]
@@ -138,17 +196,64 @@ def editability(
             if gate == deploy:
                 raise
             continue
-        for method, units in edits.items():
-            curves = replay_edits(classifier, units, val, lambdas, amounts).curves()
-            parts.append(curves.assign(method=method, gate=gate))
+        hidden = [(right & (a == 0))[val.y == i].mean() for i, a in enumerate(amounts)]
+        found = [
+            replay_edits(classifier, units, val, lambdas, amounts).curves().assign(method=method)
+            for method, units in edits.items()
+        ]
+        rows = pd.concat(found).assign(gate=gate, control=np.nan)
+        rows["out_of_reach"] = rows["class"].map(dict(zip(kappa, hidden, strict=True)))
+        if gate == deploy:
+            left_by = [replay_edits(classifier, u, val, lambdas, amounts).curves() for u in drawn]
+            mean = pd.concat(left_by).groupby(["class", "lambda_"])["acc_f"].mean()
+            cells = pd.MultiIndex.from_frame(rows[["class", "lambda_"]])
+            rows["control"] = mean.reindex(cells).to_numpy()
+        parts.append(rows)
     curves = pd.concat(parts, ignore_index=True)
-    unedited = curves.groupby(["method", "gate", "class"])["acc_r"].transform("first")
-    keeps = curves["acc_r"] >= (1 - bounds.tolerance) * unedited
+    first = curves.groupby(["method", "gate", "class"])[["acc_f", "acc_r"]].transform("first")
+    keeps = curves["acc_r"] >= (1 - bounds.tolerance) * first["acc_r"]
     meets = keeps & (curves["acc_f"] <= bounds.threshold) & (curves["lambda_"] < 0)
-    curves = curves.assign(keeps=keeps, meets=meets)
-    advice = recommend(curves, deploy)
-    table, light = _table(classifier, vectors, val, pre_val), overall(advice["light"])
-    return Editability(table, curves, advice, light, deploy, bounds)
+    matters = curves["control"] >= MATTERS * first["acc_f"]
+    curves = curves.assign(keeps=keeps, meets=meets, matters=matters)
+    advice = recommend(curves, deploy, bounds)
+    table = _table(classifier, vectors, val, pre_val).assign(**spreads)
+    return Editability(table, curves, advice, overall(advice["light"]), deploy, bounds)
+
+
+def outlook(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
+    """`editability` of an experiment's models and splits, kept."""
+    key = "outlook", deploy, bounds
+    if key not in exp._kept:
+        train, val, pre = exp.features["train"], exp.features["val"], exp.pre_features["val"]
+        exp._kept[key] = editability(
+            exp.ft, exp.vectors, train, val, pre_val=pre, deploy=deploy, bounds=bounds
+        )
+    return exp._kept[key]
+
+
+def recommended(
+    exp: Experiment, target: str, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS
+) -> tuple:
+    """The edit that `outlook` recommends for a class, as `experiments.methods` take it.
+
+    Returns:
+        An `Edit` with its gate, a `MappedEdit` or a classifier with a masked logit; and its facts.
+    """
+    advice = outlook(exp, deploy, bounds).recommendation.set_index("class").loc[target]
+    if advice["method"] == MASK:
+        return mask_class(exp.ft, target), {"family": "recommended", "n_parameters": 1}
+    kappa, gate = exp.vectors[target], advice["gate"]
+    unit = {
+        VECTOR: lambda: kappa,
+        CONTRAST: lambda: contrast_direction(exp.vectors, target).scaled_to(kappa.norm),
+        HEAD: lambda: head_direction(exp.ft, exp.vectors, target).scaled_to(kappa.norm),
+        RETIRE: lambda: -relocation(exp.vectors, target),
+    }[advice["direction"]]()
+    edit = float(advice["lambda_"]) * unit
+    facts = {"family": "recommended", "lambda_": advice["lambda_"], "chosen": True}
+    if gate in MAPPINGS:
+        return map_edit(exp.ft, edit, exp.moments, method=MAPPINGS[gate]), facts
+    return edit.gated(exp.gate(target, gate, bounds)), facts
 
 
 def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:

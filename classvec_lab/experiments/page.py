@@ -8,21 +8,30 @@ import pandas as pd
 
 from ..checks import one_of, record
 from ..diagnostics.orthogonality.report import Orthogonality, orthogonality
-from ..editing.advice import behind
+from ..diagnostics.orthogonality.words import DELTA
+from ..editing.advice import behind, left
 from ..editing.audit.report import Audit
 from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
+from ..gates import DEPLOYED
 from ..readout import predict
-from ..statistics import Estimate, median, share
+from ..statistics import Estimate, median, share, with_ends
 from ..vectors import ClassVectors
-from ..words import percent, points
+from ..words import percent, points, several
 from .experiment import GATES, Experiment
 from .forget import ForgetStudy, forget_study
-from .methods import FINE_TUNED, RETRAINED, standard_methods, training_methods
-from .outlook import Editability, editability
+from .methods import (
+    FINE_TUNED,
+    RECOMMENDED,
+    RETRAINED,
+    standard_methods,
+    training_methods,
+)
+from .outlook import Editability, outlook
 from .replay import CollateralSurvey, strengths, survey_collateral
 
 PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and scattered")
+PAID = ("none", "margin", "mapping, discriminant")  # in which other classes can lose
 AUDITED = ("class vector", "z_ft - μ", "head direction", "head-aware class vector", *PROBED[1:])
 
 
@@ -31,15 +40,16 @@ class Verdict:
     """What edits do on val, said beforehand, and what they did on test, on one page.
 
     geometry: of the class vectors on val. editability: what edits do on val, and the advice.
-    study: the edits on test. collateral: the class vector behind the gate `editability.deploy`, on
-    val and on test. audits: by method, of the class `audited`.
+    study: the edits on test. collateral: by gate or way of mapping, the class vector of every
+    target on val and on test: behind the gate `editability.deploy` and in the `PAID` ways, where
+    other classes can lose. audits: by method, of the class `audited`.
     """
 
     name: str
     geometry: Orthogonality
     editability: Editability
     study: ForgetStudy
-    collateral: CollateralSurvey
+    collateral: dict[str, CollateralSurvey]
     audited: str
     audits: dict[str, Audit]
 
@@ -59,7 +69,7 @@ class Verdict:
         exp, known = self.study.exp, self.editability.table
         test, pre = exp.features["test"], exp.pre_features["val"]
         explained = self.geometry.geometry().set_index("scalar").loc["explained"]
-        cosine, n = self.geometry.summary().iloc[0], len(pre)
+        pairs, n = self.geometry.equivalence((DELTA,)).iloc[0], len(pre)
         found = {
             "accuracy of the fine-tuned model": share(predict(exp.ft, test) == test.y),
             "displacement explained by class (R²)": Estimate(
@@ -68,12 +78,12 @@ class Verdict:
             "shift of a class over its spread, median": median(known["shift_to_spread"]),
             "head on the pre-trained representation": share(predict(exp.ft, pre) == pre.y),
             "share of |κ|² that the head reads, median": median(known["read_share"]),
-            "mean cosine of κ to other classes' means": Estimate(
-                cosine.off_diagonal, cosine.low, cosine.high, n
-            ),
-            "the same, expected from three scalars": Estimate(
-                self.geometry.expected, np.nan, np.nan, n
-            ),
+            **{
+                f"pairs of classes {found} within ±{DELTA:g} of orthogonal": Estimate(
+                    pairs[column], np.nan, np.nan, int(pairs["n_entries"])
+                )
+                for found, column in (("shown", "inside"), ("refuted", "outside"))
+            },
         }
         start = f"probe on class {self.audited}"
         for method, audit in self.audits.items():
@@ -85,6 +95,16 @@ class Verdict:
         after = table["quantity"].str.match("accuracy|probe")
         return table.drop(columns="name").assign(split=np.where(after, "test", "val"))
 
+    @property
+    def deployed(self) -> CollateralSurvey:
+        """The survey behind the gate that is meant to be used."""
+        return self.collateral[self.editability.deploy]
+
+    @property
+    def paying(self) -> list[str]:
+        """The ways of `collateral` in which other classes can lose."""
+        return [way for way in PAID if way in self.collateral]
+
     def routes(self) -> pd.DataFrame:
         """Where test samples of the audited class go, by method, with both reference models."""
         shown = (RETRAINED, FINE_TUNED, *AUDITED, "logit mask")
@@ -92,24 +112,22 @@ class Verdict:
 
     def says(self) -> tuple[str, ...]:
         """The page in sentences: what was said beforehand, then what was measured."""
-        score, lambda_ = self.collateral.score, self.collateral.lambda_
-        at, every = score[score["lambda_"] == lambda_].iloc[0], score.iloc[-1]
-        gain = points(every.gain, every.gain_low, every.gain_high)
-        edited, other, change, n = self.collateral.pays()
-        advised = self.editability.recommendation["method"]
+        told = self.editability
+        here = self.deployed
+        at = here.score.set_index("lambda_").loc[here.lambda_]
+        advised = told.recommendation["method"].value_counts()
         found = [
-            *self.editability.says()[:3],
-            f"Recommended for most classes: {advised.mode().iloc[0]}.",
-            f"Measured on test at lambda = {lambda_:+g} {behind(self.collateral.gate)}: ACC_f "
-            f"{at.acc_f_measured:.1%}, on validation {at.acc_f_replay:.1%} (mean over {at.n:.0f} "
-            "classes). Over all lambda the mean on validation is at most "
-            f"{100 * abs(every.acc_f_replay_error):.1f} points off. Class by class it errs by "
-            f"{100 * every.replay:.1f} points, 'no change' by {100 * every.no_change:.1f}: "
-            f"a gain of {gain}.",
-            f"Who pays: editing {edited} changes {other}'s accuracy by {points(change)} (n = {n}), "
-            "the largest loss."
-            if change < 0
-            else "Who pays: no other class loses accuracy under any class's edit.",
+            *told.says(),
+            "Recommended: "
+            + ", ".join(
+                f"{name} for {several(n, 'class', 'classes')}" for name, n in advised.items()
+            )
+            + ".",
+            f"Measured on test at lambda = {here.lambda_:+g} {behind(told.deploy)}: ACC_f "
+            f"{at['acc_f_measured']:.1%}, on validation {at['acc_f_replay']:.1%} (mean over "
+            f"{at['n']:.0f} classes).",
+            *verdicts_say(self.verdicts()),
+            *map(self._pays, self.paying),
         ]
         for method in PROBED:
             probes = self.audits[method].probes
@@ -123,6 +141,24 @@ class Verdict:
             found.append(f"{text}.")
         return tuple(found)
 
+    def verdicts(self) -> pd.DataFrame:
+        """`class_verdicts` of the study."""
+        return class_verdicts(self.study, self.editability)
+
+    def _pays(self, way: str) -> str:
+        """Who loses most in a way in which others can lose, and how much."""
+        survey = self.collateral[way]
+        edited, other, change, n = survey.pays()
+        own = survey.measured.to_numpy()
+        kept = own[survey.measured.index.to_numpy()[:, None] != survey.measured.columns.to_numpy()]
+        mean = f"others change by {points(np.nanmean(kept))} on average over all pairs of classes"
+        if change < 0:
+            return (
+                f"Who pays {behind(way)}, lambda = {survey.lambda_:+g}: {mean}; most for {other}, "
+                f"by {points(change)} when {edited} is edited (n = {n})."
+            )
+        return f"Who pays {behind(way)}, lambda = {survey.lambda_:+g}: no class; {mean}."
+
 
 def verdict(
     exp: Experiment,
@@ -131,7 +167,7 @@ def verdict(
     name: str = "",
     targets: Sequence[str] | None = None,
     retrained: Sequence[str] = (),
-    deploy: str = "predicted",
+    deploy: str = DEPLOYED,
     lambda_: float = -1.5,
     audited: str = "",
 ) -> Verdict:
@@ -159,13 +195,47 @@ def verdict(
     geometry = orthogonality(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
-    train, of = exp.features["train"], {"deploy": deploy, "bounds": bounds}
-    told = editability(exp.ft, exp.vectors, train, val, pre_val=pre, **of)
-    collateral = survey_collateral(exp, targets, deploy, lambda_, bounds=bounds)
-    margin = {"margin"} & {*told.curves["gate"]}  # where val is large enough for it
-    methods, slow = standard_methods(deploy, ("none", *margin), bounds), training_methods()
+    told = outlook(exp, deploy, bounds)
+    tried = {*told.curves["gate"]}  # a gate that val is too small for is not
+    ways = dict.fromkeys(way for way in (deploy, *PAID) if way in tried)
+    collateral = {way: survey_collateral(exp, targets, way, lambda_, bounds=bounds) for way in ways}
+    gates = ("none", *({"margin"} & tried))
+    methods, slow = standard_methods(deploy, gates, bounds), training_methods()
     del methods["projection"], methods["LEACE"]
     only = dict.fromkeys(slow, retrained)
     study = forget_study(exp, targets, methods | slow, only=only)
     audits = study.audits(AUDITED, audited)
     return Verdict(name, geometry, told, study, collateral, audited, audits)
+
+
+def class_verdicts(study: ForgetStudy, told: Editability) -> pd.DataFrame:
+    """What was recommended for each class on val, and what it did on test.
+
+    Returns:
+        A frame with one row a class: class, light, method, direction, gate, lambda_, val_acc_f, and
+        on test n_f, acc_f, n_r, acc_r with 95 % Wilson intervals, change_r, and `verdict`: whether
+        ACC_f is within the threshold ("forgotten", "not forgotten").
+    """
+    columns = ["class", "light", "method", "direction", "gate", "lambda_", "acc_f"]
+    said = told.recommendation[columns].rename(columns={"acc_f": "val_acc_f"})
+    found = study.table[study.table["method"] == RECOMMENDED].rename(columns={"target": "class"})
+    measured = ["n_f", *with_ends("acc_f"), "n_r", *with_ends("acc_r"), "change_r"]
+    table = said.merge(found[["class", *measured]], on="class").assign(split="test")
+    kept = table["acc_f"] <= told.bounds.threshold
+    return table.assign(verdict=np.where(kept, "forgotten", "not forgotten"))
+
+
+def verdicts_say(table: pd.DataFrame) -> tuple[str, ...]:
+    """Over all classes, what the recommended edits did on test.
+
+    Args:
+        table: see `class_verdicts`.
+    """
+    gone, n = (table["verdict"] == "forgotten").sum(), len(table)
+    worst = table.loc[table["acc_f"].idxmax()]
+    kept = f" (most for {worst['class']}: {left(worst, 'f')})" if worst["acc_f"] else ""
+    return (
+        f"The edits recommended on validation forget {gone} of {several(n, 'class', 'classes')} on "
+        f"test: ACC_f {percent(table['acc_f'].mean())} on average{kept}, ACC_r "
+        f"{points(table['change_r'].mean())}.",
+    )

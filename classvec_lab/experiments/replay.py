@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from ..checks import record
+from ..editing.advice import MAPPINGS
 from ..editing.strength import BOUNDS, Bounds
+from ..editing.weights.mapping import map_edit
 from ..edits import Edit
 from ..errors import EditError
 from ..readout import Latent
@@ -100,8 +102,8 @@ def strengths(lambdas: Iterable[float]) -> tuple[float, ...]:
 class CollateralSurvey:
     """What the class vector of each target does to every class, on val beforehand and on test.
 
-    gate: the score of the gate before each edit, or "none". lambda_: the strength of `forecast` and
-    `measured`. val, test: the edits run on both splits.
+    gate: the score of the gate before each edit, "none", or a way of mapping. lambda_: the strength
+    of `forecast` and `measured`. val, test: the edits run on both splits.
     """
 
     gate: str
@@ -167,16 +169,22 @@ def survey_collateral(
     lambda_: float = -1.5,
     bounds: Bounds = BOUNDS,
 ) -> CollateralSurvey:
-    """Run the class vector of every target behind one gate on val and on test.
+    """Run the class vector of every target in one way on val and on test.
 
     Args:
         exp: the fine-tuned model and its data.
         targets: classes to edit, one at a time.
-        gate: the score of the gate, or "none".
+        gate: the score of the gate, "none", or a way of mapping into weights, see `MAPPINGS`.
         lambda_: the strength of the two matrices.
         bounds: its `lambdas` are run, too, and gates are calibrated as it says.
     """
-    edits = {t: exp.vectors[t].gated(exp.gate(t, gate, bounds)) for t in targets}
-    lambdas = (*bounds.lambdas, -1.0, lambda_)
-    val, test = (replay_edits(exp.ft, edits, exp.features[s], lambdas) for s in ("val", "test"))
-    return CollateralSurvey(gate, lambda_, val, test)
+    edits = {t: exp.vectors[t] for t in targets}
+    if gate in MAPPINGS:
+        mapped = map_edit(exp.ft, edits.values(), exp.moments, method=MAPPINGS[gate])
+    else:
+        edits = {t: edit.gated(exp.gate(t, gate, bounds)) for t, edit in edits.items()}
+    lambdas, found = (*bounds.lambdas, -1.0, lambda_), []
+    for features in (exp.features[split] for split in ("val", "test")):
+        amounts = mapped.amounts(features.z).T if gate in MAPPINGS else None
+        found.append(replay_edits(exp.ft, edits, features, lambdas, amounts))
+    return CollateralSurvey(gate, lambda_, *found)

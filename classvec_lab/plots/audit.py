@@ -1,10 +1,12 @@
 """What an edit left behind: where a forgotten class goes, who pays, and how an audit reads."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 
 from ..checks import one_of
-from .marks import FAINT, beside, counts, dots, inches, name_rows, new_axes, panels
+from .marks import beside, counts, dots, inches, name_rows, new_axes, panels
 from .matrices import heatmap
 from .style import ACCENT, MUTED, class_colours
 
@@ -68,48 +70,34 @@ def routing_bars(routes: pd.DataFrame, *, target: str, ax=None, title: str = "")
     return beside(ax, title="predicted as", alignment="left")
 
 
-def collateral_maps(
-    measured: pd.DataFrame, forecast: pd.DataFrame, *, figure=None, title: str = ""
-):
+def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: str = ""):
     """What forgetting each class (rows) does to the accuracy of every other (columns), in points.
 
-    Both maps share one colour scale. Hatched is the class itself, whose loss is intended and would
-    swamp the others. The third panel holds the forecast against what was measured, with their
-    correlation r over the n pairs.
+    All maps share one colour scale. Hatched is the class itself, whose loss is intended and would
+    swamp the others.
 
     Args:
-        measured: changes in -1..1, as `Replayed.change` gives them.
-        forecast: the same, said beforehand.
+        changes: titles of maps to changes in -1..1, as `Replayed.change` gives them.
         figure: a figure, or part of one, to draw on.
     Returns:
-        The three Axes.
+        The Axes, one a map.
     """
-    own = measured.index.to_numpy()[:, None] == measured.columns.to_numpy()
-    side = inches(len(measured.columns), 0.32, 1.6, 4.0, 7.8)
-    axes = panels(3, size=(0.89 * side, 0.88 * side), over=title, figure=figure)
-    forecast = forecast.loc[measured.index, measured.columns]
-    points = [100 * frame.mask(own).astype(float) for frame in (forecast, measured)]
-    limit = float(np.nanmax(np.abs(points), initial=1.0))
+    first = next(iter(changes.values()))
+    own = first.index.to_numpy()[:, None] == first.columns.to_numpy()
+    side = inches(len(first.columns), 0.32, 1.6, 4.0, 7.8)
+    axes = panels(len(changes), size=(0.89 * side, 0.88 * side), over=title, figure=figure)
+    points = {name: 100 * frame.mask(own).astype(float) for name, frame in changes.items()}
+    limit = float(np.nanmax([np.nanmax(np.abs(x), initial=1.0) for x in points.values()]))
     label = "change of accuracy, percentage points"
-    for ax, name, frame in zip(axes, ("measured", "forecast"), points[::-1], strict=False):
-        look = {"limit": limit, "label": label, "fmt": "g", "title": name}
+    for ax, (name, frame) in zip(axes, points.items(), strict=True):
+        mean = f"mean {np.nanmean(frame):+.1f}, lowest {np.nanmin(frame):+.1f}"
+        look = {"limit": limit, "label": label, "fmt": "g", "title": f"{name}\n{mean}"}
         heatmap(frame.round(1) + 0.0, ax=ax, **look)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)
         ax.set_xlabel("accuracy of")
     axes[0].set_ylabel("edited")
-    axes[0].collections[0].colorbar.remove()  # one scale, one bar
-    pairs = np.stack([frame.to_numpy()[~own] for frame in points])
-    x, y = pairs[:, np.isfinite(pairs).all(axis=0)]
-    spread = len(x) > 2 and x.std() > 0 and y.std() > 0
-    said = f"r = {np.corrcoef(x, y)[0, 1]:.2f}" if spread else "r undefined"
-    axes[2].axline((0, 0), slope=1, label="as forecast", zorder=0, **FAINT)
-    axes[2].scatter(x, y, s=16, color=ACCENT, alpha=0.55, linewidths=0)
-    unit = "percentage points"
-    ends = np.sort([*axes[2].get_xlim(), *axes[2].get_ylim()])[[0, -1]]
-    axes[2].set(xlim=ends, ylim=ends, aspect="equal")
-    axes[2].set(xlabel=f"forecast, {unit}", ylabel=f"measured, {unit}")
-    axes[2].set_title(f"{said}, n = {len(x):,} pairs")
-    axes[2].legend(loc="upper left")
+    for ax in axes[:-1]:
+        ax.collections[0].colorbar.remove()  # one scale, one bar
     return axes
 
 

@@ -5,6 +5,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
+from ..editing.advice import behind
 from .audit import collateral_maps, routing_bars
 from .editing import trade_off
 from .mapping import over_lambda
@@ -29,8 +30,8 @@ SENTENCES = {  # a quantity, whether it is a share, and what follows its value
     "shift of a class over its spread, median": (False, "times its spread: how far a class moved"),
     "head on the pre-trained representation": (True, "correct before it, with the same head"),
     "share of |κ|² that the head reads, median": (True, "of |κ|² is seen by the head"),
-    "mean cosine of κ to other classes' means": (False, "cosine of κ with other classes' means"),
-    "the same, expected from three scalars": (False, "the same, as three scalars predict it"),
+    "pairs of classes shown within ±0.1 of orthogonal": (True, "of pairs shown orthogonal (±0.1)"),
+    "pairs of classes refuted within ±0.1 of orthogonal": (True, "of pairs shown not to be so"),
 }
 HEAD, LINE = 4.0, 0.25  # inches of the header, and from one of its lines to the next
 QUIET = "#555b63"
@@ -51,24 +52,25 @@ def verdict_page(report):
     """
     import matplotlib.pyplot as plt
 
-    told = [s for s in report.says() if s.startswith(("Recommended", "Who pays"))]
+    shown = "Recommended", "The edits recommended", "Behind the gate", "With two classes"
+    told = [s for s in report.says() if s.startswith(shown)]
     fig = plt.figure(figsize=(15, HEAD + 13.6), layout="constrained")
     fig.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
     head, methods, middle, pays = fig.subfigures(4, 1, height_ratios=(HEAD, 4.0, 4.9, 4.7))
-    said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 200)]
+    said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 170)]
     _head(head, 0.01, 0.98, report, said, probed=True)
     left, right = methods.subplots(1, 2, width_ratios=(1.2, 1))
     cosines, strength = middle.subplots(1, 2, width_ratios=(1, 1.15))
     # maps first: seaborn draws the whole figure to see whether labels overlap
-    geometry, found = report.geometry, report.collateral
+    geometry, found = report.geometry, report.deployed
     heatmap(geometry.cosine, ax=cosines, limit=1, mark=geometry.expected)
     cosines.set(xlabel="c', mean of", ylabel="c, class vector of")
     cosines.set_title(f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}")
     over = (
-        "Who pays: change of every class's accuracy under every class's edit, "
-        f"λ = {found.lambda_:g}, {_gate(found)}, on test; forecast: the same on val"
+        f"Who pays: change of every class's accuracy under every edit, λ = {found.lambda_:g}, test"
     )
-    collateral_maps(found.measured, found.forecast, figure=pays, title=over)
+    losing = {behind(way): report.collateral[way].measured for way in report.paying}
+    collateral_maps(losing, figure=pays, title=over)
     trade_off(_shown(report), ax=left)
     left.set_title(f"Every method on every class: n = {len(report.study.outcomes)} classes, test")
     routes = report.routes()
@@ -108,7 +110,7 @@ def verdict_pair(first, second):
             for label, mark in labelled(middle).items():
                 label = label.replace("not in view", f"not in view, {report.name}")
                 found[label.rsplit(" ", 1)[0] if "mean ACC_r" in label else label] = mark
-            _curves(report.collateral, bottom)
+            _curves(report.deployed, bottom)
         low, high = np.transpose([ax.get_ylim() for ax in middles])
         low, high = low.min(), high.max()
         for ax in middles:
@@ -129,12 +131,8 @@ def _curves(collateral, ax) -> None:
     for column, name, colour in (("acc_f", "ACC_f", CONTRAST), ("acc_r", "ACC_r", ACCENT)):
         ax.plot(means[column], label=f"{name}, mean on val", color=colour, **ON_VAL)
     n = len(collateral.test.targets)
-    ax.set_title(f"Class vector on test, {_gate(collateral)}, over strength: n = {n} classes")
+    ax.set_title(f"Class vector on test, {behind(collateral.gate)}, over strength: n = {n} classes")
     beside(ax)
-
-
-def _gate(collateral) -> str:
-    return "no gate" if collateral.gate == "none" else f"gate {collateral.gate!r}"
 
 
 def _shown(report) -> pd.DataFrame:
@@ -177,7 +175,8 @@ def _facts(ax, left: float, over: str, table: pd.DataFrame, probe: str = "") -> 
         )
         value = value + "%" * share if np.isfinite(row.value) else "unknown"
         interval = f"[{low}, {high}], " if np.isfinite(row.low) else ""
-        unit = "classes" if "median" in row.quantity else row.split
+        unit = "pairs" if "pairs" in row.quantity else row.split
+        unit = "classes" if "median" in row.quantity else unit
         _text(ax, left + 0.72, y - 0.3, value, 11, fontweight="bold", ha="right")
         _text(ax, left + 0.8, y - 0.3, sentence, 11)
         look = {"ha": "right", "color": QUIET}

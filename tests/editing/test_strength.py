@@ -69,13 +69,13 @@ lambda_lists = st.lists(
     lambda_lists,
     st.sampled_from([0.0, 0.02, 0.2, 0.5]),
     st.sampled_from([0.0, 0.01, 0.05, 0.3]),
+    st.sampled_from([0.0, 0.75, 1.5, 9.0]),
     st.sampled_from(V.classes),
 )
-def test_the_choice_is_that_of_a_search(lambdas, bound, tolerance, target):
+def test_the_choice_is_that_of_a_search(lambdas, bound, tolerance, floor, target):
     classifier, edit = reader(V), V[target]
-    chosen = choose_lambda(
-        classifier, edit, VAL, lambdas=lambdas, threshold=bound, tolerance=tolerance
-    )
+    options = {"threshold": bound, "tolerance": tolerance, "floor": floor}
+    chosen = choose_lambda(classifier, edit, VAL, lambdas=lambdas, **options)
     tried = sorted({*lambdas, -1.0}, reverse=True)
     found = {x: accuracies(classifier, edit, x, VAL) for x in tried}
     base = accuracies(classifier, edit, 0, VAL)[1]
@@ -83,25 +83,45 @@ def test_the_choice_is_that_of_a_search(lambdas, bound, tolerance, target):
     assert chosen.curve["lambda_"].tolist() == sorted({*tried, 0.0}, reverse=True)
     assert chosen.curve.loc[chosen.curve["meets"], "lambda_"].tolist() == meeting
     if meeting:
-        assert abs(chosen.lambda_) == min(map(abs, meeting))
+        strong = [abs(x) for x in meeting if abs(x) >= floor]
         assert chosen.lambda_ in meeting
+        assert abs(chosen.lambda_) == (min(strong) if strong else max(map(abs, meeting)))
         assert chosen.best == chosen.lambda_
     else:
         assert np.isnan(chosen.lambda_)
-        keeping = [x for x in tried if found[x][1] >= (1 - tolerance) * base]
-        if keeping:
-            assert chosen.best in keeping
-            assert found[chosen.best][0] == min(found[x][0] for x in keeping)
-        else:
-            assert found[chosen.best][1] == max(found[x][1] for x in tried)
+        cost = {x: acc_f - acc_r for x, (acc_f, acc_r) in found.items()}
+        assert cost[chosen.best] <= min(cost.values()) + 1e-9
+
+
+def test_few_images_do_not_make_a_strength_mild():
+    """The smallest that serves on few images leaves new ones more often than one with a reserve."""
+    edit, left = gated(), {0.0: [], 2.0: []}
+    many = samples(V, 4000, seed=4, spread=2.0)
+    found = strength_curve(reader(V), edit, many).set_index("lambda_")["acc_f"]
+    for seed in range(30):
+        few = samples(V, 28, seed=seed, spread=2.0)
+        for floor, known in left.items():
+            known.append(found[choose_lambda(reader(V), edit, few, floor=floor).best])
+    assert np.mean(left[2.0]) < np.mean(left[0.0]) - 0.01
+
+
+def test_what_a_gate_does_not_see_is_out_of_reach_of_every_strength():
+    edit, own = gated(), VAL.y == 1
+    gate = edit.gate.at(float(np.quantile(edit.gate.scores(VAL.z)[own], 0.3)))
+    found = choose_lambda(reader(V), edit.gated(gate), VAL, lambdas=[-2.0, -100.0])
+    right = predict(reader(V), VAL)[own] == 1
+    assert found.out_of_reach == (right & ~gate.fires(VAL.z[own])).mean() > 0.2
+    assert found.curve["acc_f"].min() >= found.out_of_reach
+    assert f"no strength brings ACC_f below {found.out_of_reach:.1%}" in found.says()[-1]
+    assert choose_lambda(reader(V), V["c1"], VAL).out_of_reach == 0
 
 
 def test_what_it_says():
     good = choose_lambda(reader(V), gated(), VAL, threshold=0.3, tolerance=0.2)
     assert np.isfinite(good.lambda_)
-    first, second = good.says()
+    first, second, *_ = good.says()
     assert (
-        f"c1: lambda = {good.lambda_:+g} is the smallest with ACC_f <= 30% "
+        f"c1: lambda = {good.lambda_:+g} is taken, with ACC_f <= 30% "
         "and ACC_r within 20% of unedited on val" in first
     )
     assert "(n = 75)" in first

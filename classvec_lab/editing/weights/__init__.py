@@ -2,5 +2,5 @@
 
 from .delta import Delta, apply_deltas
 from .layernorm import map_layernorms
-from .mapping import MappedEdit, map_edit
+from .mapping import MappedEdit, map_edit, mapping_spread
 from .relocation import relocate

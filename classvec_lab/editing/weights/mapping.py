@@ -16,7 +16,7 @@ from ...statistics import columns, share
 from .delta import Delta, WrittenEdit
 from .sites import Site, find_site
 
-METHODS = ("nullspace", "ridge")
+METHODS = ("nullspace", "discriminant", "ridge")
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def map_edit(
     references,
     *,
     method: str = "nullspace",
-    shrinkage: float = 0.5,
+    shrinkage: float | None = None,
     n_references: int = 5,
     seed: int = 0,
 ) -> MappedEdit:
@@ -92,7 +92,10 @@ def map_edit(
 
     "nullspace" finds k and o from moments, see `nullspace_keys`. Guarantee: the calibration means
     of the other classes don't move; a sample moves by |k · z + o| |z_edit|, see
-    `MappedEdit.report`.
+    `MappedEdit.report`. With many classes its C - 1 constraints leave little freedom, and single
+    samples move far: see `mapping_spread`.
+    "discriminant" minimises the movement of single samples instead, see `discriminant_keys`: the
+    other classes' means move a little, their samples less.
     "ridge" regresses "belongs to the class" on z of a few samples, with no exact guarantee and a
     penalty of a tenth of their mean square.
     `map_layernorms` trains LayerNorms instead.
@@ -101,9 +104,9 @@ def map_edit(
         classifier: a `Classifier`, never changed.
         edit: one `Edit` or several, of different targets; a gate that they carry is not used.
         references: labelled `Features` of this classifier's encoder (training images) or, for
-            "nullspace", `ClassMoments` with a pooled scatter.
-        method: "nullspace" or "ridge".
-        shrinkage: of the within-class covariance, in [0, 1], for "nullspace".
+            "nullspace" and "discriminant", `ClassMoments` with a pooled scatter.
+        method: "nullspace", "discriminant" or "ridge".
+        shrinkage: of the within-class covariance, in [0, 1], by default as the two keys have it.
         n_references: samples a class, drawn by `seed`, for "ridge".
         seed: of the drawing.
     Raises:
@@ -120,17 +123,18 @@ def map_edit(
             f"{listed(targets) or 'none'}"
         )
     one_of(method, METHODS, "mapping", EditError)
-    in_range("shrinkage", shrinkage, 0, 1, error=EditError)
+    chosen = {} if shrinkage is None else {"shrinkage": shrinkage}
+    in_range("shrinkage", shrinkage or 0.0, 0, 1, error=EditError)
     in_range("n_references", n_references, 1, np.inf, error=EditError)
     if method == "ridge" and isinstance(references, ClassMoments):
         raise EditError("the ridge mapping needs samples: give Features, not moments")
     start = time.perf_counter()
     moments, site = reference_moments(classifier, references), find_site(classifier)
     own = [classifier.classes.index(t) for t in targets]
-    if method == "nullspace":
-        keys, offsets = nullspace_keys(moments, own, shrinkage=shrinkage, bias=site.bias)
-    else:
+    if method == "ridge":
         keys, offsets = _ridge_keys(references, own, n_references, site.bias, seed)
+    else:
+        keys, offsets = KEYS[method](moments, own, bias=site.bias, **chosen)
     return written(classifier, site, edits, keys, offsets, moments, start)
 
 
@@ -199,6 +203,48 @@ def nullspace_keys(
             "use inject"
         )
     return keys, offsets - keys @ centre
+
+
+def discriminant_keys(
+    moments: ClassMoments, own: Sequence[int], *, shrinkage: float = 0.1, bias: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """k and o of linear gates that are 1 at the mean of one class and small on the others' samples.
+
+    Of all k with k · m_c + o = 1 the one that minimises k' S k plus the mean of (k · m_r + o)² over
+    the other classes r: the mean square of the amounts by which samples of the others move, for
+    classes of one size. Their average mean m doesn't move, as o = -k · m; without a bias o is 0.
+
+    Args:
+        moments, own, shrinkage, bias: see `nullspace_keys`.
+    Returns:
+        Keys (T, m) and offsets (T,).
+    Raises:
+        EditError: for a class whose mean is the average of all others.
+    """
+    metric, keys, centres = spread_metric(moments, shrinkage), [], []
+    for c in own:
+        others = np.delete(moments.mean, c, axis=0)
+        centre = others.mean(axis=0) * bias if len(others) else np.zeros(moments.dim)
+        others, step = others - centre, moments.mean[c] - centre
+        key = np.linalg.solve(metric + others.T @ others / max(len(others), 1), step)
+        if not key @ step > 0:
+            raise EditError("a class mean is the average of all others, so that nothing selects it")
+        keys.append(key / (key @ step))
+        centres.append(centre)
+    return np.stack(keys), -np.einsum("tm,tm->t", keys, centres)
+
+
+KEYS = {"nullspace": nullspace_keys, "discriminant": discriminant_keys}
+
+
+def mapping_spread(moments: ClassMoments, keys: np.ndarray) -> np.ndarray:
+    """How far the amounts k · z + o of samples are from their class's, root mean square, (T,).
+
+    Known before any edit, from the within-class covariance without shrinkage. Between the class's
+    amount, 1, and the others', 0, it is the noise: near 1 a mapping can't tell samples apart.
+    """
+    variance = np.einsum("tm,mn,tn->t", keys, moments.covariance(0.0), keys)
+    return np.sqrt(np.maximum(variance, 0.0))
 
 
 def spread_metric(moments: ClassMoments, shrinkage: float) -> np.ndarray:

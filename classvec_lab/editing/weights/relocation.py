@@ -4,13 +4,13 @@ import time
 
 import numpy as np
 
-from ...checks import index_of
+from ...checks import index_of, one_of
 from ...edits import Edit
 from ...errors import EditError
 from ...features import Features
 from ...moments import ClassMoments
 from ...vectors import require_pairs
-from .mapping import MappedEdit, nullspace_keys, reference_moments, spread_metric, written
+from .mapping import KEYS, MappedEdit, reference_moments, spread_metric, written
 from .sites import find_site
 
 RANK = 2  # terms that scatter a class, at most
@@ -18,37 +18,40 @@ LIKENESS_SHRINKAGE = 0.1  # of the pre-trained covariance: no direction of it is
 SCATTER_SHRINKAGE = 0.01  # of the others' covariance: directions without noise are not sought out
 
 
-def relocate(classifier, target: str, pre: Features, ft: Features) -> MappedEdit:
+def relocate(
+    classifier, target: str, pre: Features, ft: Features, *, method: str = "nullspace"
+) -> MappedEdit:
     """Write into the weights that a class moves among the others, each sample to its likes.
 
     z becomes z + (k·z + o) v + Σ_q (b_q·z + o_q) s_q with at most 2 terms b_q. The first term
     moves the class's mean to t̄, the mean over its samples of t_i = Σ_{j≠c} p_ij z_ft^j, with p the
-    `likeness` before fine-tuning; k is that of `nullspace_keys`. A tight cluster in a place of its
-    own is easy to find, so the other terms scatter it. Their steps s_q are the principal axes of
-    the t_i. Their keys b_q are the directions in which the class varies most beside
+    `likeness` before fine-tuning; k is that of `map_edit`'s method. A tight cluster in a place of
+    its own is easy to find, so the other terms scatter it. Their steps s_q are the principal axes
+    of the t_i. Their keys b_q are the directions in which the class varies most beside
     the others, 0 on every class mean, of variance 1 within the class, and turned so that the scores
     b_q·z_i fit the t_i (Procrustes). There are at most C - 2 of them, and no more than m allows.
-    Guarantee: the training means of the other classes don't move, that of c goes to t̄, and k·z + o
-    is 0 for every input afterwards. No other direction is erased, and single classes may be easier
-    or harder to find than after retraining.
+    Guarantee: the training mean of c goes to t̄. With "nullspace" those of the other classes don't
+    move, and k·z + o is 0 for every input afterwards. No other direction is erased, and single
+    classes may be easier or harder to find than after retraining.
 
     Args:
         classifier: a `Classifier`, never changed.
         target: name of the class.
         pre, ft: training `Features` of the same images under the pre-trained and this encoder.
+        method: "nullspace" or "discriminant", see `map_edit`.
     Returns:
         A `MappedEdit` with one `Edit` a term.
     Raises:
         MismatchError: for features of other images, classes or models.
         EditError: as `map_edit` does, and for fewer than 2 classes.
     """
-    own = index_of(target, ft.classes)
+    own, find = index_of(target, ft.classes), KEYS[one_of(method, KEYS, "mapping", EditError)]
     if len(ft.classes) < 2:
         raise EditError(f"relocating {target!r} needs another class to go to")
     require_pairs(pre, ft)
     start = time.perf_counter()
     moments, site = reference_moments(classifier, ft), find_site(classifier)
-    keys, offsets = nullspace_keys(moments, [own], bias=site.bias)
+    keys, offsets = find(moments, [own], bias=site.bias)
     others = np.delete(moments.mean, own, axis=0)
     wanted = likeness(pre, own) @ others
     place = wanted.mean(axis=0)

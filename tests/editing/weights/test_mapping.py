@@ -21,7 +21,12 @@ from classvec_lab import (
     load_classifier,
 )
 from classvec_lab.editing.weights.delta import apply_deltas
-from classvec_lab.editing.weights.mapping import map_edit
+from classvec_lab.editing.weights.mapping import (
+    discriminant_keys,
+    map_edit,
+    mapping_spread,
+    nullspace_keys,
+)
 from classvec_lab.editing.weights.sites import find_site
 from classvec_lab.edits import Edit
 from classvec_lab.errors import EditError, MismatchError, ModelError
@@ -102,7 +107,7 @@ def test_retained_means_stay_and_the_targets_moves_by_the_edit(kind, source):
     np.testing.assert_allclose(mapped.amounts(f.moments().mean), np.eye(3)[:, 1:2], atol=1e-6)
 
 
-@pytest.mark.parametrize("method", ["nullspace", "ridge"])
+@pytest.mark.parametrize("method", ["nullspace", "discriminant", "ridge"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_network_does_what_the_formula_says(kind, method):
     classifier, data, f = setting(kind)
@@ -125,6 +130,44 @@ def test_the_network_does_what_the_formula_says(kind, method):
     assert np.abs(moved - f.z).max() > 1e-2 * scale
     assert same_bits(bits(classifier), before)
     assert same_bits(bits(mapped.remove_from(changed)), before)
+
+
+@given(st.integers(0, 50), st.sampled_from([True, False]), st.integers(3, 30))
+def test_the_discriminant_moves_samples_of_others_least(seed, bias, n_classes):
+    """No other key with amount 1 at the class's mean has a smaller mean square of amounts."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(n_classes), 12)
+    z = 3 * rng.normal(size=(n_classes, 32))[y] + rng.normal(size=(len(y), 32))
+    moments = ClassMoments.of(z, y, n_classes, pooled_scatter=True)
+    own = int(rng.integers(n_classes))
+
+    def cost(key):
+        """Of samples of the others, by moments: within their class, and of their class's mean."""
+        others = np.delete(moments.mean, own, axis=0) - centre
+        return key @ moments.covariance(0.1) @ key + np.square(others @ key).mean()
+
+    centre = np.delete(moments.mean, own, axis=0).mean(axis=0) * bias
+    (key,), (offset,) = discriminant_keys(moments, [own], bias=bias)
+    assert key @ moments.mean[own] + offset == pytest.approx(1)
+    assert key @ centre + offset == pytest.approx(0, abs=1e-9)
+    step = moments.mean[own] - centre
+    for _ in range(5):
+        other = key + 0.3 * np.linalg.norm(key) * rng.normal(size=32) / np.sqrt(32)
+        assert cost(other / (other @ step)) >= cost(key) * (1 - 1e-9)
+    (exact,), _ = nullspace_keys(moments, [own], shrinkage=0.1, bias=bias)
+    assert cost(exact) >= cost(key) * (1 - 1e-9)
+
+
+def test_the_spread_of_amounts_is_known_beforehand():
+    vectors = class_vectors_of()
+    z = samples(vectors, 2000, spread=1.5)
+    for method in ("nullspace", "discriminant"):
+        mapped = map_edit(reader(vectors), vectors["c2"], z, method=method)
+        amounts = mapped.amounts(z.z)[:, 0]
+        within = [amounts[z.y == c] - amounts[z.y == c].mean() for c in range(len(vectors))]
+        found = np.sqrt(np.square(np.concatenate(within)).sum() / (len(z) - len(vectors)))
+        told = mapping_spread(z.moments(pooled_scatter=True), mapped.keys)
+        np.testing.assert_allclose(told, [found], rtol=1e-6)
 
 
 def test_moments_are_as_good_as_features():
@@ -414,7 +457,7 @@ HELD = samples(V)
         ({"edit": [V["c1"], 2 * V["c1"]]}, EditError, "one edit a class.*got targets c1, c1"),
         ({"edit": 0 * V["c1"]}, EditError, "strength 0"),
         ({"edit": class_vectors_of(3)["c1"]}, MismatchError, "made for another model"),
-        ({"method": "magic"}, EditError, "no mapping 'magic'; there are nullspace, ridge"),
+        ({"method": "magic"}, EditError, "no mapping 'magic'; there are nullspace, discriminant, ridge"),
         ({"shrinkage": 1.5}, EditError, r"shrinkage must lie in \[0, 1\]; got 1\.5"),
         (
             {"method": "ridge", "n_references": 0},
