@@ -15,6 +15,6 @@ from .mapping import (
 )
 from .methods import standard_methods, training_methods
 from .outlook import editability, outlook
-from .page import class_verdicts, verdict, verdicts_say
+from .page import PAID, class_verdicts, verdict, verdicts_say
 from .replay import survey_collateral
 from .sequence import forget_in_turn

@@ -3,7 +3,9 @@
 import pandas as pd
 
 from .. import words
+from ..editing.advice import behind, cannot_lose
 from ..editing.strength import BOUNDS, Bounds
+from ..gates import DEPLOYED
 from ..statistics import ends, over_trainings
 from .forget import summarise_methods
 from .methods import MAPPING, RETRAINED
@@ -30,7 +32,7 @@ KEEPS = {
 
 
 def study_says(
-    table: pd.DataFrame, bounds: Bounds = BOUNDS, gate: str = "margin"
+    table: pd.DataFrame, bounds: Bounds = BOUNDS, gate: str = DEPLOYED, *, n_classes: int = 0
 ) -> tuple[str, ...]:
     """The sentences: the class vector, its control, rivals, its gate, mappings, retraining.
 
@@ -41,18 +43,27 @@ def study_says(
         table: `ForgetStudy.table`, or several joined.
         bounds: those that the study was made with; ACC_f and ACC_r are held to them.
         gate: the main one, behind which the class vector speaks.
+        n_classes: of the data set; of two it is said what they decide.
     """
     main = table.query("method == 'class vector' and gate == @gate and chosen")
     if not len(main):
         return ()
-    row = summarise_methods(main).iloc[0]
-    behind = "without a gate" if gate == "none" else f"behind the gate {gate!r}"
-    found = [
-        f"The class vector {behind}, its strength chosen on val (mean lambda "
-        f"{row['lambda_']:+.2f}), {verdict(main, bounds)}: ACC_f "
+    row, found = summarise_methods(main).iloc[0], []
+    free = table.query("method == 'class vector' and gate == 'none' and chosen")
+    if gate != "none" and len(free):
+        it = summarise_methods(free).iloc[0]
+        found.append(
+            "Without a gate, where nothing but the class vectors' independence spares the others, "
+            f"the class vector {verdict(free, bounds)}: ACC_f {words.percent(*ends(it, 'acc_f'))}, "
+            f"ACC_r {words.points(it['change_r'])} (mean lambda {it['lambda_']:+.2f})."
+        )
+    found += [
+        f"The class vector {behind(gate)}, its strength chosen on val (mean lambda "
+        f"{row['lambda_']:+.2f}), {verdict(main, bounds, gate != DEPLOYED)}: ACC_f "
         f"{words.percent(*ends(row, 'acc_f'))} (worst {row['worst_target']} with "
         f"{words.percent(row['worst_acc_f'])}), ACC_r {words.percent(*ends(row, 'acc_r'))} "
-        f"({words.points(row['change_r'])}), n = {counted(row)}."
+        f"({words.points(row['change_r'])}), n = {counted(row)}.",
+        *cannot_lose(gate, n_classes),
     ]
     same = table.query("gate in (@gate, 'none') and not chosen")
     at = same.query("method == 'class vector' and gate == @gate and lambda_ == -1")
@@ -67,6 +78,11 @@ def study_says(
             f"The gate fires on {words.percent(row['false_fire'])} of the other classes' samples "
             f"and misses {words.percent(row['miss'])} of the class's; on its worst sibling it "
             f"fires on {words.percent(row['sibling_fires'])}: a pooled rate hides siblings."
+        )
+    if row["out_of_reach"] > 0:
+        found.append(
+            f"{words.percent(row['out_of_reach'])} of the class's samples are named rightly and "
+            "missed by the gate: no strength brings ACC_f below that."
         )
     for _, own in table[table["family"] == MAPPING].groupby("method", sort=False):
         it = summarise_methods(own).iloc[0]
@@ -87,19 +103,20 @@ def study_says(
     return tuple(found)
 
 
-def verdict(rows: pd.DataFrame, bounds: Bounds) -> str:
+def verdict(rows: pd.DataFrame, bounds: Bounds, losable: bool = True) -> str:
     """Whether a method forgets and what it costs: ACC_f and the share of ACC_r lost beside the
     bounds.
 
     Args:
         rows: of one method and setting, columns acc_f, acc_r, change_r, seed.
+        losable: whether the others can lose at all; else nothing is said of them.
     """
     lost = -rows["change_r"] / (rows["acc_r"] - rows["change_r"])
     found = []
     for said, values, limit in (
         (FORGETS, rows["acc_f"], bounds.threshold),
         (KEEPS, lost, bounds.tolerance),
-    ):
+    )[: 1 + losable]:
         found.append(said[words.bound(*over_trainings(values, rows["seed"]), limit)])
     return " and ".join(found)
 

@@ -8,6 +8,7 @@ import pandas as pd
 from ..editing.calibration import calibrate_gate
 from ..editing.strength import BOUNDS, Bounds
 from ..gates import Gate
+from ..readout import predict
 from ..statistics import summarise, with_ends
 from ..words import several
 from .experiment import Experiment
@@ -18,10 +19,10 @@ LAMBDA = -1.5
 SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
 
 
-def gate_choices(exp: Experiment, target: str, bounds: Bounds = BOUNDS) -> dict[str, Gate]:
-    """The gates that are compared, by name, calibrated on val."""
+def gate_choices(exp: Experiment, target: str, bounds: Bounds = BOUNDS) -> dict[str, Gate | None]:
+    """The gates that are compared, by name, calibrated on val; None stands for no gate."""
     val = exp.features["val"]
-    scores = ("cosine", "margin", "discriminant", "predicted")
+    scores = ("none", "predicted", "margin", "cosine", "discriminant")
     gates = {score: exp.gate(target, score, bounds) for score in scores}
     margin = gates["margin"]
     youden = calibrate_gate(val, exp.vectors, target, guarantee="youden")
@@ -39,7 +40,7 @@ def compare_gates(
 
     Returns:
         One row a gate, target and split (val, test): gate, guarantee, target, seed, split, those of
-        `gate_errors`, and what is `left_of` the target and the others.
+        `gate_errors`, what is `left_of` the target and the others, and change_r.
     Raises:
         EditError: for unknown classes, before any work.
     """
@@ -48,16 +49,19 @@ def compare_gates(
         for choice, gate in gate_choices(exp, target, bounds).items():
             for split in ("val", "test"):
                 it, edit = exp.features[split], LAMBDA * exp.vectors[target].gated(gate)
-                row = {"gate": choice, "guarantee": gate.guarantee, "target": target}
-                row |= {"seed": exp.seed, "split": split}
-                row |= gate_errors(gate.fires(it.z), it, target)
-                rows.append(row | left_of(read(exp, edit, split), [target]))
+                right, fired = predict(exp.ft, it) == it.y, gate and gate.fires(it.z)
+                row = {"gate": choice, "guarantee": gate.guarantee if gate else "none"}
+                row |= {"target": target, "seed": exp.seed, "split": split}
+                row |= gate_errors(fired, it, target, right)
+                row |= left_of(read(exp, edit, split), [target])
+                others = it.y != it.classes.index(target)
+                rows.append(row | {"change_r": row["acc_r"] - float(right[others].mean())})
     return pd.DataFrame(rows)
 
 
 def summarise_gates(table: pd.DataFrame) -> pd.DataFrame:
     """One row a gate and split of `compare_gates`, or of several joined; see `summarise`."""
-    names = with_ends("acc_f", "acc_r", "miss", "false_fire")
+    names = with_ends("acc_f", "acc_r", "change_r", "miss", "false_fire", "out_of_reach")
     columns = ["n", "unit", *names, "worst_acc_f", "worst_sibling_fires"]
     found = summarise(table, ["gate", "split", "guarantee"], columns)
     return found.rename(columns={"worst_sibling_fires": "worst_sibling"})

@@ -30,7 +30,7 @@ from ..editing.advice import (
     recommend,
 )
 from ..editing.strength import BOUNDS, Bounds
-from ..editing.weights.mapping import map_edit, mapping_spread
+from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
@@ -52,7 +52,8 @@ class Editability:
     (cosine of the centred class vector with the head's centred row), `read_share` (share of
     |kappa_c|² in the span of the head's centred rows: the head sees no more of it), `head_on_pre`
     (accuracy of the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval
-    (`_low`, `_high`) and `n_pre`, and for each way of mapping into weights its `mapping_spread`.
+    (`_low`, `_high`) and `n_pre`, and for each way of mapping into weights `MappedEdit.limits`
+    ("nullspace_own" and so on).
     curves: one row a method, gate, class and lambda_ (0 included): `acc_f` and `acc_r` (all other
     classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (ACC_r is within the
     tolerance), `meets` (ACC_f is within the threshold, too), `out_of_reach` (share of the class
@@ -110,24 +111,24 @@ class Editability:
         found = self.curves[self.curves["method"].eq(VECTOR) & self.curves["gate"].isin(MAPPINGS)]
         if not len(found):
             return []
-        serves = found.groupby("gate")["meets"].any(), found[found["meets"]].groupby("gate")
-        count = serves[1]["class"].nunique().reindex(MAPPINGS, fill_value=0)
-        ways = " and ".join(
-            f"{gate.partition(', ')[2]}, {self.table[gate].median():.2f} "
-            f"({count[gate]} of {len(self.table)} classes forgotten within the bounds)"
-            for gate in MAPPINGS
-        )
-        lost = sorted({*self.table["class"]} - {*found.loc[found["meets"], "class"]})
+        served, ways = found[found["meets"]], []
+        for gate, keys in MAPPINGS.items():
+            own, others = (self.table[f"{keys}_{side}"].median() for side in ("own", "others"))
+            count = served.loc[served["gate"] == gate, "class"].nunique()
+            ways.append(
+                f"with the {gate.partition(', ')[2]} 5% of the others move by more than "
+                f"{others:.2f} of the step and 5% of the class by less than {own:.2f} (medians "
+                f"over classes), and {count} of {len(self.table)} classes meet the bounds"
+            )
+        lost = [name for name in self.table["class"] if name not in set(served["class"])]
         fall = (
             f" For {listed(lost, 5)} no mapping of the class vector serves: use inject "
             f"behind the gate {DEPLOYED!r}."
-            if lost
-            else ""
         )
         return [
-            "Written into the weights an edit acts on every sample by k·z + o, 1 for the class and "
-            f"0 for the others on average; samples differ from that by (root mean square) {ways}."
-            f"{fall}"
+            "Written into the weights an edit acts on every sample by k·z + o, which should be 1 "
+            f"for the class and 0 for the others. On validation, {'; '.join(ways)}."
+            f"{fall if lost else ''}"
         ]
 
 
@@ -179,7 +180,7 @@ def editability(
         {c: random_direction(vectors, c, seed=seed) for c in kappa} for seed in range(N_RANDOM)
     ]
     gating = {"classifier": classifier, "moments": moments, **bounds.gating}
-    lambdas, parts, spreads = (*bounds.lambdas, -1.0), [], {}
+    lambdas, parts, limited = (*bounds.lambdas, -1.0), [], {}
     right = predict(classifier, val) == val.y
     for gate in dict.fromkeys((*TRIED, deploy)):
         try:  # how far the gate lets the edit of every class act on each sample
@@ -188,7 +189,9 @@ def editability(
             elif gate in MAPPINGS:
                 mapped = map_edit(classifier, kappa.values(), moments, method=MAPPINGS[gate])
                 amounts = mapped.amounts(val.z).T
-                spreads[gate] = mapping_spread(moments, mapped.keys)
+                limits = mapped.limits(val)
+                for side in ("own", "others"):
+                    limited[f"{MAPPINGS[gate]}_{side}"] = limits[side].to_numpy()
             else:
                 gates = [calibrate_gate(val, vectors, c, score=gate, **gating) for c in kappa]
                 amounts = [found.weights(val.z) for found in gates]
@@ -216,7 +219,7 @@ def editability(
     matters = curves["control"] >= MATTERS * first["acc_f"]
     curves = curves.assign(keeps=keeps, meets=meets, matters=matters)
     advice = recommend(curves, deploy, bounds)
-    table = _table(classifier, vectors, val, pre_val).assign(**spreads)
+    table = _table(classifier, vectors, val, pre_val).assign(**limited)
     return Editability(table, curves, advice, overall(advice["light"]), deploy, bounds)
 
 

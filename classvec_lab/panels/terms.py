@@ -10,7 +10,7 @@ import traitlets as t
 from ..editing import LiveEdits, calibrate_gate, gate_curve
 from ..edits import Edit
 from ..errors import EditError, PanelError
-from ..gates import SCORES, Gate
+from ..gates import DEPLOYED, SCORES, Gate
 from .base import in_range, one_of
 
 ACTIONS = ("forget", "strengthen", "switch")
@@ -39,7 +39,7 @@ class EditTerm:
     class_name: str
     strength: float = 1.5
     to: str = ""
-    gate: str = "margin"
+    gate: str = DEPLOYED
     gamma: float | None = None
     on: bool = True
 
@@ -152,8 +152,7 @@ class EditTerms(t.HasTraits):
     def add(self) -> None:
         """Add a term and activate it.
 
-        It is like the active one, and forgets the first class that no term is about. The first has
-        the margin gate, or the predicted one where there are too few images for that.
+        It is like the active one, and forgets the first class that no term is about.
         """
         used = [term.class_name for term in self.edits]
         name = next((c for c in self.classes if c not in used), self.classes[0])
@@ -162,7 +161,7 @@ class EditTerms(t.HasTraits):
         try:
             self.calibrated(term)
         except PanelError:
-            term = replace(term, gate="predicted")
+            term = replace(term, gate=DEPLOYED)
         self.edits += (term,)
         self.active = len(self.edits) - 1
 

@@ -2,5 +2,5 @@
 
 from .delta import Delta, apply_deltas
 from .layernorm import map_layernorms
-from .mapping import MappedEdit, map_edit, mapping_spread
+from .mapping import MappedEdit, map_edit
 from .relocation import relocate

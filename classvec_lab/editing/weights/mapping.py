@@ -54,6 +54,23 @@ class MappedEdit(WrittenEdit):
         """The edited representations (N, m) of z (N, m)."""
         return np.asarray(z) + self.amounts(z) @ self.steps
 
+    def limits(self, features: Features) -> pd.DataFrame:
+        """How well k · z + o tells the classes apart: the limit of the mapping, known before it.
+
+        Args:
+            features: held-out `Features` of the encoder before the edit.
+        Returns:
+            A frame with one row an edit: `target`; `own`, the 5 % quantile of the amounts of the
+            class's samples, which should be 1 (below about a half most edits leave them); `others`,
+            the 95 % quantile of |k · z + o| over the others' samples, which should be 0.
+        """
+        rows, amounts = [], self.amounts(features.z).T
+        for edit, amount in zip(self.edits, amounts, strict=True):
+            own = features.y == features.classes.index(edit.target)
+            quantiles = np.quantile(amount[own], 0.05), np.quantile(np.abs(amount[~own]), 0.95)
+            rows.append((edit.target, *map(float, quantiles)))
+        return pd.DataFrame(rows, columns=["target", "own", "others"])
+
     def report(self, calibration: Features, features: Features) -> pd.DataFrame:
         """How far single samples of the retained classes move.
 
@@ -93,7 +110,7 @@ def map_edit(
     "nullspace" finds k and o from moments, see `nullspace_keys`. Guarantee: the calibration means
     of the other classes don't move; a sample moves by |k · z + o| |z_edit|, see
     `MappedEdit.report`. With many classes its C - 1 constraints leave little freedom, and single
-    samples move far: see `mapping_spread`.
+    samples move far: see `MappedEdit.limits`.
     "discriminant" minimises the movement of single samples instead, see `discriminant_keys`: the
     other classes' means move a little, their samples less.
     "ridge" regresses "belongs to the class" on z of a few samples, with no exact guarantee and a
@@ -232,6 +249,9 @@ def discriminant_keys(
         keys.append(key / (key @ step))
         centres.append(centre)
     return np.stack(keys), -np.einsum("tm,tm->t", keys, centres)
+
+
+KEYS = {"nullspace": nullspace_keys, "discriminant": discriminant_keys}
 
 
 KEYS = {"nullspace": nullspace_keys, "discriminant": discriminant_keys}

@@ -24,7 +24,6 @@ from classvec_lab.editing.weights.delta import apply_deltas
 from classvec_lab.editing.weights.mapping import (
     discriminant_keys,
     map_edit,
-    mapping_spread,
     nullspace_keys,
 )
 from classvec_lab.editing.weights.sites import find_site
@@ -158,16 +157,30 @@ def test_the_discriminant_moves_samples_of_others_least(seed, bias, n_classes):
     assert cost(exact) >= cost(key) * (1 - 1e-9)
 
 
-def test_the_spread_of_amounts_is_known_beforehand():
+@pytest.mark.parametrize("method", ["nullspace", "discriminant"])
+def test_the_limit_is_what_samples_do(method):
     vectors = class_vectors_of()
-    z = samples(vectors, 2000, spread=1.5)
-    for method in ("nullspace", "discriminant"):
-        mapped = map_edit(reader(vectors), vectors["c2"], z, method=method)
-        amounts = mapped.amounts(z.z)[:, 0]
-        within = [amounts[z.y == c] - amounts[z.y == c].mean() for c in range(len(vectors))]
-        found = np.sqrt(np.square(np.concatenate(within)).sum() / (len(z) - len(vectors)))
-        told = mapping_spread(z.moments(pooled_scatter=True), mapped.keys)
-        np.testing.assert_allclose(told, [found], rtol=1e-6)
+    f = samples(vectors, 2000, spread=1.5)
+    edits = [vectors[c] for c in ("c2", "c0")]
+    mapped = map_edit(reader(vectors), edits, f, method=method)
+    limits = mapped.limits(f)
+    for t, (row, edit) in enumerate(zip(limits.itertuples(), edits, strict=True)):
+        amount, own = mapped.amounts(f.z)[:, t], f.y == f.classes.index(edit.target)
+        assert row.target == edit.target
+        assert (amount[own] < row.own).mean() == pytest.approx(0.05, abs=0.01)
+        assert (np.abs(amount[~own]) > row.others).mean() == pytest.approx(0.05, abs=0.01)
+
+
+def test_constraints_of_many_classes_leave_no_room_and_the_discriminant_does():
+    """As many classes as dimensions nearly: the exact key must move single samples far."""
+    rng = np.random.default_rng(0)
+    y, vectors = np.repeat(np.arange(30), 40), class_vectors_of(30, dim=32)
+    f = Features(vectors.z_ft[y] + 1.5 * rng.normal(size=(1200, 32)), y, vectors.classes)
+    moved = {
+        method: map_edit(reader(vectors), vectors["c3"], f, method=method).limits(f)["others"][0]
+        for method in ("nullspace", "discriminant")
+    }
+    assert moved["discriminant"] < 0.8 * moved["nullspace"]
 
 
 def test_moments_are_as_good_as_features():
@@ -457,7 +470,11 @@ HELD = samples(V)
         ({"edit": [V["c1"], 2 * V["c1"]]}, EditError, "one edit a class.*got targets c1, c1"),
         ({"edit": 0 * V["c1"]}, EditError, "strength 0"),
         ({"edit": class_vectors_of(3)["c1"]}, MismatchError, "made for another model"),
-        ({"method": "magic"}, EditError, "no mapping 'magic'; there are nullspace, discriminant, ridge"),
+        (
+            {"method": "magic"},
+            EditError,
+            "no mapping 'magic'; there are nullspace, discriminant, ridge",
+        ),
         ({"shrinkage": 1.5}, EditError, r"shrinkage must lie in \[0, 1\]; got 1\.5"),
         (
             {"method": "ridge", "n_references": 0},
