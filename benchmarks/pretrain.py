@@ -16,7 +16,7 @@ import torch
 
 from classvec_lab.datasets import shapes
 from classvec_lab.datasets.torchvision_repair import ensure_torchvision
-from classvec_lab.files import hash_arrays, hash_json, tiny_clip_dir, write_json, write_tensors
+from classvec_lab.files import builtin_dir, hash_arrays, hash_json, write_json, write_tensors
 from classvec_lab.models import tiny_clip
 from classvec_lab.models.device import autocast, default_device, has_bf16
 from classvec_lab.models.training import fit
@@ -238,7 +238,9 @@ def main() -> None:
     """The command line: `python benchmarks/pretrain.py --out DIR --seed N --steps N`."""
     parser = argparse.ArgumentParser(description="Train the built-in model again, from scratch.")
     help_ = "where it is written (default: in place of the built-in one)"
-    parser.add_argument("--out", type=Path, metavar="DIR", default=tiny_clip_dir(), help=help_)
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", default=builtin_dir("tiny-clip"), help=help_
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="N")
     help_ = "a shorter training, for a try"
     parser.add_argument("--steps", type=int, metavar="N", help=help_)

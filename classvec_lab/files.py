@@ -48,10 +48,10 @@ def notebooks_dir() -> Path:
     return _root() / "notebooks"
 
 
-def tiny_clip_dir() -> Path:
-    """The built-in model: `data/tiny-clip` of the repository, or an installed package's copy."""
-    inside = PACKAGE / "_builtin" / "tiny-clip"
-    return inside if inside.is_dir() else REPOSITORY / "data" / "tiny-clip"
+def builtin_dir(name: str) -> Path:
+    """A built-in model or data set: `data/NAME` of the repository, or an installed copy."""
+    inside = PACKAGE / "_builtin" / name
+    return inside if inside.is_dir() else REPOSITORY / "data" / name
 
 
 def hash_bytes(*parts: bytes) -> str:

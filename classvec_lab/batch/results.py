@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..errors import FileFormatError, NotebookError
-from ..files import PACKAGE, hash_json, read_json, tiny_clip_dir, write_json
+from ..files import PACKAGE, builtin_dir, hash_json, read_json, write_json
 from .outputs import MANIFEST, read_manifest, sha256, versions
 from .parameters import load_cells
 from .planning import Job
@@ -25,7 +25,9 @@ def key_of(job: Job, needs: Mapping[str, str], out: Path) -> str:
     model, versions, the keys of `needs`, and for a notebook that gathers, the tables of all others
     under `out`.
     """
-    own = [*sorted(PACKAGE.rglob("*.py")), *sorted(tiny_clip_dir().glob("[!.]*"))]
+    own = sorted(PACKAGE.rglob("*.py"))
+    for name in ("tiny-clip", "photographs"):
+        own += sorted(builtin_dir(name).glob("[!.]*"))
     code = [(path.name, sha256(path)) for path in own]
     files = [_listing(value) for value in job.parameters.values()]
     tables = {}

@@ -1,6 +1,4 @@
-"""Where images come from: the drawn world, handwritten digits, image folders, torchvision's
-sets.
-"""
+"""Where images come from: drawn shapes, digits, photographs, image folders, torchvision's sets."""
 
 import inspect
 import os
@@ -13,13 +11,18 @@ from ..errors import DatasetError
 from .base import ImageDataset, check_options, integer
 from .digits import load_digits_dataset
 from .folder import load_folder
+from .photographs import load_photographs
 from .shapes import load_shapes
 from .splits import SPLITS, stratified_sample
 from .torchvision_sets import load_torchvision
 
 __all__ = ["ImageDataset", "load_dataset"]
 
-_BUILT_IN = {"digits": load_digits_dataset, "shapes": load_shapes}
+_BUILT_IN = {
+    "digits": load_digits_dataset,
+    "shapes": load_shapes,
+    "photographs": load_photographs,
+}
 _PREFIX = "torchvision:"
 
 
@@ -34,9 +37,9 @@ def load_dataset(
 ) -> ImageDataset:
     """A labelled image data set by name or path: `dataset[i]` is (RGB PIL image, class number).
 
-    name_or_path: "digits"; "shapes" (options n=, snow=, word=); "torchvision:NAME" (options go to
-        its constructor); or an image folder ("~" is expanded; "./digits" is a folder, "digits" is
-        not).
+    name_or_path: "digits"; "photographs"; "shapes" (options n=, snow=, word=); "torchvision:NAME"
+        (options go to its constructor); or an image folder ("~" is expanded; "./digits" is a
+        folder, "digits" is not).
     split: "train", "val" or "test"; splits that the source lacks are carved out of train.
     limit: at most so many images, a stratified, seeded sample; at least one a class.
     seed: decides the sample and also which images each carved split holds: use the same one for

@@ -15,6 +15,7 @@ from ..errors import EditError
 from ..features import Features, extract_features
 from ..gates import DEPLOYED, SCORES, Gate
 from ..models import Classifier, finetune, load_classifier
+from ..models.heads import probe_head
 from ..moments import ClassMoments
 from ..vectors import ClassVectors
 
@@ -152,7 +153,8 @@ def prepare(
         dataset, data_args, group: see `load_dataset`.
         limit: at most this many images a split.
         classes: keeps these alone, of the limited splits.
-        model, model_args, weights, templates, head: see `load_classifier`.
+        model, model_args, weights, templates, head: see `load_classifier`; head "probe" is a linear
+            head fitted to the pre-trained representation, see `models.heads.probe_head`.
         finetuned: a folder that `Classifier.save` wrote, in place of fine-tuning.
         epochs, lr, batch_size: see `finetune`.
         seed: of a new head and of the order of training.
@@ -160,10 +162,14 @@ def prepare(
     options = {"limit": limit or None, "group": group or None, **(data_args or {})}
     splits = [load_dataset(dataset, split=split, **options) for split in ("train", "val", "test")]
     train, val, test = [split.only(classes) for split in splits] if classes else splits
+    probed = head == "probe"
     pre = load_classifier(
-        model, classes=train.classes, templates=templates or None, head=head,
-        weights=weights or None, model_args=model_args or None, seed=seed,
+        model, classes=train.classes, templates=templates or None, weights=weights or None,
+        head="linear" if probed else head, model_args=model_args or None, seed=seed,
     )  # fmt: skip
+    if probed:
+        known = (extract_features(pre, data, progress=False) for data in (train, val))
+        pre.head = probe_head(*known)
     recipe = {"epochs": epochs, "lr": lr or None, "batch_size": batch_size, "seed": seed}
     if finetuned:
         ft, history = load_classifier(finetuned, classes=train.classes), None

@@ -13,7 +13,7 @@ from ..checks import listed, one_of
 from ..datasets import shapes
 from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import ModelError
-from ..files import tiny_clip_dir
+from ..files import builtin_dir
 from . import tiny_clip
 from .heads import TEMPLATES, zero_shot_head
 from .preprocess import Preprocess
@@ -71,7 +71,7 @@ def build_parts(
 
 
 def _tiny_clip(name: str, loaded: Callable, pretrained: bool) -> Parts:
-    clip = loaded(tiny_clip.load(tiny_clip_dir()))
+    clip = loaded(tiny_clip.load(builtin_dir("tiny-clip")))
 
     def cosine(classes, templates):
         templates = templates or tiny_clip.TEMPLATES

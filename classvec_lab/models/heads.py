@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -18,6 +19,9 @@ TEMPLATES = (
     "an image of a {}.",
     "a {}.",
 )
+
+
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # inverse strengths, scikit-learn's C
 
 
 class CosineHead(nn.Module):
@@ -42,6 +46,36 @@ class CosineHead(nn.Module):
     def forward(self, z: torch.Tensor) -> torch.Tensor:
         """Logits (N, C) of un-normalised representations z (N, m)."""
         return self.scale * F.linear(F.normalize(z, dim=-1), self.weight)
+
+
+@torch.no_grad()
+def probe_head(train, val) -> nn.Linear:
+    """Make a linear head by logistic regression on a frozen representation: a linear probe.
+
+    Each dimension is standardised, which the head's weights then undo. The penalty is that of
+    `PENALTIES` with the highest accuracy on val, of equals the strongest.
+
+    Args:
+        train, val: labelled `Features` of one encoder.
+    Source: as the start of fine-tuning, Kumar et al., ICLR 2022.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    mean, spread = train.z.mean(axis=0), np.maximum(train.z.std(axis=0), 1e-12)
+    standard = [(features.z - mean) / spread for features in (train, val)]
+    best, score = None, -1.0
+    for c in PENALTIES:
+        model = LogisticRegression(C=c, max_iter=2000).fit(standard[0], train.y)
+        if (found := model.score(standard[1], val.y)) > score:
+            best, score = model, found
+    weight, bias = best.coef_ / spread, best.intercept_
+    bias = bias - weight @ mean
+    if len(weight) == 1:  # two classes have one row between them
+        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    head = nn.Linear(weight.shape[1], len(weight))
+    for tensor, values in ((head.weight, weight), (head.bias, bias)):
+        tensor.copy_(torch.as_tensor(values))
+    return head
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch import nn
 
 from classvec_lab import CosineHead, load_classifier
 from classvec_lab.errors import FileFormatError, MismatchError, ModelError
-from classvec_lab.files import tiny_clip_dir
+from classvec_lab.files import builtin_dir
 from classvec_lab.models import tiny_clip
 from classvec_lab.models.weights import read_state_dict
 
@@ -167,7 +167,7 @@ def test_a_saved_classifier_takes_nothing_that_it_would_not_heed(tmp_path, given
 
 
 def test_tiny_clip_with_weights_of_one_s_own(tmp_path):
-    clip = tiny_clip.load(tiny_clip_dir())
+    clip = tiny_clip.load(builtin_dir("tiny-clip"))
     with torch.no_grad():
         clip.visual.proj.mul_(2)
     save_file(clip.state_dict(), tmp_path / "w.safetensors")

@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 from classvec_lab import extract_features, load_classifier, load_dataset
 from classvec_lab.datasets import shapes
 from classvec_lab.errors import FileFormatError
-from classvec_lab.files import tiny_clip_dir
+from classvec_lab.files import builtin_dir
 from classvec_lab.models import tiny_clip
 from classvec_lab.readout import predict
 
@@ -22,12 +22,12 @@ SCRIPT = REPOSITORY / "benchmarks" / "pretrain.py"
 spec = importlib.util.spec_from_file_location("pretrain", SCRIPT)
 pretrain = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(pretrain)
-CARD = json.loads((tiny_clip_dir() / "card.json").read_text())
+CARD = json.loads((builtin_dir("tiny-clip") / "card.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def clip():
-    return tiny_clip.load(tiny_clip_dir())
+    return tiny_clip.load(builtin_dir("tiny-clip"))
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_it_is_a_real_open_clip_of_at_most_5_mb(clip):
     from open_clip.model import CLIP
 
     assert type(clip) is CLIP
-    assert sum(p.stat().st_size for p in tiny_clip_dir().iterdir()) <= 5_000_000
+    assert sum(p.stat().st_size for p in builtin_dir("tiny-clip").iterdir()) <= 5_000_000
     assert CARD["parameters"] == sum(p.numel() for p in clip.parameters())
     assert CARD["recipe"] == {**pretrain.RECIPE, "steps": CARD["recipe"]["steps"]}
 
