@@ -271,7 +271,7 @@ def test_every_problem_of_every_notebook_is_found_before_any_is_run(folder, noth
         ),
         ("01_a: {full: {sead: 1}}", "no parameter 'sead'; did you mean 'seed'?"),
         ("01_a: {full: {seed: fast}}", "'seed' must be an int, but 'fast' was given"),
-        ("01_a: {need: []}", "`needs` and `full` only"),
+        ("01_a: {need: []}", "`needs`, `full` and `cases` only"),
         ("01_a: {needs: 02_b}", "must be a list"),
         ("- 01_a", "should map"),
         ("a: [", "isn't valid YAML"),

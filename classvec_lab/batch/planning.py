@@ -4,7 +4,7 @@ beforehand.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -15,11 +15,12 @@ from .outputs import checked
 from .parameters import RESERVED, check_parameters, read_parameters, read_yaml, valid
 
 SETTINGS = "settings.yaml"
+ENTRY = {"needs": list, "full": dict, "cases": dict}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One notebook to run.
+    """One notebook to run, or, with a `case`, that notebook on other data.
 
     `parameters` are all its settings but `out` and `source`; `needs` are declared in settings.yaml
     and `after` is everything that must be finished first; `gathers` tells that it reads the other
@@ -33,20 +34,24 @@ class Job:
     after: tuple[str, ...] = ()
     gathers: bool = False
     chosen: bool = True
+    case: str = ""
 
     @property
     def stem(self) -> str:
-        return self.notebook.stem
+        return self.notebook.stem + (f"@{self.case}" if self.case else "")
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What settings.yaml says of one notebook: the stems it needs, and the published values of its
-    parameters.
+    """What settings.yaml says of one notebook.
+
+    `needs` are stems, `full` the published values of its parameters, and `cases` changes of these,
+    by name, with which it is run once more each.
     """
 
-    needs: tuple[str, ...]
-    full: dict[str, object]
+    needs: tuple[str, ...] = ()
+    full: dict[str, object] = field(default_factory=dict)
+    cases: dict[str, dict[str, object]] = field(default_factory=dict)
 
 
 def numbered(folder: Path | None = None) -> list[Path]:
@@ -119,7 +124,8 @@ def plan(
 
     `names` are paths, stems or numbers, and none means all. Each of `parameters` must exist in
     every named notebook; notebooks that come in as "all" or as a need take those that they have.
-    `full` uses the published settings, which `parameters` override.
+    `full` uses the published settings, which `parameters` override, and adds the cases none of
+    whose settings they override.
     """
     given, folder, problems = dict(parameters or {}), folder or notebooks_dir(), []
     settings = read_settings(folder)
@@ -142,7 +148,7 @@ def plan(
     for stem, path in queue:  # which grows by what they need
         # A notebook that lies elsewhere may share a stem with ours without sharing its settings.
         inside = path.resolve().parent == folder.resolve()
-        setting = (settings if inside else {}).get(stem, Setting((), {}))
+        setting = (settings if inside else {}).get(stem, Setting())
         there = dict(queue)
         queue += [(n, folder / f"{n}.ipynb") for n in setting.needs if n not in there]
         try:
@@ -157,10 +163,18 @@ def plan(
             asked = names and stem in chosen
             wanted = {k: v for k, v in given.items() if asked or k in own}
             values = {k: p.default for k, p in own.items() if k not in RESERVED}
-            values |= (setting.full if full else {}) | check_parameters(path, wanted)
-            jobs[stem] = Job(
-                path, values, setting.needs, gathers="source" in own, chosen=stem in chosen
-            )
+            wanted = check_parameters(path, wanted)
+            for case, changes in {"": {}, **(setting.cases if full else {})}.items():
+                if not case or changes.keys().isdisjoint(wanted):
+                    job = Job(
+                        path,
+                        values | (setting.full if full else {}) | changes | wanted,
+                        setting.needs,
+                        gathers="source" in own,
+                        chosen=stem in chosen,
+                        case=case,
+                    )
+                    jobs[job.stem] = job
         except NotebookError as error:
             problems += str(error).splitlines()
     if not names:
@@ -183,13 +197,15 @@ def _ordered(jobs: dict[str, Job]) -> list[Job]:
 
 
 def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Setting:
-    if not isinstance(entry, dict) or not entry.keys() <= {"needs", "full"}:
-        raise NotebookError(f"{stem} may hold `needs` and `full` only, not {entry!r}")
-    needs, full = entry.get("needs") or [], entry.get("full") or {}
-    if not isinstance(needs, list) or not isinstance(full, dict):
+    if not isinstance(entry, dict) or not entry.keys() <= {"needs", "full", "cases"}:
+        raise NotebookError(f"{stem} may hold `needs`, `full` and `cases` only, not {entry!r}")
+    needs, full, cases = (entry.get(k) or kind() for k, kind in ENTRY.items())
+    if not (isinstance(needs, list) and isinstance(full, dict) and isinstance(cases, dict)) or (
+        not all(isinstance(changes, dict) for changes in cases.values())
+    ):
         raise NotebookError(
-            f"`needs` of {stem} must be a list of notebook names, and `full` a mapping of "
-            "parameters"
+            f"`needs` of {stem} must be a list of notebook names, `full` a mapping of parameters, "
+            "and `cases` a mapping of names to such mappings"
         )
     for name in (stem, *needs):
         if name not in known:
@@ -197,7 +213,9 @@ def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Sett
             raise NotebookError(
                 f"{what} {name!r}: there is no such notebook{nearest(str(name), known)}"
             )
-    return Setting(tuple(needs), check_parameters(folder / f"{stem}.ipynb", full))
+    path = folder / f"{stem}.ipynb"
+    cases = {checked(str(c), "case"): check_parameters(path, some) for c, some in cases.items()}
+    return Setting(tuple(needs), check_parameters(path, full), cases)
 
 
 def _in_order(needs: Mapping[str, tuple[str, ...]]) -> list[str]:

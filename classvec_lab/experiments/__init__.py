@@ -5,8 +5,15 @@ from .correction import correct_error
 from .experiment import Experiment, prepare
 from .forget import forget_study, summarise_audits, summarise_methods
 from .forget_words import study_says
-from .gate_choice import compare_gates, guarantees_say, summarise_gates
+from .gate_choice import (
+    compare_gates,
+    compare_strengths,
+    guarantees_say,
+    summarise_gates,
+    summarise_strengths,
+)
 from .mapping import (
+    compare_references,
     difference_says,
     mapping_difference,
     mapping_says,
@@ -14,7 +21,7 @@ from .mapping import (
     summarise_mappings,
 )
 from .methods import standard_methods, training_methods
-from .outlook import editability, outlook
+from .outlook import editability, outlook_of
 from .page import PAID, class_verdicts, verdict, verdicts_say
 from .replay import survey_collateral
 from .sequence import forget_in_turn

@@ -1,4 +1,4 @@
-"""Gates compared behind one strength, and whether their guarantees can hold, in words."""
+"""Gates compared at one strength, strengths behind gates, and what guarantees can promise."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..editing.calibration import calibrate_gate
-from ..editing.strength import BOUNDS, Bounds
+from ..editing.strength import BOUNDS, Bounds, strength_curve
 from ..gates import Gate
 from ..readout import predict
 from ..statistics import summarise, with_ends
@@ -16,6 +16,7 @@ from .forget import gate_errors
 from .methods import left_of, read
 
 LAMBDA = -1.5
+FIXED = (-1.0, -1.5)
 SOFTNESS = 0.1  # width of the soft gate, in standard deviations of the scores on val
 
 
@@ -65,6 +66,45 @@ def summarise_gates(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["n", "unit", *names, "worst_acc_f", "worst_sibling_fires"]
     found = summarise(table, ["gate", "split", "guarantee"], columns)
     return found.rename(columns={"worst_sibling_fires": "worst_sibling"})
+
+
+def compare_strengths(
+    exp: Experiment, targets: Sequence[str], gates: Sequence[str], *, bounds: Bounds = BOUNDS
+) -> pd.DataFrame:
+    """The class vector at every strength tried behind each gate, on test.
+
+    Args:
+        gates: scores, or "none".
+    Returns:
+        `strength_curve`s of all targets and gates, with target, gate, seed, split, change_r (ACC_r
+        less that of lambda = 0) and `chosen`, the lambda that was chosen on val.
+    Raises:
+        EditError: for unknown classes, before any work.
+    """
+    parts, lambdas = [], (*bounds.lambdas, -1.0, *FIXED)
+    for target in exp.require_targets(targets):
+        for gate in gates:
+            edit = exp.vectors[target].gated(exp.gate(target, gate, bounds))
+            curve = strength_curve(exp.ft, edit, exp.features["test"], lambdas=lambdas)
+            base = curve.loc[curve["lambda_"] == 0, "acc_r"].item()
+            chosen = curve["lambda_"] == exp.strength(target, gate, bounds).best
+            of = {"direction": "class vector", "target": target, "gate": gate, "seed": exp.seed}
+            of |= {"change_r": curve["acc_r"] - base, "split": "test", "chosen": chosen}
+            parts.append(curve.assign(**of))
+    return pd.concat(parts, ignore_index=True)
+
+
+def summarise_strengths(curves: pd.DataFrame) -> pd.DataFrame:
+    """The lambda chosen on val beside fixed ones: one row a gate and rule; see `summarise`.
+
+    Args:
+        curves: of `compare_strengths`, or several joined.
+    """
+    rules = {"chosen on val": curves["chosen"]}
+    rules |= {f"{x:g}": curves["lambda_"] == x for x in FIXED}
+    table = pd.concat([curves[rows].assign(rule=rule) for rule, rows in rules.items()])
+    names = ["lambda_", "n", "unit", *with_ends("acc_f", "change_r"), "worst_acc_f"]
+    return summarise(table, ["gate", "rule"], names).sort_values("gate", kind="stable")
 
 
 def guarantees_say(survey: pd.DataFrame) -> tuple[str, ...]:

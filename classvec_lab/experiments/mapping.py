@@ -6,13 +6,17 @@ import numpy as np
 import pandas as pd
 
 from .. import words
+from ..editing.advice import MAPPINGS
 from ..editing.directions import relocation
 from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights import MappedEdit, map_edit
+from ..features import Features
 from ..statistics import columns, ends, mean_interval, ratio_interval, summarise, with_ends
 from .experiment import Experiment
 from .forget_words import counted, verdict
 from .methods import left_of, read
+
+REFERENCES = (1, 2, 5, 20)  # images a class that are tried, below the size of the smallest
 
 
 def summarise_mappings(table: pd.DataFrame) -> pd.DataFrame:
@@ -28,13 +32,16 @@ def summarise_mappings(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def multi_class_mapping(
-    exp: Experiment, targets: Sequence[str], *, lambda_: float = -1.5, shrinkage: float = 0.5
+    exp: Experiment, targets: Sequence[str], *, lambda_: float = -1.5, method: str = "nullspace"
 ) -> pd.DataFrame:
     """The first 1, 2, half and all but one of the targets mapped at once, in two ways.
 
+    Args:
+        method: see `map_edit`.
+
     Returns:
-        One row a way and number of classes: way, classes, n_parameters, split, and ACC_f over the
-        classes mapped and ACC_r over the others with 95 % Wilson intervals and n.
+        One row a way and number of classes: way, keys, classes, n_parameters, split, and ACC_f over
+        the classes mapped and ACC_r over the others with 95 % Wilson intervals and n.
     """
     n, rows = len(targets), []
     for size in sorted({min(k, n) for k in (1, 2, (n + 1) // 2, max(n - 1, 1))}):
@@ -43,9 +50,39 @@ def multi_class_mapping(
         if size < len(exp.ft.classes):
             ways["retired to the mean"] = [relocation(exp.vectors, t, without=gone) for t in gone]
         for way, edits in ways.items():
-            found = map_edit(exp.ft, edits, exp.moments, shrinkage=shrinkage)
-            row = {"way": way, "classes": size, "n_parameters": found.n_parameters, "split": "test"}
+            found = map_edit(exp.ft, edits, exp.moments, method=method)
+            row = {
+                "way": way,
+                "keys": method,
+                "classes": size,
+                "n_parameters": found.n_parameters,
+                "split": "test",
+            }
             rows.append(row | left_of(read(exp, found, "test"), gone))
+    return pd.DataFrame(rows)
+
+
+def compare_references(
+    exp: Experiment, targets: Sequence[str], *, lambda_: float = -1.5
+) -> pd.DataFrame:
+    """Mappings of the class vectors from a few images a class up to those of the smallest.
+
+    Returns:
+        One row a target, method and number of references: method ("ridge", and from two images on
+        "nullspace" and "discriminant"), references, target, split, and what is `left_of` it.
+    """
+    train, rng, rows = exp.features["train"], np.random.default_rng(exp.seed), []
+    order = [rng.permutation(np.flatnonzero(train.y == c)) for c in range(len(train.classes))]
+    least = min(map(len, order))
+    for count in (*(c for c in REFERENCES if c < least), least):
+        some = np.concatenate([drawn[:count] for drawn in order])
+        few = Features(train.z[some], train.y[some], train.classes, train.model)
+        for method in ("ridge", *MAPPINGS.values()) if count > 1 else ("ridge",):
+            for target in targets:
+                edit, how = lambda_ * exp.vectors[target], {"method": method, "seed": exp.seed}
+                found = map_edit(exp.ft, edit, few, n_references=count, **how)
+                row = {"method": method, "references": count, "target": target, "split": "test"}
+                rows.append(row | left_of(read(exp, found, "test"), [target]))
     return pd.DataFrame(rows)
 
 

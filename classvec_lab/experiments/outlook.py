@@ -223,7 +223,7 @@ def editability(
     return Editability(table, curves, advice, overall(advice["light"]), deploy, bounds)
 
 
-def outlook(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
+def outlook_of(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
     """`editability` of an experiment's models and splits, kept."""
     key = "outlook", deploy, bounds
     if key not in exp._kept:
@@ -242,7 +242,7 @@ def recommended(
     Returns:
         An `Edit` with its gate, a `MappedEdit` or a classifier with a masked logit; and its facts.
     """
-    advice = outlook(exp, deploy, bounds).recommendation.set_index("class").loc[target]
+    advice = outlook_of(exp, deploy, bounds).recommendation.set_index("class").loc[target]
     if advice["method"] == MASK:
         return mask_class(exp.ft, target), {"family": "recommended", "n_parameters": 1}
     kappa, gate = exp.vectors[target], advice["gate"]

@@ -27,7 +27,7 @@ from .methods import (
     standard_methods,
     training_methods,
 )
-from .outlook import Editability, outlook
+from .outlook import Editability, outlook_of
 from .replay import CollateralSurvey, strengths, survey_collateral
 
 PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and scattered")
@@ -143,7 +143,7 @@ class Verdict:
 
     def verdicts(self) -> pd.DataFrame:
         """`class_verdicts` of the study."""
-        return class_verdicts(self.study, self.editability)
+        return class_verdicts(self.study, self.editability.deploy, self.editability.bounds)
 
     def _pays(self, way: str) -> str:
         """Who loses most in a way in which others can lose, and how much."""
@@ -195,7 +195,7 @@ def verdict(
     geometry = orthogonality(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
-    told = outlook(exp, deploy, bounds)
+    told = outlook_of(exp, deploy, bounds)
     tried = {*told.curves["gate"]}  # a gate that val is too small for is not
     ways = dict.fromkeys(way for way in (deploy, *PAID) if way in tried)
     collateral = {way: survey_collateral(exp, targets, way, lambda_, bounds=bounds) for way in ways}
@@ -208,21 +208,29 @@ def verdict(
     return Verdict(name, geometry, told, study, collateral, audited, audits)
 
 
-def class_verdicts(study: ForgetStudy, told: Editability) -> pd.DataFrame:
+def class_verdicts(
+    study: ForgetStudy, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS
+) -> pd.DataFrame:
     """What was recommended for each class on val, and what it did on test.
 
+    Args:
+        study: with the method "recommended".
+        deploy, bounds: those that it was made with.
     Returns:
         A frame with one row a class: class, light, method, direction, gate, lambda_, val_acc_f, and
-        on test n_f, acc_f, n_r, acc_r with 95 % Wilson intervals, change_r, and `verdict`: whether
-        ACC_f is within the threshold ("forgotten", "not forgotten").
+        on test n_f, acc_f, n_r, acc_r with 95 % Wilson intervals, change_r, `verdict` and seed. The
+        verdict is "forgotten" where ACC_f is within the threshold, "not forgotten" where its whole
+        interval lies above, else "some left".
     """
+    told = outlook_of(study.exp, deploy, bounds)
     columns = ["class", "light", "method", "direction", "gate", "lambda_", "acc_f"]
     said = told.recommendation[columns].rename(columns={"acc_f": "val_acc_f"})
     found = study.table[study.table["method"] == RECOMMENDED].rename(columns={"target": "class"})
     measured = ["n_f", *with_ends("acc_f"), "n_r", *with_ends("acc_r"), "change_r"]
     table = said.merge(found[["class", *measured]], on="class").assign(split="test")
-    kept = table["acc_f"] <= told.bounds.threshold
-    return table.assign(verdict=np.where(kept, "forgotten", "not forgotten"))
+    gone = table["acc_f"] <= bounds.threshold
+    above = np.where(table["acc_f_low"] > bounds.threshold, "not forgotten", "some left")
+    return table.assign(verdict=np.where(gone, "forgotten", above), seed=study.exp.seed)
 
 
 def verdicts_say(table: pd.DataFrame) -> tuple[str, ...]:
