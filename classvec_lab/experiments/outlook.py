@@ -34,7 +34,7 @@ from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
-from ..statistics import accuracy
+from ..statistics import accuracy, wilson
 from .experiment import GATES, Experiment
 from .replay import replay_edits
 
@@ -59,7 +59,8 @@ class Editability:
     tolerance), `meets` (ACC_f is within the threshold, too), `out_of_reach` (share of the class
     that is named rightly and on which the gate doesn't fire: no strength forgets it), `control`
     (ACC_f of random directions of the length of kappa behind the gate `deploy`, mean of 5) and
-    `matters` (whether that is at least half of the unedited ACC_f).
+    `matters`: whether that is at least half of the unedited ACC_f on average over the classes, and
+    for the class by the upper end of its Wilson interval, so that few images refute nothing.
     recommendation: see `recommend`. light: "green", "amber" or "red", see `overall`.
     deploy: the gate behind the light.
     """
@@ -216,11 +217,19 @@ def editability(
     first = curves.groupby(["method", "gate", "class"])[["acc_f", "acc_r"]].transform("first")
     keeps = curves["acc_r"] >= (1 - bounds.tolerance) * first["acc_r"]
     meets = keeps & (curves["acc_f"] <= bounds.threshold) & (curves["lambda_"] < 0)
-    matters = curves["control"] >= MATTERS * first["acc_f"]
+    matters = _matters(curves, first["acc_f"])
     curves = curves.assign(keeps=keeps, meets=meets, matters=matters)
     advice = recommend(curves, deploy, bounds)
     table = _table(classifier, vectors, val, pre_val).assign(**limited)
     return Editability(table, curves, advice, overall(advice["light"]), deploy, bounds)
+
+
+def _matters(curves: pd.DataFrame, unedited: pd.Series) -> pd.Series:
+    """Whether random directions leave enough of a class for the direction to matter, see above."""
+    high = wilson(curves["control"] * curves["n_f"], curves["n_f"])[1]
+    means = curves[["control"]].assign(unedited=unedited)
+    means = means.groupby([curves[x] for x in ("method", "gate", "lambda_")]).transform("mean")
+    return (high >= MATTERS * unedited) & (means["control"] >= MATTERS * means["unedited"])
 
 
 def outlook_of(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
