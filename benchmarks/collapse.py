@@ -96,7 +96,10 @@ if __name__ == "__main__":
     rounds = [[timed(*part)[1] for part in parts.values()] for _ in range(ROUNDS)]
     whole, by_means, square, svd = np.transpose(rounds)
     print(f"K={k:,} D={d:,} N={n:,} float32 samples: {memory:.2f} GB over the data; median seconds")
-    print(*(f"  {t:6.2f}  {name}" for name, t in zip(parts, np.median(rounds, 0))), sep="\n")
+    print(
+        *(f"  {t:6.2f}  {name}" for name, t in zip(parts, np.median(rounds, 0), strict=True)),
+        sep="\n",
+    )
     for name, product in (("Z Mᵀ", by_means), ("ZᵀZ", square)):
         ratio = np.median(whole / (product + svd))
         print(f"  {ratio:6.2f} times one float64 product {name} and one SVD of the means")
