@@ -6,12 +6,15 @@ Run: python benchmarks/collapse.py
 import resource
 import time
 import warnings
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from classvec_lab import ClassMoments, Features, neural_collapse
+
+ROUNDS = 5  # of which the median is told; all parts are timed in each
 
 
 def peak() -> float:
@@ -81,11 +84,25 @@ if __name__ == "__main__":
     neural_collapse(features(5, 8, 50), head(5, 8))  # imports
 
     k, d, n = 1000, 768, 51_200
-    f = features(k, d, n)
-    _, seconds, memory = timed(neural_collapse, f, head(k, d))
+    f, linear = features(k, d, n), head(k, d)
+    _, _, memory = timed(neural_collapse, f, linear)
+    z, mean = f.z.astype(np.float64), f.moments().mean
+    parts = {
+        "neural_collapse": (neural_collapse, f, linear),
+        "one product Z Mᵀ": (np.matmul, z, mean.T),
+        "one product ZᵀZ": (np.matmul, z.T, z),
+        "one SVD of M": (partial(np.linalg.svd, full_matrices=False), mean),
+    }
+    rounds = [[timed(*part)[1] for part in parts.values()] for _ in range(ROUNDS)]
+    whole, by_means, square, svd = np.transpose(rounds)
+    print(f"K={k:,} D={d:,} N={n:,} float32 samples: {memory:.2f} GB over the data; median seconds")
     print(
-        f"K={k:,} D={d:,} N={n:,} float32 samples: {seconds:.2f} s, {memory:.2f} GB over the data"
+        *(f"  {t:6.2f}  {name}" for name, t in zip(parts, np.median(rounds, 0), strict=True)),
+        sep="\n",
     )
+    for name, product in (("Z Mᵀ", by_means), ("ZᵀZ", square)):
+        ratio = np.median(whole / (product + svd))
+        print(f"  {ratio:6.2f} times one float64 product {name} and one SVD of the means")
 
     k, d, n = 200, 384, 8000
     f = features(k, d, n)

@@ -1,9 +1,15 @@
 """`ClassMoments`: per-class count, mean and scatter in one pass, float64, mergeable over shards."""
 
+import itertools
+
 import numpy as np
 
 from .checks import labelled, representations
 from .errors import MismatchError
+
+# float64 numbers taken in at a time: as many as a processor's cache holds, and as make one product
+# with themselves worth its sum
+CACHED, BLOCK = 1 << 18, 1 << 22
 
 
 class ClassMoments:
@@ -85,15 +91,26 @@ class ClassMoments:
         if len(y) == 0:
             return self
         order = np.argsort(y, kind="stable")
-        z, y = z[order].astype(np.float64), y[order]
+        for block in _split(order, BLOCK // self.dim):
+            rows = [self._take(z[part], y[part]) for part in _split(block, CACHED // self.dim)]
+            if self.scatter is not None:
+                rows = np.concatenate([*itertools.chain(*rows)])
+                self.scatter += rows.T @ rows
+        return self
+
+    def _take(self, z, y) -> tuple[np.ndarray, np.ndarray]:
+        """Take in samples sorted by class; returns rows (…, m) whose outer products they scatter.
+
+        The first rows are the samples less their class means, the others are of `_combine`.
+        """
+        z, mean = z.astype(np.float64), 0
         present, start, count = np.unique(y, return_index=True, return_counts=True)
-        mean = 0
         for _ in range(2):  # the second round takes away the rounding error of the first mean
             step = np.add.reduceat(z, start, axis=0) / count[:, None]
-            z, mean = z - np.repeat(step, count, axis=0), mean + step
+            z -= np.repeat(step, count, axis=0)
+            mean = mean + step
         trace = np.add.reduceat(np.einsum("nm,nm->n", z, z), start)
-        self._combine(present, count, mean, trace, None if self.scatter is None else z.T @ z)
-        return self
+        return z, self._combine(present, count, mean, trace)
 
     def merge(self, other: "ClassMoments") -> "ClassMoments":
         """Take in another fitter's samples, which stays as it is; returns this fitter."""
@@ -105,10 +122,13 @@ class ClassMoments:
             )
         present = np.flatnonzero(other.count)
         parts = (part[present] for part in (other.count, other._mean, other.scatter_trace))
-        self._combine(present, *parts, other.scatter)
+        rows = self._combine(present, *parts)
+        if self.scatter is not None:
+            self.scatter += other.scatter + rows.T @ rows
         return self
 
-    def _combine(self, classes, count, mean, trace, scatter) -> None:
+    def _combine(self, classes, count, mean, trace) -> np.ndarray:
+        """Join counts, means and traces; returns the rows (…, m) that scatter between the means."""
         old = self.count[classes]
         total = old + count
         delta = mean - self._mean[classes]
@@ -116,5 +136,10 @@ class ClassMoments:
         self.count[classes] = total
         self._mean[classes] += delta * (count / total)[:, None]
         self.scatter_trace[classes] += trace + weight * np.einsum("cm,cm->c", delta, delta)
-        if scatter is not None:
-            self.scatter += scatter + (delta * weight[:, None]).T @ delta
+        return delta * np.sqrt(weight)[:, None]
+
+
+def _split(items: np.ndarray, size: int) -> list[np.ndarray]:
+    """The items in parts of `size`, at least 1; the last may be shorter."""
+    size = max(1, size)
+    return [items[i : i + size] for i in range(0, len(items), size)]

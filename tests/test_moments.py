@@ -53,6 +53,15 @@ def test_streamed_merged_and_batch_agree(n, n_classes, dim, seed, pooled):
     close(merged, z, y)
 
 
+@pytest.mark.parametrize(("cached", "block"), [(1, 1), (9, 30), (10**6, 10**6)])
+def test_parts_of_any_size_agree(cached, block, monkeypatch):
+    monkeypatch.setattr("classvec_lab.moments.CACHED", cached)
+    monkeypatch.setattr("classvec_lab.moments.BLOCK", block)
+    rng = np.random.default_rng(3)
+    z, y = rng.normal(size=(50, 3)) + 7, rng.integers(0, 5, 50)
+    close(ClassMoments.of(z, y, 6, pooled_scatter=True), z, y)
+
+
 def test_one_sample_at_a_time():
     rng = np.random.default_rng(0)
     z, y = rng.normal(size=(40, 3)), rng.integers(0, 3, 40)

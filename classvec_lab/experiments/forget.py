@@ -96,14 +96,14 @@ class ForgetStudy:
             methods: see `first`.
             incompetent: read-out of a random network on test, for ZRF.
         """
-        features, found = self.exp.features, self.first(target)
+        features, found, known = self.exp.features, self.first(target), {}
         original = {split: Readout.of(self.exp.ft, features[split]) for split in SPLITS}
         retrained = found[RETRAINED].readouts(*SPLITS) if RETRAINED in found else None
         return {
             m: audit(
                 o.readouts(*SPLITS), original, target=target, retrained=retrained,
                 incompetent=incompetent, fired={s: o.fired(s) for s in SPLITS if o.gate != "none"},
-                seed=self.exp.seed, method=m, leaves_encoder=o.leaves_encoder,
+                seed=self.exp.seed, method=m, leaves_encoder=o.leaves_encoder, known=known,
             )
             for m, o in self.first(target, methods).items()
         }  # fmt: skip

@@ -6,11 +6,13 @@ Float64, with no D × D array, and no whole K × K one either.
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from ...features import Features
+from ...models.device import has_bf16
 from ...readout import HeadRows
 
-CHUNK = 1 << 22  # float64 numbers held at a time
+CHUNK = 1 << 20  # float64 numbers held at a time
 CLOSE = 1e-5  # squared distance of unit vectors below which 2 - 2 cos has lost digits
 EPS = np.finfo(float).eps
 DIRECTIONS = ("nc2_equiangular", "uniformity", "uniformity_variance")  # what those of means decide
@@ -114,21 +116,69 @@ def duality(weight: np.ndarray, means: Means) -> tuple[dict, dict]:
     return errors, cosines
 
 
-def agreement(features: Features, rows: HeadRows) -> np.ndarray:
-    """Samples of each class, (K,), on which the head's decision is the nearest class mean."""
+def agreement(features: Features, rows: HeadRows, mean: np.ndarray) -> np.ndarray:
+    """Samples of each class, (K,), on which the head decides as the nearest mean (K, D) does."""
     if rows.scale is not None:  # a CosineHead normalises
         z = features.z.astype(np.float64)
         z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
         features = replace(features, z=z)
-    mean, n = features.moments().mean, len(features)
-    centre, hits = mean.mean(0), np.zeros(len(mean))
+        mean = features.moments().mean
+    centre, n, hits = mean.mean(0), len(features), np.zeros(len(mean))
     m = mean - centre
-    for part in np.array_split(np.arange(n), -(-n * len(m) // CHUNK)):
-        z, y = features.z[part], features.y[part]
-        nearest = ((z - centre) @ m.T - np.square(m).sum(1) / 2).argmax(1)
-        decided = (z @ rows.weight.T + rows.bias).argmax(1)
-        hits += np.bincount(y[nearest == decided], minlength=len(m))
+    nearest = Decider(m, -np.square(m).sum(1) / 2, centre)
+    decided, step = Decider(rows.weight, rows.bias), max(1, CHUNK // len(m))
+    for start in range(0, n, step):
+        z, y = features.z[start : start + step], features.y[start : start + step]
+        same = nearest(z) == decided(z)
+        hits += np.bincount(y[same], minlength=len(m))
     return hits
+
+
+class Decider:
+    """Position of the largest (z - o) · w + b, as float64 has it; cheaper formats decide first.
+
+    They decide where their rounding errors can't: what is lost of z and w takes a scalar product at
+    most |z - z'| |w| + |z'| |w - w'| away, float32 sums D eps |z'| |w'|, and a result is rounded.
+
+    Args:
+        weight, bias, origin: w (K, D), b (K,) and o (D,), float64.
+    """
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray, origin: np.ndarray | float = 0.0):
+        self.weight, self.bias, self.origin = weight, bias, origin
+        self.shift = bias - (weight * origin).sum(1)
+        kinds = [torch.bfloat16] * has_bf16(torch.device("cpu")) + [torch.float32]
+        self.tables = [_rounded(weight, kind) for kind in kinds]
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def __call__(self, z: np.ndarray) -> np.ndarray:
+        """For each row of z (N, D), (N,)."""
+        found, left, single = np.empty(len(z), dtype=int), np.arange(len(z)), torch.float32
+        for table, size, lost in self.tables:
+            rows, sizes, losses = _rounded(z[left], table.dtype)
+            values = (rows @ table.T).to(single).numpy()
+            values += self.shift.astype(np.float32)
+            every, best = np.arange(len(values)), values.argmax(1)
+            first = values[every, best]
+            values[every, best] = -np.inf
+            second = values.max(1)
+            error = losses * size.max() + (sizes + losses) * lost.max()
+            sums = (z.shape[1] + 4) * torch.finfo(single).eps
+            error += sums * (sizes + losses) * (size + lost).max()
+            last = np.abs(first) + np.abs(second) + 2 * np.abs(self.shift).max()
+            error += torch.finfo(table.dtype).eps * last + torch.finfo(single).tiny
+            sure = first - second > 2.1 * error  # 2, and what the bound itself is rounded by
+            found[left] = best
+            left = left[~sure]
+        found[left] = ((z[left] - self.origin) @ self.weight.T + self.bias).argmax(1)
+        return found
+
+
+def _rounded(x: np.ndarray, kind: torch.dtype) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
+    """Rows x (N, D) in another format, their norms, and the norms of what is lost, (N,)."""
+    given = torch.from_numpy(x)
+    low = given.to(kind)
+    return low, *(torch.linalg.vector_norm(t, dim=1).numpy() for t in (given, given - low))
 
 
 def ideal(metric: str, k: int, dim: int) -> float:

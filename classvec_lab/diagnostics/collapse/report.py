@@ -117,7 +117,10 @@ def neural_collapse(
     if isinstance(features, ClassMoments):
         samples, moments, classes = None, features, tuple(map(str, range(features.n_classes)))
     else:
-        samples, moments, classes = features, features.moments(), features.classes
+        samples, classes = features, features.classes
+        # NC1 costs N m² / 2 from the pooled scatter, and N m K from the samples themselves
+        pooled = 2 * len(classes) > features.z.shape[1]
+        moments = features.moments(pooled_scatter=pooled)
     k, dim, count = moments.n_classes, moments.dim, moments.count
     in_range("the number of classes", k, 2, np.inf)
     absent = np.array(classes)[count == 0]
@@ -168,11 +171,11 @@ def neural_collapse(
             explain(["cdnv"], f"the means of {classes[worst]} and {rival[worst]} coincide")
         if np.isinf(values["uniformity"]):
             explain(DIRECTIONS[1:], "two means have the same direction")
-        if samples is not None:
-            values["nc1"] = (spread_along(samples, means) / means.s**2).sum()
-        elif moments.scatter is not None:
+        if moments.scatter is not None:
             spread = ((means.vt @ moments.scatter) * means.vt).sum(1) / count.sum()
             values["nc1"] = (spread / means.s**2).sum()
+        elif samples is not None:
+            values["nc1"] = (spread_along(samples, means) / means.s**2).sum()
         if rows is not None:
             found, cosines = duality(rows.weight, means)
             values |= found
@@ -180,7 +183,7 @@ def neural_collapse(
             zero = [metric for metric in NC3 if np.isnan(values[metric])]
             explain(zero, "the head or one of its rows is zero")
             if samples is not None:
-                hits = agreement(samples, rows)
+                hits = agreement(samples, rows, moments.mean)
     else:
         explain(METRICS, f"all {k} class means are equal")
         warnings.warn(

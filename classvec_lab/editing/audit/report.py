@@ -94,6 +94,7 @@ def audit(
     seed: int = 0,
     method: str = "",
     leaves_encoder: bool | None = None,
+    known: dict | None = None,
 ) -> Audit:
     """Everything that tells whether a classifier forgot a class, and what it cost the others.
 
@@ -106,6 +107,8 @@ def audit(
         seed: draws the folds of the membership attack and the resamples of the routing distances.
         method: name of the edit.
         leaves_encoder: whether the edit acts behind an untouched encoder (latent injection).
+        known: takes up what is measured of the original and the retrained model. Given again with
+            other edits and all else the same, it spares measuring them again.
     Returns:
         An `Audit`.
     Raises:
@@ -132,7 +135,11 @@ def audit(
             same_images(parts[split], original[split], owner, "the original's")
     if incompetent is not None:
         same_images(incompetent, original["test"], "the incompetent model's", "the original's")
-    measured = [_measure(models, name, target, own, incompetent, seed) for name in models]
+    known = {} if known is None else known
+    for name in models:
+        if name == "edited" or name not in known:
+            known[name] = _measure(models, name, target, own, incompetent, seed)
+    measured = [known[name] for name in models]
     found, attacks, probes, chances = (
         dict(zip(models, parts, strict=True)) for parts in zip(*measured, strict=True)
     )

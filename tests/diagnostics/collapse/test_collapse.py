@@ -239,6 +239,28 @@ def test_the_heads_bias_counts():
     assert intervals(biased).low["nc4"] < 0.25 < intervals(biased).high["nc4"]
 
 
+@pytest.mark.parametrize("bf16", [True, False])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("apart", [1.0, 1e-3, 1e-7, 1e-11])
+def test_cheap_formats_decide_as_float64_does(apart, dtype, bf16, monkeypatch):
+    monkeypatch.setattr(collapse_geometry, "has_bf16", lambda device: bf16)
+    rng = np.random.default_rng(6)
+    z = (rng.normal(size=(400, 64)) * np.logspace(-12, 12, 400)[:, None]).astype(dtype)
+    rival = rng.normal(size=(1, 64))  # all rows of w are this close to one another
+    w, b = rival + apart * rng.normal(size=(9, 64)), apart * rng.normal(size=9)
+    origin = rng.normal(size=64) * 10
+    for o in (0.0, origin):
+        expected = ((z - o).astype(np.float64) @ w.T + b).argmax(1)
+        np.testing.assert_array_equal(collapse_geometry.Decider(w, b, o)(z), expected)
+
+
+def test_float64_settles_ties_and_what_float32_can_not_hold():
+    w, b = np.full((3, 2), 2.0**100), np.array([0.0, 1.0, 0.5])
+    z = np.array([[2.0**100, -(2.0**100)], [2.0**100, 2.0**100], [0.0, 0.0]])
+    np.testing.assert_array_equal(collapse_geometry.Decider(w, b)(z), [1, 0, 1])
+    assert collapse_geometry.Decider(w, b)(z[:0]).shape == (0,)
+
+
 def test_a_cosine_head_sees_normalised_features():
     """Two directions at very different lengths: Euclidean distance misleads, angles don't."""
     rng = np.random.default_rng(5)
