@@ -5,7 +5,7 @@ from .correction import correct_error
 from .experiment import Experiment, prepare
 from .forget import forget_study, summarise_audits, summarise_methods
 from .forget_words import study_says
-from .gate_choice import compare_gates, guarantees_say, summarise_gates
+from .gate_choice import compare_gates, guarantees_say, rates_say, summarise_gates
 from .mapping import (
     difference_says,
     mapping_difference,

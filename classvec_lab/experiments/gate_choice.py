@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..editing.calibration import calibrate_gate
+from ..editing.calibration import GUARANTEES, calibrate_gate, least_rate
 from ..editing.strength import BOUNDS, Bounds
 from ..gates import Gate
 from ..statistics import summarise, with_ends
@@ -61,6 +61,21 @@ def summarise_gates(table: pd.DataFrame) -> pd.DataFrame:
     columns = ["n", "unit", *names, "worst_acc_f", "worst_sibling_fires"]
     found = summarise(table, ["gate", "split", "guarantee"], columns)
     return found.rename(columns={"worst_sibling_fires": "worst_sibling"})
+
+
+def rates_say(exp: Experiment, bounds: Bounds = BOUNDS) -> tuple[str, ...]:
+    """One sentence where val is too small for the rate that gates were asked for, else none."""
+    y, asked, guarantee = exp.val.targets, *bounds.gating.values()
+    others = len(y) - np.bincount(y, minlength=len(exp.val.classes))
+    least = [least_rate(n, guarantee) for n in others] if guarantee in GUARANTEES[:2] else [0]
+    if max(least) <= asked:
+        return ()
+    most = "up to " if min(others) < max(others) else ""
+    return (
+        f"Gates are calibrated for {most}{100 * max(least):.3g}%, "
+        f"the least that {several(min(others), 'validation sample')} of other classes allow; "
+        f"{100 * asked:.3g}% was asked for.",
+    )
 
 
 def guarantees_say(survey: pd.DataFrame) -> tuple[str, ...]:
