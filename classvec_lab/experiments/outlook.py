@@ -89,7 +89,7 @@ def editability(
     needs no pre-trained model, and the head's own centred row. The fourth is relocation to the mean
     of the other classes, at its own length, which lambda = -1 completes. Each is tried without a
     gate, behind the gates "predicted", "margin" and `deploy`, and with the closed-form linear gate
-    that `map_edit` writes into weights; a gate that this many samples don't allow is left out.
+    that `map_edit` writes into weights, which is left out where it can't be made.
 
     The gates are calibrated on the same validation features on which the edits are judged. Their
     false fires there are therefore as stated, not an unbiased estimate, and so is the smallest
@@ -105,8 +105,8 @@ def editability(
         bounds: when a class counts as forgotten, the strengths, and what gates are calibrated for.
     Raises:
         MismatchError: for models, classes or dimensions that differ, or classes without samples.
-        EditError: for an unknown gate, lambdas that are not negative, too few samples for the gate
-            to be deployed, or a class that was not moved.
+        EditError: for an unknown gate, lambdas that are not negative, or a class that was not
+            moved.
     """
     one_of(deploy, GATES, "gate", EditError)
     for side, part in (("ft", train), ("ft", val), ("pre", pre_val)):

@@ -1,5 +1,6 @@
 """`verdict`: will class vectors edit this pair of models, who pays, is the class recoverable?"""
 
+import warnings
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from ..checks import one_of, record
 from ..diagnostics.orthogonality.report import Orthogonality, orthogonality
 from ..editing.advice import behind
 from ..editing.audit.report import Audit
+from ..editing.calibration import RelaxedRate
 from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
 from ..readout import predict
@@ -18,6 +20,7 @@ from ..vectors import ClassVectors
 from ..words import percent, points
 from .experiment import GATES, Experiment
 from .forget import ForgetStudy, forget_study
+from .gate_choice import rates_say
 from .methods import FINE_TUNED, RETRAINED, standard_methods, training_methods
 from .outlook import Editability, editability
 from .replay import CollateralSurvey, strengths, survey_collateral
@@ -99,6 +102,7 @@ class Verdict:
         advised = self.editability.recommendation["method"]
         found = [
             *self.editability.says()[:3],
+            *rates_say(self.study.exp, self.editability.bounds),
             f"Recommended for most classes: {advised.mode().iloc[0]}.",
             f"Measured on test at lambda = {lambda_:+g} {behind(self.collateral.gate)}: ACC_f "
             f"{at.acc_f_measured:.1%}, on validation {at.acc_f_replay:.1%} (mean over {at.n:.0f} "
@@ -160,10 +164,10 @@ def verdict(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
     train, of = exp.features["train"], {"deploy": deploy, "bounds": bounds}
-    told = editability(exp.ft, exp.vectors, train, val, pre_val=pre, **of)
+    with warnings.catch_warnings(action="ignore", category=RelaxedRate):  # `says` has it
+        told = editability(exp.ft, exp.vectors, train, val, pre_val=pre, **of)
     collateral = survey_collateral(exp, targets, deploy, lambda_, bounds=bounds)
-    margin = {"margin"} & {*told.curves["gate"]}  # where val is large enough for it
-    methods, slow = standard_methods(deploy, ("none", *margin), bounds), training_methods()
+    methods, slow = standard_methods(deploy, ("none", "margin"), bounds), training_methods()
     del methods["projection"], methods["LEACE"]
     only = dict.fromkeys(slow, retrained)
     study = forget_study(exp, targets, methods | slow, only=only)
