@@ -15,6 +15,7 @@ import pandas as pd
 
 from ..checks import listed
 from ..errors import DatasetError
+from ..words import several
 from .base import ImageDataset
 from .images import EXTENSIONS, ImageFiles
 from .splits import SPLITS, carve
@@ -166,8 +167,10 @@ def load_folder(
     (as numbers if all are); images in their sub-folders count. `group`, a column of
     ROOT/metadata.csv (columns `file`, relative to the root, and any others) or a regular expression
     with one capture group searched in the relative path ("train/cat/7_1.jpg"), keeps what it names
-    together when carving. `.metadata` has `file`, the columns of metadata.csv, and `group`. Raises
-    DatasetError naming the folder or file at fault; warns when the ready-made splits share groups.
+    together when carving. Equal names are one group, also in two classes: where they restart in
+    each class, capture the class folder with them, as in "([^/]+/[0-9]+)_". `.metadata` has `file`,
+    the columns of metadata.csv, and `group`. Raises DatasetError naming the folder or file at
+    fault; warns when the ready-made splits share groups.
     """
     root = Path(os.path.abspath(path))
     parts = _parts(root)
@@ -175,13 +178,24 @@ def load_folder(
     table = _with_metadata(found[["file"]].copy(), root, group)
     groups = None
     if group is not None:
+        restart = (
+            ""
+            if group in table
+            else (
+                " If names restart in each class, put the class into the pattern, as in "
+                r"group='([^/]+/\d+)_'."
+            )
+        )
         table["group"] = groups = find_groups(group, table)
+        first = table.assign(part=found["part"]).drop_duplicates(["group", "part"])
+        files = first.pivot(index="group", columns="part", values="file").reindex(columns=SPLITS)
         for one, other in combinations(SPLITS, 2):
-            if shared := set(groups[found["part"] == one]) & set(groups[found["part"] == other]):
+            if len(shared := files[[one, other]].dropna()):
                 warnings.warn(
-                    f"{root}: {len(shared)} groups have images in both {one} and {other}, for "
-                    f"example {min(shared, key=str)!r}; results on {other} will look better than "
-                    "they are",
+                    f"{root}: {one} and {other} share {several(len(shared), 'group')} of "
+                    f"group={group!r}, for example {shared.index[0]!r} "
+                    f"({' and '.join(shared.iloc[0])}). If each is one object or person, results on {other} will look better than "
+                    f"they are.{restart}",
                     UserWarning,
                     stacklevel=4,  # the caller of load_dataset
                 )

@@ -9,6 +9,9 @@ from ..errors import DatasetError
 
 SPLITS = ("train", "val", "test")
 MAX_VAL = 5000  # images: a validation part carved out of a large training set needs no more
+# draws of groups at most, the share of images by which one is good enough, groups of either side of
+# which pairs are exchanged, and what counts as no gain
+DRAWS, CLOSE, TRIED, SAME = 8, 0.02, 50, 1e-9
 
 
 def _apportion(
@@ -44,14 +47,20 @@ def stratified_sample(targets: Sequence[int], n: int, seed: int) -> np.ndarray:
 
 
 def hold_out(
-    targets: Sequence[int], fraction: float, seed: int, groups: Sequence[Hashable] | None = None
+    targets: Sequence[int],
+    fraction: float,
+    seed: int,
+    groups: Sequence[Hashable] | None = None,
+    *,
+    leave: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Part N images into (kept, held): ascending positions, disjoint, together all; held is about
     `fraction` of N.
 
     Every class with at least two images has one on either side. With `groups` (N,) no group has
-    images on both sides; every class keeps an image, and one that comes from a single group is not
-    held. Raises DatasetError for too few images or groups.
+    images on both sides. Every class keeps an image; one that comes from at least two groups is
+    held, and keeps `leave` groups if it has more, unless its groups hold other classes that speak
+    against it. Raises DatasetError for too few images or groups.
     """
     _, labels, counts = np.unique(targets, return_inverse=True, return_counts=True)
     if groups is None:
@@ -60,30 +69,66 @@ def hold_out(
         held, units = _draw(labels, seats, seed), f"images to hold some out: {len(labels)}"
     else:
         codes, names = pd.factorize(pd.Series(groups, dtype=object))
-        held = _draw_groups(pd.crosstab(codes, labels).to_numpy(), fraction, seed)[codes]
+        held = _draw_groups(pd.crosstab(codes, labels).to_numpy(), fraction, seed, leave)[codes]
         units = f"groups to hold one out: {len(names)}"
     if not held.any():
         raise DatasetError(f"too few {units} for {len(counts)} classes, and one needs at least 2")
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _draw_groups(sizes: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Mask of groups that together hold about `fraction` of each class, and leave some of each.
+def _draw_groups(sizes: np.ndarray, fraction: float, seed: int, leave: int) -> np.ndarray:
+    """Mask of groups that hold about `fraction` of each class, the best of several draws by lot.
 
-    sizes (groups, classes): images. Groups are drawn by lot, and held where that helps.
+    sizes (groups, classes): images. Every class is kept. A class from more than one group is held,
+    and `leave` of its groups are kept, where it has so many and its groups hold no other class.
     """
-    kept = sizes.sum(axis=0)
-    wanted = fraction * kept
-    held = np.zeros(len(sizes), dtype=bool)
-    for group in np.random.default_rng(seed).permutation(len(sizes)):
-        size = sizes[group]
-        nearer = np.abs(wanted - size).sum() < np.abs(wanted).sum()
-        if nearer and (kept > size).all():
-            held[group], kept, wanted = True, kept - size, wanted - size
-    free = (kept > sizes).all(axis=1)
-    if free.any() and not held.any():  # all are too large: the one that comes nearest
-        held[np.argmin(np.where(free, np.abs(wanted - sizes).sum(axis=1), np.inf))] = True
-    return held
+    rng, n_groups = np.random.default_rng(seed), (sizes > 0).sum(axis=0)
+    wanted, leave = fraction * sizes.sum(axis=0), np.minimum(leave, n_groups - 1)
+    drawn = []
+    for _ in range(DRAWS):
+        lots = pd.DataFrame({"of": sizes.argmax(axis=1), "lot": rng.random(len(sizes))})
+        lots["size"] = sizes.max(axis=1)
+        upto = lots.sort_values("lot").groupby("of")["size"].cumsum().sort_index()
+        held = np.array(upto - lots["size"] / 2 < wanted[lots["of"]])
+        drawn.append(_improved(held, sizes, wanted, leave, rng))
+        if drawn[-1][0] <= CLOSE * wanted.sum():
+            break
+    return min(drawn, key=lambda draw: draw[0])[1]
+
+
+def _improved(held, sizes, wanted, leave, rng) -> tuple[float, np.ndarray]:
+    """(cost, mask) after groups changed sides, one or two at a time, for as long as that helps."""
+    group, label = np.nonzero(sizes)
+    count, size, n_groups = sizes[group, label], sizes.sum(axis=1), (sizes > 0).sum(axis=0)
+    weight, total = 2.0 * size.sum() + 1, wanted.sum()
+
+    def costs(images, groups, of=slice(None)):  # where so many of classes `of` are held
+        left = n_groups[of] - groups
+        unlike = (left < leave[of]) | ((groups < 1) & (leave[of] > 0))
+        return np.abs(images - wanted[of]) + weight * (unlike + (1 + len(wanted)) * (left < 1))
+
+    while True:
+        images, groups = (np.bincount(label, x * held[group], len(wanted)) for x in (count, 1))
+        now, over, sign = costs(images, groups), images.sum() - total, np.where(held, -1, 1)
+        cost = now.sum() + abs(over)
+        if cost <= CLOSE * total:
+            return cost, held
+        s = sign[group]
+        change = costs(images[label] + s * count, groups[label] + s, label) - now[label]
+        change = np.bincount(group, change, len(held)) + np.abs(over + sign * size) - abs(over)
+        turn = [change.argmin()]
+        if change.min() > -SAME:
+            sides = (rng.permutation(np.flatnonzero(side))[:TRIED] for side in (held, ~held))
+            pairs = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+            if not len(pairs):
+                return cost, held
+            s, both = sign[pairs][..., None], sizes[pairs]
+            changed = costs(images + (s * both).sum(1), groups + (s * (both > 0)).sum(1)).sum(1)
+            changed += np.abs(over + (s * both).sum((1, 2)))
+            if changed.min() > cost - SAME:
+                return cost, held
+            turn = pairs[changed.argmin()]
+        held[turn] = ~held[turn]
 
 
 def carve(
@@ -115,7 +160,8 @@ def carve(
     for name, fraction in (("test", test), ("val", val)):
         if fraction:
             of_rest = None if groups is None else groups.iloc[rest]
-            kept, held = hold_out(targets[rest], fraction * len(targets) / len(rest), seed, of_rest)
+            share, leave = fraction * len(targets) / len(rest), 2 if name == "test" and val else 1
+            kept, held = hold_out(targets[rest], share, seed, of_rest, leave=leave)
             if split == name:
                 return rest[held]
             rest = rest[kept]

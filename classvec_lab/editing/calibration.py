@@ -1,6 +1,7 @@
 """Gates from held-out features: thresholds with a finite-sample guarantee, and what a gate does."""
 
 import math
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,23 @@ EXCEEDED = 0.05  # share of calibrations in which the rate of a "pac" gate may b
 DOUBT = 0.01  # p value below which a guarantee can't be relied on
 # in units of the largest score: what rounding can't tell apart, and the most room above a score
 SAME, ROOM = 1e-12, 1e-9
+
+
+class RelaxedRate(UserWarning):
+    """A gate is calibrated for a higher rate than was asked for.
+
+    args: the reason alone.
+    """
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}; the gate has that rate"
+
+
+def least_rate(n: int, guarantee: str) -> float:
+    """The smallest rate in (0, 1] that n held-out samples of other classes allow."""
+    if guarantee == "pac":
+        return 1 - EXCEEDED ** (1 / n) if n else 1.0
+    return 1 / (n + 1)
 
 
 def threshold(
@@ -51,17 +69,10 @@ def threshold(
         from scipy.stats import binom
 
         allowed = binom.cdf(np.arange(n), n, false_fire) <= EXCEEDED * (1 + 1e-9)
-        needed = math.log(EXCEEDED) / math.log1p(-false_fire)
-        least = 1 - EXCEEDED ** (1 / n) if n else 1
     else:
         allowed = np.arange(1, n + 1) <= (n + 1) * false_fire + 1e-9
-        needed, least = 1 / false_fire - 1, 1 / (n + 1)
     if not allowed.any():
-        raise EditError(
-            f"a gate with false fire {false_fire:g} and the {guarantee} guarantee needs at least "
-            f"{math.ceil(needed - 1e-9)} held-out samples of other classes; there are {n}. "
-            f"Calibrate on more, or state a rate of at least {least:.3g}"
-        )
+        raise EditError(_shortage(n, false_fire, guarantee))
     levels = _between(np.concatenate([scores, among]), ROOM)
     return float(levels[np.searchsorted(levels, scores[n - allowed.sum()])])
 
@@ -80,13 +91,15 @@ def calibrate_gate(
     """A gate for class `target`, its threshold set on held-out features of the fine-tuned encoder.
 
     A guarantee holds for one gate chosen beforehand and for images distributed as the other classes
-    in `features` are: not under shift or another balance of classes.
+    in `features` are: not under shift or another balance of classes. Where there are too few
+    samples of the other classes for the rate asked for, the gate has the least that they allow,
+    1 / (n + 1) ("marginal") or 1 - 0.05^(1/n) ("pac"): it says so, and so does a `RelaxedRate`.
 
     Args:
         features: representations that neither the class vectors nor the weights were made from;
             their labels only tell the other classes from the target.
         vectors: `ClassVectors` of the same classes.
-        false_fire: the stated rate on the other classes, in (0, 1).
+        false_fire: the rate asked for on the other classes, in (0, 1).
         score: "margin", cos to the target's mean less the largest cos to another's; "cosine", the
             published cos(z, z_ft^c) alone; "discriminant", the linear discriminant with a pooled
             covariance shrunk by a tenth; "predicted", the decision of `classifier`'s head, which
@@ -96,7 +109,7 @@ def calibrate_gate(
         classifier: needed by "predicted".
         moments: training moments with a pooled scatter, needed by "discriminant".
     Raises:
-        EditError: for too few samples, saying how many are needed.
+        EditError: for no sample of another class.
         MismatchError: for an unknown class, other classes or another model.
     """
     one_of(guarantee, GUARANTEES, "guarantee", EditError)
@@ -110,8 +123,12 @@ def calibrate_gate(
     n = int(negative.sum())
     if guarantee == "youden":
         return gate.at(_youden(scores, negative, target), n_negatives=n)
-    level = threshold(scores[negative], false_fire, guarantee, among=scores[~negative])
-    return gate.at(level, guarantee=guarantee, false_fire=float(false_fire), n_negatives=n)
+    least, rate = least_rate(n, guarantee), float(false_fire)
+    if 0 < rate < least < 1:
+        warnings.warn(RelaxedRate(_shortage(n, rate, guarantee)), stacklevel=2)
+        rate = least
+    level = threshold(scores[negative], rate, guarantee, among=scores[~negative])
+    return gate.at(level, guarantee=guarantee, false_fire=rate, n_negatives=n)
 
 
 def gate_curve(gate: Gate, features, *, scores: np.ndarray | None = None) -> pd.DataFrame:
@@ -186,6 +203,15 @@ def exchangeability(gate: Gate, calibration, features) -> dict:
         )
     row = {"target": gate.target, "guarantee": gate.guarantee, "balance_p": balance}
     return row | {"scores_p": shift, "n": n, "doubtful": bool(found), "says": says}
+
+
+def _shortage(n, rate, guarantee):
+    needed = math.log(EXCEEDED) / math.log1p(-rate) if guarantee == "pac" else 1 / rate - 1
+    return (
+        f"a gate with false fire {rate:g} and the {guarantee} guarantee needs at least "
+        f"{math.ceil(needed - 1e-9)} held-out samples of other classes; there are {n}. "
+        f"Calibrate on more, or state a rate of at least {least_rate(n, guarantee):.3g}"
+    )
 
 
 def _scorer(vectors, own, score, classifier, moments) -> Gate:

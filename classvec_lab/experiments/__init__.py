@@ -9,6 +9,7 @@ from .gate_choice import (
     compare_gates,
     compare_strengths,
     guarantees_say,
+    rates_say,
     summarise_gates,
     summarise_strengths,
 )

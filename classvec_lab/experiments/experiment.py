@@ -1,5 +1,6 @@
 """`Experiment`: a pair of models and three splits, with what diagnostics and edits read of them."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
@@ -9,7 +10,7 @@ import pandas as pd
 from ..checks import index_of, listed, record
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
-from ..editing.calibration import calibrate_gate
+from ..editing.calibration import RelaxedRate, calibrate_gate
 from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
 from ..errors import EditError
 from ..features import Features, extract_features
@@ -81,14 +82,16 @@ class Experiment:
         Args:
             target: name of the class.
             score: "none", or a score of `calibrate_gate`.
-            bounds: its `false_fire` and `guarantee` count here.
+            bounds: its `false_fire` and `guarantee` count here; `rates_say` tells, once for all
+                classes, where val is too small for that rate.
         """
         key = target, score, *bounds.gating.values()
         if score != "none" and key not in self._kept:
-            self._kept[key] = calibrate_gate(
-                self.features["val"], self.vectors, target, score=score, classifier=self.ft,
-                moments=self.moments, **bounds.gating,
-            )  # fmt: skip
+            how = {"classifier": self.ft, "moments": self.moments, **bounds.gating}
+            with warnings.catch_warnings(action="ignore", category=RelaxedRate):
+                self._kept[key] = calibrate_gate(
+                    self.features["val"], self.vectors, target, score=score, **how
+                )
         return self._kept.get(key)
 
     def strength(self, target: str, score: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Strength:

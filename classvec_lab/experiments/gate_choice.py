@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..editing.calibration import calibrate_gate
+from ..editing.calibration import GUARANTEES, calibrate_gate, least_rate
 from ..editing.strength import BOUNDS, Bounds, strength_curve
 from ..gates import Gate
 from ..readout import predict
@@ -105,6 +105,21 @@ def summarise_strengths(curves: pd.DataFrame) -> pd.DataFrame:
     table = pd.concat([curves[rows].assign(rule=rule) for rule, rows in rules.items()])
     names = ["lambda_", "n", "unit", *with_ends("acc_f", "change_r"), "worst_acc_f"]
     return summarise(table, ["gate", "rule"], names).sort_values("gate", kind="stable")
+
+
+def rates_say(exp: Experiment, bounds: Bounds = BOUNDS) -> tuple[str, ...]:
+    """One sentence where val is too small for the rate that gates were asked for, else none."""
+    y, asked, guarantee = exp.val.targets, *bounds.gating.values()
+    others = len(y) - np.bincount(y, minlength=len(exp.val.classes))
+    least = [least_rate(n, guarantee) for n in others] if guarantee in GUARANTEES[:2] else [0]
+    if max(least) <= asked:
+        return ()
+    most = "up to " if min(others) < max(others) else ""
+    return (
+        f"Gates are calibrated for {most}{100 * max(least):.3g}%, "
+        f"the least that {several(min(others), 'validation sample')} of other classes allow; "
+        f"{100 * asked:.3g}% was asked for.",
+    )
 
 
 def guarantees_say(survey: pd.DataFrame) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Will class vectors edit this model? Edits are tried on validation, and each class gets advice."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 
@@ -29,6 +31,7 @@ from ..editing.advice import (
     overall,
     recommend,
 )
+from ..editing.calibration import RelaxedRate
 from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
@@ -143,7 +146,7 @@ def editability(
     of the other classes, at its own length, which lambda = -1 completes. Each is tried without a
     gate, behind the gates "predicted", "margin" and `deploy`, and with the closed-form linear gates
     that `map_edit` writes into weights; random directions of that length stand beside them behind
-    `deploy`. A gate that this many samples don't allow is left out.
+    `deploy`. What can't be mapped is left out.
 
     The gates are calibrated on the same validation features on which the edits are judged. Their
     false fires there are therefore as stated, not an unbiased estimate, and so is the smallest
@@ -159,8 +162,8 @@ def editability(
         bounds: when a class counts as forgotten, the strengths, and what gates are calibrated for.
     Raises:
         MismatchError: for models, classes or dimensions that differ, or classes without samples.
-        EditError: for an unknown gate, lambdas that are not negative, too few samples for the gate
-            to be deployed, or a class that was not moved.
+        EditError: for an unknown gate, lambdas that are not negative, or a class that was not
+            moved.
     """
     one_of(deploy, GATES, "gate", EditError)
     for side, part in (("ft", train), ("ft", val), ("pre", pre_val)):
@@ -233,13 +236,14 @@ def _matters(curves: pd.DataFrame, unedited: pd.Series) -> pd.Series:
 
 
 def outlook_of(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
-    """`editability` of an experiment's models and splits, kept."""
+    """`editability` of an experiment's models and splits, kept; `rates_say` tells of its gates."""
     key = "outlook", deploy, bounds
     if key not in exp._kept:
         train, val, pre = exp.features["train"], exp.features["val"], exp.pre_features["val"]
-        exp._kept[key] = editability(
-            exp.ft, exp.vectors, train, val, pre_val=pre, deploy=deploy, bounds=bounds
-        )
+        with warnings.catch_warnings(action="ignore", category=RelaxedRate):
+            exp._kept[key] = editability(
+                exp.ft, exp.vectors, train, val, pre_val=pre, deploy=deploy, bounds=bounds
+            )
     return exp._kept[key]
 
 

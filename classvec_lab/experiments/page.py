@@ -20,6 +20,7 @@ from ..vectors import ClassVectors
 from ..words import percent, points, several
 from .experiment import GATES, Experiment
 from .forget import ForgetStudy, forget_study
+from .gate_choice import rates_say
 from .methods import (
     FINE_TUNED,
     RECOMMENDED,
@@ -118,6 +119,7 @@ class Verdict:
         advised = told.recommendation["method"].value_counts()
         found = [
             *told.says(),
+            *rates_say(self.study.exp, told.bounds),
             "Recommended: "
             + ", ".join(
                 f"{name} for {several(n, 'class', 'classes')}" for name, n in advised.items()
@@ -196,11 +198,9 @@ def verdict(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
     told = outlook_of(exp, deploy, bounds)
-    tried = {*told.curves["gate"]}  # a gate that val is too small for is not
-    ways = dict.fromkeys(way for way in (deploy, *PAID) if way in tried)
+    ways = dict.fromkeys(way for way in (deploy, *PAID) if way in {*told.curves["gate"]})
     collateral = {way: survey_collateral(exp, targets, way, lambda_, bounds=bounds) for way in ways}
-    gates = ("none", *({"margin"} & tried))
-    methods, slow = standard_methods(deploy, gates, bounds), training_methods()
+    methods, slow = standard_methods(deploy, ("none", "margin"), bounds), training_methods()
     del methods["projection"], methods["LEACE"]
     only = dict.fromkeys(slow, retrained)
     study = forget_study(exp, targets, methods | slow, only=only)

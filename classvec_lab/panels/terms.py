@@ -1,5 +1,6 @@
 """What the edit panel is about: terms on a class each, and their gates, edits, curves and code."""
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 
@@ -8,6 +9,7 @@ import pandas as pd
 import traitlets as t
 
 from ..editing import LiveEdits, calibrate_gate, gate_curve
+from ..editing.calibration import RelaxedRate
 from ..edits import Edit
 from ..errors import EditError, PanelError
 from ..gates import DEPLOYED, SCORES, Gate
@@ -185,13 +187,13 @@ class EditTerms(t.HasTraits):
         if score == NO_GATE:
             return None
         how = {"moments": self.moments, "classifier": self.live.classifier}
-        try:
-            return calibrate_gate(
-                self.live.features, self.vectors, name, score=score, false_fire=false_fire, **how
-            )
-        except EditError as error:
+        how |= {"score": score, "false_fire": false_fire}
+        try:  # the rate is the user's to state: the control stands beside
+            with warnings.catch_warnings(action="error", category=RelaxedRate):
+                return calibrate_gate(self.live.features, self.vectors, name, **how)
+        except (EditError, RelaxedRate) as error:
             raise PanelError(
-                f"{error}, or choose the gate 'predicted', which has no threshold to set"
+                f"{error.args[0]}, or choose the gate 'predicted', which has no threshold to set"
             ) from error
 
     def gate(self, term: EditTerm | None) -> Gate | None:

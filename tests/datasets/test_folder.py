@@ -1,6 +1,7 @@
 import hashlib
 import os
 import pickle
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -238,12 +239,44 @@ def test_shared_groups_are_warned_of(tmp_path):
     root = make(tmp_path / "set", "train", ["cat", "dog"], NAMES)
     make(root, "test", ["cat", "dog"], NAMES[:8])
     with pytest.warns(
-        UserWarning, match=r"2 groups have images in both train and test, for example '0'"
+        UserWarning,
+        match=r"train and test share 2 groups of group='/\(\\\\d\+\)_', for "
+        r"example '0' \(train/cat/0_0.png and test/cat/0_0.png\)\. If .* look better",
     ):
         load_folder(root, split="test", seed=0, group=r"/(\d+)_")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_folder(root, split="test", seed=0)
+
+
+def test_names_that_restart_in_each_class(tmp_path):
+    """Equal names are one group across classes, unless the pattern takes the class in."""
+    root = make(tmp_path / "set", "train", ["cat", "dog"], NAMES[:20])
+    make(root, "test", ["cat"], [f"9_{i}.png" for i in range(4)])
+    make(root, "train", ["dog"], ["9_0.png"])
+    with pytest.warns(UserWarning, match="names restart in each class") as told:
+        load_folder(root, split="val", seed=0, group=r"/(\d+)_")
+    (text,) = {str(warning.message) for warning in told}
+    assert "train and test share 1 group of group=" in text
+    assert "'9' (train/dog/9_0.png and test/cat/9_0.png)" in text
+    within = re.search("as in group='(.+)'", text)[1]
+    kinds = {}
+    for split in SPLITS:  # no warning
+        metadata = load_folder(root, split=split, seed=0, group=within).metadata
+        kinds[split] = set(metadata["group"])
+        folders = metadata["file"].str.extract(r"/([^/]+)/(\d+)_")
+        assert (metadata["group"] == folders[0] + "/" + folders[1]).all()
+    assert sum(map(len, kinds.values())) == 12
+
+
+def test_a_shared_group_of_a_column_is_not_blamed_on_a_pattern(tmp_path):
+    root = make(tmp_path / "set", "train", ["cat", "dog"], NAMES[:12])
+    make(root, "test", ["cat"], ["3_0.png"])
+    files = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.png"))
+    patients = [Path(file).name[0].replace("3", "1") for file in files]
+    pd.DataFrame({"file": files, "patient": patients}).to_csv(root / "metadata.csv", index=False)
+    with pytest.warns(UserWarning, match=r"share 1 group of group='patient', .* than they are\.$"):
+        load_folder(root, split="test", seed=0, group="patient")
 
 
 def test_fingerprint_follows_bytes_not_places(tmp_path):

@@ -1,6 +1,8 @@
+from itertools import product
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from classvec_lab.datasets.splits import carve, hold_out, stratified_sample
@@ -87,12 +89,76 @@ def test_hold_out_by_group(pairs, fraction, seed):
     assert np.array_equal(held, again[1])
 
 
+grouped = st.lists(  # one list a class: the sizes of its groups
+    st.lists(st.integers(1, 9), min_size=1, max_size=6), min_size=1, max_size=5
+).filter(lambda sizes: max(map(len, sizes)) >= 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(grouped, seeds, st.sampled_from([(), ("test",), ("val",)]))
+def test_each_class_with_enough_groups_is_in_every_carved_part(sizes, seed, given):
+    targets = np.repeat(range(len(sizes)), [sum(own) for own in sizes])
+    names = [f"{c}/{g}" for c, own in enumerate(sizes) for g, n in enumerate(own) for _ in range(n)]
+    split = [s for s in ("test", "val", "train") if s not in given]  # in the order of being served
+    parts = {s: carve(targets, s, seed, given=given, groups=names) for s in split}
+    held = {s: {names[i] for i in part} for s, part in parts.items()}
+    assert sum(map(len, held.values())) == len(set(names))
+    for c, own in enumerate(sizes):
+        n = {s: sum(name.startswith(f"{c}/") for name in found) for s, found in held.items()}
+        assert [s for s in split if n[s]] == [*split[:-1][: len(own) - 1], "train"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=2, max_size=8),
+    st.floats(0.05, 0.6),
+    st.integers(1, 2),
+    seeds,
+)
+def test_as_many_classes_are_on_both_sides_as_can_be(sizes, fraction, leave, seed):
+    sizes = np.array(sizes)
+    sizes = sizes[sizes.any(axis=1)][:, sizes.any(axis=0)]
+    assume(sizes.size)
+    groups, labels = np.repeat(np.argwhere(sizes >= 0), sizes.ravel(), axis=0).T
+    some, of = sizes > 0, (sizes > 0).sum(axis=0)
+    most = -1
+    for mask in product([False, True], repeat=len(sizes)):
+        held = some[np.array(mask)].sum(axis=0)
+        kept = of - held
+        if any(mask) and (kept > 0).all():
+            served = (held > 0) & (kept >= np.minimum(leave, of - 1))
+            most = max(most, served.sum())
+    if most < 0:
+        with pytest.raises(DatasetError, match="too few groups"):
+            hold_out(labels, fraction, seed, groups, leave=leave)
+        return
+    parts = hold_out(labels, fraction, seed, groups, leave=leave)
+    kept, held = (some[np.unique(groups[part])].sum(axis=0) for part in parts)
+    assert (kept > 0).all()
+    assert ((held > 0) & (kept >= np.minimum(leave, of - 1))).sum() == most
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("n_groups", [30, 300])
+def test_uneven_groups_are_held_in_proportion(n_groups, mixed):
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        large = rng.random(n_groups) < 0.1
+        codes = np.repeat(np.arange(n_groups), 1 + rng.poisson(20 * (1 + 5 * large)))
+        targets = (codes + mixed * rng.integers(0, 2, len(codes))) % 3
+        for fraction in (0.1, 0.2):
+            held = hold_out(targets, fraction, seed, codes)[1]
+            assert len(held) == pytest.approx(fraction * len(codes), rel=0.05)
+            share = np.bincount(targets[held]) / np.bincount(targets)
+            assert share == pytest.approx(fraction, abs=0.03)
+
+
 def test_groups_of_equal_size_are_held_in_proportion():
     codes = np.arange(1000) // 10
     targets = codes % 5
     for fraction in (0.1, 0.2, 0.5, 0.8):
         kept, held = hold_out(targets, fraction, 3, codes)
-        assert abs(len(held) - 1000 * fraction) <= 50
+        assert abs(len(held) - 1000 * fraction) <= 10
         assert (np.bincount(targets[held]) > 0).all()
         assert not set(codes[kept]) & set(codes[held])
     assert not np.array_equal(held, hold_out(targets, 0.8, 4, codes)[1])

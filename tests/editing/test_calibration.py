@@ -12,8 +12,10 @@ from worlds import class_vectors_of, logits, reader, samples
 
 from classvec_lab import ClassMoments, ClassVectors, Features
 from classvec_lab.editing.calibration import (
+    RelaxedRate,
     calibrate_gate,
     exchangeability,
+    least_rate,
     threshold,
 )
 from classvec_lab.errors import EditError, MismatchError
@@ -109,32 +111,64 @@ def test_pac_guarantee_over_calibrations(n, rate):
     )  # the probability that theory gives
 
 
-@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
-def test_guarantees_of_whole_gates(guarantee):
-    # the other class lies on a half circle, angles uniform: cos > t on arccos(t) / π of it
-    n, rate = 120, 0.05
+def gates_on_a_half_circle(n, rate, guarantee):
+    """Gates of `RUNS` calibrations on n samples of the other class, and their true rates.
+
+    The other class lies on a half circle, angles uniform: cos > t on arccos(t) / π of it.
+    """
     vectors = ClassVectors(
         np.zeros((2, 2)), np.array([[2.0, 0.0], [0.0, 1.0]]), [5, 5], ("target", "other")
     )
     rng = np.random.default_rng(3)
-    rates = []
+    gates = []
     for angles in rng.uniform(0, np.pi, (RUNS, n)):
         z = np.stack([np.cos(angles), np.sin(angles)], axis=1) * rng.uniform(0.5, 2, (n, 1))
         features = Features(
             np.concatenate([z, [[1, 0]]]), np.r_[np.ones(n, int), 0], vectors.classes
         )
-        gate = calibrate_gate(
-            features, vectors, "target", false_fire=rate, score="cosine", guarantee=guarantee
+        gates.append(
+            calibrate_gate(
+                features, vectors, "target", false_fire=rate, score="cosine", guarantee=guarantee
+            )
         )
-        rates.append(np.arccos(gate.threshold) / np.pi)
-    rates = np.array(rates)
+    return gates, np.arccos([gate.threshold for gate in gates]) / np.pi
+
+
+@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
+def test_guarantees_of_whole_gates(guarantee):
+    n, rate = 120, 0.05
+    gates, rates = gates_on_a_half_circle(n, rate, guarantee)
     if guarantee == "marginal":
         assert abs(rates.mean() - 6 / 121) <= 3 * rates.std(ddof=1) / np.sqrt(RUNS)
         assert rates.mean() <= rate + 3 * rates.std(ddof=1) / np.sqrt(RUNS)
     else:
         assert (rates > rate).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / RUNS)
         assert (rates > rate).any()
-    assert gate.n_negatives == n
+    assert {(gate.false_fire, gate.n_negatives) for gate in gates} == {(rate, n)}
+
+
+@pytest.mark.filterwarnings("ignore::classvec_lab.editing.calibration.RelaxedRate")
+@pytest.mark.parametrize("n", [1, 4, 20, 81])
+@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
+def test_a_relaxed_rate_is_the_one_that_holds(guarantee, n):
+    gates, rates = gates_on_a_half_circle(n, 0.01, guarantee)
+    (stated,) = {gate.false_fire for gate in gates}
+    assert {(gate.guarantee, gate.n_negatives) for gate in gates} == {(guarantee, n)}
+    if guarantee == "marginal":
+        assert stated == 1 / (n + 1)
+        assert abs(rates.mean() - stated) <= 4 * rates.std(ddof=1) / np.sqrt(RUNS)
+    else:
+        assert stated == 1 - 0.05 ** (1 / n)
+        exceeded = (rates > stated).mean()
+        assert abs(exceeded - 0.05) <= 4 * np.sqrt(0.05 * 0.95 / RUNS)
+
+
+@given(st.integers(1, 3000), st.sampled_from(["marginal", "pac"]))
+def test_the_relaxed_rate_is_the_least_that_the_samples_allow(n, guarantee):
+    scores, least = np.arange(float(n)), least_rate(n, guarantee)
+    assert n - 1 < threshold(scores, least, guarantee) < n  # above every score
+    with pytest.raises(EditError, match=f"at least {n + 1} held-out .* there are {n}"):
+        threshold(scores, least * (1 - 1e-6), guarantee)
 
 
 def cosines(a, b):
@@ -258,16 +292,22 @@ def test_exchangeable_data_are_rarely_called_doubtful():
 
 def test_too_few_samples():
     f = samples(V, 100)
-    with pytest.raises(
-        EditError,
-        match=r"false fire 0.01 .* marginal guarantee needs at least 99 .* are 75.*at least 0.0132",
-    ):
-        calibrate_gate(f, V, "c1")
-    with pytest.raises(
-        EditError, match=r"pac guarantee needs at least 299 .* there are 75.*at least 0.0392"
-    ):
-        calibrate_gate(f, V, "c1", guarantee="pac")
+    marginal = r"false fire 0.01 .* marginal guarantee needs at least 99 .* are 75.*least 0.0132"
+    pac = r"pac guarantee needs at least 299 .* there are 75.*at least 0.0392"
+    for guarantee, least, message in (("marginal", 0.0132, marginal), ("pac", 0.0392, pac)):
+        with pytest.warns(RelaxedRate, match=rf"{message}; the gate has that rate$") as told:
+            gate = calibrate_gate(f, V, "c1", guarantee=guarantee)
+        assert [warning.filename for warning in told] == [__file__]
+        assert gate.false_fire == least_rate(75, guarantee)
+        assert gate.threshold > gate.scores(f.z)[f.y != 1].max()
+        assert f"at most {least:.3g} of the others" in str(gate)
+        assert "from 75 samples" in str(gate)
+        with pytest.raises(EditError, match=message):
+            threshold(gate.scores(f.z)[f.y != 1], 0.01, guarantee)
     assert calibrate_gate(f, V, "c1", false_fire=1 / 76).n_negatives == 75
+    for guarantee in ("marginal", "pac"):
+        with pytest.raises(EditError, match=r"there are 0\. Calibrate on more"):
+            calibrate_gate(with_labels(f, np.ones(100, int)), V, "c1", guarantee=guarantee)
     with pytest.raises(EditError, match="samples of 'c1' and of other classes"):
         calibrate_gate(with_labels(f, np.zeros(100, int)), V, "c1", guarantee="youden")
 

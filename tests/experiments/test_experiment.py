@@ -22,6 +22,7 @@ from classvec_lab import class_vectors, extract_features, finetune, load_dataset
 from classvec_lab.editing.calibration import threshold
 from classvec_lab.editing.strength import Bounds
 from classvec_lab.errors import DatasetError, EditError, MismatchError
+from classvec_lab.experiments import rates_say
 from classvec_lab.gates import SCORES
 
 SETUP = {
@@ -235,10 +236,23 @@ def test_lists_of_targets():
             exp.require_targets(wrong)
 
 
-def test_too_few_negatives_say_how_many_are_needed(exp):
+def test_a_small_val_has_gates_of_the_rate_that_it_allows_and_says_so(exp):
+    assert rates_say(exp) == ()
     few = replace(exp, val=exp.val.subset(range(90)))
-    with pytest.raises(EditError, match=r"needs at least 99 .* there are 60"):
-        few.gate("red")
+    gate = few.gate("red")
+    assert (gate.false_fire, gate.n_negatives) == (1 / 61, 60)
+    assert rates_say(few) == (
+        "Gates are calibrated for 1.64%, the least that 60 validation samples of other classes "
+        "allow; 1% was asked for.",
+    )
+    assert rates_say(few, Bounds(false_fire=1 / 61)) == ()
+    assert rates_say(few, Bounds(guarantee="youden")) == ()
+    uneven = replace(exp, val=exp.val.subset(range(91)))  # 31, 30, 30
+    rates = [uneven.gate(name).false_fire for name in CLASSES]
+    assert f"for up to {100 * max(rates):.3g}%, the least that 60 " in rates_say(uneven)[0]
+    pac = Bounds(guarantee="pac")
+    rate = 100 * few.gate("red", bounds=pac).false_fire
+    assert f"calibrated for {rate:.3g}%" in rates_say(few, pac)[0]
     assert few.gate("red", "predicted").threshold == 0
 
 

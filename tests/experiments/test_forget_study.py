@@ -2,16 +2,14 @@
 before any work.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
-from small_experiments import idle_experiment, small_experiment, warmed
+from small_experiments import idle_experiment, warmed
 
 from classvec_lab import inject
 from classvec_lab.editing.audit.metrics import js_divergence
-from classvec_lab.errors import EditError
+from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.experiments.forget import forget_study, summarise_audits, summarise_methods
 from classvec_lab.experiments.methods import (
     FINE_TUNED,
@@ -361,12 +359,13 @@ def test_typos_cost_no_work(options, message):
         forget_study(idle_experiment(), **{"methods": METHODS, "progress": False} | options)
 
 
-def test_too_few_samples_for_a_gate_cost_no_training():
-    few = small_experiment()
-    few = replace(few, val=few.val.subset(range(90)))
-    methods = {RETRAINED: lambda exp, target: pytest.fail("retrained")} | standard_methods()
-    with pytest.raises(EditError, match=r"needs at least 99 .* there are 60"):
-        forget_study(few, ["red"], methods, only={RETRAINED: ["red"]}, progress=False)
+def test_a_mistake_in_another_method_costs_no_training(exp):
+    methods = {
+        RETRAINED: lambda exp, target: pytest.fail("retrained"),
+        "mistaken": lambda exp, target: exp.gate(target, "euclid"),
+    }
+    with pytest.raises(MismatchError, match="no gate score 'euclid'"):
+        forget_study(exp, ["red"], methods, only={RETRAINED: ["red"]}, progress=False)
 
 
 def test_a_method_that_has_nothing_to_try_has_no_row(exp):

@@ -47,7 +47,8 @@ def report(exp, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def failing(tmp_path_factory):
-    return verdict(warmed(tmp_path_factory, hardly_moved), targets=["red", "blue"])
+    bounds = Bounds(false_fire=0.002)  # of which the page alone tells that 300 samples are too few
+    return verdict(warmed(tmp_path_factory, hardly_moved), targets=["red", "blue"], bounds=bounds)
 
 
 def test_the_table_repeats_what_was_measured(exp, report):
@@ -178,6 +179,8 @@ def test_sentences_say_the_opposite_where_class_vectors_fail(report, failing):
     assert "Recommended for most classes: class vector." in good
     assert "Recommended for most classes: retired to the mean." in bad
     assert "a gain of +0.0 [+0.0, +0.0] points" in bad
+    assert "Gates are calibrated" not in good
+    assert bad.count("Gates are calibrated for 0.332%, the least that 300 validation samples") == 1
     assert "already names 100.0%" in bad
     assert "retrained without it" not in bad
     assert failing.collateral.measured.abs().to_numpy().max() == 0
@@ -194,10 +197,11 @@ def test_routes_of_the_audited_class(exp, report, failing):
     assert RETRAINED not in set(failing.routes()["method"])
 
 
-def test_without_enough_samples_for_a_margin_gate(exp):
-    few = replace(exp, val=exp.val.subset(range(90)))
+def test_a_small_val_is_enough(exp):
+    few = replace(exp, val=exp.val.subset(range(12)))
     found = verdict(few, targets=["red"])
-    assert set(found.study.table["gate"]) == {"none", "predicted"}
+    assert set(found.study.table["gate"]) == {"none", "predicted", "margin"}
+    assert any(s.startswith("Gates are calibrated for 11.1%, the least") for s in found.says())
     assert set(found.table.loc[found.table["split"] == "test", "n"]) == {150, 50}
 
 
