@@ -47,7 +47,8 @@ def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
         p, more = hits / n, z**2 / n
         centre = (p + more / 2) / (1 + more)
         half = z / (1 + more) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-    return np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+    # rounding must not leave a share of 0 or 1 outside
+    return np.clip(centre - half, 0, p), np.clip(centre + half, p, 1)
 
 
 def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -233,14 +234,14 @@ def averaged(
     Args:
         table: rows in which a share may be NaN, which is left out.
         keys: columns; groups come in the order in which they appear.
-        count: the column that says how many rows a group has.
+        count: the column that says of how many rows the first share is known.
         shares: the columns to average, each with the prefix of its interval (see `columns`).
     Returns:
         One row a group: keys, count, and the shares with their intervals, which stay in [0, 1].
     """
     rows = []
     for values, part in table.groupby(keys, sort=False):
-        row = {**dict(zip(keys, values, strict=True)), count: len(part)}
+        row = {**dict(zip(keys, values, strict=True)), count: part[next(iter(shares))].count()}
         for name, prefix in shares.items():
             row |= columns(name, np.clip(known_mean(part[name]), 0, 1), prefix)
         rows.append(row)
@@ -263,21 +264,41 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
     return Estimate(*map(float, np.clip((value, value - half, value + half), 0, 1)), m + n)
 
 
-def over_trainings(values: pd.Series, seeds: pd.Series) -> Estimate:
-    """Mean of values by class and training, with Student's 95 % interval over independent units.
+def crossed_mean(values: pd.Series, classes: pd.Series, trainings: pd.Series) -> Estimate:
+    """Mean over classes crossed with trainings; its 95 % interval is for new ones of both.
 
-    The classes of one training share its model, so that with several trainings the values of each
-    are averaged first, and the interval is over trainings. With one it is the spread over classes,
-    which says nothing about another training. `name` says which: "trainings" or "classes".
+    Cells of one class go together, and so do those of one training: V = V_classes + V_trainings -
+    V_cells, at least the larger of the first two, and Student's t with Satterthwaite's degrees of
+    freedom. With one training it is the spread over classes, which says nothing about another
+    training, and the other way round. All share one split of the images. `n` counts the classes
+    and `name` what they are crossed with: "classes × 3 trainings".
 
     Args:
-        values: one a class and training; NaN counts as absent.
-        seeds: the seed of each one's training.
+        values: one a class, training and perhaps draw; NaN is left out, draws are averaged first.
+        classes, trainings: which ones each value is of.
+    Source: Cameron, Gelbach and Miller 2011; Satterthwaite 1946.
     """
-    values, several = values.dropna(), seeds.nunique() > 1
-    units = values.groupby(seeds, sort=False).mean() if several else values
-    unit = "trainings" if several else "classes"
-    return Estimate(*mean_interval(units.to_numpy()), len(units), unit)
+    cells = values.groupby([classes.to_numpy(), trainings.to_numpy()], sort=False).mean().dropna()
+    n, mean, codes = len(cells), cells.mean(), cells.index.remove_unused_levels().codes
+    spread = cells.to_numpy() - mean
+    sides = [np.bincount(code, weights=spread) for code in codes]
+
+    def variance(sums) -> float:
+        """Of the mean, from the sums over what goes together."""
+        return np.square(sums).sum() / n**2 * len(sums) / (len(sums) - 1)
+
+    several = [x for x in sides if len(x) > 1]
+    v, df = np.array([variance(x) for x in several]), np.array([len(x) - 1 for x in several])
+    low = high = np.nan
+    if several:
+        total = max(v.sum() - (variance(spread) if len(v) > 1 else 0), *v)
+        with np.errstate(invalid="ignore"):
+            df = np.fmax(total**2 / (v**2 / df).sum(), df.min())
+        low, high = t_interval(mean, np.sqrt(total), df)
+    n_classes, n_trainings = map(len, sides)
+    unit = "class" if n_classes == 1 else "classes"
+    unit += f" × {n_trainings} trainings" if n_trainings > 1 else ""
+    return Estimate(float(mean), float(low), float(high), n_classes, unit)
 
 
 def with_ends(*names: str) -> list[str]:
@@ -290,29 +311,31 @@ def summarise(
 ) -> pd.DataFrame:
     """One row a group of a table that has a row a target, a seed and perhaps a draw.
 
-    Draws are averaged first; means and intervals are `over_trainings`.
+    Means and intervals are those of `crossed_mean`, over targets and seeds.
 
     Args:
         table: columns target, seed, the keys, and those to summarise.
         keys: the columns that make a group.
         wanted: what to give of each group, in this order. For a column x: "x", its mean, "x_low"
-            and "x_high", the interval, cut off where a share ends (at -1 for a change),
-            "worst_x", the largest. Of `of`: "n" and "unit", what its mean is over, and
-            "worst_target", where it is largest.
+            and "x_high", the interval, cut off where a share ends (at -1 for a change), "worst_x",
+            the largest once draws are averaged, "lowest_x", the smallest of single draws, and
+            "n_x", over how many targets it is known. Of `of`: "n" and "unit", what its mean is
+            over, and "worst_target", where it is largest.
     """
     known = [x for x in table if x != "target" and not x.endswith(("_low", "_high"))]
-    read = [x for x in known if x in wanted or f"worst_{x}" in wanted]
-    cells = table.groupby([*keys, "target", "seed"], sort=False, dropna=False, as_index=False)
+    read = [x for x in known if {x, f"worst_{x}"} & {*wanted}]
     rows = []
-    for key, part in cells[read].mean().groupby(list(keys), sort=False, dropna=False):
+    for key, part in table.groupby(list(keys), sort=False, dropna=False):
         row = dict(zip(keys, key, strict=True))
+        draws = part.groupby(["target", "seed"], sort=False)
         for name in read:
-            found = over_trainings(part[name], part["seed"])
+            x, cells = part[name], draws[name].mean()
+            found = crossed_mean(x, part["target"], part["seed"])
             least = -1.0 if name.startswith("change") else 0.0
-            row |= columns(name, (found.value, *np.clip((found.low, found.high), least, 1.0)))
-            row[f"worst_{name}"] = part[name].max()
+            share = x.dropna().between(least, 1).all()
+            row |= columns(name, np.clip(tuple(found), least, 1) if share else found)
+            row |= {f"worst_{name}": cells.max(), f"lowest_{name}": x.min(), f"n_{name}": found.n}
             if name == of:
-                worst = part.loc[part[name].idxmax(), "target"]
-                row |= {"n": found.n, "unit": found.name, "worst_target": worst}
+                row |= {"n": found.n, "unit": found.name, "worst_target": cells.idxmax()[0]}
         rows.append(row)
     return pd.DataFrame(rows, columns=[*keys, *wanted])

@@ -26,6 +26,12 @@ def change(low: float, high: float) -> str:
     return "more" if low > 0 else "less" if high < 0 else "no change shown"
 
 
+def side(low: float, high: float) -> str:
+    """Where the interval of a difference lies beside 0: "below", "above", or "not told from"."""
+    said = {"less": "below", "more": "above", "no change shown": "not told from"}
+    return said[change(low, high)]
+
+
 def bound(value: float, low: float, high: float, limit: float) -> str:
     """Where an interval lies beside a limit: "below", "above", or "not told from"."""
     if math.isfinite(low) and math.isfinite(high):

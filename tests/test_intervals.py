@@ -44,6 +44,14 @@ def test_a_paired_change_has_a_width_where_nothing_changed():
     assert paired_change([1, 1, 0, 0], [1, 0, 1, 1]).value == 0.25
 
 
+def test_a_share_lies_within_its_interval_whatever_the_rounding():
+    n = np.arange(1, 500)
+    for hits in (0 * n, n, n / 3):
+        low, high = wilson(hits, n)
+        assert (low <= hits / n).all()
+        assert (hits / n <= high).all()
+
+
 def test_a_share_of_nothing_is_unknown():
     assert np.isnan([share([]).value, share([]).low]).all()
     assert np.isnan(shares(np.zeros((3, 0)))).all()
@@ -99,7 +107,7 @@ def test_groups_are_averaged_in_their_order_and_stay_shares():
     )
     found = averaged(table, ["kind"], "n_rows", {"share": "", "other": None})
     assert found["kind"].tolist() == ["b", "a"]
-    assert found["n_rows"].tolist() == [2, 2]
+    assert found["n_rows"].tolist() == [2, 1]  # of how many the first share is known
     assert found["share"].tolist() == pytest.approx([0.95, 0.5])
     assert found["high"].tolist()[0] == 1
     assert np.isnan(found["low"].tolist()[1])

@@ -1,10 +1,10 @@
-"""Means over classes and trainings: the interval is over what is independent, and says which."""
+"""Means over classes and trainings: intervals cover new ones of both, and tables say what counts."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from classvec_lab.statistics import mean_interval, over_trainings, summarise
+from classvec_lab.statistics import crossed_mean, mean_interval, summarise
 
 LEVELS = {3: 0.1, 1: 0.3, 2: 0.6}  # of a training, by seed; its classes hardly differ
 
@@ -20,58 +20,85 @@ def cells(levels=LEVELS, n_classes=10, spread=0.01):
     return pd.DataFrame(rows)
 
 
-def width(interval):
-    _, low, high = interval
-    return high - low
+def mean_of(table):
+    return crossed_mean(table["x"], table["target"], table["seed"])
 
 
-def test_with_several_seeds_the_interval_is_over_trainings():
-    table = cells()
-    found = over_trainings(table["x"], table["seed"])
-    assert (found.n, found.name) == (3, "trainings")
-    np.testing.assert_allclose(tuple(found), mean_interval(table.groupby("seed")["x"].mean()))
-    as_if_independent = mean_interval(table["x"])
-    assert found.value == pytest.approx(as_if_independent[0])
-    assert width(found) > 4 * width(as_if_independent)
+def share_covered(n_classes, n_trainings, of_class, of_training, residual, repeats=400):
+    """How often the interval holds the mean, 0, and how often one over all cells would."""
+    rng, covered, naive = np.random.default_rng(1), 0, 0
+    grid = np.indices((n_classes, n_trainings))
+    table = pd.DataFrame({"target": grid[0].ravel(), "seed": grid[1].ravel()})
+    for _ in range(repeats):
+        level = of_class * rng.normal(size=n_classes)[:, None]
+        level = level + of_training * rng.normal(size=n_trainings)
+        table["x"] = (level + residual * rng.normal(size=level.shape)).ravel()
+        found, cell = mean_of(table), mean_interval(table["x"])
+        covered += found.low <= 0 <= found.high
+        naive += cell[1] <= 0 <= cell[2]
+    return covered / repeats, naive / repeats
 
 
-def test_with_one_seed_it_is_over_classes():
+@pytest.mark.parametrize(
+    ("of_class", "of_training", "residual"),
+    [(1, 0, 0.3), (1, 0.3, 0.5), (1, 1, 1), (0.3, 1, 0.3), (0, 1, 0.3), (0, 0, 1)],
+)
+def test_ten_classes_and_three_trainings_cover_the_mean_over_both(of_class, of_training, residual):
+    covered, naive = share_covered(10, 3, of_class, of_training, residual)
+    assert covered >= 0.92
+    assert naive < 0.8 or not (of_class or of_training)
+
+
+@pytest.mark.parametrize("residual", [0.3, 1])
+def test_ten_classes_of_one_training_cover_the_mean_over_classes(residual):
+    assert 0.92 <= share_covered(10, 1, 1, 0, residual)[0] <= 0.98
+
+
+def test_another_training_lies_outside_what_one_can_show():
+    """Which is why the unit of a table says how many trainings it is of."""
+    assert share_covered(10, 1, 0.3, 1, 0.3)[0] < 0.4
+
+
+def test_trainings_that_differ_widen_the_interval_and_so_do_classes():
+    by_training, by_class = cells(), cells(dict.fromkeys(LEVELS, 0.5))
+    by_class["x"] += by_class["target"].str[1:].astype(int) / 20
+    for table, unit in ((by_training, "seed"), (by_class, "target")):
+        found = mean_of(table)
+        expected = mean_interval(table.groupby(unit)["x"].mean())
+        assert (found.n, found.name) == (10, "classes × 3 trainings")
+        assert found.value == pytest.approx(expected[0])
+        np.testing.assert_allclose(tuple(found), expected, atol=0.01)
+        assert np.diff((found.low, found.high)) > 1.5 * np.diff(mean_interval(table["x"])[1:])
+
+
+def test_with_one_training_the_interval_is_over_classes_and_the_other_way_round():
     table = cells({5: 0.3}, spread=0.1)
-    found = over_trainings(table["x"], table["seed"])
+    found = mean_of(table)
     assert (found.n, found.name) == (10, "classes")
+    np.testing.assert_allclose(tuple(found), mean_interval(table["x"]))
+    table = cells(n_classes=1)
+    found = mean_of(table)
+    assert (found.n, found.name) == (1, "class × 3 trainings")
     np.testing.assert_allclose(tuple(found), mean_interval(table["x"]))
 
 
-def test_the_interval_over_trainings_covers_a_new_one_s_mean():
-    rng, covered, naive = np.random.default_rng(1), 0, 0
-    for _ in range(300):
-        table = cells(dict(enumerate(rng.normal(0.5, 0.1, 4))), spread=0.05)
-        found, cell = over_trainings(table["x"], table["seed"]), mean_interval(table["x"])
-        covered += found.low <= 0.5 <= found.high
-        naive += cell[1] <= 0.5 <= cell[2]
-    assert 0.91 <= covered / 300 <= 0.99
-    assert naive / 300 < 0.7
-
-
-def test_trainings_count_alike_however_many_classes_they_have():
-    table = cells(spread=0.0)
-    table = table[(table["seed"] != 1) | table["target"].isin(["c0", "c1"])]
-    table.loc[table["target"].eq("c3") & table["seed"].eq(2), "x"] = np.nan
-    found = over_trainings(table["x"], table["seed"])
-    assert found.n == 3
-    np.testing.assert_allclose(tuple(found), mean_interval(list(LEVELS.values())))
-
-
-def test_one_training_of_several_has_no_interval():
-    """What only one of them was measured on says nothing about another, also over classes."""
+def test_what_is_absent_is_not_counted():
     table = cells()
     known = table["x"].where(table["seed"] == 1)
-    found = over_trainings(known, table["seed"])
-    assert (found.n, found.name) == (1, "trainings")
-    assert np.isnan([found.low, found.high]).all()
-    nothing = over_trainings(table["x"] * np.nan, table["seed"])
+    found = crossed_mean(known, table["target"], table["seed"])
+    assert (found.n, found.name) == (10, "classes")
+    np.testing.assert_allclose(tuple(found), mean_interval(known.dropna()))
+    nothing = crossed_mean(table["x"] * np.nan, table["target"], table["seed"])
     assert nothing.n == 0
     assert np.isnan(tuple(nothing)).all()
+    single = mean_of(table[:1])
+    assert (single.n, single.name) == (1, "class")
+    assert np.isnan([single.low, single.high]).all()
+
+
+def test_equal_values_have_an_interval_of_no_width():
+    found = mean_of(cells(dict.fromkeys(LEVELS, 0.5), spread=0.0))
+    assert tuple(found) == (0.5, 0.5, 0.5)
 
 
 COLUMNS = ["n", "unit", "x", "x_low", "x_high", "worst_x", "worst_target"]
@@ -82,14 +109,14 @@ def summary(table, columns=COLUMNS, keys=("method",)):
 
 
 @pytest.mark.parametrize(
-    ("levels", "n", "unit"), [(LEVELS, 3, "trainings"), ({1: 0.4}, 10, "classes")]
+    ("levels", "unit"), [(LEVELS, "classes × 3 trainings"), ({1: 0.4}, "classes")]
 )
-def test_a_summary_says_what_its_intervals_are_over(levels, n, unit):
+def test_a_summary_says_what_its_intervals_are_over(levels, unit):
     table = cells(levels)
     found = summary(table)
     assert list(found) == ["method", *COLUMNS]
-    row, expected = found.iloc[0], over_trainings(table["x"], table["seed"])
-    assert (row["n"], row["unit"]) == (n, unit) == (expected.n, expected.name)
+    row, expected = found.iloc[0], mean_of(table)
+    assert (row["n"], row["unit"]) == (10, unit) == (expected.n, expected.name)
     np.testing.assert_allclose(
         [row["x"], row["x_low"], row["x_high"]], np.clip(tuple(expected), 0, 1)
     )
@@ -101,9 +128,24 @@ def test_draws_are_averaged_before_anything_is_counted():
     table = pd.DataFrame(
         {"method": "m", "seed": 0, "target": ["a"] * 4 + ["b"], "x": [0.1, 0.2, 0.3, 0.4, 0.75]}
     )
-    row = summary(table).iloc[0]
+    row = summary(table, [*COLUMNS, "lowest_x"]).iloc[0]
     assert (row["n"], row["x"], row["worst_x"]) == (2, 0.5, 0.75)
+    assert row["lowest_x"] == 0.1  # of a single draw
     np.testing.assert_allclose([row["x_low"], row["x_high"]], [0, 1])  # cut off
+
+
+def test_only_shares_are_cut_off():
+    """An interval that ended where shares end would not hold a mean beyond it."""
+    table = cells({0: 5.0, 1: 6.0}, n_classes=3)
+    row = summary(table).iloc[0]
+    assert (row["x"], row["x_low"], row["x_high"]) == tuple(mean_of(table))
+    assert row["x_low"] < 1 < row["x"] < row["x_high"]
+
+
+def test_a_mean_says_over_how_many_classes_it_is_known():
+    table = cells({0: 0.4}).assign(y=lambda t: t["x"].where(t["target"] < "c3"))
+    row = summary(table, ["n", "x", "y", "n_y"]).iloc[0]
+    assert (row["n"], row["n_y"]) == (10, 3)
 
 
 def test_a_change_may_be_negative_and_groups_keep_their_order():

@@ -194,7 +194,8 @@ def load_folder(
                 warnings.warn(
                     f"{root}: {one} and {other} share {several(len(shared), 'group')} of "
                     f"group={group!r}, for example {shared.index[0]!r} "
-                    f"({' and '.join(shared.iloc[0])}). If each is one object or person, results on {other} will look better than "
+                    f"({' and '.join(shared.iloc[0])}). If each is one object or "
+                    f"person, results on {other} will look better than "
                     f"they are.{restart}",
                     UserWarning,
                     stacklevel=4,  # the caller of load_dataset

@@ -19,8 +19,9 @@ from .methods import FINE_TUNED, REFERENCE, RETRAINED, Method, Outcome, measure,
 
 SETTING = ("method", "family", "gate", "chosen")
 SUMMARY = (
-    "lambda_", "n", "unit", *with_ends("acc_f", "acc_r"), "worst_acc_f", "worst_target", "change_r",
-    "false_fire", "miss", "out_of_reach", "worst_sibling_fires", "routing_js", "n_parameters",
+    "lambda_", "n", "unit", *with_ends("acc_f", "acc_r"), "worst_acc_f", "worst_target",
+    "lowest_acc_f", "change_r", "false_fire", "miss", "out_of_reach", "worst_sibling_fires",
+    "routing_js", "n_routing_js", "n_parameters",
 )  # fmt: skip
 JUDGED = ("ACC_f", "ACC_r", "routing_js", "probe", "zrf", "cka_retrained", "mia", "mean_gap")
 
@@ -184,7 +185,8 @@ def forget_study(
 def summarise_methods(table: pd.DataFrame) -> pd.DataFrame:
     """One row a method and setting of a study's table, or of several joined; see `summarise`.
 
-    sibling_fires is the largest of all.
+    sibling_fires is the largest of all. lowest_acc_f is the smallest of single draws, classes and
+    trainings: a random direction that forgets would speak against the class vector's.
     """
     found = summarise(table, SETTING, SUMMARY)
     return found.rename(columns={"worst_sibling_fires": "sibling_fires"})

@@ -6,7 +6,7 @@ from .. import words
 from ..editing.advice import behind, cannot_lose
 from ..editing.strength import BOUNDS, Bounds
 from ..gates import DEPLOYED
-from ..statistics import ends, over_trainings
+from ..statistics import crossed_mean, ends
 from .forget import summarise_methods
 from .methods import MAPPING, RETRAINED
 
@@ -36,8 +36,8 @@ def study_says(
 ) -> tuple[str, ...]:
     """The sentences: the class vector, its control, rivals, its gate, mappings, retraining.
 
-    A claim rests on the interval of a mean, a comparison on that of the paired differences over
-    targets, both over trainings where there are several.
+    A claim rests on the interval of a mean, a comparison on that of the paired differences, both
+    over targets and trainings (`crossed_mean`).
 
     Args:
         table: `ForgetStudy.table`, or several joined.
@@ -54,25 +54,28 @@ def study_says(
         it = summarise_methods(free).iloc[0]
         found.append(
             "Without a gate, where nothing but the class vectors' independence spares the others, "
-            f"the class vector {verdict(free, bounds)}: ACC_f {words.percent(*ends(it, 'acc_f'))}, "
+            f"the class vector {verdict(free, bounds)}: {_left(it)}, "
             f"ACC_r {words.points(it['change_r'])} (mean lambda {it['lambda_']:+.2f})."
         )
     found += [
         f"The class vector {behind(gate)}, its strength chosen on val (mean lambda "
-        f"{row['lambda_']:+.2f}), {verdict(main, bounds, gate != DEPLOYED)}: ACC_f "
-        f"{words.percent(*ends(row, 'acc_f'))} (worst {row['worst_target']} with "
-        f"{words.percent(row['worst_acc_f'])}), ACC_r {words.percent(*ends(row, 'acc_r'))} "
+        f"{row['lambda_']:+.2f}), {verdict(main, bounds, gate != DEPLOYED)}: {_left(row)}, ACC_r "
+        f"{words.percent(*ends(row, 'acc_r'))} "
         f"({words.points(row['change_r'])}), n = {counted(row)}.",
         *cannot_lose(gate, n_classes),
     ]
     same = table.query("gate in (@gate, 'none') and not chosen")
     at = same.query("method == 'class vector' and gate == @gate and lambda_ == -1")
     if len(at):
-        share = words.percent(*ends(summarise_methods(at).iloc[0], "acc_f"))
-        found.append(f"At the published lambda = -1 it leaves ACC_f {share}.")
+        means = at.groupby("target")["acc_f"].mean()
+        found.append(
+            f"At the published lambda = -1 it leaves {_left(summarise_methods(at).iloc[0])}: "
+            f"{(means > bounds.threshold).sum()} of {words.several(len(means), 'class', 'classes')}"
+            f" keep more than the {words.percent(bounds.threshold)} of a forgotten one."
+        )
     for method, text in RIVALS.items():
         if len(rival := same[same["method"] == method]):
-            found.append(_against(text, rival, main))
+            found.append(_against(text, rival, main, bounds))
     if gate != "none":
         found.append(
             f"The gate fires on {words.percent(row['false_fire'])} of the other classes' samples "
@@ -87,9 +90,8 @@ def study_says(
     for _, own in table[table["family"] == MAPPING].groupby("method", sort=False):
         it = summarise_methods(own).iloc[0]
         found.append(
-            f"{it['method'].capitalize()} {verdict(own, bounds)}: ACC_f "
-            f"{words.percent(*ends(it, 'acc_f'))} "
-            f"(worst {words.percent(it['worst_acc_f'])}), ACC_r {words.points(it['change_r'])}, "
+            f"{it['method'].capitalize()} {verdict(own, bounds)}: {_left(it)}, ACC_r "
+            f"{words.points(it['change_r'])}, "
             f"from {it['n_parameters']:.0f} stored numbers and without a gate."
         )
     known = summarise_methods(table[table["routing_js"].notna() & (table["method"] != RETRAINED)])
@@ -98,7 +100,7 @@ def study_says(
         found.append(
             f"Nearest to retraining in where the class's samples go: {best['method']} "
             f"({best['routing_js']:.2f} bits; the class vector {row['routing_js']:.2f}; 0 is the "
-            "same, 1 disjoint)."
+            f"same, 1 disjoint; n = {words.several(best['n_routing_js'], 'class', 'classes')})."
         )
     return tuple(found)
 
@@ -108,7 +110,7 @@ def verdict(rows: pd.DataFrame, bounds: Bounds, losable: bool = True) -> str:
     bounds.
 
     Args:
-        rows: of one method and setting, columns acc_f, acc_r, change_r, seed.
+        rows: of one method and setting, columns target, seed, acc_f, acc_r, change_r.
         losable: whether the others can lose at all; else nothing is said of them.
     """
     lost = -rows["change_r"] / (rows["acc_r"] - rows["change_r"])
@@ -117,26 +119,40 @@ def verdict(rows: pd.DataFrame, bounds: Bounds, losable: bool = True) -> str:
         (FORGETS, rows["acc_f"], bounds.threshold),
         (KEEPS, lost, bounds.tolerance),
     )[: 1 + losable]:
-        found.append(said[words.bound(*over_trainings(values, rows["seed"]), limit)])
+        found.append(said[words.bound(*crossed_mean(values, rows["target"], rows["seed"]), limit)])
     return " and ".join(found)
 
 
-def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame) -> str:
-    cells = ["target", "seed"]
-    gap = (rival.groupby(cells)["acc_f"].mean() - main.set_index(cells)["acc_f"]).reset_index()
-    mean, row = over_trainings(gap["acc_f"], gap["seed"]), summarise_methods(rival).iloc[0]
-    shown = words.change(mean.low, mean.high)
+def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame, bounds: Bounds) -> str:
+    both = rival.merge(main, on=["target", "seed"], suffixes=("", "_main"))
+    gap = crossed_mean(both["acc_f"] - both["acc_f_main"], both["target"], both["seed"])
+    shown, row = words.change(gap.low, gap.high), summarise_methods(rival).iloc[0]
     sentence = (
         f"{text} {COMPARED[shown]}: ACC_f {words.percent(*ends(row, 'acc_f'))}, "
-        f"{words.points(*mean)} beside it, ACC_r "
+        f"{words.points(*gap)} beside it (n = {gap.n} {gap.name}), ACC_r "
         f"{words.points(row['change_r'])}."
     )
-    matters = "matters" if shown == "more" else "is not shown to matter"
-    random = rival["method"].iloc[0] == RANDOM
-    return f"{sentence} So the direction {matters}." if random else sentence
+    if rival["method"].iloc[0] != RANDOM:
+        return sentence
+    least = rival.loc[rival["acc_f"].idxmin()]
+    forgotten = (rival["acc_f"] <= bounds.threshold).sum()
+    matters = "is not shown to matter"
+    if shown == "more":
+        matters = "matters on average" if forgotten else "matters"
+    return (
+        f"{sentence} Of its {words.several(len(rival), 'draw')} the lowest leaves "
+        f"{words.percent(least['acc_f'])} (of {least['target']}), and {forgotten} forget. "
+        f"So the direction {matters}."
+    )
+
+
+def _left(row: pd.Series) -> str:
+    return (
+        f"ACC_f {words.percent(*ends(row, 'acc_f'))} (worst {row['worst_target']} with "
+        f"{words.percent(row['worst_acc_f'])})"
+    )
 
 
 def counted(row: pd.Series) -> str:
-    """What the means of a summary's row are over, in words: "3 trainings"."""
-    one = {"classes": "class", "trainings": "training"}[row["unit"]]
-    return words.several(row["n"], one, row["unit"])
+    """What the means of a summary's row are over, in words: "10 classes × 3 trainings"."""
+    return f"{row['n']} {row['unit']}"

@@ -105,7 +105,7 @@ def test_unknown_names(tmp_path, monkeypatch):
         ("", "unknown data set ''"),
         (
             "nowhere/at/all",
-            r"no such folder\. Understood are 'digits', 'shapes', \"torchvision:NAME\"",
+            r"no such folder\. Understood are 'digits', 'shapes', 'photographs', \"torchvision:NAME\"",
         ),
     ):
         with pytest.raises(DatasetError, match=match):

@@ -19,7 +19,7 @@ from classvec_lab.experiments.methods import (
     training_methods,
 )
 from classvec_lab.readout import predict
-from classvec_lab.statistics import mean_interval, paired_change, wilson
+from classvec_lab.statistics import crossed_mean, mean_interval, paired_change, wilson
 
 METHODS = standard_methods(n_random=2) | training_methods(["neggrad+"])
 OPTIONS = {
@@ -234,7 +234,7 @@ def test_the_worst_of_the_audits_is_the_largest():
     assert (found["probe_low"], found["probe_high"]) == (0, 1)
 
 
-def test_audits_of_several_trainings_have_intervals_over_trainings():
+def test_audits_of_several_trainings_have_intervals_over_classes_and_trainings():
     values = {0: (0.10, 0.12, 0.11), 1: (0.30, 0.31, 0.32), 2: (0.20, 0.22, 0.21)}
     table = audits(
         *(
@@ -244,10 +244,11 @@ def test_audits_of_several_trainings_have_intervals_over_trainings():
         )
     )
     found = summarise_audits(table).iloc[0]
-    assert (found["n"], found["unit"], found["worst_probe"]) == (3, "trainings", 0.32)
-    expected = mean_interval([np.mean(part) for part in values.values()])
+    assert (found["n"], found["unit"]) == (3, "classes × 3 trainings")
+    assert found["worst_probe"] == 0.32
+    expected = crossed_mean(table["probe"], table["target"], table["seed"])
     np.testing.assert_allclose(
-        found[["probe", "probe_low", "probe_high"]].astype(float), np.clip(expected, 0, 1)
+        found[["probe", "probe_low", "probe_high"]].astype(float), np.clip(tuple(expected), 0, 1)
     )
 
 
@@ -279,7 +280,9 @@ def test_random_draws_are_averaged_before_the_targets():
         [mean, found["acc_f_low"], found["acc_f_high"]], [0.6, max(low, 0), min(high, 1)]
     )
     assert (found["worst_target"], found["worst_acc_f"], found["sibling_fires"]) == ("b", 0.8, 0.5)
+    assert found["lowest_acc_f"] == 0.2  # of single draws: a control that forgets must be seen
     assert np.isnan(found["routing_js"])
+    assert found["n_routing_js"] == 0
 
 
 def test_seeds_and_settings_make_cells_and_rows():
@@ -290,8 +293,8 @@ def test_seeds_and_settings_make_cells_and_rows():
         cell(acc_f=0.7, gate="none", false_fire=np.nan),
     ]
     found = summarise_methods(pd.DataFrame(rows)).set_index(["gate", "chosen"])
-    assert found["n"].to_dict() == {("margin", False): 2, ("margin", True): 1, ("none", False): 1}
-    assert found["unit"].tolist() == ["trainings", "classes", "classes"]
+    assert found["n"].eq(1).all()
+    assert found["unit"].tolist() == ["class × 2 trainings", "class", "class"]
     np.testing.assert_allclose(found["acc_f"], [0.2, 0.9, 0.7])
     assert np.isnan(found.loc[("margin", True), "acc_f_low"])
 

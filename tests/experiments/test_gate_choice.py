@@ -135,7 +135,7 @@ def test_over_trainings_the_summary_averages_these(table):
     several = pd.concat([table.assign(seed=s, false_fire=x) for s, x in rates.items()])
     found = summarise_gates(several)
     assert found["n"].eq(2).all()
-    assert found["unit"].eq("trainings").all()
+    assert found["unit"].eq("classes × 2 trainings").all()
     expected = np.clip(mean_interval(list(rates.values())), 0, 1)
     names = ["false_fire", "false_fire_low", "false_fire_high"]
     np.testing.assert_allclose(found[names], np.tile(expected, (len(found), 1)))

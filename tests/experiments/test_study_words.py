@@ -6,7 +6,7 @@ import pytest
 
 from classvec_lab.editing.strength import Bounds
 from classvec_lab.experiments.forget_words import study_says
-from classvec_lab.statistics import mean_interval
+from classvec_lab.statistics import crossed_mean, mean_interval
 from classvec_lab.words import percent, points
 
 TARGETS = ("owl", "cat", "elk", "ant")
@@ -39,6 +39,12 @@ def said(*parts, **options):
 def only(sentences, start):
     (found,) = (text for text in sentences if text.startswith(start))
     return found
+
+
+def of_all(*tables):
+    """(mean, low, high) of ACC_f over classes and trainings."""
+    table = pd.concat(tables)
+    return tuple(crossed_mean(table["acc_f"], table["target"], table["seed"]))
 
 
 def interval(mean, spread=0.005, n=4):
@@ -102,18 +108,18 @@ def test_one_class_has_no_interval():
     assert ", forgets and" in text
 
 
-def test_several_trainings_have_intervals_over_trainings():
+def test_several_trainings_have_intervals_over_classes_and_trainings():
     """The classes of a training agree here and the trainings do not, so nothing is shown."""
     levels = {0: 0.001, 1: 0.012, 2: 0.02}
     tables = [main(acc_f=x, spread=1e-4, seed=seed) for seed, x in levels.items()]
     text = said(*tables)[0]
-    mean, low, high = mean_interval(list(levels.values()))
+    mean, low, high = of_all(*tables)
     assert high > 0.02 > mean_interval(pd.concat(tables)["acc_f"])[2]
     assert (
         f", is not shown to forget and leaves the others alone: ACC_f {percent(mean)}"[:-1] in text
     )
     assert percent(mean, max(low, 0), high) in text
-    assert text.endswith("n = 3 trainings.")
+    assert text.endswith("n = 4 classes × 3 trainings.")
 
 
 @pytest.mark.parametrize(
@@ -138,12 +144,27 @@ def test_the_control(acc_f, own, compared, end):
     """Its draws are averaged before it is compared."""
     draws = [
         rows(method="random vector", acc_f=acc_f + x, spread=-0.005, draw=i)
-        for i, x in enumerate((-1, 1))
+        for i, x in enumerate((-0.05, 0.05))
     ]
     start = "A random direction of the same norm, gate and strength"
     gap = points(*mean_interval(acc_f - own - 0.01 * SHAPE))
+    lowest = acc_f - 0.055  # of a single draw, not of the class's mean
+    forget = sum((draw["acc_f"] <= 0.02).sum() for draw in draws)
     assert only(said(main(acc_f=own), *draws), start) == (
-        f"{start} {compared}: ACC_f {interval(acc_f)}, {gap} beside it, ACC_r -0.2 points. {end}"
+        f"{start} {compared}: ACC_f {interval(acc_f)}, {gap} beside it (n = 4 classes), ACC_r -0.2 "
+        f"points. Of its 8 draws the lowest leaves {percent(lowest)} (of owl), and {forget} "
+        f"forget. {end}"
+    )
+
+
+def test_a_draw_that_forgets_leaves_a_difference_on_average():
+    draws = [rows(method="random vector", acc_f=x, draw=i) for i, x in enumerate((0.9, 0.98))]
+    draws[0].loc[2, "acc_f"] = 0.015
+    text = only(said(main(acc_f=0.01), *draws), "A random direction")
+    assert " forgets less than the class vector: " in text
+    assert text.endswith(
+        "Of its 8 draws the lowest leaves 1.5% (of elk), and 1 forget. So the direction matters on "
+        "average."
     )
 
 
@@ -164,7 +185,8 @@ def test_a_comparison_over_trainings_is_not_one_over_classes():
     tables += [rows(method="logit mask", seed=s, acc_f=0.1 + x, **UNGATED) for s, x in gaps.items()]
     text = only(said(*tables), "Masking the logit")
     assert " is not shown to forget less or more than the class vector" in text
-    assert points(*mean_interval(list(gaps.values()))) in text
+    mean, low, high = mean_interval(list(gaps.values()))
+    assert f"{points(mean, low, high)} beside it (n = 4 classes × 3 trainings)" in text
 
 
 def test_a_control_behind_another_gate_or_at_another_strength_is_no_control():
@@ -175,8 +197,14 @@ def test_a_control_behind_another_gate_or_at_another_strength_is_no_control():
 
 def test_the_published_strength():
     at = {"lambda_": -1.0, "acc_f": 0.4}
-    expected = f"At the published lambda = -1 it leaves ACC_f {interval(0.4)}."
+    expected = (
+        f"At the published lambda = -1 it leaves ACC_f {interval(0.4)} (worst owl with 40.5%): "
+        "4 of 4 classes keep more than the 2.0% of a forgotten one."
+    )
     assert expected in said(main(), rows(**at))
+    one = rows(**at).assign(acc_f=[0.01, 0.02, 0.9, 0.0])  # a mean that one class makes
+    text = only(said(main(), one), "At the published")
+    assert "(worst elk with 90.0%): 1 of 4 classes keep more than the 2.0%" in text
     assert not any("published" in text for text in said(main(), rows(**at, gate="cosine")))
     assert not any("published" in text for text in said(main(), rows(**at | {"lambda_": -2.0})))
 
@@ -204,7 +232,8 @@ def test_the_rivals(method, start, acc_f, own, spread, verdict):
     text = only(said(main(acc_f=own, spread=spread), rival), start)
     gap = points(*mean_interval(acc_f - own - 2 * spread * SHAPE))
     assert text == (
-        f"{start} {verdict}: ACC_f {interval(acc_f, spread)}, {gap} beside it, ACC_r +3.1 points."
+        f"{start} {verdict}: ACC_f {interval(acc_f, spread)}, {gap} beside it (n = 4 classes), "
+        "ACC_r +3.1 points."
     )
 
 
@@ -215,8 +244,8 @@ def test_mappings_are_told_without_a_gate():
     )  # fmt: skip
     assert only(said(main(), mapping), "Mapping") == (
         "Mapping, retired to the mean does not forget and leaves the others alone: ACC_f "
-        f"{interval(0.07)} (worst 7.5%), ACC_r -0.2 points, from 48 stored numbers and without a "
-        "gate."
+        f"{interval(0.07)} (worst owl with 7.5%), ACC_r -0.2 points, from 48 stored numbers and "
+        "without a gate."
     )
 
 
@@ -228,7 +257,7 @@ def test_nearest_to_retraining_is_the_smallest_distance_but_for_retraining_itsel
     ]
     assert said(main(routing_js=0.2), *others)[-1] == (
         "Nearest to retraining in where the class's samples go: logit mask (0.12 bits; the class "
-        "vector 0.20; 0 is the same, 1 disjoint)."
+        "vector 0.20; 0 is the same, 1 disjoint; n = 4 classes)."
     )
     assert said(main(routing_js=0.05), *others)[-1].startswith(
         "Nearest to retraining in where the class's samples go: class vector (0.05 bits"

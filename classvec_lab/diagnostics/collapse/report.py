@@ -22,7 +22,7 @@ METRICS = (
     "uniformity_variance", "nc3", "nc3_centred", "nc3_etf", "nc3_variance", "nc4",
 )  # fmt: skip
 NC3 = [metric for metric in METRICS if metric.startswith("nc3")]
-NONE = (np.nan, np.nan)  # of an interval or a null
+NONE = (np.nan, np.nan)  # of a null
 COLUMNS = [
     "class", "n", "variance", "norm", "norm_ratio", "cosine", "cdnv", "rival", "rival_cdnv",
     "self_duality", "self_duality_centred", "nc4", "low", "high",
@@ -62,9 +62,11 @@ class NeuralCollapse:
         """The metrics, one a row.
 
         Returns:
-            A frame of `metric`; `value`; its 95 % interval `low`, `high`, for the population's
-            value; the mean `null` and 95 % point `null_high` of NC2 under an exact ETF and this
-            noise; `ideal`, under full collapse; `n`; and `note`, why there is no value or interval.
+            A frame of `metric`; `value` and its 95 % interval `low`, `high`, free of the noise that
+            so few samples put into class means; `plain`, of the means as they are, which `value`
+            repeats where there is no interval; the mean `null` and 95 % point `null_high` of NC2
+            under an exact ETF and this noise; `ideal`, under full collapse; `n`; and `note`, why
+            there is no value or interval.
         """
         return self.metrics
 
@@ -198,19 +200,15 @@ def neural_collapse(
         if moments.scatter is None:
             explain(["nc1"], "no pooled scatter")
     frame["nc4"], frame["low"], frame["high"] = rates(hits, count)
-    values["nc4"], *intervals["nc4"] = rates(hits.sum(), count.sum())
+    intervals["nc4"] = rates(hits.sum(), count.sum())
+    values["nc4"] = intervals["nc4"][0]
     table = []
-    for metric, value in values.items():
-        low, high = intervals.get(metric, NONE) if np.isfinite(value) else NONE
-        note = notes.get(metric, "")
-        if value < low or value > high:
-            note = (
-                "the noise of so few samples moves the value off its interval, "
-                "which is for the population's"
-            )
-        numbers = (value, low, high, *nulls.get(metric, NONE), ideal(metric, k, dim))
-        table.append((metric, *numbers, count.sum(), note))
-    columns = ["metric", "value", "low", "high", "null", "null_high", "ideal", "n", "note"]
+    for metric, plain in values.items():
+        found = intervals.get(metric) if np.isfinite(plain) else None
+        found = (plain, *NONE) if found is None else found
+        numbers = (*found, plain, *nulls.get(metric, NONE), ideal(metric, k, dim))
+        table.append((metric, *numbers, count.sum(), notes.get(metric, "")))
+    columns = ["metric", "value", "low", "high", "plain", "null", "null_high", "ideal", "n", "note"]
     return NeuralCollapse(
         **values,
         dim=dim,

@@ -30,7 +30,7 @@ NEVER = dict.fromkeys(NC2, "boundary value: read it against the null") | dict.fr
 def resample(
     features: Features | None, means: Means, weight, classes, n_boot: int, seed: int
 ) -> tuple[dict, dict, dict]:
-    """Intervals, NC2 nulls, and reasons for each missing interval, by metric.
+    """Estimates with intervals, NC2 nulls, and reasons for each missing interval, by metric.
 
     Args:
         features: the samples, or None where only moments are known.
@@ -120,8 +120,10 @@ class Resampler:
                 m[:, c] += g[:, own] @ self.residual[own] / len(own)
             yield g, m - m.mean(1, keepdims=True)
 
-    def intervals(self, n_boot: int, seed: int) -> dict[str, tuple[float, float]]:
-        """95 % intervals of the population's NC1, CDNV and NC3s: a multiplier bootstrap in classes.
+    def intervals(self, n_boot: int, seed: int) -> dict[str, tuple[float, float, float]]:
+        """(estimate, low, high) of the population's NC1, CDNV and NC3s, at 95 %.
+
+        A multiplier bootstrap within classes.
 
         Draws surround means whose size is corrected for noise; their mean error is taken off as
         bias. Log scale for NC1 and CDNV, the inner product's scale for NC3; Student's t with N - K
@@ -142,11 +144,11 @@ class Resampler:
         for name in true.keys() - {"gram"}:
             draws = np.concatenate([part[name] for part in parts])
             centre = observed[name][0] + true[name][0] - draws.mean()
-            ends = t_interval(centre, np.std(draws, ddof=1), flat.size - k)
+            low, high = t_interval(centre, np.std(draws, ddof=1), flat.size - k)
             if name.startswith("nc3"):  # the cosine rho of two matrices, at sqrt(2 - 2 rho)
-                found[name] = np.sqrt(2 - 2 * np.clip(ends[::-1], -1, 1))
+                found[name] = np.sqrt(2 - 2 * np.clip((centre, high, low), -1, 1))
             else:
-                found[name] = np.exp(ends)
+                found[name] = np.exp((centre, low, high))
         return found
 
     @np.errstate(invalid="ignore", divide="ignore")

@@ -15,16 +15,16 @@ from ...models.device import default_device, resolve_precision
 from ...models.training import model_key
 from .report import neural_collapse
 
-KIND, _VERSION = "collapse history", 4  # of what is cached; the version is part of the key
-COLUMNS = ["metric", "epoch", "value", "low", "high", "null_high", "n"]  # of the table
+KIND, _VERSION = "collapse history", 5  # of what is cached; the version is part of the key
+COLUMNS = ["metric", "epoch", "value", "low", "high", "null", "null_high", "n"]  # of the table
 
 
 @dataclass(frozen=True, eq=False)
 class CollapseHistory:
     """Neural collapse over the epochs of a fine-tuning, on held-out images; epoch 0 is before it.
 
-    table: one row an epoch and metric, with value, 95 % interval (low, high) where one holds,
-    null_high (the 95 % point of NC2's finite-sample null) and n.
+    table: one row an epoch and metric, with value and, where one holds, its 95 % interval (low,
+    high), null and null_high of NC2, and n, see `NeuralCollapse.table`.
     means (E, K, D) and drawn (E, n, D), float32: class means and a fixed set of held-out samples,
     classes labels[i] of `classes`. classifier, history: what `finetune` gave, the fine-tuned
     classifier and a frame of losses, accuracies and which epoch was kept.

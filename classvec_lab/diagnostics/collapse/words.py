@@ -23,7 +23,7 @@ def collapse_says(report) -> tuple[str, ...]:
         return number(*table.loc[metric, ["value", "low", "high"]], form=form)
 
     if np.isfinite(report.cdnv):
-        share = np.sqrt(report.cdnv)
+        share = np.sqrt(table.value["cdnv"])
         words = ("tight and well separated", "separated but not collapsed")
         words += ("spread out and not well separated",)
         nc1 = f"; NC1 {shown('nc1')}" if np.isfinite(report.nc1) else ""

@@ -44,12 +44,12 @@ class ClassInterpolation:
         success, detour = self.success, self.detour
         way = "None passes"
         if detour.value > 0:
-            way = f"Most often {detour.name!r} is passed: {percent(detour.value)} pass"
+            way = f"Most often {detour.name!r} is passed: {percent(*detour)} pass"
         return (
             f"Of the samples of {self.source!r} (n = {success.n}) {most(*success)} arrive at "
             f"{self.target!r}: {percent(*success)} at alpha = 1.",
             f"The predictions {_crossed(ends(self.crossing.iloc[0], 'alpha', ''))} on this path.",
-            f"{way} a third class on the way.",
+            f"{way} a third class on the way (n = {detour.n}).",
         )
 
 
@@ -101,7 +101,8 @@ class ClassInterpolations:
             "(mean "
             f"success {percent(row['success'])}, worst {worst['source']} to {worst['target']} "
             f"{percent(worst['success'])}, n = {worst['n']}).",
-            f"Over the pairs (median, and the range of 95 % of them) the predictions {crossing}; "
+            f"Over the pairs (median, and the range of 95 % of them) the predictions {crossing}, "
+            f"or never, for {percent(row['never_cross'])} of the pairs; "
             f"{percent(row['detour'])} of the samples pass a third class on the way.",
         )
 

@@ -19,10 +19,11 @@ from ...models.interpolation import check_alphas, interpolate
 from ...models.preprocess import PreprocessedImages, loader
 from ...progress import progress_bar
 from ...statistics import columns, ends, known_mean, per_class, ratio_interval
-from ...words import change, number
+from ...words import change, number, side
 
 REPRESENTATION, UNIT, LOGITS = "representation", "unit representation", "logits"
-SCALARS = ["cosine", "coef", "gap", "distance", "end_cosine", "first_cosine", "second_cosine"]
+ENDS = ["first_cosine", "second_cosine"]
+SCALARS = ["cosine", "coef", "gap", "distance", "end_cosine", *ENDS]
 VERDICTS = {
     "less": "the mixture of features predicts the mixed weights better than the nearer end alone",
     "more": "the mixture of features predicts the mixed weights worse than the nearer end alone: "
@@ -63,12 +64,15 @@ class CrossTaskLinearity:
         if not np.isfinite(deviation[0]):
             return (f"{start} there is nothing to compare: the two ends give the same features.",)
         verdict = VERDICTS[change(*(deviation - alone)[1:])]
-        closer = "below" if row["cosine_low"] > row["nearer_end_cosine"] else "not below"
+        cosines = self.images[row["alpha"], REPRESENTATION][["cosine", *ENDS]]
+        further = cosines[cosines[ENDS].mean().idxmax()] - cosines["cosine"]
+        closer = side(*known_mean(further)[1:])
+        away = number(*1 - np.array(ends(row, "cosine"))[[0, 2, 1]], form=".2g")
         return (
             f"{start} the representations deviate from the mixture by "
             f"{number(*deviation, form='.3f')} of the distance between the ends; the nearer end "
             f"alone would deviate by {alone:.3f}: {verdict}.",
-            f"One minus their cosine to the mixture is {1 - row['cosine']:.2g}, {closer} the "
+            f"One minus their cosine to the mixture is {away}, {closer} the "
             f"{1 - row['nearer_end_cosine']:.2g} that one end alone has.",
         )
 
@@ -173,5 +177,5 @@ def _statistics(images) -> dict:
         **columns("coef", known_mean(images["coef"])),
         **columns("deviation", ratio_interval(images["gap"], images["distance"])),
         "end_cosine": means["end_cosine"],
-        "nearer_end_cosine": means[["first_cosine", "second_cosine"]].max(),
+        "nearer_end_cosine": means[ENDS].max(),
     }

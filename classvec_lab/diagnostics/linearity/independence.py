@@ -7,8 +7,8 @@ import pandas as pd
 
 from ...checks import in_range, record
 from ...readout import Latent, check_labelled, random_like
-from ...statistics import averaged, columns, ends, per_class, share, shares
-from ...words import bound, change, most, percent, points, several
+from ...statistics import averaged, columns, ends, known_mean, per_class, share, shares, with_ends
+from ...words import change, most, percent, points, several, side
 
 VECTOR, RANDOM = "class vector", "random direction"
 SCALES = np.arange(-8, 9) / 4
@@ -42,10 +42,11 @@ class Scaling:
     def says(self) -> tuple[str, ...]:
         """The sentences: what the strongest edits, and alpha = -1, do to both."""
         table, sentences = self.summary().set_index(["direction", "alpha"]), []
-        start = table.loc[(VECTOR, 0.0), "others"]
+        own = self.table[self.table["direction"] == VECTOR]
+        others = own.pivot(index="class", columns="alpha", values="others")
         for alpha in (-2.0, -1.0, 2.0):
             row, control = table.loc[(VECTOR, alpha)], table.loc[(RANDOM, alpha)]
-            lost = np.subtract(ends(row, "others"), start)
+            lost = known_mean(others[alpha] - others[0.0])
             sentences.append(
                 f"At alpha = {alpha:+g} a class keeps {percent(*ends(row, 'accuracy', ''))} and "
                 f"the others {percent(row['others'])} (n = {row['n_classes']:.0f} classes); a "
@@ -64,8 +65,9 @@ class Additivity:
 
     table: direction (class vector, or as control a random direction of the sum's length), k
     (classes in the set), lambda_, n (samples), n_orders, inside and outside with 95 % t-intervals
-    over random orders of the classes. Orders share the samples, so the intervals show the choice of
-    classes, not of images.
+    over random orders of the classes, and beside, the class vectors' outside less the control's
+    with its paired interval. Orders share the samples, so the intervals show the choice of classes,
+    not of images.
     """
 
     table: pd.DataFrame
@@ -77,13 +79,13 @@ class Additivity:
         vector, random = (table[table["direction"] == d] for d in (VECTOR, RANDOM))
         sentences = []
         for k in dict.fromkeys(vector.index[[0, len(vector) // 2, -1]]):
-            row, control = vector.loc[k], random.loc[k, "outside"]
-            outside = ends(row, "outside")
+            row, outside = vector.loc[k], ends(vector.loc[k], "outside")
+            told = side(*ends(row, "beside")[1:])
             sentences.append(
                 f"{self.lambda_:+g} times the sum of {several(k, 'class vector')} leaves "
                 f"{percent(row['inside'])} of the set and {percent(*outside)} of the others (n = "
-                f"{row['n_orders']} orders), {bound(*outside, control)} a random direction's "
-                f"{percent(control)}."
+                f"{row['n_orders']} orders), {told} a random direction's "
+                f"{percent(random.loc[k, 'outside'])}."
             )
         return tuple(sentences)
 
@@ -180,7 +182,11 @@ def additivity(ft, features, vectors, *, lambda_: float = -1.5, seed: int = 0) -
             rows.append((direction, k, lambda_, False, len(y), inside, outside))
     keys, both = ["direction", "k", "lambda_", "knows_label", "n"], ["inside", "outside"]
     rows = pd.DataFrame(rows, columns=keys + both)
-    return Additivity(averaged(rows, keys, "n_orders", dict.fromkeys(both)), lambda_)
+    table = averaged(rows, keys, "n_orders", dict.fromkeys(both))
+    shape = DRAWS, 2, len(sizes)  # orders, directions, sizes
+    vector, random = np.moveaxis(rows["outside"].to_numpy().reshape(shape), 1, 0)
+    table[with_ends("beside")] = 2 * [known_mean(gap) for gap in (vector - random).T]
+    return Additivity(table, lambda_)
 
 
 def cyclic_shift(ft, features, vectors, *, seed: int = 0) -> CyclicShift:

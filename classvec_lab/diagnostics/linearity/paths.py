@@ -14,17 +14,18 @@ from ...progress import progress_bar
 from ...readout import Latent, check_labelled, predict, random_like
 from ...statistics import columns, ends, known_mean, ratio_interval, shares
 from ...vectors import ClassVectors, require_pairs
-from ...words import MAJORITY, bound, percent
+from ...words import MAJORITY, bound, number, percent
 
 WEIGHTS, TRUE, NEAREST, WRONG = "weights", "true class", "nearest class", "wrong class"
 RANDOM = "random direction"
 ALPHAS = np.arange(11) / 10
 DRAWS = 5  # of random directions
 FOLLOWS = {
-    "above": "The added vector decides the prediction: the accuracy of the true class's path is "
-    "the label it was given.",
-    "below": "The added vector doesn't decide the prediction: what the sample is still shows.",
-    "not told from": "About half of the samples follow the added vector.",
+    "above": "For most samples the added vector decides the prediction: the accuracy of the true "
+    "class's path is the label it was given.",
+    "below": "For most samples the added vector doesn't decide the prediction.",
+    "not told from": "Whether the added vector decides the prediction of most samples is "
+    "undecided.",
 }
 
 
@@ -65,10 +66,11 @@ class LatentPaths:
         if "deviation" in rows:
             middle = alphas[(alphas - last / 2).abs().idxmin()]
             half = self.at(middle).set_index("path").loc[TRUE]
+            off = [number(*ends(row, "deviation"), form=".2f") for row in (half, true)]
             sentences.append(
-                f"From the weight path the true class's path is off by {half['deviation']:.2f} of "
-                f"the whole displacement at alpha = {middle:g} and by {true['deviation']:.2f} at "
-                f"{last:g} (cosines {half['cosine']:.2f} and {true['cosine']:.2f})."
+                f"From the weight path the true class's path is off by {off[0]} of the whole "
+                f"displacement at alpha = {middle:g} and by {off[1]} at {last:g} (cosines "
+                f"{half['cosine']:.2f} and {true['cosine']:.2f})."
             )
         return tuple(sentences)
 

@@ -19,10 +19,11 @@ from .cross_task import REPRESENTATION, cross_task_linearity
 AS_IS, MATCHED = "as is", "length-matched"
 PRE = "the pre-trained model"
 MIDDLE = 0.5  # alpha at which deviations are measured
+ORDERS = {"above": "most do", "below": "most don't", "not told from": "undecided"}
 VERDICTS = {
     "above": "the order outlives the shorter path",
     "below": "the order is reversed once the paths are equally long",
-    "not told from": "beyond the shorter path there is no order to be told with so few models",
+    "not told from": "undecided, as so few models can't tell an order beyond the shorter path",
 }
 
 
@@ -70,7 +71,7 @@ class PathOrder:
             sentences.append(
                 f"Where the premise {word}, the pre-trained model's path deviates less for "
                 f"{percent(*rate, digits=0)} of the pairs ({len(pairs)} pairs of {rate.n} models, "
-                f"95 % interval over models)."
+                f"95 % interval over models): {ORDERS[bound(*rate, MAJORITY)]}."
                 if len(pairs)
                 else f"The premise {word} for no pair."
             )

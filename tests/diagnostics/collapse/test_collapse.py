@@ -389,6 +389,23 @@ def test_intervals_and_nulls_repeat_and_do_not_depend_on_chunks(monkeypatch):
     assert (other.loc["cdnv"] != intervals(one).loc["cdnv"]).all()
 
 
+def test_a_value_lies_within_its_interval_also_where_that_of_the_means_as_they_are_does_not():
+    """Noise of 12 samples a class makes 20 means look further apart than they are."""
+    rng = np.random.default_rng(0)
+    f = around(simplex(20, 30, rng), 12, 0.18, rng)
+    report = neural_collapse(f, linear(rng.normal(size=(20, 30))), n_boot=60)
+    table = rows(report)
+    known = table.loc[intervals(report).index]
+    assert {"cdnv", "nc3", "nc4"} <= set(known.index)
+    assert (known["low"] <= known["value"]).all()
+    assert (known["value"] <= known["high"]).all()
+    assert known.loc["cdnv"].plain != pytest.approx(known.loc["cdnv"].value, rel=0.01)
+    assert not (known["plain"].between(known["low"], known["high"])).all()
+    assert table["plain"].to_dict() == {m: getattr(report, m) for m in table.index}
+    without = table.drop(index=known.index)
+    np.testing.assert_array_equal(without["value"], without["plain"])
+
+
 def flagged(distort, n, repeats):
     """How often each NC2 error of noisy samples around a distorted simplex ETF exceeds its null."""
     count = np.zeros(3)

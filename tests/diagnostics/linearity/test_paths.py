@@ -28,8 +28,10 @@ from classvec_lab.diagnostics.linearity import (
     weight_path,
 )
 from classvec_lab.diagnostics.linearity.between_classes import _falls
+from classvec_lab.diagnostics.linearity.independence import Scaling
 from classvec_lab.errors import MismatchError
 from classvec_lab.readout import Latent, predict, random_like
+from classvec_lab.statistics import with_ends
 
 RNG = np.random.default_rng(0)
 HEADS = {
@@ -139,6 +141,22 @@ def test_weak_class_vectors_are_said_to_decide_nothing():
     assert "doesn't decide the prediction" in " ".join(paths.says())
 
 
+@pytest.mark.parametrize(
+    ("ends", "told"),
+    [
+        ((0.4, 0.6), "is undecided"),
+        ((0.51, 0.6), "decides the prediction: "),
+        ((0.4, 0.49), "doesn't decide the prediction."),
+    ],
+)
+def test_whether_the_vector_decides_is_said_as_far_as_the_interval_goes(ends, told):
+    classifier, _, after, vectors = collapsed(noise=0.05)
+    paths = latent_paths(after, vectors, classifier)
+    wrong = paths.table["path"] == "wrong class"
+    paths.table.loc[wrong, with_ends("added")[1:]] = ends
+    assert told in paths.says()[1]
+
+
 def test_the_same_seed_draws_the_same_wrong_classes():
     classifier, pre, _, vectors = collapsed(noise=0.3)
     a, b, c = (latent_paths(pre, vectors, classifier, seed=s).table for s in (0, 0, 1))
@@ -241,7 +259,9 @@ def test_a_planted_detour_is_found_and_named():
     classifier = reader(head, 3)
     report = class_interpolation(classifier, after, vectors, "c0", "c2")
     assert (report.detour.value, report.detour.name, report.detour.n) == (1, "c1", 10)
-    assert report.says()[2] == ("Most often 'c1' is passed: 100.0% pass a third class on the way.")
+    assert report.says()[2] == (
+        "Most often 'c1' is passed: 100.0% [72.2%, 100.0%] pass a third class on the way (n = 10)."
+    )
     detour = class_interpolations(classifier, after, vectors).matrix("detour")
     assert detour.loc["c0", "c2"] == detour.loc["c2", "c0"] == 1
     assert detour.loc["c0", "c1"] == 0
@@ -299,16 +319,43 @@ def test_additivity_forgets_the_set_and_keeps_the_rest():
 
 
 @pytest.mark.parametrize(
-    ("control", "word"), [(0.5, "above"), (0.7, "not told from"), (0.9, "below")]
+    ("gap", "word"),
+    [((0.1, 0.3), "above"), ((-0.1, 0.5), "not told from"), ((-0.3, -0.1), "below")],
 )
-def test_additivity_is_told_from_its_control_by_the_interval(control, word):
-    columns = ["direction", "k", "inside", "outside", "outside_low", "outside_high", "n_orders"]
+def test_additivity_is_told_from_its_control_by_the_paired_interval(gap, word):
+    columns = ["direction", "k", "inside", *with_ends("outside", "beside"), "n_orders"]
+    beside = (np.mean(gap), *gap)
     rows = [
-        ("class vector", 1, 0.1, 0.7, 0.6, 0.8, 5),
-        ("random direction", 1, 0.9, control, 0.0, 1.0, 5),
+        ("class vector", 1, 0.1, 0.7, 0.6, 0.8, *beside, 5),
+        ("random direction", 1, 0.9, 0.5, 0.0, 1.0, *beside, 5),
     ]
     (said,) = Additivity(pd.DataFrame(rows, columns=columns), -1.5).says()
     assert f"70.0% [60.0%, 80.0%] of the others (n = 5 orders), {word} a random direction's" in said
+
+
+def test_additivity_is_paired_over_orders():
+    """Noise that the other classes share with the control does not hide a difference."""
+    classifier, _, after, vectors = collapsed(noise=0.3)
+    table = additivity(classifier, after, vectors).table.set_index(["direction", "k"])
+    own, control = (table.loc[d] for d in ("class vector", "random direction"))
+    np.testing.assert_allclose(own["beside"], own["outside"] - control["outside"], atol=1e-12)
+    np.testing.assert_array_equal(own["beside_low"], control["beside_low"])
+    known = own.dropna()
+    assert (known["beside_low"] <= known["beside"]).all()
+
+
+def test_the_effect_of_scaling_on_others_is_paired_over_classes():
+    """The others of one class are easier than those of another, and all lose alike."""
+    rows = [
+        (direction, c, alpha, 0.5, 10, level + loss * alpha, 90)
+        for direction in ("class vector", "random direction")
+        for c, level in zip("abc", (0.5, 0.7, 0.9), strict=True)
+        for alpha, loss in ((-2.0, 0.05), (-1.0, 0.05), (0.0, 0.0), (2.0, 0.0))
+    ]
+    columns = ["direction", "class", "alpha", "accuracy", "n", "others", "n_others"]
+    said = Scaling(pd.DataFrame(rows, columns=columns)).says()
+    assert "costs the other classes accuracy (-10.0 [-10.0, -10.0] points)" in said[0]
+    assert "shows no effect on the other classes" in said[2]
 
 
 def test_the_cyclic_shift_arrives_or_is_said_to_fail():

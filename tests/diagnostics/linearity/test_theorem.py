@@ -1,12 +1,14 @@
 """The theorem's premise and order on networks whose weights and curvature are chosen."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import CLASSES, coloured, small_classifier
 from torch import nn
 
 from classvec_lab import Classifier, cross_task_linearity, path_order
+from classvec_lab.diagnostics.linearity.theorem import PathOrder
 from classvec_lab.errors import MismatchError
 from classvec_lab.statistics import resampling_counts
 
@@ -74,6 +76,7 @@ def test_two_seeds_of_one_task_break_the_premise_and_it_is_said():
         "Where the premise fails, the pre-trained model's path deviates less for 0% [0%, 66%] of the pairs (2 pairs of 2 models"
         in said
     )
+    assert "95 % interval over models): undecided." in said  # [0%, 66%] holds a half
     opposite = " ".join(measure(at(0, 0), {"i": at(1, 0), "j": at(-3, 0)}).says())
     assert (
         "Where the premise holds, the pre-trained model's path deviates less for 100%" in opposite
@@ -134,3 +137,25 @@ def test_what_cannot_be_ordered_is_refused():
         measure(at(0, 0), {"i": at(0, 0), "j": at(0, 1)})
     with pytest.raises(MismatchError, match="no path to measure: i and j"):
         measure(at(0, 0), {"i": at(1, 0), "j": at(1, 0)})
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        (0.46, "undecided, as so few models can't tell an order beyond the shorter path."),
+        (1.0, "the order outlives the shorter path."),
+        (0.0, "the order is reversed once the paths are equally long."),
+    ],
+)
+def test_an_order_that_the_interval_does_not_bear_is_undecided(rate, told):
+    """Of four models, the share of each one's pairs that keep the order at equal length."""
+    rows = [
+        {"kind": kind, "premise": True, "i": i, "order": order, "difference": 0.1}
+        for kind in ("as is", "length-matched")
+        for i in range(4)
+        for order in np.arange(50) < 50 * rate
+    ]
+    said = PathOrder(pd.DataFrame(rows)).says()
+    assert said[-1].endswith(told)
+    most = {0.46: "undecided", 1.0: "most do", 0.0: "most don't"}[rate]
+    assert said[0].endswith(f"4 models, 95 % interval over models): {most}.")
