@@ -18,7 +18,7 @@ def new_axes(ax, width: float, height: float, title: str = ""):
     import matplotlib.pyplot as plt
 
     ax = ax if ax is not None else plt.subplots(figsize=(min(width, WIDE), height))[1]
-    ax.set_title(wrapped(title, ax.get_window_extent().width / ax.figure.dpi))
+    ax.set_title(wrapped(title, 1.15 * ax.get_window_extent().width / ax.figure.dpi))
     return ax
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import below, counts, dots, inches, name_rows, new_axes, short, wrapped
+from .marks import below, counts, dots, inches, name_rows, new_axes, short
 from .style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL, SMALL, WIDE
 
 CROWDED, LARGE = 25, 60  # classes from which names stand upright, and cells have no lines or dots
@@ -182,7 +182,7 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     shown = pd.concat([pairs.head(half), pairs.tail(half)]) if left_out > 0 else pairs
     x = np.arange(len(shown))
     x[half:] += 2 * (left_out > 0)
-    ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, WIDE), 4.2)
+    ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, WIDE), 4.2, title)
     ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
     expected = shown["expected"].iloc[0]
     ax.axhline(expected, color=CONTRAST, label="expected", linestyle="--", linewidth=1.2)
@@ -202,7 +202,7 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     names = shown["kappa"].map(short) + " → " + shown["z_ft"].map(short)
     ax.set_xticks(x, names, rotation=90, fontsize=SMALL)
     ax.set(xlim=(x[0] - 1, x[-1] + 1), ylabel="cos(κ_c, z_ft^c')")
-    ax.set_title(wrapped(title, ax.get_window_extent().width / ax.figure.dpi), pad=14)
+    ax.set_title(ax.get_title("left"), pad=14)
     ax.legend(loc="lower right", ncols=2)
     return ax
 
