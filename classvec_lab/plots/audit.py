@@ -5,7 +5,7 @@ import pandas as pd
 
 from ..checks import one_of
 from .marks import FAINT, below, counts, dots, few_ticks, name_rows, new_axes, panels, short
-from .matrices import CROWDED, heatmap
+from .matrices import heatmap
 from .style import ACCENT, MUTED, SMALL, WIDE, class_colours
 
 RETRAINED = "retrained without it"
@@ -87,15 +87,13 @@ def collateral_maps(
     """
     own = measured.index.to_numpy()[:, None] == measured.columns.to_numpy()
     n = len(measured.columns)
-    columns = 3 if n <= CROWDED and figure is None else 2
-    size = (WIDE / columns, WIDE / columns + 0.2)
-    axes = panels(3, size=size, columns=columns, over=title, figure=figure)
+    axes = panels(3, size=(WIDE / 2, 4.2), columns=2, over=title, figure=figure)
     forecast = forecast.loc[measured.index, measured.columns]
     points = [100 * frame.mask(own).astype(float) for frame in (forecast, measured)]
     limit = float(np.nanmax(np.abs(points), initial=1.0))
     label = "change of accuracy, percentage points"
     for ax, name, frame in zip(axes, ("measured", "forecast"), points[::-1], strict=False):
-        fmt = "g" if n <= 6 else ".0f"
+        fmt = "g" if n <= 6 else "z.0f"  # no -0
         look = {"limit": limit, "label": label, "fmt": fmt, "title": name}
         heatmap(frame.round(1) + 0.0, ax=ax, **look)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)

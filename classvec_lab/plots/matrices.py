@@ -10,7 +10,7 @@ from .style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL, SMALL, WIDE
 
 CROWDED, LARGE = 25, 60  # classes from which names stand upright, and cells have no lines or dots
 NUMBERS_UP_TO = 12  # classes whose values are written into the cells
-LEAST, WRITTEN = 0.135, 0.31  # inches of a cell: for its name, and for its value
+LEAST, LETTER = 0.135, 0.062  # inches: of a cell for its name, and of a letter in it
 MOST_PAIRS = 50
 
 
@@ -78,7 +78,8 @@ def heatmap(
     cell = np.full(2, cell.min()) if square else cell
     along, down = np.ceil(LEAST / cell.clip(0.01)).astype(int)
     top = limit if limit is not None else float(np.nanmax(np.abs(frame.to_numpy()), initial=1e-9))
-    large, few = n > LARGE, n <= NUMBERS_UP_TO and bool(cell[0] > WRITTEN)
+    letters = max(len(format(value, fmt)) for value in frame.to_numpy(float).ravel())
+    large, few = n > LARGE, n <= NUMBERS_UP_TO and bool(cell[0] > LETTER * letters)
     sns.heatmap(
         frame,
         ax=ax,

@@ -147,6 +147,17 @@ def report_with_intervals(n_classes=6, n=12, dim=16):
     return orthogonality(ClassVectors.from_features(pre, ft), features=(pre, ft), n_boot=50)
 
 
+def test_the_two_kinds_of_random_directions_differ_without_colour():
+    report = report_with_intervals()
+    ax = plots.histogram(report)
+    half = 1.96 / np.sqrt(report.dim)
+    dotted = [x for x in ax.lines if x.get_linestyle() == ":"]
+    np.testing.assert_allclose([x.get_xdata()[0] for x in dotted], [-half, half])
+    (band,) = [p for p in ax.patches if "covariance" in str(p.get_label())]
+    ends = np.quantile(report.directions["cosine"], [0.025, 0.975])
+    np.testing.assert_allclose([band.get_x(), band.get_x() + band.get_width()], ends)
+
+
 def test_marked_cells_carry_a_dot_in_the_order_shown():
     data = frame(5)
     marked = data > 0.3
