@@ -250,6 +250,25 @@ def test_begin_sets_the_look_and_clears_what_lay_in_the_folder(tmp_path):
 
 
 @pytest.mark.usefixtures("look")
+def test_titles_bear_the_last_part_of_a_folder(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    given = {"model": "open_clip:ViT-B-16/openai", "dataset": f"{photos}/"}
+    outputs = Outputs("02_x", given, out=tmp_path / "out")
+    assert outputs.about() == "open_clip:ViT-B-16/openai on photos"
+    assert outputs.about("digits", str(photos)).endswith("openai on digits and photos")
+    tuned = Outputs("02_x", {"model": str(photos)}, out=tmp_path / "out")
+    assert tuned.about("torchvision:CIFAR10") == "photos on torchvision:CIFAR10"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_no_title_of_a_notebook_holds_a_whole_path(path):
+    code = [c["source"] for c in nbformat.read(path, 4)["cells"] if c["cell_type"] == "code"]
+    assert not [
+        c for c in code if any(x in c for x in ("{dataset", "{model}", "{beside", "{rival"))
+    ]
+
+
 def test_begin_names_what_is_missing():
     with pytest.raises(NotebookError, match='begin needs the parameter `out = ""`, the last of'):
         begin("02_x", session(PARAMETERS.replace('out = ""', "")))

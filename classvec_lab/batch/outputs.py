@@ -91,6 +91,17 @@ class Outputs:
             yield temporary
         self._files.add(name)
 
+    def about(self, *datasets: str) -> str:
+        """Model and data set for a title, "tiny-clip on digits": of a folder its last part only.
+
+        Args:
+            datasets: by default that of the parameters.
+        """
+        sources = self.parameters["model"], *(datasets or [self.parameters["dataset"]])
+        paths = {source: Path(source).expanduser().absolute() for source in sources}
+        model, *named = (path.name if path.is_dir() else name for name, path in paths.items())
+        return f"{model} on {' and '.join(named)}"
+
     def record(self, **facts: object) -> None:
         """Add facts to the manifest, such as the hashes of model and data and the seeds.
 

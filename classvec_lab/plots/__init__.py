@@ -15,7 +15,7 @@ from .linearity import (
     shift_bars,
 )
 from .live import edit_effect
-from .mapping import displacement_strips, mapping_scatter, strength_curves
+from .mapping import displacement_strips, mapping_intervals, strength_curves
 from .matrices import cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
 from .study import over_class_counts, over_epochs

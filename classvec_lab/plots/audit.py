@@ -6,21 +6,21 @@ import numpy as np
 import pandas as pd
 
 from ..checks import one_of
-from .marks import beside, counts, dots, inches, name_rows, new_axes, panels
+from .marks import below, counts, dots, few_ticks, name_rows, new_axes, panels, short
 from .matrices import heatmap
-from .style import ACCENT, MUTED, class_colours
+from .style import ACCENT, MUTED, SMALL, WIDE, class_colours
 
 RETRAINED = "retrained without it"
-METRICS = {
-    "ACC_f": "test",
-    "ACC_r": "test",
-    "routing JS": "test",
-    "probe": "test",
-    "MIA": "train",
-    "CKA to retrained": "test",
-    "ZRF": "test",
+METRICS = {  # split, and column of a summary
+    "ACC_f": ("test", "ACC_f"),
+    "ACC_r": ("test", "ACC_r"),
+    "routing JS": ("test", "routing_js"),
+    "probe": ("test", "probe"),
+    "MIA": ("train", "mia"),
+    "CKA to retrained": ("test", "cka_retrained"),
+    "ZRF": ("test", "zrf"),
 }
-MOST_CLASSES = 10  # with a colour of their own
+MOST_CLASSES = 7  # with a colour of their own
 NAMED_FROM = 0.08  # share from which a part of a bar bears its name
 
 
@@ -28,7 +28,7 @@ def routing_bars(routes: pd.DataFrame, *, target: str, ax=None, title: str = "")
     """Where each method sends the samples of a forgotten class: a stacked bar a method.
 
     The retrained model's bar comes first, set apart. The class's own colour is hatched. Of more
-    than ten classes only it and those with the largest shares have a colour, and the others are
+    than seven classes only it and those with the largest shares have a colour, and the others are
     joined. Shares from 8 % on are written into the bars.
 
     Args:
@@ -51,23 +51,24 @@ def routing_bars(routes: pd.DataFrame, *, target: str, ax=None, title: str = "")
     shares = shares.reindex(columns=[*kept, *{"other"}.intersection(name)])
     shares = shares.sort_index(key=lambda methods: methods != RETRAINED, kind="stable")
     y = np.arange(len(shares)) + 0.35 * (shares.index != RETRAINED)
-    ax, left = new_axes(ax, 8, 0.44 * len(shares) + 1), shares.cumsum(axis=1) - shares
+    said = f"samples of class {short(target, 24)}, n = {counts(routes['n'])}"
+    title = f"{title}{': ' if title else ''}{said}"
+    ax, left = new_axes(ax, WIDE, 0.36 * len(shares) + 1.6, title), shares.cumsum(axis=1) - shares
     for part, colour in zip(shares, [*class_colours(len(kept)), "#d5d8dc"], strict=False):
-        own = {"hatch": "////", "label": f"{part}, the class itself"} if part == target else {}
-        look = {"color": colour, "edgecolor": "white", "linewidth": 0.6, "label": part, **own}
+        label = short(part, 24)
+        own = {"hatch": "////", "label": f"{label}, the class itself"} if part == target else {}
+        look = {"color": colour, "edgecolor": "white", "linewidth": 0.6, "label": label, **own}
         bars = ax.barh(y, shares[part], left=left[part], height=0.8, **look)
         words = [_within(part, share) if share >= NAMED_FROM else "" for share in shares[part]]
         pad = {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if own else None
         ink = "black" if relative_luminance(colour) > 0.4 else "white"
-        look = {"color": ink, "fontsize": 7.5, "linespacing": 0.95, "bbox": pad}
+        look = {"color": ink, "fontsize": SMALL, "linespacing": 0.9, "bbox": pad}
         ax.bar_label(bars, words, label_type="center", **look)
     ax.set(xlim=(0, 1), ylim=(y[-1] + 0.55, y[0] - 0.55), xlabel="share predicted as")
-    said = f"samples of class {target}, n = {counts(routes['n'])}"
-    ax.set_title(f"{title}{': ' if title else ''}{said}")
     ax.set_yticks(y, shares.index)
     ax.spines["left"].set_visible(False)
     ax.tick_params(axis="y", length=0)
-    return beside(ax, title="predicted as", alignment="left")
+    return below(ax, columns=3)
 
 
 def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: str = ""):
@@ -83,63 +84,76 @@ def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: 
         The Axes, one a map.
     """
     first = next(iter(changes.values()))
-    own = first.index.to_numpy()[:, None] == first.columns.to_numpy()
-    side = inches(len(first.columns), 0.32, 1.6, 4.0, 7.8)
-    axes = panels(len(changes), size=(0.89 * side, 0.88 * side), over=title, figure=figure)
+    own, n = first.index.to_numpy()[:, None] == first.columns.to_numpy(), len(first.columns)
+    axes = panels(len(changes), size=(WIDE / 2, 4.2), columns=2, over=title, figure=figure)
     points = {name: 100 * frame.mask(own).astype(float) for name, frame in changes.items()}
     limit = float(np.nanmax([np.nanmax(np.abs(x), initial=1.0) for x in points.values()]))
-    label = "change of accuracy, percentage points"
+    label, fmt = "change of accuracy, percentage points", "g" if n <= 6 else "z.0f"  # no -0
     for ax, (name, frame) in zip(axes, points.items(), strict=True):
         mean = f"mean {np.nanmean(frame):+.1f}, lowest {np.nanmin(frame):+.1f}"
-        look = {"limit": limit, "label": label, "fmt": "g", "title": f"{name}\n{mean}"}
+        look = {"limit": limit, "label": label, "fmt": fmt, "title": f"{name}: {mean}"}
         heatmap(frame.round(1) + 0.0, ax=ax, **look)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)
         ax.set_xlabel("accuracy of")
     axes[0].set_ylabel("edited")
     for ax in axes[:-1]:
         ax.collections[0].colorbar.remove()  # one scale, one bar
+    for ax in axes[1::2]:
+        ax.set(yticks=[], ylabel="")
     return axes
 
 
-def audit_dots(audits: pd.DataFrame, *, title: str = ""):
-    """Audits of several methods on one class, a row a method and a panel a metric.
+def audit_dots(audits: pd.DataFrame, summary: pd.DataFrame | None = None, *, title: str = ""):
+    """Audits of several methods, a row a method and a panel a metric.
 
     Args:
         audits: tables of `Audit` joined, with a column method.
+        summary: what `summarise_audits` gives of them, where a method has several. Its means are
+            drawn, and each audit as a faint stroke.
     Returns:
         The Axes. The value has its 95 % interval where that is known. The line is the retrained
-        model's value, the dotted one the original's.
+        model's value, the dotted one the original's, the means of several.
     Raises:
-        ValueError: where a method has two audits.
+        ValueError: where a method has two audits and there is no summary.
     """
-    if len(again := audits[audits.duplicated(["method", "metric", "split"])]):
-        method = again["method"].iloc[0]
-        raise ValueError(f"{method!r} has several audits here; draw one target and seed at a time")
-    shown = audits[audits["metric"].map(METRICS) == audits["split"]]
-    parts = {m: part for m in METRICS if len(part := shown[shown["metric"] == m])}
+    again = audits.loc[audits.duplicated(["method", "metric", "split"]), "method"]
+    if len(again) and summary is None:
+        raise ValueError(f"{again.iloc[0]!r} has several audits here; pass their summary too")
     methods = list(audits["method"].unique())
-    size = (1.9, 0.42 * len(methods) + 1.4)
-    axes = panels(len(parts), size=size, sharey=True, over=title)
+    if len(again):
+        summary = summary[summary["method"].isin(methods)]
+        said = f"mean of n = {counts(summary['n'])} {summary['unit'].iloc[0]}, 95 % interval"
+        title = f"{title}{': ' if title else ''}{said}"
+    splits = {metric: split for metric, (split, _) in METRICS.items()}
+    shown = audits[audits["metric"].map(splits) == audits["split"]]
+    parts = {m: part for m in METRICS if len(part := shown[shown["metric"] == m])}
+    size = (WIDE / 4, 0.24 * len(methods) + 1.2)
+    axes = panels(len(parts), columns=min(4, len(parts)), size=size, sharey=True, over=title)
     for ax, (metric, rows) in zip(axes, parts.items(), strict=True):
+        split, value = METRICS[metric]
         for column, style, colour in (("retrained", "-", "black"), ("original", ":", MUTED)):
-            for known in rows[column].dropna()[:1]:
+            for known in rows[column].dropna().agg(["mean"]).dropna():
                 look = {"color": colour, "linestyle": style, "linewidth": 1.1, "zorder": 1}
                 ax.axvline(known, label=column, **look)
+        found, name = (summary, value) if len(again) else (rows, "value")
         look = {"color": ACCENT, "label": "after the edit", "markersize": 5.5, "linewidth": 1.2}
-        dots(ax, rows, "value", rows["method"].map(methods.index), along="x", **look)
-        values = rows[["value", "low", "high", "retrained", "original"]].to_numpy(float)
-        low, high = np.nanmin(values), np.nanmax(values)
+        dots(ax, found, name, found["method"].map(methods.index), along="x", **look)
+        if len(again):
+            look = {"marker": "|", "s": 40, "color": MUTED, "alpha": 0.4, "zorder": 0}
+            y = rows["method"].map(methods.index)
+            ax.scatter(rows["value"], y, label="one class and training", **look)
+        low, high = ax.get_xlim()
         if high - low > 0.1:  # all of 0..1, unless everything lies within a tenth of that
-            ax.set_xlim(min(-0.06, low - 0.06), max(1.06, high + 0.06))
-        ax.set_title(f"{metric}\n{METRICS[metric]}, n = {counts(rows['n'])}", fontsize=9.5)
-        ax.locator_params(axis="x", nbins=3)
+            ax.set_xlim(min(-0.06, low), max(1.06, high))
+        ax.set_title(f"{metric}\n{split}, n = {counts(rows['n'])}", fontsize=9)
+        few_ticks(ax)
     name_rows(axes, methods)
-    beside(*axes)
+    below(*axes)
     return axes
 
 
 def _within(name: str, share: float) -> str:
     """A part's name and share, the name cut off where it is longer than the part."""
-    fits = int(65 * share)  # characters
+    fits = int(75 * share)  # characters
     word = name if len(name) <= fits else f"{name[: fits - 2]}…" if fits > 5 else ""
     return f"{word}\n{share:.0%}".strip()

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import curve, inches, name_columns, panels, whole_numbers
-from .style import ACCENT, MUTED, class_colours
+from .marks import MOST_NAMES, curve, inches, name_columns, panels, short, whole_numbers
+from .style import ACCENT, MUTED, WIDE, class_colours
 
 PANELS = {
     "nc1": "NC1: spread within classes",
@@ -23,7 +23,6 @@ _COLUMNS = {
     "cdnv": "CDNV, mean over others",
     "self_duality_centred": "cos(head row, mean)",
 }
-_MOST_NAMES = 40  # class names that an axis has room for
 
 
 def collapse_curves(
@@ -64,7 +63,7 @@ def collapse_curves(
         elif metric != "nc4":
             ax.set_ylim(bottom=0)
         ax.set_xlabel("epoch")
-        ax.set_title(PANELS[metric], fontsize=10)
+        ax.set_title(PANELS[metric], fontsize=9)
         whole_numbers(ax)
         for epoch, name, width, line in ((kept, "kept: epoch", 0.9, ":"), (at, "epoch", 1.6, "-")):
             if epoch is not None:
@@ -117,7 +116,7 @@ def collapse_map(
     axes[len(epochs) // 2].set_xlabel(said)
     if few:
         for name, colour in zip(names, colours, strict=True):
-            axes[0].plot([], [], "o", color=colour, label=name)
+            axes[0].plot([], [], "o", color=colour, label=short(name, 20))
         axes[0].figure.legend(loc="outside right center")
     return axes
 
@@ -127,7 +126,7 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
 
     Args:
         frame: rows of `NeuralCollapse.per_class`, with a column run where they are of several.
-            Classes are ordered by the last run's CDNV, worst first, and named up to 40.
+            Classes are ordered by the last run's CDNV, worst first, and named up to 50.
     Returns:
         The Axes (array).
     """
@@ -135,8 +134,8 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
     last = frame[frame["run"] == list(runs)[-1]]
     names = list(last.sort_values("cdnv", ascending=False, kind="stable")["class"])
     columns = [c for c in _COLUMNS if np.isfinite(frame[c]).any()]
-    legible, n = len(names) <= _MOST_NAMES, len(columns)
-    size = (inches(len(names), 0.5, 1.5, 5, 14), 1.9 + 0.9 / n)
+    legible, n = len(names) <= MOST_NAMES, len(columns)
+    size = (inches(len(names), 0.5, 1.5, 5, WIDE), 1.9 + 0.9 / n)
     axes = panels(n, columns=1, size=size, sharex=True, over=title)
     for ax, column in zip(axes, columns, strict=True):
         for k, (run, colour) in enumerate(runs.items()):

@@ -5,68 +5,92 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from .marks import FAINT, HOLLOW, beside, counts, dots, name_rows, new_axes, panels, short
-from .style import ACCENT, CONTRAST, MUTED, class_colours
+from .marks import (
+    HOLLOW,
+    below,
+    counts,
+    dots,
+    few_ticks,
+    name_rows,
+    new_axes,
+    panels,
+    short,
+)
+from .style import ACCENT, CONTRAST, MUTED, SMALL
 
 FINE_TUNED = "fine-tuned"
 SETTING = ["method", "family", "gate", "chosen"]
-_PLAIN = {"reference": "black", "random vector": MUTED}  # a family or a method
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+CONTROL = "random vector"
+_FAMILIES = {
+    "reference": "black",
+    "trivial": "#de8f05",
+    "latent edit": ACCENT,
+    CONTROL: MUTED,
+    "weight mapping": CONTRAST,
+    "eraser": "#a35aa3",
+    "training": "#3a9d5d",
+}
+_MARKERS = ("os", "v8", "^p", "D<", "hX", "P>", "dH")
 _FILLS = ("full", "none", "bottom", "top", "left", "right")
-_SLOT, _BAND = 0.05, 0.24  # widths beside ACC_f = 0: of one method, and of all at least
+_ROW, _PLANE = 0.17, 2.2  # inches: of a setting's row, and of the plane above the rows
 _BASE = {"color": "black", "linestyle": "--", "linewidth": 0.9}
-_IDEAL = {"color": "#3a9d5d", "alpha": 0.16, "linewidth": 0, "zorder": 0}
 _SPAN = {"along": "x", "markersize": 5.5, "linewidth": 1.2}
 _WORST = {"marker": "D", "markersize": 5, **HOLLOW}
 
 
 def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None, title: str = ""):
-    """ACC_r against ACC_f, a point for each method and target.
+    """ACC_f over ACC_r, a point for each method and target, above a row for each setting.
 
-    Colour is the method, marker its family, filling its setting where it has several. Points with
-    ACC_f exactly 0 stand side by side left of the axis, each method in its own column. The dashed
-    line is the fine-tuned model's mean ACC_r. Settings that keep less than half of it are named
-    below instead of drawn. Random directions are faint.
+    Targets with ACC_f exactly 0 stand in the row of their setting and not in the plane; beside it
+    are its mark in the plane and how many they are. Colour is the family, with random directions
+    in grey as their control. The dashed line is the fine-tuned model's mean ACC_r. The means of
+    settings that keep less than half of it are written instead of drawn.
 
     Args:
         table: `ForgetStudy.table`.
-        like: a table with more methods, as whose figure this one colours them.
+        like: a table with more methods, whose rows and marks this figure has.
     Returns:
         The Axes.
     """
-    looks = _looks(table if like is None else like)
-    ax, table = new_axes(ax, 9.6, 4.6), table.dropna(subset=["acc_f", "acc_r"])
+    from matplotlib.transforms import offset_copy
+
+    table = table.dropna(subset=["acc_f", "acc_r"])
+    means = (table if like is None else like).groupby(SETTING, sort=False)
+    means = means[["lambda_", "acc_f", "acc_r"]].mean().reset_index()
+    looks, names, targets = _looks(means), setting_names(means), table["target"].nunique()
+    title = f"{title}{': ' if title else ''}n = {targets} targets{_starred(names)}"
+    given = ax is not None
+    ax = new_axes(ax, 8.6, _PLANE + _ROW * len(means) + 1.6, title)
     base = table.loc[table["method"] == FINE_TUNED, "acc_r"].mean()
-    groups, targets = table.groupby(SETTING, sort=False), list(table["target"].unique())
-    means = groups[["lambda_", "acc_f", "acc_r"]].mean().reset_index()
-    names, hidden = setting_names(means), means["acc_r"] < 0.5 * base
-    gone = ~hidden & (groups["acc_f"].min().to_numpy() == 0)
-    slots, wide = gone.cumsum(), max(_SLOT, _BAND / max(gone.sum(), 1))
-    for k, (key, part) in enumerate(groups):
-        if not hidden[k]:
-            place = part["target"].map(targets.index) / max(len(targets) - 1, 1)
-            left = -wide * (slots[k] - 0.75 + 0.7 * place)
-            x = part["acc_f"].where(part["acc_f"] != 0, left)
-            look = looks[key] | {"markersize": 5 if len(targets) <= 20 else 3.5}
-            ax.plot(x, part["acc_r"], linestyle="none", label=names[k], **look)
-    edge, (bottom, top) = -wide * (slots.max() + 0.2), ax.get_ylim()
-    ax.axvspan(edge, 0, color=MUTED, alpha=0.1, linewidth=0, zorder=0)
-    ax.axvline(0, zorder=0, **FAINT)
+    rows = -0.08 - _ROW / _PLANE * np.arange(1, len(means) + 1)
+    key, told = (
+        {"transform": offset_copy(ax.get_yaxis_transform(), ax.figure, x, units="points")}
+        for x in (7, 14)
+    )
+    told |= {"fontsize": SMALL, "va": "center"}
+    for (setting, look), name, y in zip(looks.items(), names, rows, strict=True):
+        part = table[(table[SETTING] == list(setting)).all(axis=1)]
+        gone, middle = part["acc_f"] == 0, part[["acc_f", "acc_r"]].mean()
+        if middle["acc_r"] < 0.5 * base:
+            said = f"← mean ACC_r {middle['acc_r']:.2f}, ACC_f {middle['acc_f']:.2f}"
+            ax.text(0, y, said, **told)
+            continue
+        place = part["acc_f"].mask(gone, y)
+        ax.plot(part["acc_r"], place, linestyle="none", gid=name, alpha=0.6, **look)
+        ax.plot([1], [y], clip_on=False, **look, **key)
+        ax.text(1, y, f"{gone.sum()} of {len(part)}", **told)
+    ax.text(1, -0.02, "at 0:", **told)
+    ax.axhspan(rows[-1] - 0.06, -0.08, color=MUTED, alpha=0.12, linewidth=0, zorder=0)
     ticks = np.linspace(0, 1, 6)
-    ax.set_xticks([edge / 2, *ticks], ["exactly 0\n(spread)", "", *ticks[1:].round(1)])
+    ax.set_yticks([*ticks, *rows], [f"{tick:.1f}" for tick in ticks] + names, fontsize=SMALL)
+    ax.set(ylim=(rows[-1] - 0.06, 1.04), xlabel="ACC_r, all other classes")
+    ax.set_ylabel("ACC_f, class to forget", loc="top")
     if np.isfinite(base):
-        top = max(top, base + 0.25 * (top - bottom))
-        ax.axhline(base, zorder=1, label=f"fine-tuned, mean ACC_r {base:.3f}", **_BASE)
-        label = "ideal: ACC_f 0, nothing else lost"
-        ax.fill_between([edge, 0], base, 2, label=label, **_IDEAL)
-    ax.set(xlim=(edge, 1.03), ylim=(bottom, min(top, 1 + 0.02 * (1 - bottom))))
-    ax.set(xlabel="ACC_f, accuracy on the class to forget", ylabel="ACC_r, all other classes")
-    ax.set_title(f"{title}{': ' if title else ''}n = {len(targets)} targets")
-    for row in means[hidden].itertuples():
-        label = f"not in view: {names[row.Index]}\n(ACC_f {row.acc_f:.2f}, ACC_r {row.acc_r:.2f})"
-        ax.plot([], [], linestyle="none", label=label)
-    _star(ax, names)
-    return beside(ax, fontsize=8, labelspacing=0.35, borderaxespad=0)
+        ax.axvline(base, zorder=1, label=f"fine-tuned, mean ACC_r {base:.3f}", **_BASE)
+    for family in dict.fromkeys(map(_family, looks)):
+        mark = {"marker": "o", "linestyle": "none", "color": _colour(family)}
+        ax.plot([], [], label=family, **mark)
+    return below(ax, columns=2 if given else 4)
 
 
 def method_intervals(summary: pd.DataFrame, *, title: str = ""):
@@ -80,23 +104,25 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
     Returns:
         The two Axes.
     """
-    axes = left, right = panels(2, size=(5.6, 0.31 * len(summary) + 1.2), sharey=True, over=title)
+    axes = left, right = panels(2, size=(4.5, 0.27 * len(summary) + 1.6), sharey=True, over=title)
     base = summary.loc[summary["method"] == FINE_TUNED, "acc_r"].mean()
-    families = summary.assign(y=range(len(summary))).groupby("family", sort=False)
-    for (family, rows), colour in zip(families, class_colours(len(families)), strict=True):
-        near = rows[~(rows["acc_r"] < 0.5 * base)]
+    for family, rows in summary.assign(y=range(len(summary))).groupby("family", sort=False):
+        near, colour = rows[~(rows["acc_r"] < 0.5 * base)], _colour(family)
         dots(left, rows, "acc_f", rows["y"], color=colour, label=family, **_SPAN)
         dots(right, near, "acc_r", near["y"], color=colour, **_SPAN)
         left.plot(rows["worst_acc_f"], rows["y"], color=colour, **_WORST)
-        look = {"va": "center", "fontsize": 8, "color": colour}
+        look = {"va": "center", "fontsize": SMALL, "color": colour}
         for row in rows.itertuples():
             known = np.nanmax([row.acc_f, row.acc_f_high])
             if family != "reference" and row.worst_acc_f > known + 0.01:
-                where = {"xytext": (7, 0), "textcoords": "offset points"}
+                right_of = row.worst_acc_f < 0.6
+                where = {"xytext": (7 if right_of else -7, 0), "textcoords": "offset points"}
+                look["ha"] = "left" if right_of else "right"
                 left.annotate(short(row.worst_target), (row.worst_acc_f, row.y), **where, **look)
             if row.acc_r < 0.5 * base:
                 said = f"← {row.acc_r:.2f} [{row.acc_r_low:.2f}, {row.acc_r_high:.2f}]"
-                right.text(0.015, row.y, said, transform=right.get_yaxis_transform(), **look)
+                look["ha"], where = "left", {"transform": right.get_yaxis_transform()}
+                right.text(0.015, row.y, said, **where, **look)
         for ax in axes:
             ax.axhline(rows["y"].max() + 0.5, color=MUTED, linewidth=0.5, alpha=0.6)
     left.plot([], [], color="black", label="worst target", **_WORST)
@@ -106,11 +132,10 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
     counted = [f"{a} (n = {n})" for a, n in zip(names, summary["n"], strict=True)]
     name_rows(axes, np.where(summary["n"] == usual, names, counted))
     left.set(xlim=(-0.03, 1.03), xlabel="ACC_f, accuracy on the class to forget")
-    left.set_title(f"mean of n = {usual} {unit}, 95 % interval")
+    left.set_title(f"mean of n = {usual} {unit}, 95 % interval{_starred(names)}")
     right.set_xlabel("ACC_r, all other classes")
-    right.locator_params(axis="x", nbins=5)
-    _star(right, names)
-    beside(*axes)
+    few_ticks(right, 5)
+    below(*axes)
     return axes
 
 
@@ -126,7 +151,7 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
         The Axes. Dots mark the thresholds in use.
     """
     parts = curves.groupby("split", sort=False)
-    axes = panels(len(parts), size=(4.6, 3.3), sharey=True, over=title)
+    axes = panels(len(parts), size=(4.4, 3.6), sharey=True, over=title)
     for ax, (split, part) in zip(axes, parts, strict=True):
         used = part[part["chosen"]]
         for column, colour, name, style in (
@@ -148,7 +173,7 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
         ax.set(ylim=(-0.08 * stated, 1.4), title=f"{split}: n = {part['target'].nunique()} targets")
         ax.set_xlabel(f"threshold on the {part['score'].iloc[0]} score")
     axes[0].set_ylabel("rate")
-    beside(*axes)
+    below(*axes, columns=3)
     return axes
 
 
@@ -161,7 +186,9 @@ def gate_intervals(gate_summary: pd.DataFrame, *, title: str = ""):
         The four Axes. Hollow on val, filled on test, with 95 % intervals where the frame has them.
     """
     gates = list(gate_summary["gate"].unique())
-    axes = panels(4, size=(2.5, 0.45 * len(gates) + 1.3), sharey=True, over=title)
+    n, unit = counts(gate_summary["n"]), gate_summary["unit"].iloc[0]
+    over = f"{title}{': ' if title else ''}mean of n = {n} {unit}, 95 % interval"
+    axes = panels(4, size=(2.25, 0.4 * len(gates) + 1.5), sharey=True, over=over)
     names = {"acc_f": "ACC_f", "acc_r": "ACC_r", "false_fire": "false fire"}
     names["worst_sibling"] = "fires on worst sibling"
     for ax, (column, name) in zip(axes, names.items(), strict=True):
@@ -173,11 +200,9 @@ def gate_intervals(gate_summary: pd.DataFrame, *, title: str = ""):
             high = max(0.02, 1.04 * ax.get_xlim()[1])
             ax.set_xlim(-0.04 * high, high)
         ax.set_xlabel(name)
-        ax.locator_params(axis="x", nbins=4)
+        few_ticks(ax)
     name_rows(axes, gates)
-    n, unit = counts(gate_summary["n"]), gate_summary["unit"].iloc[0]
-    axes[0].set_title(f"n = {n} {unit}")
-    beside(axes[-1])
+    below(*axes)
     return axes
 
 
@@ -200,23 +225,29 @@ def gate_name(gate: str) -> str:
     return "no gate" if gate == "none" else f"{gate} gate"
 
 
-def _looks(table: pd.DataFrame) -> dict[tuple, dict]:
-    """Setting to look: colour by method, marker by family, filling by setting, no two alike."""
-    palette = class_colours(10)
-    del palette[7]  # its grey is for random directions
-    families, colours, used, looks = list(table["family"].unique()), {}, Counter(), {}
-    for method, family, gate, chosen in dict.fromkeys(table[SETTING].itertuples(False, None)):
-        colour = _PLAIN.get(family) or _PLAIN.get(method)
-        colour = colour or colours.setdefault(method, palette[len(colours) % len(palette)])
-        marker = _MARKERS[families.index(family) % len(_MARKERS)]
-        look = {"color": colour, "marker": marker, "markerfacecoloralt": "white"}
-        look["fillstyle"] = _FILLS[used[colour, marker] % len(_FILLS)]
-        alpha = 0.3 if colour == MUTED else 0.85
-        looks[method, family, gate, chosen] = look | {"alpha": alpha, "markeredgewidth": 0.8}
-        used[colour, marker] += 1
+def _starred(names: list[str]) -> str:
+    return ", λ* chosen on val" * any("λ*" in name for name in names)
+
+
+def _family(setting: tuple) -> str:
+    """Of a setting: its family, but random directions are one of their own, the control."""
+    return CONTROL if setting[0] == CONTROL else setting[1]
+
+
+def _colour(family: str):
+    """A family's colour; those that a user adds share one."""
+    return _FAMILIES.get(family, "#7a5230")
+
+
+def _looks(means: pd.DataFrame) -> dict[tuple, dict]:
+    """Setting to look: colour and marker by family, filling by setting."""
+    used, looks = Counter(), {}
+    for key in means[SETTING].itertuples(False, None):
+        family = _family(key)
+        order = list(_FAMILIES).index(family) if family in _FAMILIES else -1
+        shapes, k = _MARKERS[order % len(_MARKERS)], used[family]
+        marker, fill = shapes[k // len(_FILLS) % len(shapes)], _FILLS[k % len(_FILLS)]
+        look = {"color": _colour(family), "marker": marker, "fillstyle": fill}
+        looks[key] = look | {"markerfacecoloralt": "white", "markeredgewidth": 0.8, "markersize": 5}
+        used[family] += 1
     return looks
-
-
-def _star(ax, names) -> None:
-    if any("λ*" in name for name in names):
-        ax.plot([], [], linestyle="none", label="λ*: chosen on val, mean of targets")

@@ -8,15 +8,17 @@ from .marks import (
     FAINT,
     UNIT,
     beside,
+    counts,
     curve,
     dots,
     errors,
     inches,
     name_columns,
     new_axes,
+    short,
     whole_numbers,
 )
-from .style import ACCENT, CONTRAST, MUTED, class_colours
+from .style import ACCENT, CONTRAST, MUTED, WIDE, class_colours
 
 _PATHS = {
     "weights": ("black", "-", "weights: θ_pre + α τ"),
@@ -35,13 +37,13 @@ def deviation_curves(report, *, ax=None, title: str = ""):
     Returns:
         The Axes: a line with its 95 % band for each layer, the baseline dashed.
     """
-    ax, layers = new_axes(ax, 7.6, 3.6), report.summary().groupby("layer", sort=False)
+    ax, layers = new_axes(ax, 8, 3.6, title), report.summary().groupby("layer", sort=False)
     for (layer, own), colour in zip(layers, class_colours(len(layers)), strict=True):
         look = {"marker": "o", "markersize": 4, "color": colour, "label": layer}
         curve(ax, own, "alpha", "deviation", band=0.2, **look)
     look = {"linestyle": "--", "color": "black", "label": "nearer end alone"}
     ax.plot(own["alpha"], own["trivial_deviation"], **look)
-    ax.set(xlabel=f"α of (1 - α) θ_0 + α θ_1, n = {own['n'].iloc[0]}", title=title)
+    ax.set(xlabel=f"α of (1 - α) θ_0 + α θ_1, n = {own['n'].iloc[0]}")
     ax.set(ylim=(0, None), ylabel="deviation, share of E|f_1 - f_0|")
     return beside(ax)
 
@@ -57,7 +59,7 @@ def deviation_by_layer(report, *, ax=None, title: str = ""):
     rows = report.summary()
     alpha = min(rows["alpha"], key=lambda alpha: abs(alpha - 0.5))
     rows = rows[rows["alpha"] == alpha]
-    ax, x = new_axes(ax, inches(len(rows), 0.55, 3.5, 6.5, 14), 3.8), range(len(rows))
+    ax, x = new_axes(ax, inches(len(rows), 0.55, 4.2, 7, WIDE), 4.2, title), range(len(rows))
     for value, base, colour, name in (
         ("deviation", "trivial_deviation", ACCENT, "deviation"),
         ("cosine", "nearer_end_cosine", CONTRAST, "cosine to the mixture"),
@@ -68,7 +70,7 @@ def deviation_by_layer(report, *, ax=None, title: str = ""):
     name_columns(ax, rows["layer"])
     bottom = min(0, rows["cosine"].min() - 0.05)
     said = f"at α = {alpha:g}, n = {rows['n'].iloc[0]}"
-    ax.set(ylim=(bottom, 1.05), ylabel=said, title=title)
+    ax.set(ylim=(bottom, 1.05), ylabel=said)
     return beside(ax)
 
 
@@ -80,7 +82,7 @@ def order_scatter(report, *, ax=None, title: str = ""):
     Returns:
         The Axes.
     """
-    ax, table = new_axes(ax, 6.6, 4.4), report.table
+    ax, table = new_axes(ax, 7.6, 4.4, title), report.table
     for (kind, premise), rows in table.groupby(["kind", "premise"]):
         colour = ACCENT if premise else CONTRAST
         look = {"color": colour, "capsize": 0, "markersize": 6, "linewidth": 0.8}
@@ -92,7 +94,7 @@ def order_scatter(report, *, ax=None, title: str = ""):
     ax.axline((0, 0), slope=1, zorder=0, **FAINT)
     ends = ["delta_pre", "delta_pre_high", "delta_between", "delta_between_high"]
     top = 1.08 * table[ends].to_numpy().max()
-    ax.set(xlim=(0, top), ylim=(0, top), aspect="equal", title=title)
+    ax.set(xlim=(0, top), ylim=(0, top), aspect="equal")
     ax.set(xlabel="δ(pre, i)", ylabel="δ(i, j)")
     return beside(ax)
 
@@ -106,9 +108,9 @@ def path_accuracy(report, *, at: float | None = None, ax=None, title: str = ""):
     Returns:
         The Axes.
     """
-    ax = _paths(report.table, "accuracy", ax)
+    ax = _paths(report.table, "accuracy", ax, title)
     _mark(ax, at)
-    ax.set(ylim=UNIT, ylabel="accuracy", title=title)
+    ax.set(ylim=UNIT, ylabel="accuracy")
     return beside(ax)
 
 
@@ -120,8 +122,8 @@ def path_distance(report, *, ax=None, title: str = ""):
     Returns:
         The Axes.
     """
-    ax = _paths(report.table, "deviation", ax)
-    ax.set(ylim=(0, None), ylabel="distance to the weight path", title=title)
+    ax = _paths(report.table, "deviation", ax, title)
+    ax.set(ylim=(0, None), ylabel="distance to the weight path")
     return beside(ax)
 
 
@@ -143,17 +145,18 @@ def class_shift(
         The Axes.
     """
     table = report.table.rename(columns=lambda name: name.removesuffix("_share"))
-    ax = new_axes(ax, 7.6, 3.6)
+    ax = new_axes(ax, 8.4, 3.6, title)
     for name, colour, label in (
-        ("source", CONTRAST, report.source),
-        ("target", ACCENT, report.target),
+        ("source", CONTRAST, short(report.source, 20)),
+        ("target", ACCENT, short(report.target, 20)),
         ("other", MUTED, "a third class"),
     ):
         look = {"color": colour, "marker": ".", "label": f"predicted: {label}"}
         curve(ax, table, "alpha", name, **look)
         if name != "other":
-            look = {"color": colour, "linestyle": "--", "label": f"pair probability: {label}"}
+            look = {"color": colour, "linestyle": "--"}
             ax.plot(table["alpha"], table[f"{name}_probability"], **look)
+    ax.plot([], [], "k--", label="probability among the pair")
     for row, style in zip(report.crossing.itertuples(), ("-", "--"), strict=True):
         if np.isfinite(row.alpha):
             label = f"{row.of} cross: α = {row.alpha:.2f}"
@@ -162,7 +165,7 @@ def class_shift(
         look = {"color": "#7b4ea3", "alpha": 0.12, "linewidth": 0.8}
         ax.axvspan(first, last, label=f"passing {listed(rows['class'], 3)}", **look)
     _mark(ax, at)
-    ax.set(ylim=UNIT, xlabel="α of z - α κ_source + α κ_target", title=title)
+    ax.set(ylim=UNIT, xlabel="α of z - α κ_source + α κ_target")
     ax.set_ylabel(f"share, n = {table['n'].iloc[0]}")
     return beside(ax)
 
@@ -176,9 +179,9 @@ def scaling_curves(report, *, ax=None, title: str = ""):
         The Axes.
     """
     names = {"accuracy": "class c", "others": "other classes"}
-    ax = _with_control(report.summary(), "alpha", names, "κ_c", ax)
+    ax = _with_control(report.summary(), "alpha", names, "κ_c", ax, title)
     ax.axvline(0, **FAINT)
-    ax.set(xlabel="α of z + α κ_c", ylabel="accuracy, mean of classes", title=title)
+    ax.set(xlabel="α of z + α κ_c", ylabel="accuracy, mean of classes")
     return beside(ax)
 
 
@@ -191,8 +194,8 @@ def adding_curves(report, *, ax=None, title: str = ""):
         The Axes.
     """
     names = {"inside": "classes in the set", "outside": "other classes"}
-    ax = _with_control(report.table, "k", names, "sum of κ", ax)
-    ax.set(xlabel=f"classes in the set, λ = {report.lambda_:+g}", title=title)
+    ax = _with_control(report.table, "k", names, "sum of κ", ax, title)
+    ax.set(xlabel=f"classes in the set, λ = {report.lambda_:+g}")
     ax.set_ylabel("accuracy, mean of orders")
     whole_numbers(ax)
     return beside(ax)
@@ -207,15 +210,15 @@ def shift_bars(report, *, ax=None, title: str = ""):
         The Axes.
     """
     rows = report.table.dropna(subset="success")
-    ax, x = new_axes(ax, inches(len(rows), 0.45, 3.5, 6, 15), 3.4), range(len(rows))
+    ax, x = new_axes(ax, inches(len(rows), 0.45, 3.5, 6, WIDE), 4.2, title), range(len(rows))
     shades = [ACCENT] * (len(rows) - 1) + ["#084b68"]
     ax.bar(x, rows["success"], color=shades, width=0.7, label="κ of the next class")
     dots(ax, rows, "success", x, fmt="none", color="black", linewidth=0.9)
     look = {"markersize": 12, "markeredgewidth": 2, "color": CONTRAST}
     ax.plot(x, rows["random"], "_", label="random direction", **look)
-    names = [f"{a} → {b}" if b else a for a, b in zip(rows["class"], rows["target"], strict=True)]
-    name_columns(ax, names)
-    ax.set(ylim=(-0.03, 1.05), ylabel="predicted as the next class", title=title)
+    pairs = zip(rows["class"].map(short), rows["target"].map(short), strict=True)
+    name_columns(ax, [f"{a} → {b}" if b and len(rows) <= 20 else a for a, b in pairs])
+    ax.set(ylim=UNIT, ylabel=f"predicted as the next, n = {counts(rows['n'][:-1])}")
     return beside(ax)
 
 
@@ -224,9 +227,9 @@ def _mark(ax, at: float | None) -> None:
         ax.axvline(at, color="black", linewidth=1.6, label=f"α = {at:g}")
 
 
-def _with_control(rows: pd.DataFrame, x: str, names: dict[str, str], edit: str, ax):
+def _with_control(rows: pd.DataFrame, x: str, names: dict[str, str], edit: str, ax, title: str):
     """Two accuracies over x, along class vectors with bands and along random directions."""
-    ax = new_axes(ax, 7.6, 3.6)
+    ax = new_axes(ax, 8, 3.6, title)
     for direction, style, name, band in (
         ("class vector", "-", edit, 0.15),
         ("random direction", ":", "random", 0),
@@ -239,8 +242,8 @@ def _with_control(rows: pd.DataFrame, x: str, names: dict[str, str], edit: str, 
     return ax
 
 
-def _paths(table: pd.DataFrame, value: str, ax):
-    ax = new_axes(ax, 7.8, 3.6)
+def _paths(table: pd.DataFrame, value: str, ax, title: str):
+    ax = new_axes(ax, 8.4, 3.6, title)
     for path, (colour, style, label) in _PATHS.items():
         rows = table[table["path"] == path].dropna(subset=value).sort_values("alpha")
         if len(rows):

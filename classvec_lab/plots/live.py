@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import UNIT, curve, inches, name_rows, panels
+from .marks import UNIT, below, curve, inches, name_rows, panels, short
 from .style import ACCENT, CONTRAST, MUTED
 
-_MOST = 60
+_MOST = 45
 
 
 def edit_effect(
@@ -26,7 +26,7 @@ def edit_effect(
     """Accuracy of each class before and after an edit, beside the curves that it was chosen on.
 
     Args:
-        per_class: as `LiveReadout.per_class` gives it. Of more than 60 classes the edited ones
+        per_class: as `LiveReadout.per_class` gives it. Of more than 45 classes the edited ones
             are drawn and those that changed most.
         edited: classes whose names are bold.
         gate: a `gate_curve`, its `threshold` marked.
@@ -38,7 +38,7 @@ def edit_effect(
     moved = (frame["after"] - frame["before"]).abs() + 2 * frame["class"].isin(edited)
     frame = frame.loc[moved.nlargest(_MOST).index.sort_values()]
     n = sum(curves is not None for curves in (gate, strength))
-    size = ((4.6 + 3.4 * n) / (1 + n), inches(len(frame), 0.26, 1.4, 3.4, 14))
+    size = ((4.6 + 3.4 * n) / (1 + n), inches(len(frame), 0.19, 1.8, 3.4, 10.4))
     axes = panels(1 + n, size=size, over=title, width_ratios=[1.5, *[1] * n])
     _dumbbells(axes[0], frame, edited)
     if gate is not None:
@@ -55,11 +55,13 @@ def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
     ax.scatter(frame["after"], y, color=colours, s=26, zorder=3, label="after")
     if frame["random"].notna().any():
         ax.plot(frame["random"], y, "x", color=MUTED, markersize=5, label="random direction")
-    name_rows([ax], [f"{c} (n = {n})" for c, n in zip(frame["class"], frame["n"], strict=True)])
+    name_rows(
+        [ax], [f"{short(c, 24)} (n = {n})" for c, n in zip(frame["class"], frame["n"], strict=True)]
+    )
     for label, name in zip(ax.get_yticklabels(), frame["class"], strict=True):
         label.set_fontweight("bold" if name in edited else "normal")
     ax.set(xlim=UNIT, xlabel="accuracy")
-    _below(ax, 3)
+    below(ax, columns=1)
 
 
 def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
@@ -74,7 +76,7 @@ def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
         ax.axvline(threshold, color="black", linewidth=1.2, label=f"γ = {threshold:.3f}")
     ax.set_xlabel(f"threshold of the {rates['score'].iloc[0]} gate")
     ax.set(ylim=UNIT, ylabel="share that fires")
-    _below(ax, 2)
+    below(ax, columns=1)
 
 
 def _strength(ax, curves: pd.DataFrame, at: float | None) -> None:
@@ -84,10 +86,4 @@ def _strength(ax, curves: pd.DataFrame, at: float | None) -> None:
     if at is not None:
         ax.axvline(at, color="black", linewidth=1.2, label=f"strength {at:g}")
     ax.set(ylim=UNIT, xlabel="strength of the edit", ylabel="accuracy")
-    _below(ax, 2)
-
-
-def _below(ax, columns: int) -> None:
-    """A legend under the axis label, clear of the curves."""
-    where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
-    ax.legend(ncols=columns, fontsize=8, **where)
+    below(ax, columns=1)

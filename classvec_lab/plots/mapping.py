@@ -4,11 +4,23 @@ import numpy as np
 import pandas as pd
 
 from .editing import gate_name
-from .marks import FAINT, HOLLOW, UNIT, beside, counts, dots, inches, new_axes, panels
-from .style import ACCENT, CONTRAST, MUTED, class_colours
+from .marks import (
+    FAINT,
+    HOLLOW,
+    UNIT,
+    below,
+    counts,
+    dots,
+    few_ticks,
+    inches,
+    name_rows,
+    new_axes,
+    panels,
+    short,
+)
+from .style import ACCENT, CONTRAST, MUTED, WIDE, class_colours
 
-_SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
-_MOST_DOTS = 400  # samples of a group that are drawn as dots
+_MOST_DOTS = 400  # samples of a group that are drawn one by one
 
 
 def strength_curves(curves: pd.DataFrame, *, title: str = ""):
@@ -20,12 +32,12 @@ def strength_curves(curves: pd.DataFrame, *, title: str = ""):
         The Axes.
     """
     parts = curves.groupby("gate", sort=False)
-    axes = panels(len(parts), size=(3.6, 3.1), sharey=True, over=title)
+    axes = panels(len(parts), size=(3.0, 3.2), sharey=True, over=title)
     for ax, (gate, part) in zip(axes, parts, strict=True):
         over_lambda(ax, part, ["target", "seed"])
         ax.set(title=f"{gate_name(gate)}: n = {part['target'].nunique()} targets", ylabel="")
     axes[0].set_ylabel("accuracy")
-    beside(*axes)
+    below(*axes)
     return axes
 
 
@@ -43,37 +55,28 @@ def over_lambda(ax, curves: pd.DataFrame, each: list[str]) -> None:
     ax.invert_xaxis()
 
 
-def mapping_scatter(frame: pd.DataFrame, *, title: str = ""):
-    """ACC_f and ACC_r of mappings against the numbers that they store, with 95 % intervals.
+def mapping_intervals(frame: pd.DataFrame, *, title: str = ""):
+    """ACC_f and ACC_r of mappings with 95 % intervals, a row a mapping, the smallest first.
 
     Args:
         frame: what `summarise_mappings` gives.
     Returns:
-        The two Axes. Hollow: the worst target. Mappings of one size stand side by side, 4 % apart.
-    Raises:
-        ValueError: for a mapping that stores nothing, which a logarithmic axis has no place for.
+        The two Axes. Hollow: the worst target. Behind each name is how many numbers it stores.
     """
-    axes = panels(2, size=(4.4, 3.5), over=title)
-    frame = frame.dropna(subset="n_parameters")
-    for name in frame.loc[frame["n_parameters"] <= 0, "mapping"]:
-        raise ValueError(f"mapping {name!r} stores no numbers: a logarithmic axis can't show it")
-    sizes = frame.groupby("n_parameters")["mapping"]
-    beside_it = sizes.cumcount() - (sizes.transform("size") - 1) / 2
-    x, colours = frame["n_parameters"] * 1.04**beside_it, class_colours(min(len(frame), 10))
-    for k, at in enumerate(x):
-        row, shape = frame.iloc[[k]], _SHAPES[(k + k // 10) % 10]
-        look = {"color": colours[k % 10], "markersize": 6.5}
-        for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
-            label = row["mapping"].iloc[0]
-            dots(ax, row, column, [at], fmt=shape, linewidth=1.2, label=label, **look)
-        axes[0].plot([at], row["worst_acc_f"], marker=shape, **look, **HOLLOW)
-    axes[1].plot([], [], color="black", marker="o", label="worst target (hollow)", **HOLLOW)
-    for ax, name in zip(axes, ("ACC_f, class to forget", "ACC_r, all other classes"), strict=True):
-        ax.set(xscale="log", xlabel="numbers stored", ylabel=name)
-    axes[0].set_title(f"mean, 95 % interval, n = {counts(frame['n'])} targets")
-    top = max(axes[0].get_ylim()[1], 0.1)
-    axes[0].set_ylim(-0.03 * top, top)
-    beside(*axes)
+    frame = frame.sort_values("n_parameters", kind="stable")
+    axes = panels(2, size=(4.5, 0.3 * len(frame) + 1.6), sharey=True, over=title)
+    look = {"along": "x", "color": ACCENT, "linewidth": 1.2}
+    for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
+        dots(ax, frame, column, range(len(frame)), label="mean, 95 % interval", **look)
+        few_ticks(ax, 5)
+    worst = {"color": CONTRAST, "marker": "D", "label": "worst target"}
+    axes[0].plot(frame["worst_acc_f"], range(len(frame)), **worst, **HOLLOW)
+    sizes = frame["n_parameters"].map("{:,.0f}".format).replace("nan", "unknown")
+    name_rows(axes, frame["mapping"] + ": " + sizes)
+    axes[0].set_title(f"numbers stored; n = {counts(frame['n'])} targets")
+    axes[0].set(xlim=UNIT, xlabel="ACC_f, accuracy on the class to forget")
+    axes[1].set_xlabel("ACC_r, all other classes")
+    below(*axes)
     return axes
 
 
@@ -84,30 +87,31 @@ def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):
         frame: one row a sample: mapping, group, amount.
     Returns:
         The Axes. The box holds the middle half, its line the median, the whiskers 90 % of the
-        samples. Of large groups the dots are an evenly spaced selection. The dotted lines are 0,
-        not moved, and 1, moved by the whole step.
+        samples. Left of it a stroke is a sample; of large groups they are an evenly spaced
+        selection. The dotted lines are 0, not moved, and 1, moved by the whole step.
     """
     groups, mappings = (list(frame[column].unique()) for column in ("group", "mapping"))
     frame = frame.dropna(subset="amount").sort_values("amount")
-    ax = new_axes(ax, inches(len(groups), 1.9, 2.4, 6, 14), 3.8)
-    rng, step, colours = np.random.default_rng(0), 0.8 / len(mappings), class_colours(len(mappings))
+    ax = new_axes(ax, inches(len(groups), 1.9, 2.4, 6, WIDE), 3.8, title)
+    step, colours = 0.8 / len(mappings), class_colours(len(mappings))
     for level in (0, 1):
         ax.axhline(level, color="black", linestyle=":", linewidth=0.8, zorder=0)
-    look = {"alpha": 0.3, "linewidths": 0, "rasterized": True, "zorder": 1}
-    box = {"widths": 0.62 * step, "whis": (5, 95), "showfliers": False, "manage_ticks": False}
+    look = {"alpha": 0.35, "linewidths": 0.6, "marker": "_", "rasterized": True}
+    box = {"widths": 0.4 * step, "whis": (5, 95), "showfliers": False, "manage_ticks": False}
     box |= {"medianprops": {"color": "black", "linewidth": 2.2}}
     for k, (mapping, colour) in enumerate(zip(mappings, colours, strict=True)):
-        ax.scatter([], [], s=28, color=colour, label=mapping)
+        ax.plot([], [], "s", color=colour, label=f"{mapping}, a stroke a sample")
         for group, own in frame[frame["mapping"] == mapping].groupby("group")["amount"]:
             x = groups.index(group) + step * (k - (len(mappings) - 1) / 2)
             chosen = np.linspace(0, len(own) - 1, min(len(own), _MOST_DOTS)).astype(int)
-            side = x + 0.3 * step * rng.uniform(-1, 1, len(chosen))
-            ax.scatter(side, own.iloc[chosen], s=7, color=colour, **look)
-            ax.boxplot(own, positions=[x], **box)
+            strokes = np.full(len(chosen), x - 0.3 * step)
+            ax.scatter(strokes, own.iloc[chosen], s=120, color=colour, **look)
+            box["boxprops"] = {"color": colour, "linewidth": 1.6}
+            ax.boxplot(own, positions=[x + 0.05 * step], **box)
     n = frame.groupby(["group", "mapping"])["amount"].count()
-    ax.set_xticks(range(len(groups)), [f"{group}\nn = {counts(n[group])}" for group in groups])
+    ax.set_xticks(range(len(groups)), [f"{short(g, 24)}\nn = {counts(n[g])}" for g in groups])
     for g in range(1, len(groups)):
         ax.axvline(g - 0.5, color="0.88", linewidth=0.8, zorder=0)
     ax.tick_params(axis="x", length=0)
-    ax.set(xlim=(-0.5, len(groups) - 0.5), ylabel="moved by, share of the step", title=title)
-    return beside(ax)
+    ax.set(xlim=(-0.5, len(groups) - 0.5), ylabel="moved by, share of the step")
+    return below(ax)

@@ -1,20 +1,31 @@
 """What figures share: axes, curves with bands, dots with intervals, legends beside the axes."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 
-from .style import MUTED
+from .style import MUTED, SMALL, WIDE
 
 UNIT = (-0.03, 1.03)  # an axis of shares, with a little room
 FAINT = {"color": MUTED, "linewidth": 0.8}
 HOLLOW = {"linestyle": "none", "fillstyle": "none"}
+MOST_NAMES = 50  # along the x axis of the widest figure
 
 
-def new_axes(ax, width: float, height: float):
-    """`ax`, or a fresh one of so many inches where it is None."""
+def new_axes(ax, width: float, height: float, title: str = ""):
+    """`ax`, or a fresh one of so many inches where it is None, with its title."""
     import matplotlib.pyplot as plt
 
-    return ax if ax is not None else plt.subplots(figsize=(width, height))[1]
+    ax = ax if ax is not None else plt.subplots(figsize=(min(width, WIDE), height))[1]
+    ax.set_title(wrapped(title, 1.15 * ax.get_window_extent().width / ax.figure.dpi))
+    return ax
+
+
+def wrapped(title: str, width: float) -> str:
+    """A title in lines of so many inches, broken at spaces only."""
+    whole = {"break_long_words": False, "break_on_hyphens": False}
+    return textwrap.fill(title, max(int(11 * width), 20), **whole)
 
 
 def inches(n: int, each: float, more: float, low: float, high: float) -> float:
@@ -36,12 +47,14 @@ def panels(
 
     columns = max(columns or n, 1)
     rows = max(-(-n // columns), 1)
-    figure = figure or plt.figure(figsize=(size[0] * columns, size[1] * rows))
+    wide = min(size[0] * columns, WIDE)
+    figure = figure or plt.figure(figsize=(wide, size[1] * rows))
     axes = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
     for ax in axes[n:]:
         ax.set_axis_off()
     if over:
-        figure.suptitle(over, x=0.01, ha="left")
+        wide = figure.bbox.width / figure.dpi
+        figure.suptitle(wrapped(over, wide), x=0.01, ha="left")
     return axes[:n]
 
 
@@ -96,6 +109,16 @@ def beside(*axes, **options):
     return axes[-1]
 
 
+def below(*axes, columns: int = 4, **options):
+    """The legend of one Axes under its label, or of several under all; the last is returned."""
+    found, ax = labelled(*axes), axes[-1]
+    under = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
+    where = under if len(axes) == 1 else {"loc": "outside lower center"}
+    owner = ax if len(axes) == 1 else ax.figure
+    owner.legend(found.values(), found.keys(), ncols=columns, **where | options)
+    return ax
+
+
 def name_rows(axes, names) -> None:
     """Names of rows that panels share, the first at the top, and a faint line along each."""
     axes[0].set_yticks(range(len(names)), names)
@@ -105,10 +128,20 @@ def name_rows(axes, names) -> None:
 
 
 def name_columns(ax, names) -> None:
-    """Names along x, upright where they are short and few, else slanted."""
-    upright = max(map(len, names)) <= 5 and len(names) <= 30
-    slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    ax.set_xticks(range(len(names)), names, **{} if upright else slanted)
+    """Names along x: level where they are short and few, slanted where they are few, else upright.
+
+    Of more than fifty, every second, third, … is written.
+    """
+    names, step = [short(name, 24) for name in names], -(-len(names) // MOST_NAMES)
+    level = max(map(len, names)) <= 5 and len(names) <= 20
+    turned = {"rotation": 45 if len(names) <= 20 else 90, "ha": "right", "va": "center"}
+    look = {} if level else turned | {"rotation_mode": "anchor", "fontsize": SMALL}
+    ax.set_xticks(range(0, len(names), step), names[::step], **look)
+
+
+def few_ticks(ax, most: int = 3) -> None:
+    """At most so many intervals between the ticks of the x axis, of short numbers."""
+    ax.locator_params(axis="x", nbins=most, steps=[1, 2, 5, 10])
 
 
 def whole_numbers(ax) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import beside, dots, inches, name_rows, new_axes, short
-from .style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL
+from .marks import below, counts, dots, inches, name_rows, new_axes, short
+from .style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL, SMALL, WIDE
 
 CROWDED, LARGE = 25, 60  # classes from which names stand upright, and cells have no lines or dots
 NUMBERS_UP_TO = 12  # classes whose values are written into the cells
-MOST_PAIRS = 60
+LEAST, LETTER = 0.135, 0.062  # inches: of a cell for its name, and of a letter in it
+MOST_PAIRS = 50
 
 
 def cluster_order(frame: pd.DataFrame) -> list:
@@ -68,28 +69,36 @@ def heatmap(
     if order != "given":
         names = cluster_order(frame) if order == "cluster" else list(order)
         frame = frame.loc[names, names]
+    marked = None if marked is None else marked.loc[frame.index, frame.columns].to_numpy()
     n, diverging = len(frame.columns), centre is not None
-    side = inches(n, 0.42, 1.8, 4.2, 11)
-    ax = new_axes(ax, side + 1.0, side)
+    side = inches(n, 0.42, 1.8, 4.2, WIDE - 1)
+    ax = new_axes(ax, side + 1.0, side, title)
+    frame = frame.rename(index=short, columns=short)
+    square, cell = len(frame) == n, _cell(ax, frame)
+    cell = np.full(2, cell.min()) if square else cell
+    along, down = np.ceil(LEAST / cell.clip(0.01)).astype(int)
     top = limit if limit is not None else float(np.nanmax(np.abs(frame.to_numpy()), initial=1e-9))
-    large, few = n > LARGE, n <= NUMBERS_UP_TO
+    letters = max(len(format(value, fmt)) for value in frame.to_numpy(float).ravel())
+    large, few = n > LARGE, n <= NUMBERS_UP_TO and bool(cell[0] > LETTER * letters)
     sns.heatmap(
-        frame.rename(index=short, columns=short),
+        frame,
         ax=ax,
         cmap=DIVERGING if diverging else SEQUENTIAL,
         center=centre,
         vmin=-top if diverging else 0.0,
         vmax=top,
-        square=True,
+        square=square,
         annot=few,
         fmt=fmt,
-        annot_kws={"fontsize": 8},
+        annot_kws={"fontsize": SMALL},
+        xticklabels=int(along),
+        yticklabels=int(down),
         linewidths=0.4 * (not large),
         cbar_kws={"label": label, "shrink": 0.8},
         rasterized=not few,
     )
     ax.grid(False)
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, labelsize=SMALL)
     ax.tick_params(axis="y", rotation=0)
     if n > CROWDED:
         ax.tick_params(axis="x", rotation=90)
@@ -100,17 +109,28 @@ def heatmap(
         bar = ax.collections[0].colorbar.ax
         bar.axhline(mark, color="black", linewidth=1.4)
         where = {"xycoords": bar.get_yaxis_transform(), "textcoords": "offset points"}
-        look = {"ha": "right", "va": "center", "fontsize": 8, "rotation": 90}
+        look = {"ha": "right", "va": "center", "fontsize": SMALL, "rotation": 90}
         text = f"theory {mark:+.2f}"  # left of the bar, clear of its numbers
         bar.annotate(text, (0, mark), xytext=(-4, 0), annotation_clip=False, **where, **look)
     if marked is not None and not large:
-        rows, columns = np.nonzero(marked.loc[frame.index, frame.columns].to_numpy())
+        rows, columns = np.nonzero(marked)
         shade = frame.to_numpy()[rows, columns] / top
         colours = np.where((np.abs(shade) if diverging else shade) > 0.6, "white", "black")
         inset, size = 0.88 if few else 0.5, np.clip(260 / n, 4, 14)
         ax.scatter(columns + inset, rows + 1 - inset, s=size, c=colours, linewidths=0)
-    ax.set_title(title)
     return ax
+
+
+def _cell(ax, frame: pd.DataFrame) -> np.ndarray:
+    """About how many inches wide and high a cell will be beside names, labels and colour bar.
+
+    From the grid, as the layout is known only once everything is drawn.
+    """
+    spec = ax.get_subplotspec()
+    rows, columns = spec.get_gridspec().get_geometry() if spec else (1, 1)
+    box = ax.figure.bbox.size / ax.figure.dpi / (columns, rows)
+    names = [0.07 * max(map(len, map(str, along))) for along in (frame.index, frame.columns)]
+    return (box - names - (1.7, 0.9)) / frame.shape[::-1]
 
 
 def histogram(report, *, ax=None, title: str = ""):
@@ -119,40 +139,41 @@ def histogram(report, *, ax=None, title: str = ""):
     Args:
         report: what `orthogonality` gives.
     Returns:
-        The Axes. Dashed lines are the expected values. The grey bands hold 95 % of random
-        directions: those with the features' own covariance (light) and isotropic ones (dark).
+        The Axes. Dashed lines are the expected values. 95 % of random directions lie in the band
+        where they have the features' own covariance, between the dotted lines where isotropic.
     """
-    ax = new_axes(ax, 9.2, 3.6)
+    ax = new_axes(ax, WIDE, 4, title)
     if report.directions:
         half = 1.96 / np.sqrt(report.dim)
         drawn = np.quantile(report.directions["cosine"], [0.025, 0.975])
-        for ends, alpha, name in (
-            (drawn, 0.16, "features' covariance"),
-            ((-half, half), 0.3, "isotropic"),
-        ):
-            look = {"color": MUTED, "alpha": alpha, "linewidth": 0}
-            ax.axvspan(*ends, label=f"random directions, {name}", **look)
-    for frame, expected, name, colour in (
-        (report.cosine, report.expected, "raw", ACCENT),
-        (report.cosine_centred, report.expected_centred, "centred on both sides", CONTRAST),
-    ):
+        look = {"color": MUTED, "alpha": 0.2, "linewidth": 0}
+        ax.axvspan(*drawn, label="95 % of random directions, features' covariance", **look)
+        look = {"color": "black", "linestyle": ":", "linewidth": 1.5}
+        for end in (-half, half):
+            ax.axvline(end, label="95 % of random directions, isotropic", **look)
+    outline = {"facecolor": "none", "edgecolor": CONTRAST, "linewidth": 1.1}
+    for frame, expected, name, colour, style, look in (
+        (report.cosine, report.expected, "raw", ACCENT, "--", {"color": ACCENT, "alpha": 0.5}),
+        (report.cosine_centred, report.expected_centred, "centred on both sides", CONTRAST, "-.",
+         outline),
+    ):  # fmt: skip
         values = frame.to_numpy()[~np.eye(len(frame), dtype=bool)]
         values = values[np.isfinite(values)]
         label = f"{name}, n = {len(values)}"
-        ax.hist(values, bins=np.linspace(-1, 1, 81), alpha=0.55, color=colour, label=label)
+        ax.hist(values, bins=np.linspace(-1, 1, 81), label=label, **look)
         if np.isfinite(expected):
             label = f"expected, {name}: {expected:+.3f}"
-            ax.axvline(expected, color=colour, label=label, linestyle="--")
+            ax.axvline(expected, color=colour, label=label, linestyle=style)
     ax.axvline(0, color=MUTED, linewidth=0.8)
-    ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes", title=title)
-    return beside(ax)
+    ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes")
+    return below(ax, columns=2)
 
 
 def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""):
     """Off-diagonal cosines in order of size with their 95 % intervals, beside ±delta.
 
     Args:
-        table: as `Orthogonality.table()` gives it. Of more than 60 pairs both ends are shown.
+        table: as `Orthogonality.table()` gives it. Of more than 50 pairs both ends are shown.
         delta: half the width of the grey band.
     Returns:
         The Axes. Entries that differ from 0 over all at once (max-T) are filled.
@@ -162,7 +183,7 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     shown = pd.concat([pairs.head(half), pairs.tail(half)]) if left_out > 0 else pairs
     x = np.arange(len(shown))
     x[half:] += 2 * (left_out > 0)
-    ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, 13), 3.8)
+    ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, WIDE), 4.2, title)
     ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
     expected = shown["expected"].iloc[0]
     ax.axhline(expected, color=CONTRAST, label="expected", linestyle="--", linewidth=1.2)
@@ -176,13 +197,13 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
         ax.scatter(x[chosen], shown["corrected"][chosen], label=name, **look)
     if left_out > 0:
         ax.axvline(half + 0.5, color=MUTED, linestyle=":")
-        look = {"ha": "center", "va": "bottom", "fontsize": 8, "color": MUTED}
+        look = {"ha": "center", "va": "bottom", "fontsize": SMALL, "color": MUTED}
         where = {"transform": ax.get_xaxis_transform()}
         ax.text(half + 0.5, 1, f"{left_out:,} pairs between", **where, **look)
-    names = shown["kappa"] + " → " + shown["z_ft"]
-    ax.set_xticks(x, names, rotation=90, fontsize=7)
+    names = shown["kappa"].map(short) + " → " + shown["z_ft"].map(short)
+    ax.set_xticks(x, names, rotation=90, fontsize=SMALL)
     ax.set(xlim=(x[0] - 1, x[-1] + 1), ylabel="cos(κ_c, z_ft^c')")
-    ax.set_title(title, pad=14)
+    ax.set_title(ax.get_title("left"), pad=14)
     ax.legend(loc="lower right", ncols=2)
     return ax
 
@@ -195,14 +216,18 @@ def departures(frame: pd.DataFrame, *, ax=None, title: str = ""):
     Returns:
         The Axes: root mean squares as bars, the mean with its interval as a point.
     """
-    ax, y = new_axes(ax, 8.4, 0.55 * len(frame) + 1.3), range(len(frame))
+    ax, y = new_axes(ax, WIDE, 0.45 * len(frame) + 1.7, title), range(len(frame))
     look = {"color": ACCENT, "alpha": 0.6, "label": "root mean square over pairs"}
     ax.barh(y, frame["rms_added"], height=0.55, **look)
     look = {"color": MUTED, "label": "what noise of the means alone adds"}
     ax.barh(y, frame["rms_noise"], height=0.2, **look)
-    look = {"along": "x", "color": CONTRAST, "label": "mean, 95 % interval"}
+    look = {
+        "along": "x",
+        "color": CONTRAST,
+        "label": f"mean, 95 % interval, n = {counts(frame['n_pairs'])} pairs",
+    }
     dots(ax, frame, "mean_added", y, **look)
     ax.axvline(0, color="black", linewidth=0.8)
     name_rows([ax], frame["assumption"])
-    ax.set(xlabel="added to an off-diagonal cosine", title=title)
-    return beside(ax)
+    ax.set_xlabel("added to an off-diagonal cosine")
+    return below(ax, columns=2)

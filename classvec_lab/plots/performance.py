@@ -3,8 +3,18 @@
 import numpy as np
 import pandas as pd
 
-from .marks import UNIT, beside, dots, inches, name_columns, new_axes, whole_numbers
-from .style import ACCENT, MUTED, class_colours
+from .marks import (
+    UNIT,
+    beside,
+    counts,
+    dots,
+    inches,
+    name_columns,
+    new_axes,
+    short,
+    whole_numbers,
+)
+from .style import ACCENT, MUTED, WIDE, class_colours
 
 ROWS, COLUMNS = 12, 8  # classes on the sample sheet at most, and images of each
 CELL, STEP = 64, 68  # pixels of an image there, and from one to the next
@@ -30,13 +40,12 @@ def sample_sheet(dataset, *, title: str = ""):
             small = max(image.size) < CELL
             how = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
             sheet.paste(image.resize((CELL, CELL), how), (column * STEP, row * STEP))
-    ax = new_axes(None, 0.075 * sheet.width / 8 + 1, 0.075 * sheet.height / 8 + 0.4)
+    ax = new_axes(None, 0.075 * sheet.width / 8 + 1, 0.075 * sheet.height / 8 + 0.4, title)
     ax.imshow(sheet, interpolation="nearest")
-    ax.set_yticks(STEP * np.arange(len(classes)) + CELL / 2, classes)
+    ax.set_yticks(STEP * np.arange(len(classes)) + CELL / 2, [short(name, 24) for name in classes])
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
-    ax.set_title(title)
     return ax
 
 
@@ -44,21 +53,22 @@ def accuracy_bars(frame: pd.DataFrame, *, ax=None, title: str = ""):
     """Accuracy per class with its interval, side by side for each model.
 
     Args:
-        frame: columns class, accuracy, low, high, model.
+        frame: columns class, n, accuracy, low, high, model.
     Returns:
         The Axes.
     """
     names, models = frame["class"].unique(), frame["model"].unique()
-    ax = new_axes(ax, inches(len(names), 0.5, 1.5, 5, 14), 3.4)
+    tall = 3.4 + 0.9 * (max(map(len, names)) > 5)
+    ax = new_axes(ax, inches(len(names), 0.5, 1.5, 5, WIDE), tall, title)
     colours = [MUTED, ACCENT, *class_colours(10)]
     for k, (model, colour) in enumerate(zip(models, colours, strict=False)):
         rows = frame[frame["model"] == model].set_index("class").loc[names]
         x = np.arange(len(names)) + 0.22 * (k - (len(models) - 1) / 2)
         dots(ax, rows, "accuracy", x, color=colour, label=model)
     name_columns(ax, names)
-    ax.set(ylim=UNIT, ylabel="accuracy, 95 % interval", title=title)
-    ax.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=len(models), borderaxespad=0.2)
-    return ax
+    n = counts(frame.loc[frame["class"] != "all", "n"])
+    ax.set(ylim=UNIT, ylabel=f"accuracy, 95 % interval, n = {n}")
+    return beside(ax)
 
 
 def history_curves(history: pd.DataFrame, *, ax=None, title: str = ""):
@@ -69,7 +79,7 @@ def history_curves(history: pd.DataFrame, *, ax=None, title: str = ""):
     Returns:
         The Axes.
     """
-    ax = new_axes(ax, 5.2, 3.2)
+    ax = new_axes(ax, 6, 3.2, title)
     for column, name, colour in (
         ("train_accuracy", "train (running)", MUTED),
         ("val_accuracy", "validation", ACCENT),
@@ -78,7 +88,7 @@ def history_curves(history: pd.DataFrame, *, ax=None, title: str = ""):
             ax.plot(history["epoch"], history[column], marker=".", color=colour, label=name)
     kept = history.loc[history["kept"], "epoch"].iloc[0]
     ax.axvline(kept, color="black", linewidth=0.8, linestyle=":", label=f"kept: epoch {kept}")
-    ax.set(xlabel="epoch", ylabel="accuracy", title=title)
+    ax.set(xlabel="epoch", ylabel="accuracy")
     whole_numbers(ax)
     ax.legend(loc="lower right")
     return ax
@@ -94,14 +104,14 @@ def scatter_map(frame: pd.DataFrame, *, ax=None, title: str = "", legend: bool =
     Returns:
         The Axes.
     """
-    ax = new_axes(ax, 5.4, 4.4)
+    ax = new_axes(ax, 6.6, 4.4, title)
     groups = frame.groupby("class", observed=False)
     ring = {"s": 70, "edgecolor": "black", "linewidth": 1.1, "zorder": 3}
     look = {"s": 9, "alpha": 0.5, "linewidths": 0}
     for (name, part), colour in zip(groups, class_colours(len(groups)), strict=True):
-        ax.scatter(part["pc1"], part["pc2"], color=colour, label=name, **look)
+        ax.scatter(part["pc1"], part["pc2"], color=colour, label=short(name, 20), **look)
         ax.scatter(part["pc1"].mean(), part["pc2"].mean(), facecolor=colour, **ring)
     axes = zip(("first", "second"), frame.attrs["explained"], strict=True)
     x, y = (f"{name} component ({share:.0%})" for name, share in axes)
-    ax.set(xlabel=x, ylabel=y, title=title)
+    ax.set(xlabel=x, ylabel=y)
     return beside(ax, markerscale=2) if legend and len(groups) <= 20 else ax

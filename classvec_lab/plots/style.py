@@ -6,13 +6,15 @@ from contextlib import contextmanager
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
 ACCENT, CONTRAST, MUTED = "#0b6e99", "#c8553d", "#8a8f98"
+WIDE = 9.0  # inches, the widest figure: 7 on paper, where SMALL type is 6.6 points high
+SMALL = 8.5
 RC = {
     "figure.dpi": 110,
     "figure.constrained_layout.use": True,
-    "figure.titlesize": 12,
+    "figure.titlesize": 11,
     "axes.spines.top": False,
     "axes.spines.right": False,
-    "axes.titlesize": 11,
+    "axes.titlesize": 10.5,
     "axes.titlelocation": "left",
     "axes.labelsize": 10,
     "xtick.labelsize": 9,

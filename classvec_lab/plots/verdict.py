@@ -9,9 +9,9 @@ from ..editing.advice import behind
 from .audit import collateral_maps, routing_bars
 from .editing import trade_off
 from .mapping import over_lambda
-from .marks import beside, labelled, short
+from .marks import below, labelled, short
 from .matrices import heatmap
-from .style import ACCENT, CONTRAST
+from .style import ACCENT, CONTRAST, SMALL, WIDE
 
 LIGHTS = {"green": "#2e8b57", "amber": "#c77700", "red": "#b5322a"}
 MEANING = {
@@ -33,11 +33,9 @@ SENTENCES = {  # a quantity, whether it is a share, and what follows its value
     "pairs of classes shown within ±0.1 of orthogonal": (True, "of pairs shown orthogonal (±0.1)"),
     "pairs of classes refuted within ±0.1 of orthogonal": (True, "of pairs shown not to be so"),
 }
-HEAD, LINE = 4.0, 0.25  # inches of the header, and from one of its lines to the next
+HEAD, LINE = 4.4, 0.19  # inches of the header, and from one of its lines to the next
 QUIET = "#555b63"
 ON_VAL = {"linestyle": ":", "linewidth": 1.8}
-LARGER = {"axes.labelsize": 11.5, "axes.titlesize": 12}
-LARGER |= {"xtick.labelsize": 10.5, "ytick.labelsize": 10.5}
 
 
 def verdict_page(report):
@@ -54,28 +52,29 @@ def verdict_page(report):
 
     shown = "Recommended", "The edits recommended", "Behind the gate", "With two classes"
     told = [s for s in report.says() if s.startswith(shown)]
-    fig = plt.figure(figsize=(15, HEAD + 13.6), layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.08, h_pad=0.06)
-    head, methods, middle, pays = fig.subfigures(4, 1, height_ratios=(HEAD, 4.0, 4.9, 4.7))
-    said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 170)]
+    fig = plt.figure(figsize=(WIDE, HEAD + 18.6), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    head, methods, goes, pays = fig.subfigures(4, 1, height_ratios=(HEAD, 5.8, 4.6, 8.2))
+    said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 58)]
     _head(head, 0.01, 0.98, report, said, probed=True)
-    left, right = methods.subplots(1, 2, width_ratios=(1.2, 1))
-    cosines, strength = middle.subplots(1, 2, width_ratios=(1, 1.15))
     # maps first: seaborn draws the whole figure to see whether labels overlap
     geometry, found = report.geometry, report.deployed
-    heatmap(geometry.cosine, ax=cosines, limit=1, mark=geometry.expected)
-    cosines.set(xlabel="c', mean of", ylabel="c, class vector of")
-    cosines.set_title(f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}")
     over = (
         f"Who pays: change of every class's accuracy under every edit, λ = {found.lambda_:g}, test"
     )
     losing = {behind(way): report.collateral[way].measured for way in report.paying}
     collateral_maps(losing, figure=pays, title=over)
+    cosines = pays.axes[3]  # the place that the three leave
+    cosines.set_axis_on()
+    heatmap(geometry.cosine, ax=cosines, limit=1, mark=geometry.expected)
+    cosines.set(xlabel="c', mean of", ylabel="c, class vector of")
+    cosines.set_title(f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}")
+    left, strength = methods.subplots(1, 2, width_ratios=(1.1, 1))
     trade_off(_shown(report), ax=left)
-    left.set_title(f"Every method on every class: n = {len(report.study.outcomes)} classes, test")
+    left.set_title(f"Every method, n = {len(report.study.outcomes)} classes, test")
     routes = report.routes()
+    n, right = int(routes["n"].max()), goes.subplots()
     routing_bars(routes, target=report.audited, ax=right)
-    n = int(routes["n"].max())
     right.set_title(f"Where samples of class {short(report.audited)} go: n = {n}, test")
     _curves(found, strength)
     return fig
@@ -89,38 +88,32 @@ def verdict_pair(first, second):
     Returns:
         The figure.
     """
-    import matplotlib as mpl
     import matplotlib.pyplot as plt
 
     reports, tables, found = (first, second), [], {}
     for table in map(_shown, reports):  # names are equal in both: lambda only where it is fixed
         fixed = (table["method"] == "class vector") & ~table["chosen"]
         tables.append(table.assign(lambda_=table["lambda_"].where(fixed)))
-    with mpl.rc_context(LARGER):
-        fig = plt.figure(figsize=(13, HEAD + 8.9), layout="constrained")
-        fig.get_layout_engine().set(w_pad=0.1, h_pad=0.06)
-        heights = HEAD, 4.1, 1.25, 2.9, 0.65
-        head, methods, key, curves, last = fig.subfigures(5, 1, height_ratios=heights)
-        middles, bottoms = methods.subplots(1, 2), curves.subplots(1, 2, sharey=True)
-        for i, (report, middle, bottom) in enumerate(zip(reports, middles, bottoms, strict=True)):
-            _head(head, 0.01 + 0.5 * i, 0.48, report, textwrap.wrap(_outlook(report), 82))
-            trade_off(tables[i], like=pd.concat(tables), ax=middle)
-            n = len(report.study.outcomes)
-            middle.set_title(f"Methods on test, λ chosen on val unless named, n = {n} classes")
-            for label, mark in labelled(middle).items():
-                label = label.replace("not in view", f"not in view, {report.name}")
-                found[label.rsplit(" ", 1)[0] if "mean ACC_r" in label else label] = mark
-            _curves(report.deployed, bottom)
-        low, high = np.transpose([ax.get_ylim() for ax in middles])
-        low, high = low.min(), high.max()
-        for ax in middles:
-            ax.set_ylim(low, high + 0.03 * (high - low))  # marks at the end stay whole
-        for part, axes, marks in ((key, middles, found), (last, bottoms, labelled(*bottoms))):
-            axes[1].set_ylabel("")
-            for ax in axes:
-                ax.get_legend().remove()
-            look = {"loc": "upper center", "ncols": 3, "fontsize": 10.5, "labelspacing": 0.4}
-            part.legend(marks.values(), marks.keys(), **look)
+    fig = plt.figure(figsize=(WIDE, HEAD + 8.7), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    heights = HEAD, 4.8, 0.6, 2.7, 0.6
+    head, methods, key, curves, last = fig.subfigures(5, 1, height_ratios=heights)
+    middles, bottoms = methods.subplots(1, 2, sharex=True), curves.subplots(1, 2, sharey=True)
+    for i, (report, middle, bottom) in enumerate(zip(reports, middles, bottoms, strict=True)):
+        _head(head, 0.01 + 0.5 * i, 0.48, report, textwrap.wrap(_outlook(report), 64))
+        trade_off(tables[i], like=pd.concat(tables), ax=middle)
+        n = len(report.study.outcomes)
+        middle.set_title(f"λ chosen on val unless named,\nn = {n} classes, test")
+        for label, mark in labelled(middle).items():
+            found[label.rsplit(" ", 1)[0] if "mean ACC_r" in label else label] = mark
+        _curves(report.deployed, bottom)
+    middles[1].tick_params(axis="y", labelleft=False)  # the rows are those of the first
+    for part, axes, marks in ((key, middles, found), (last, bottoms, labelled(*bottoms))):
+        axes[1].set_ylabel("")
+        for ax in axes:
+            ax.get_legend().remove()
+        look = {"loc": "upper center", "ncols": 4, "labelspacing": 0.4}
+        part.legend(marks.values(), marks.keys(), **look)
     return fig
 
 
@@ -131,8 +124,8 @@ def _curves(collateral, ax) -> None:
     for column, name, colour in (("acc_f", "ACC_f", CONTRAST), ("acc_r", "ACC_r", ACCENT)):
         ax.plot(means[column], label=f"{name}, mean on val", color=colour, **ON_VAL)
     n = len(collateral.test.targets)
-    ax.set_title(f"Class vector on test, {behind(collateral.gate)}, over strength: n = {n} classes")
-    beside(ax)
+    ax.set_title(f"Class vector, test, n = {n} classes,\n{behind(collateral.gate)}")
+    below(ax, columns=1)
 
 
 def _shown(report) -> pd.DataFrame:
@@ -149,24 +142,29 @@ def _head(parent, left: float, wide: float, report, said: list[str], *, probed=F
     ax, colour = parent.add_axes([left, 0, wide, 0.97]), LIGHTS[report.light]
     ax.set_axis_off()
     ax.set(xlim=(0, wide * parent.figure.get_figwidth()), ylim=(0.97 * HEAD / LINE, 0))
-    fits = 7.4 * ax.get_xlim()[1] / max(len(report.name), 1)  # in lines of 16 points
-    _text(ax, 0, 0, report.name, 16 * min(1, fits), fontweight="bold")
-    ax.plot([0.13], [1.85], "o", markersize=17, color=colour, clip_on=False, label=report.light)
-    light = f"{report.light}: {MEANING[report.light]}"
-    _text(ax, 0.35, 1.85, light, 13.5, va="center", color=colour, fontweight="bold")
+    fits = 8.4 * ax.get_xlim()[1] / max(len(report.name), 1)  # in lines of 14 points
+    _text(ax, 0, 0, report.name, max(14 * min(1, fits), SMALL), fontweight="bold")
+    ax.plot([0.11], [2.2], "o", markersize=14, color=colour, clip_on=False, label=report.light)
+    light = textwrap.fill(f"{report.light}: {MEANING[report.light]}", 90 if probed else 44)
+    _text(ax, 0.3, 2.2, light, 11, va="center", color=colour, fontweight="bold")
     start = f"probe on class {report.audited} "
     probes = report.table["quantity"].str.startswith(start)
-    _facts(ax, 0, "Before any edit", report.table[~probes])
+    lines = 1 if probed else 2  # of a fact
+    end = _facts(ax, 3.6, "Before any edit", report.table[~probes], lines)
     if probed:
         over = f"Is class {short(report.audited)} recoverable? A probe on its features finds"
-        _facts(ax, 7.6, over, report.table[probes], start)
-    _text(ax, 0, 4.0 + (~probes).sum(), "\n".join(said), 10.5, color=QUIET, linespacing=1.4)
+        _facts(ax, end + 0.6, over, report.table[probes], lines, start)
+    where = (5.1, 3.6) if probed else (0, end + 0.4)
+    _text(ax, *where, "\n".join(said), SMALL, color=QUIET, linespacing=1.4)
 
 
-def _facts(ax, left: float, over: str, table: pd.DataFrame, probe: str = "") -> None:
-    """A line a quantity: the value bold and to the right, a sentence, and the interval with n."""
-    _text(ax, left, 2.7, over, 11, color=QUIET)
-    for y, row in enumerate(table.itertuples(), 4):
+def _facts(ax, top: float, over: str, table: pd.DataFrame, lines: int, probe: str = "") -> float:
+    """A quantity's value bold, a sentence, and the interval with n behind it or on a line below.
+
+    Returns where the next line starts.
+    """
+    _text(ax, 0, top, over, 9, color=QUIET)
+    for y, row in zip(top + 1.2 + lines * np.arange(len(table)), table.itertuples(), strict=True):
         usual = bool(probe), row.quantity.removeprefix(probe)
         share, sentence = SENTENCES.get(row.quantity, usual)
         value, low, high = (
@@ -177,10 +175,12 @@ def _facts(ax, left: float, over: str, table: pd.DataFrame, probe: str = "") -> 
         interval = f"[{low}, {high}], " if np.isfinite(row.low) else ""
         unit = "pairs" if "pairs" in row.quantity else row.split
         unit = "classes" if "median" in row.quantity else unit
-        _text(ax, left + 0.72, y - 0.3, value, 11, fontweight="bold", ha="right")
-        _text(ax, left + 0.8, y - 0.3, sentence, 11)
-        look = {"ha": "right", "color": QUIET}
-        _text(ax, left + 6.2, y - 0.24, f"{interval}n = {row.n:,} {unit}", 10, **look)
+        _text(ax, 0.62, y, value, SMALL, fontweight="bold", ha="right")
+        _text(ax, 0.68, y, sentence, SMALL)
+        place, side = (4.95, "right") if lines == 1 else (0.68, "left")
+        look = {"ha": side, "color": QUIET}
+        _text(ax, place, y + lines - 1, f"{interval}n = {row.n:,} {unit}", SMALL, **look)
+    return top + 1.2 + lines * len(table)
 
 
 def _text(ax, x: float, y: float, words: str, size: float, **look) -> None:

@@ -1,7 +1,5 @@
 """The figures of editing show the numbers of their frames."""
 
-import itertools
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -70,6 +68,12 @@ def labels(ax):
     return [t.get_text() for t in ax.get_legend().get_texts()]
 
 
+def below(axes):
+    """The legend under several Axes."""
+    (legend,) = axes[0].figure.legends
+    return [t.get_text() for t in legend.get_texts()]
+
+
 def dots(ax, axis=0):
     """Drawn values of every error bar by its label, and the ends of its intervals."""
     found = {}
@@ -98,57 +102,57 @@ def test_names_tell_settings_apart():
     assert len(set(names)) == len(names)
 
 
+def marks(ax):
+    """Setting to the line of its targets."""
+    return {x.get_gid(): x for x in ax.lines if x.get_gid()}
+
+
 def test_trade_off_shows_each_target_and_names_what_it_leaves_out():
     table = study()
     ax = plots.trade_off(table, title="t")
-    assert ax.get_title(loc="left") == "t: n = 3 targets"
+    assert ax.get_title(loc="left") == "t: n = 3 targets, λ* chosen on val"
+    rows = {t.get_text(): y for y, t in zip(ax.get_yticks(), ax.get_yticklabels(), strict=True)}
     for label, setting in (
         ("class vector, margin gate, λ* = -1.25", SETTINGS[3]),
         ("LEACE", SETTINGS[5]),
     ):
-        x, y = line(ax, label)
-        rows = table[(table["method"] == setting[0]) & (table["gate"] == setting[2])]
-        gone = rows["acc_f"].to_numpy() == 0
-        np.testing.assert_allclose(y, rows["acc_r"])
-        np.testing.assert_allclose(x[~gone], rows["acc_f"][~gone])
-        assert (x[gone] < 0).all()
-    assert ax.get_ylim()[0] > 0.5
-    assert [
-        t for t in labels(ax) if t.startswith("not in view: pre-trained\n(ACC_f 0.10, ACC_r 0.05)")
-    ]
-    assert "fine-tuned, mean ACC_r 0.970" in labels(ax)
-    x, y = line(ax, "fine-tuned, mean ACC_r 0.970")
-    np.testing.assert_allclose(y, 0.97)
+        x, y = map(np.asarray, marks(ax)[label].get_data())
+        own = table[(table["method"] == setting[0]) & (table["gate"] == setting[2])]
+        gone = own["acc_f"].to_numpy() == 0
+        np.testing.assert_allclose(x, own["acc_r"])
+        np.testing.assert_allclose(y[~gone], own["acc_f"][~gone])
+        assert set(y[gone]) == {rows[label]}  # in one line, under the plane
+        assert rows[label] < 0
+        assert f"{gone.sum()} of 3" in texts(ax)
+    assert ax.get_xlim()[0] > 0.5
+    assert "pre-trained" not in marks(ax)
+    assert "← mean ACC_r 0.05, ACC_f 0.10" in texts(ax)
+    x, _ = line(ax, "fine-tuned, mean ACC_r 0.970")
+    np.testing.assert_allclose(x, 0.97)
+    families = ["reference", "trivial", "latent edit", "eraser"]
+    assert labels(ax) == ["fine-tuned, mean ACC_r 0.970", *families]
 
 
-def test_columns_of_methods_beside_zero_never_meet():
+def test_rows_of_settings_lie_apart_below_the_plane():
     table = study([f"class {i}" for i in range(43)])
     ax = plots.trade_off(table)
-    spans = sorted(
-        (x[x < 0].min(), x[x < 0].max())
-        for x in (np.asarray(z.get_xdata(), float) for z in ax.lines[:5])
-        if (x < 0).any()
-    )
-    assert len(spans) == 4  # the mask, two settings of the class vector, LEACE
-    assert all(a[1] < b[0] for a, b in itertools.pairwise(spans))
-    assert ax.get_xlim()[0] < spans[0][0]
-    assert spans[-1][1] < 0
-    drawn = {
-        (tuple(np.atleast_1d(z.get_color())), z.get_marker(), z.get_fillstyle())
-        for z in ax.lines[:5]
-    }
+    below = [{y for y in x.get_ydata() if y < 0} for x in marks(ax).values()]
+    below = [next(iter(ys)) for ys in below if len(ys) == 1]
+    assert len(below) == len(set(below)) == 4  # the mask, two class vectors, LEACE
+    assert max(below) < -0.08
+    assert ax.get_ylim()[0] < min(below)
+    drawn = {(x.get_color(), x.get_marker(), x.get_fillstyle()) for x in marks(ax).values()}
     assert len(drawn) == 5
 
 
-def test_random_draws_are_faint_and_an_unmeasured_target_is_left_out():
+def test_random_draws_are_a_control_of_their_own_and_an_unmeasured_target_is_left_out():
     table = study()
     table["method"] = table["method"].replace("LEACE", "random vector")
     table.loc[len(table) - 1, ["acc_f"]] = np.nan
     ax = plots.trade_off(table)
-    (faint,) = [x for x in ax.lines if x.get_label() == "random vector"]
-    (plain,) = [x for x in ax.lines if x.get_label() == "logit mask"]
-    assert faint.get_alpha() < plain.get_alpha()
-    assert len(faint.get_xdata()) == 2
+    assert marks(ax)["random vector"].get_color() == plots.style.MUTED
+    assert labels(ax)[-1] == "random vector"
+    assert len(marks(ax)["random vector"].get_xdata()) == 2
 
 
 def test_methods_keep_the_order_of_the_frame_with_intervals():
@@ -204,7 +208,7 @@ def test_strength_is_a_mean_over_targets_with_each_of_them():
         assert ax.xaxis_inverted()
     thin = [x for x in axes[0].lines if x.get_alpha() == 0.3]
     assert len(thin) == 2 * len(TARGETS)
-    assert labels(axes[1]) == ["ACC_f, mean", "ACC_r, mean", "one target"]
+    assert below(axes) == ["ACC_f, mean", "ACC_r, mean", "one target"]
     both = pd.concat([frame, frame.assign(seed=1)])
     thin = [x for x in plots.strength_curves(both)[0].lines if x.get_alpha() == 0.3]
     assert len(thin) == 4 * len(TARGETS)  # a line a target and seed
@@ -242,7 +246,7 @@ def test_gate_curves_mark_the_threshold_in_use_in_every_split():
             sum(z.get_linestyle() in ("-", "--") and len(z.get_xdata()) == 21 for z in ax.lines)
             == 6
         )
-    assert len(labels(axes[1])) == 5
+    assert len(below(axes)) == 5
     assert len(plots.gate_curves(frame[frame["split"] == "val"])) == 1
 
 
@@ -316,17 +320,17 @@ def test_routes_stack_to_one_with_the_retrained_model_first():
 
 
 def test_routes_of_many_classes_join_the_small_ones():
-    classes = ["red", *[f"a class of a long name {i}" for i in range(42)]]
+    classes = ["red", *[f"a class {i}" for i in range(42)]]
     frame = routes(classes, targets=("red", classes[3]))
     ax = plots.routing_bars(frame, target=classes[3])
     shown = labels(ax)
-    assert len(shown) == 11
+    assert len(shown) == 8
     assert {f"{classes[3]}, the class itself", "other"} <= set(shown)
     assert sum(b.get_width() for c in ax.containers for b in c.patches) == pytest.approx(3)
     own = frame[frame["target"] == classes[3]]
     rest = own.loc[~own["class"].isin([*shown, classes[3]]), "share"].sum()
     assert sum(b.get_width() for b in bars(ax, "other")) == pytest.approx(rest)
-    largest = own[~own["class"].isin([classes[3]])].groupby("class")["share"].max().nlargest(9)
+    largest = own[~own["class"].isin([classes[3]])].groupby("class")["share"].max().nlargest(6)
     assert set(largest.index) <= set(shown)
     with pytest.raises(ValueError, match="no routes of target 'z'; there are red"):
         plots.routing_bars(frame, target="z")
@@ -418,6 +422,25 @@ def test_audits_stand_beside_the_retrained_model():
         plots.audit_dots(pd.concat([frame, frame]))
 
 
+def test_audits_of_several_classes_show_their_means_and_each_of_them():
+    frame = pd.concat([audits(), audits().assign(value=lambda t: t["value"] - 0.1, retrained=0.3)])
+    means = pd.DataFrame({"method": ["retrained without it", "fine-tuned", "class vector"]})
+    means = means.assign(n=2, unit="classes")
+    for k, name in enumerate(("ACC_f", "mia", "cka_retrained")):
+        means[name] = [0.0, 0.85 - 0.1 * k, 0.55]
+        means[f"{name}_low"], means[f"{name}_high"] = means[name] - 0.02, means[name] + 0.01
+    axes = plots.audit_dots(frame, means, title="t")
+    assert axes[0].figure.get_suptitle() == "t: mean of n = 2 classes, 95 % interval"
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == ["fine-tuned", "class vector"]
+    for ax, name in zip(axes, ("ACC_f", "mia", "cka_retrained"), strict=True):
+        values, ends = dots(ax)["after the edit"]
+        np.testing.assert_allclose(values, means[name][1:])
+        np.testing.assert_allclose(ends, means[[f"{name}_low", f"{name}_high"]][1:])
+    (each,) = [c for c in axes[0].collections if c.get_label().startswith("one class")]
+    np.testing.assert_allclose(sorted(each.get_offsets()[:, 0]), [0.5, 0.6, 0.8, 0.9])
+    np.testing.assert_allclose(line(axes[0], "retrained")[0], 0.2)
+
+
 def mappings(n=4):
     frame = pd.DataFrame(
         {"mapping": [f"m{i}" for i in range(n)], "n_parameters": 100.0 * 2 ** (np.arange(n) // 2)}
@@ -428,28 +451,21 @@ def mappings(n=4):
     return frame.assign(worst_acc_f=frame["acc_f"] + 0.1, n=10)
 
 
-def test_mappings_of_one_size_stand_apart_near_it():
-    frame = mappings(12)
-    axes = plots.mapping_scatter(frame)
-    assert axes[0].get_xscale() == "log"
+def test_mappings_are_rows_with_their_sizes():
+    frame = mappings(12).iloc[::-1]
+    axes = plots.mapping_intervals(frame)
+    ordered = frame.sort_values("n_parameters", kind="stable")
     assert "n = 10 targets" in axes[0].get_title(loc="left")
+    names = [t.get_text() for t in axes[0].get_yticklabels()]
+    assert names == [f"{m}: {n:,.0f}" for m, n in ordered[["mapping", "n_parameters"]].to_numpy()]
     for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
-        found = dots(ax, axis=1)
-        assert list(found) == frame["mapping"].tolist()
-        np.testing.assert_allclose(np.concatenate([v for v, _ in found.values()]), frame[column])
-        np.testing.assert_allclose(
-            np.concatenate([e for _, e in found.values()]),
-            frame[[f"{column}_low", f"{column}_high"]],
-        )
-    x = np.array([c[0].get_xdata()[0] for c in axes[0].containers])
-    assert len(set(x)) == 12
-    assert np.abs(x / frame["n_parameters"] - 1).max() < 0.05
-    looks = {(tuple(c[0].get_color()), c[0].get_marker()) for c in axes[0].containers}
-    assert len(looks) == 12
+        values, ends = dots(ax)["mean, 95 % interval"]
+        np.testing.assert_allclose(values, ordered[column])
+        np.testing.assert_allclose(ends, ordered[[f"{column}_low", f"{column}_high"]])
+    np.testing.assert_allclose(line(axes[0], "worst target")[0], ordered["worst_acc_f"])
     missing = frame.assign(n_parameters=frame["n_parameters"].where(frame.index > 0))
-    assert len(plots.mapping_scatter(missing)[0].containers) == 11
-    with pytest.raises(ValueError, match="'m1' stores no numbers"):
-        plots.mapping_scatter(frame.assign(n_parameters=[1, 0] * 6))
+    last = plots.mapping_intervals(missing)[0].get_yticklabels()[-1]
+    assert last.get_text() == "m0: unknown"
 
 
 def test_displacements_keep_extremes_and_say_n():
@@ -469,6 +485,7 @@ def test_displacements_keep_extremes_and_say_n():
     clouds = [np.asarray(c.get_offsets()) for c in ax.collections if len(c.get_offsets())]
     assert [len(c) for c in clouds] == [19, 400, 20, 400]
     world = frame.query("mapping == 'ridge' and group == 'drawn world'")["amount"]
+    assert all(len(set(c[:, 0])) == 1 for c in clouds)  # nothing is spread sideways
     np.testing.assert_allclose(
         [clouds[3][:, 1].min(), clouds[3][:, 1].max()], [world.min(), world.max()]
     )
@@ -494,7 +511,7 @@ def test_methods_look_as_in_the_figure_of_more_of_them():
     table = study()
     both = [plots.trade_off(t, like=table) for t in (table, table[table["gate"] == "none"])]
     looks = [
-        {z.get_label(): (z.get_color(), z.get_marker(), z.get_fillstyle()) for z in ax.lines[:5]}
+        {k: (z.get_color(), z.get_marker(), z.get_fillstyle()) for k, z in marks(ax).items()}
         for ax in both
     ]
     assert looks[0]["LEACE"] == looks[1]["LEACE"]
@@ -504,8 +521,8 @@ def test_methods_look_as_in_the_figure_of_more_of_them():
 def test_without_a_fine_tuned_model_nothing_is_left_out():
     table = study()[lambda t: t["method"] != "fine-tuned"]
     ax = plots.trade_off(table)
-    assert len(line(ax, "pre-trained")[0]) == 3
-    assert not [t for t in labels(ax) if "fine-tuned" in t or "ideal" in t]
+    assert len(marks(ax)["pre-trained"].get_xdata()) == 3
+    assert not [t for t in labels(ax) if "fine-tuned" in t]
     axes = plots.method_intervals(summary(table))
     assert texts(axes[1]) == []
-    assert "fine-tuned, ACC_r" not in labels(axes[1])
+    assert "fine-tuned, ACC_r" not in below(axes)

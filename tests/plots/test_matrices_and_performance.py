@@ -104,6 +104,7 @@ def test_accuracy_bars_history_and_map():
     table = pd.DataFrame(
         {
             "class": ["a", "b"] * 2,
+            "n": [30, 31] * 2,
             "accuracy": [0.5, 1, 0.9, np.nan],
             "low": [0.2, 0.7, 0.8, np.nan],
             "high": [0.8, 1, 1, np.nan],
@@ -112,6 +113,7 @@ def test_accuracy_bars_history_and_map():
     )
     ax = plots.accuracy_bars(table)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["pre", "ft"]
+    assert "n = 30 to 31" in ax.get_ylabel()
     history = pd.DataFrame(
         {
             "epoch": [0, 1],
@@ -143,6 +145,17 @@ def report_with_intervals(n_classes=6, n=12, dim=16):
         for m in means
     )
     return orthogonality(ClassVectors.from_features(pre, ft), features=(pre, ft), n_boot=50)
+
+
+def test_the_two_kinds_of_random_directions_differ_without_colour():
+    report = report_with_intervals()
+    ax = plots.histogram(report)
+    half = 1.96 / np.sqrt(report.dim)
+    dotted = [x for x in ax.lines if x.get_linestyle() == ":"]
+    np.testing.assert_allclose([x.get_xdata()[0] for x in dotted], [-half, half])
+    (band,) = [p for p in ax.patches if "covariance" in str(p.get_label())]
+    ends = np.quantile(report.directions["cosine"], [0.025, 0.975])
+    np.testing.assert_allclose([band.get_x(), band.get_x() + band.get_width()], ends)
 
 
 def test_marked_cells_carry_a_dot_in_the_order_shown():
@@ -202,8 +215,10 @@ def test_runs_are_drawn_one_by_one():
     raw = axes[0].collections
     assert sum(len(c.get_offsets()) for c in raw if "measured" in c.get_label()) == 2 * 2 * 3
     assert {"a: expected", "b: measured", "-1/(C-1)"} <= {
-        t.get_text() for t in axes[0].get_legend().get_texts()
+        t.get_text() for t in axes[0].figure.legends[0].get_texts()
     }
+    for cloud in (c for ax in axes for c in ax.collections if len(c.get_offsets()) > 1):
+        assert set(cloud.get_offsets()[:, 0]) <= {2, 5}  # a run stands at its number of classes
     means = pd.DataFrame(
         [
             (*key, m, *mean_interval(own[m]), len(own))
@@ -219,5 +234,9 @@ def test_runs_are_drawn_one_by_one():
         shown = means[(means["measure"] == measure) & (means["n_classes"] == 5)]
         for (_, own), line in zip(shown.groupby("dataset"), ax.lines, strict=True):
             np.testing.assert_allclose(line.get_xydata(), own[["epochs", "mean"]])
+        ends = {"explained": (0, 1), "off_diagonal": (-1, 1)}.get(measure, (0, np.inf))
+        for spans in (c for c in ax.collections if isinstance(c, mpl.collections.LineCollection)):
+            reached = np.concatenate(spans.get_segments())[:, 1]
+            assert (reached.min() >= ends[0]) & (reached.max() <= ends[1])
         clouds = [c for c in ax.collections if isinstance(c, mpl.collections.PathCollection)]
         assert sum(len(c.get_offsets()) for c in clouds) == 2 * 2 * 3

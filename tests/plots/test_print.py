@@ -1,0 +1,106 @@
+"""Every figure can be printed: 7 inches wide, legible, with nothing over anything else."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.legend import Legend
+from printed import NAMES, figures
+
+pytestmark = [
+    pytest.mark.usefixtures("look"),
+    pytest.mark.filterwarnings("ignore"),
+]
+PAPER, LEAST = 7.0, 6.5  # inches of width, and points of the smallest type there
+CLASS_KEYS = ("scatter_map", "collapse_map")  # their legends have an entry a class, up to 20
+
+
+def corners(text, renderer):
+    """The four corners of a text's own box, turned as it is, in pixels."""
+    angle, anchor = text.get_rotation(), text.get_transform().transform(text.get_position())
+    box = text.get_window_extent(renderer)
+    if angle % 90 == 0:
+        return np.array([[box.x0, box.y0], [box.x1, box.y0], [box.x1, box.y1], [box.x0, box.y1]])
+    turned = np.deg2rad(angle)
+    text.set_rotation(0)
+    flat = text.get_window_extent(renderer)
+    text.set_rotation(angle)
+    x, y = np.array([flat.x0, flat.x1]), np.array([flat.y0, flat.y1])
+    square = np.array([[x[0], y[0]], [x[1], y[0]], [x[1], y[1]], [x[0], y[1]]]) - anchor
+    turn = np.array([[np.cos(turned), np.sin(turned)], [-np.sin(turned), np.cos(turned)]])
+    return square @ turn + anchor
+
+
+def apart(one, other, slack=1.5):
+    """Whether two boxes have a line between them, up to so many pixels."""
+    for box in (one, other):
+        for edge in (box[1] - box[0], box[3] - box[0]):
+            axis = edge / np.linalg.norm(edge)
+            a, b = one @ axis, other @ axis
+            if min(a.max(), b.max()) - max(a.min(), b.min()) <= slack:
+                return True
+    return False
+
+
+def visible(fig):
+    return [t for t in fig.findobj(plt.Text) if t.get_text().strip() and shown(t)]
+
+
+def shown(artist):
+    axes = getattr(artist, "axes", None)
+    return artist.get_visible() and (axes is None or axes.axison or artist in axes.texts)
+
+
+def tick_labels(axis):
+    low, high = sorted(axis.get_view_interval())
+    ticks = axis.get_major_ticks()
+    inside = [t for t in ticks if low - 1e-9 <= t.get_loc() <= high + 1e-9]
+    return [t.label1 for t in inside if t.label1.get_visible() and t.label1.get_text().strip()]
+
+
+def faults(fig, key=False):
+    """What is wrong with a figure, in words."""
+    fig.canvas.draw()
+    renderer, found = fig.canvas.get_renderer(), []
+    wide = fig.get_tightbbox(renderer).width
+    axes = [ax for ax in fig.axes if ax.axison]
+    ticks = {ax: [tick_labels(axis) for axis in (ax.xaxis, ax.yaxis)] for ax in axes}
+    texts = [t for ax in axes for labels in ticks[ax] for t in labels]
+    owned = {
+        id(t) for ax in fig.axes for axis in (ax.xaxis, ax.yaxis) for t in axis.get_ticklabels()
+    }
+    loose = [t for t in visible(fig) if id(t) not in owned]
+    small = {round(t.get_fontsize() * min(1, PAPER / wide), 1): t.get_text() for t in texts + loose}
+    if min(small) < LEAST:
+        found.append(f"{min(small)} points on paper: {small[min(small)]!r}")
+    if wide > 9.2:
+        found.append(f"{wide:.1f} inches wide")
+    boxes = {id(t): corners(t, renderer) for t in texts + loose}
+    for a, b in itertools.combinations(texts, 2):
+        if not apart(boxes[id(a)], boxes[id(b)]):
+            found.append(f"{a.get_text()!r} over {b.get_text()!r}")
+    for a in loose:
+        if a.get_bbox_patch() is None and a.axes is not None and a in a.axes.texts:
+            continue  # values in cells and bars have a test of their own
+        for b in texts:
+            if not apart(boxes[id(a)], boxes[id(b)], 3):
+                found.append(f"{a.get_text()!r} over {b.get_text()!r}")
+    legends = fig.findobj(Legend)
+    if not key:
+        found += [f"a legend of {n}" for x in legends if (n := len(x.get_texts())) > 8]
+    return found
+
+
+@pytest.fixture(scope="module", params=NAMES, ids="{} classes".format)
+def made(request):
+    return figures(NAMES[request.param])
+
+
+def test_every_figure_is_legible_on_paper(made):
+    found = {}
+    for name, draw in made.items():
+        if wrong := faults(draw(), key=name in CLASS_KEYS):
+            found[name] = wrong
+        plt.close("all")
+    assert found == {}
