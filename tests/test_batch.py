@@ -508,6 +508,31 @@ def test_jobs_run_side_by_side_each_with_its_share_of_threads(folder, lab, capfd
     assert any(re.fullmatch(r"01_a: cell \d of 7", line) for line in lines)
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_the_innermost_bar_of_a_notebook_is_told(folder, capfd, monkeypatch, terminal):
+    monkeypatch.setattr("classvec_lab.batch.runner.EVERY", 0.1)
+    monkeypatch.setattr("classvec_lab.batch.runner.LATEST", 0.1)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    loop = (
+        "import time\nfrom classvec_lab.progress import progress_bar\n"
+        "for _ in progress_bar(range(2), desc='outer'):\n"
+        "    for _ in progress_bar(range(3), desc='inner', mininterval=0):\n        time.sleep(0.4)"
+    )
+    write(folder, "01_a", loop)
+    (result,) = run(["01"], folder=folder)
+    text = capfd.readouterr().err
+    assert re.search(r"01_a: cell 3 of 4, inner: [12] of 3, 00:0\d left", text)
+    if terminal:  # one line, written anew, and wiped before any other
+        assert text.count("\n") == 1
+        assert text.endswith("\r\x1b[K")
+    else:
+        lines = text.splitlines()
+        assert not any("\r" in line for line in lines)
+        assert len(lines) < 20
+    cells = json.loads((result.folder / "01_a.ipynb").read_text())["cells"]
+    assert [cell.get("outputs", []) for cell in cells] == [[] for _ in cells]
+
+
 # Whole processes, killed for real
 
 

@@ -48,6 +48,21 @@ def test_in_a_terminal_a_bar_is_text_on_stderr(capsys):
     assert printed.err.rsplit("\r", 2)[1].strip() == ""  # wiped
 
 
+def test_bars_of_a_batch_run_hold_one_line_in_a_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CLASSVEC_PROGRESS", str(tmp_path / "bar"))
+    read = (tmp_path / "bar").read_text
+    with progress_bar(total=3, desc="outer", mininterval=0) as bar:
+        bar.update(2)
+        assert read().startswith("outer: 2 of 3, ")
+        seen = [read() for _ in progress_bar("ab", desc="inner", mininterval=0)]
+        assert [text.split(",")[0] for text in seen] == ["inner: 0 of 2", "inner: 1 of 2"]
+        assert read() == ""
+    (tmp_path / "bar").unlink()
+    monkeypatch.setenv("CLASSVEC_PROGRESS", str(tmp_path / "gone" / "bar"))
+    assert list(progress_bar("ab")) == ["a", "b"]  # nobody follows any more
+    assert capsys.readouterr() == ("", "")
+
+
 def test_options_are_those_of_tqdm():
     with pytest.raises(KeyError, match="nonsense"):
         progress_bar([], nonsense=1)

@@ -8,6 +8,7 @@ or the new one, whole.
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,9 +24,12 @@ from pathlib import Path
 
 from ..errors import ClassvecError, NotebookError
 from ..files import atomic, figures_dir
+from ..progress import FILE
 from .planning import Job, plan
 from .results import check_out, complete, failed_copy, is_up_to_date, keep_failed, key_of, sweep
 
+WIPE = "\r\x1b[K"  # clears a terminal's line
+EVERY, LATEST = 60.0, 0.5  # seconds between lines on progress in a log, and on a terminal
 MADE, UP_TO_DATE, FAILED, NOT_RUN = "made", "up to date", "failed", "not run"
 
 
@@ -88,8 +92,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 @dataclass
 class _Run:
-    """One call of `run`: its settings, the workers that are alive, and whether it is being
-    stopped.
+    """One call of `run`: its settings, the workers that are alive, whether it is being stopped, and
+    where each notebook is: its cell, and the file of its bars.
     """
 
     out: Path
@@ -98,6 +102,7 @@ class _Run:
     quiet: bool
     workers: set[subprocess.Popen] = field(default_factory=set)
     stopping: threading.Event = field(default_factory=threading.Event)
+    reached: dict[str, tuple[str, Path]] = field(default_factory=dict)
 
     def all(self, todo: Sequence[Job]) -> list[Result]:
         """Run all jobs as their needs are finished; on any exception, Ctrl-C included, end the
@@ -106,7 +111,8 @@ class _Run:
         jobs, results, running = {job.stem: job for job in todo}, {}, {}
         order = TopologicalSorter({job.stem: job.after for job in todo})
         order.prepare()
-        pool = ThreadPoolExecutor(self.jobs)
+        pool, watcher = ThreadPoolExecutor(self.jobs), threading.Thread(target=self.watch)
+        watcher.start()
         try:
             while order.is_active():
                 for stem in order.get_ready():
@@ -117,6 +123,7 @@ class _Run:
                     order.done(stem)
         finally:
             self.stopping.set()
+            watcher.join()
             for worker in list(self.workers):
                 _hang_up(worker)
             pool.shutdown(cancel_futures=True)
@@ -182,8 +189,8 @@ class _Run:
             "executed": str(executed),
             "parameters": parameters,
         }
-        with tempfile.TemporaryFile() as noise:
-            last, status = self.work(job.stem, request, noise)
+        with tempfile.TemporaryFile() as noise, tempfile.TemporaryDirectory() as folder:
+            last, status = self.work(job.stem, request, noise, Path(folder, "progress"))
             if "done" in last:
                 return
             noise.seek(0)
@@ -202,10 +209,10 @@ class _Run:
             f"{error['evalue'].strip()[:1000]}{where}"
         )
 
-    def work(self, stem: str, request: dict, noise: object) -> tuple[dict, int]:
+    def work(self, stem: str, request: dict, noise: object, bars: Path) -> tuple[dict, int]:
         """Start a worker and follow it to its end: its last report and its exit status.
 
-        Each quarter of the notebook's cells is told.
+        In a log each quarter of the notebook's cells is told; see `watch` for what is told besides.
         """
         # In a session of its own, Ctrl-C in a terminal reaches this process only, which then ends
         # its workers.
@@ -214,7 +221,7 @@ class _Run:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=noise,
-            env=_environment(self.jobs),
+            env=_environment(self.jobs) | {FILE: str(bars)},
             start_new_session=True,
         )
         self.workers.add(worker)
@@ -230,19 +237,48 @@ class _Run:
             for line in worker.stdout:
                 with suppress(ValueError):  # it was killed in the middle of a line
                     last = json.loads(line)
-                if "of" in last and (now := (last["cell"] - 1) * 4 // last["of"]) > quarter:
+                if "of" not in last:
+                    continue
+                cell = f"{stem}: cell {last['cell']} of {last['of']}"
+                self.reached[stem] = cell, bars
+                if (now := (last["cell"] - 1) * 4 // last["of"]) > quarter:
                     quarter = now
-                    self.say(f"{stem}: cell {last['cell']} of {last['of']}")
+                    if not sys.stderr.isatty():
+                        self.say(cell)
             return last, worker.wait()
         finally:
             _hang_up(worker)
             worker.stdout.close()
             worker.wait()
             self.workers.discard(worker)
+            self.reached.pop(stem, None)
+
+    def watch(self) -> None:
+        """Tell how far the notebooks are, with the time that their innermost bar has left.
+
+        A terminal has one line, written anew; a log a line now and then for what has moved.
+        """
+        terminal, told = sys.stderr.isatty(), set()
+        while not (self.quiet or self.stopping.wait(LATEST if terminal else EVERY)):
+            lines = []
+            for cell, bars in [*self.reached.values()]:
+                with suppress(OSError):  # no bar yet, or the notebook has just ended
+                    cell = ", ".join(filter(None, (cell, bars.read_text(encoding="utf-8"))))
+                lines.append(cell)
+            if terminal:
+                width = shutil.get_terminal_size().columns - 1
+                print(f"{WIPE}{' | '.join(lines)[:width]}", end="", file=sys.stderr, flush=True)
+            else:
+                for line in lines:
+                    if line not in told:
+                        self.say(line)
+                told = {*lines}
+        if terminal and not self.quiet:
+            print(WIPE, end="", file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
         if not self.quiet:
-            print(line, file=sys.stderr)
+            print(WIPE * sys.stderr.isatty() + line, file=sys.stderr)
 
 
 def _hang_up(worker: subprocess.Popen) -> None:

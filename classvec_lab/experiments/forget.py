@@ -89,13 +89,19 @@ class ForgetStudy:
         return pd.concat(parts, ignore_index=True)
 
     def audits(
-        self, methods: Sequence[str], target: str, *, incompetent: Readout | None = None
+        self,
+        methods: Sequence[str],
+        target: str,
+        *,
+        incompetent: Readout | None = None,
+        progress: bool = True,
     ) -> dict[str, Audit]:
         """The full audit of methods on a target, beside the retrained model if there is one.
 
         Args:
             methods: see `first`.
             incompetent: read-out of a random network on test, for ZRF.
+            progress: whether to show a bar.
         """
         features, found, known = self.exp.features, self.first(target), {}
         original = {split: Readout.of(self.exp.ft, features[split]) for split in SPLITS}
@@ -106,7 +112,9 @@ class ForgetStudy:
                 incompetent=incompetent, fired={s: o.fired(s) for s in SPLITS if o.gate != "none"},
                 seed=self.exp.seed, method=m, leaves_encoder=o.leaves_encoder, known=known,
             )
-            for m, o in self.first(target, methods).items()
+            for m, o in progress_bar(
+                self.first(target, methods).items(), desc="audit", delay=2, disable=not progress
+            )
         }  # fmt: skip
 
     def relearning(

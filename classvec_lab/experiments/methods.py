@@ -297,7 +297,9 @@ def best_keys(exp: Experiment, unit: Edit, bounds: Bounds) -> tuple[str, Strengt
     return keys, found[keys]
 
 
-def training_methods(trained: Sequence[str] = (), bounds: Bounds = BOUNDS) -> dict[str, Method]:
+def training_methods(
+    trained: Sequence[str] = (), bounds: Bounds = BOUNDS, *, progress: bool = True
+) -> dict[str, Method]:
     """Retraining without the class, the reference, and baselines by further training, by name.
 
     Each takes seconds to minutes a class: say in `forget_study(only=…)` which classes they are for.
@@ -305,18 +307,19 @@ def training_methods(trained: Sequence[str] = (), bounds: Bounds = BOUNDS) -> di
     Args:
         trained: of "retain", "neggrad", "neggrad+" and "random_label", see `unlearn`.
         bounds: `threshold` decides on the checkpoint.
+        progress: whether each training shows a bar.
     Raises:
         EditError: for unknown names.
     """
 
     def retrained(exp, target):
-        options = {"val": exp.val, "progress": False, **exp.recipe}
+        options = {"val": exp.val, "progress": progress, **exp.recipe}
         tuned = retrain_without(exp.pre, exp.train, target, **options)
         return tuned.classifier, {"family": REFERENCE}
 
     def further(exp, target, method):
         options = {"val": exp.val, "seed": exp.seed, "threshold": bounds.threshold}
-        found = unlearn(exp.ft, exp.train, target, method=method, progress=False, **options)
+        found = unlearn(exp.ft, exp.train, target, method=method, progress=progress, **options)
         return found.classifier, {"family": "training", "seconds": found.seconds}
 
     names = [one_of(name, TRAINED, "baseline", EditError) for name in trained]

@@ -14,6 +14,7 @@ from ..editing.audit.report import Audit
 from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
 from ..gates import DEPLOYED
+from ..progress import progress_bar
 from ..readout import predict
 from ..statistics import Estimate, median, share, with_ends
 from ..vectors import ClassVectors
@@ -172,6 +173,7 @@ def verdict(
     deploy: str = DEPLOYED,
     lambda_: float = -1.5,
     audited: str = "",
+    progress: bool = True,
 ) -> Verdict:
     """Try edits on val, then edit every target and measure on test.
 
@@ -185,6 +187,7 @@ def verdict(
         lambda_: the strength of the collateral matrices.
         audited: the class whose audits are made, by default the first with a retrained reference,
             else the first target.
+        progress: whether to show a bar over the five steps, and those of the longest.
     Raises:
         EditError: for unknown classes or gates, before any long work.
     """
@@ -194,17 +197,25 @@ def verdict(
         one_of(target, targets, "target", EditError)
     strengths([lambda_])
     pre, val = exp.pre_features["val"], exp.features["val"]
+    bar = progress_bar(total=5, desc="verdict", unit="step", disable=not progress)
     geometry = orthogonality(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
+    bar.update()
     told = outlook_of(exp, deploy, bounds)
+    bar.update()
     ways = dict.fromkeys(way for way in (deploy, *PAID) if way in {*told.curves["gate"]})
     collateral = {way: survey_collateral(exp, targets, way, lambda_, bounds=bounds) for way in ways}
-    methods, slow = standard_methods(deploy, ("none", "margin"), bounds), training_methods()
+    bar.update()
+    methods = standard_methods(deploy, ("none", "margin"), bounds)
+    slow = training_methods(progress=progress)
     del methods["projection"], methods["LEACE"]
     only = dict.fromkeys(slow, retrained)
-    study = forget_study(exp, targets, methods | slow, only=only)
-    audits = study.audits(AUDITED, audited)
+    study = forget_study(exp, targets, methods | slow, only=only, progress=progress)
+    bar.update()
+    audits = study.audits(AUDITED, audited, progress=progress)
+    bar.update()
+    bar.close()
     return Verdict(name, geometry, told, study, collateral, audited, audits)
 
 
