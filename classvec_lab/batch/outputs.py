@@ -154,14 +154,15 @@ def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict
             down to `out`, the last of that cell, whatever later cells define.
     Returns:
         The outputs, which record all parameters, and of these the arguments of `prepare` but the
-        seed: `prepare(**setup, seed=seed)`.
+        seed: `prepare(**setup, seed=seed)`. Those that only data or model can answer are `asked`.
     Raises:
-        NotebookError: where there is no `out`.
+        NotebookError: where there is no `out`, or for values that can't be, naming them all.
     """
     from inspect import signature
 
     from ..experiments import prepare
     from ..plots import style
+    from .rules import ASKED, check_values
 
     style.use()
     names = list(namespace)
@@ -172,8 +173,10 @@ def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict
         for name in names[: names.index("out")]
         if type(namespace[name]) in _PLAIN and not name.startswith("_") and name not in _SHELL
     }
+    check_values(given)
     taken = signature(prepare).parameters.keys() - {"seed"}
     setup = {name: value for name, value in given.items() if name in taken}
+    setup["asked"] = {name: given[name] for name in ASKED if name in given}
     return Outputs(notebook, given, out=namespace["out"]), setup
 
 

@@ -178,28 +178,24 @@ def load_folder(
     table = _with_metadata(found[["file"]].copy(), root, group)
     groups = None
     if group is not None:
-        restart = (
-            ""
-            if group in table
-            else (
-                " If names restart in each class, put the class into the pattern, as in "
-                r"group='([^/]+/\d+)_'."
-            )
-        )
+        by_name = group not in table
         table["group"] = groups = find_groups(group, table)
         first = table.assign(part=found["part"]).drop_duplicates(["group", "part"])
         files = first.pivot(index="group", columns="part", values="file").reindex(columns=SPLITS)
         for one, other in combinations(SPLITS, 2):
             if len(shared := files[[one, other]].dropna()):
-                warnings.warn(
+                told = (
                     f"{root}: {one} and {other} share {several(len(shared), 'group')} of "
                     f"group={group!r}, for example {shared.index[0]!r} "
-                    f"({' and '.join(shared.iloc[0])}). If each is one object or "
-                    f"person, results on {other} will look better than "
-                    f"they are.{restart}",
-                    UserWarning,
-                    stacklevel=4,  # the caller of load_dataset
+                    f"({' and '.join(shared.iloc[0])}). If each is one object or person, results "
+                    f"on {other} will look better than they are."
                 )
+                if by_name:
+                    told += (
+                        " If names restart in each class, put the class into the pattern, as in "
+                        r"group='([^/]+/\d+)_'."
+                    )
+                warnings.warn(told, UserWarning, stacklevel=4)  # the caller of load_dataset
     indices = np.flatnonzero(found["part"] == (split if split in parts else "train"))
     if split == "train" or split not in parts:
         given = () if parts["train"] == root else parts

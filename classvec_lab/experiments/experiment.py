@@ -5,20 +5,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
 
+import numpy as np
 import pandas as pd
 
 from ..checks import index_of, listed, record
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
+from ..datasets.splits import SPLITS
 from ..editing.calibration import RelaxedRate, calibrate_gate
 from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
-from ..errors import EditError
+from ..editing.weights.suffix import layernorm_names
+from ..errors import ClassvecError, EditError
 from ..features import Features, extract_features
 from ..gates import DEPLOYED, SCORES, Gate
 from ..models import Classifier, finetune, load_classifier
+from ..models.blocks import recorded
 from ..models.heads import probe_head
 from ..moments import ClassMoments
 from ..vectors import ClassVectors
+from ..words import several
 
 GATES = ("none", *SCORES)
 
@@ -110,14 +115,7 @@ class Experiment:
             EditError: naming what is unknown or missing, for none at all, or for one given twice.
         """
         targets = tuple(self.ft.classes if targets is None else targets)
-        for target in targets:
-            i = index_of(target, self.ft.classes, EditError)
-            absent = [split for split, data in self.data.items() if i not in data.targets]
-            if absent:
-                raise EditError(
-                    f"class {target!r} has no image in {listed(absent)}: "
-                    "use a larger limit, or another class"
-                )
+        require_images(targets, self.data)
         if not targets or len(set(targets)) < len(targets):
             raise EditError(
                 f"give each class to edit once, and at least one; got {listed(targets) or 'none'}"
@@ -128,6 +126,53 @@ class Experiment:
         """Fingerprints of both models and of the data, for a manifest."""
         models = {"pre_trained": self.pre.fingerprint, "fine_tuned": self.ft.fingerprint}
         return {"models": models, "data": {s: d.fingerprint for s, d in self.data.items()}}
+
+
+def require_images(classes: Sequence[str], data: Mapping, group: str | None = None) -> None:
+    """Raise EditError for a class that is unknown, or of which one of the splits has no image.
+
+    Args:
+        data: splits by name, of the same classes.
+        group: by what they were carved, if by groups.
+    """
+    for name in classes:
+        i = index_of(name, next(iter(data.values())).classes, EditError)
+        if absent := [split for split, part in data.items() if i not in part.targets]:
+            why = "add some, or choose other classes"
+            if group:
+                own = (part.metadata["group"][part.targets == i] for part in data.values())
+                n = pd.concat(own).nunique()
+                why = f"its images come from {several(n, 'group')} of group={group!r}"
+            raise EditError(f"class {name!r} has no image in {listed(absent)}: {why}")
+
+
+def require_asked(asked: Mapping, pre: Classifier, data: Mapping, group: str | None) -> None:
+    """Raise what is wrong, after the name and value of the parameter that is to blame.
+
+    Args:
+        asked: parameters by name, see `prepare`; others than those that are known pass.
+    """
+    for name, value in asked.items():
+        try:
+            match name:
+                case "targets":
+                    require_images(value or pre.classes, data, group)
+                case "error":
+                    require_images(value, data, group)
+                case "audited" | "target" | "source_class" | "target_class" if value:
+                    index_of(value, pre.classes, EditError)
+                case "split" | "vectors_split":
+                    require_images(pre.classes, {value: data[value]}, group)
+                case "deploy":  # every class is tried on val
+                    require_images(pre.classes, {"val": data["val"]}, group)
+                case "layernorms":
+                    for choice in value:
+                        layernorm_names(pre.encoder, choice)
+                case "layers" if value not in ("blocks", "representation"):
+                    with recorded(pre.encoder, np.atleast_1d(value)):
+                        pass
+        except ClassvecError as error:
+            raise type(error)(f"{name}={value!r}: {error}") from error
 
 
 def prepare(
@@ -147,6 +192,8 @@ def prepare(
     lr: float | None = None,
     batch_size: int = 128,
     seed: int = 0,
+    asked: Mapping | None = None,
+    fine_tune: bool = True,
 ) -> Experiment:
     """Load data and model by name and fine-tune, or read a fine-tuned model.
 
@@ -161,20 +208,29 @@ def prepare(
         finetuned: a folder that `Classifier.save` wrote, in place of fine-tuning.
         epochs, lr, batch_size: see `finetune`.
         seed: of a new head and of the order of training.
+        asked: further parameters of a notebook by name (targets, error, split, layernorms, …) that
+            data and model must have an answer to.
+        fine_tune: False only loads and checks; `ft` is then `pre`.
+    Raises:
+        ClassvecError: before training, for whatever data, model or `asked` can't be.
     """
     options = {"limit": limit or None, "group": group or None, **(data_args or {})}
-    splits = [load_dataset(dataset, split=split, **options) for split in ("train", "val", "test")]
+    splits = [load_dataset(dataset, split=split, **options) for split in SPLITS]
     train, val, test = [split.only(classes) for split in splits] if classes else splits
     probed = head == "probe"
     pre = load_classifier(
         model, classes=train.classes, templates=templates or None, weights=weights or None,
         head="linear" if probed else head, model_args=model_args or None, seed=seed,
     )  # fmt: skip
-    if probed:
-        known = (extract_features(pre, data, progress=False) for data in (train, val))
+    data = {"train": train, "val": val, "test": test}
+    require_asked(asked or {}, pre, data, options["group"])
+    if probed and fine_tune:
+        known = (extract_features(pre, part, progress=False) for part in (train, val))
         pre.head = probe_head(*known)
     recipe = {"epochs": epochs, "lr": lr or None, "batch_size": batch_size, "seed": seed}
-    if finetuned:
+    if not fine_tune:
+        ft, history = pre, None
+    elif finetuned:
         ft, history = load_classifier(finetuned, classes=train.classes), None
     else:
         tuned = finetune(pre, train, val=val, **recipe)
