@@ -39,7 +39,7 @@ from ..models import Classifier
 from ..readout import Readout, predict
 from ..statistics import split_accuracy
 from .experiment import GATES, Experiment
-from .outlook import recommended
+from .prospects import recommended
 
 MAPPING, REFERENCE = "weight mapping", "reference"  # families
 FINE_TUNED, RETRAINED, VECTOR = "fine-tuned", "retrained without it", "class vector"

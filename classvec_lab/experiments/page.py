@@ -27,7 +27,7 @@ from .methods import (
     standard_methods,
     training_methods,
 )
-from .outlook import Editability, outlook
+from .prospects import Editability, outlook
 from .replay import CollateralSurvey, strengths, survey_collateral
 
 PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and scattered")

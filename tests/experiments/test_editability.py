@@ -14,7 +14,7 @@ from classvec_lab.editing.directions import contrast_direction, head_direction, 
 from classvec_lab.editing.injection import inject
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError, MismatchError
-from classvec_lab.experiments.outlook import editability
+from classvec_lab.experiments.prospects import editability
 from classvec_lab.readout import predict
 from classvec_lab.statistics import split_accuracy
 

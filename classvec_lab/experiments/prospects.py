@@ -121,10 +121,8 @@ class Editability:
                 f"over classes), and {count} of {len(self.table)} classes meet the bounds"
             )
         lost = [name for name in self.table["class"] if name not in set(served["class"])]
-        fall = (
-            f" For {listed(lost, 5)} no mapping of the class vector serves: use inject "
-            f"behind the gate {DEPLOYED!r}."
-        )
+        instead = "" if self.deploy == "none" else f": use inject {behind(self.deploy)}"
+        fall = f" For {listed(lost, 5)} no mapping of the class vector serves{instead}."
         return [
             "Written into the weights an edit acts on every sample by k·z + o, which should be 1 "
             f"for the class and 0 for the others. On validation, {'; '.join(ways)}."
@@ -225,7 +223,7 @@ def editability(
 
 def outlook(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
     """`editability` of an experiment's models and splits, kept."""
-    key = "outlook", deploy, bounds
+    key = outlook, deploy, bounds  # no class has that name
     if key not in exp._kept:
         train, val, pre = exp.features["train"], exp.features["val"], exp.pre_features["val"]
         exp._kept[key] = editability(
