@@ -201,7 +201,7 @@ def choose_lambda(
     if weights is None and edit.gate is not None:
         own = features.y == classifier.classes.index(edit.target)
         right = predict(classifier, features) == features.y
-        hidden = float((right & ~edit.gate.fires(features.z))[own].mean())
+        hidden = float((right & (edit.gate.weights(features.z) == 0))[own].mean())
     return Strength(edit, curve, chosen, float(best), threshold, tolerance, hidden)
 
 

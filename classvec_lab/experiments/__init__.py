@@ -22,7 +22,7 @@ from .mapping import (
     summarise_mappings,
 )
 from .methods import standard_methods, training_methods
-from .outlook import editability, outlook_of
 from .page import PAID, class_verdicts, verdict, verdicts_say
+from .prospects import editability, outlook
 from .replay import survey_collateral
 from .sequence import forget_in_turn

@@ -48,7 +48,7 @@ class ForgetStudy:
     outcomes: Mapping[str, Sequence[Outcome]]
 
     def first(self, target: str, methods: Sequence[str] | None = None) -> dict[str, Outcome]:
-        """The first outcome of each method on a target, by name.
+        """The first main outcome of each method on a target, by name.
 
         Args:
             methods: the names wanted, in this order; those that were not run on the target are
@@ -57,7 +57,7 @@ class ForgetStudy:
             EditError: for an unknown target.
         """
         found = self.outcomes[one_of(target, self.outcomes, "target", EditError)]
-        first = {o.method: o for o in reversed(found)}
+        first = {o.method: o for o in sorted(reversed(found), key=lambda o: o.main)}
         return {m: first[m] for m in (first if methods is None else methods) if m in first}
 
     def find(self, method: str, target: str) -> Outcome:
@@ -210,13 +210,18 @@ def summarise_audits(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def gate_errors(
-    fired: np.ndarray | None, features: Features, target: str, right: np.ndarray
+    fired: np.ndarray | None,
+    features: Features,
+    target: str,
+    right: np.ndarray,
+    soft: bool = False,
 ) -> dict:
     """How often a gate errs: false_fire on all other classes, miss, and the worst sibling.
 
     Args:
         fired: where the gate fires (N,), None without one.
         right: where the model names the samples rightly before any edit (N,).
+        soft: whether the gate lets the edit act a little where it doesn't fire.
     Returns:
         false_fire, miss, sibling (the other class on which it fires most) and sibling_fires; and
         out_of_reach, the share of the class's samples that are right and missed: ACC_f stays above.
@@ -228,7 +233,8 @@ def gate_errors(
     worst = worst_sibling(fired, features.y, target, features.classes)
     rates = {"false_fire": float(fired[~own].mean()), "miss": float(1 - fired[own].mean())}
     rates |= {"sibling": worst.name, "sibling_fires": worst.value}
-    return rates | {"out_of_reach": float((right & ~fired)[own].mean())}
+    hidden = 0.0 if soft else float((right & ~fired)[own].mean())
+    return rates | {"out_of_reach": hidden}
 
 
 def _row(o: Outcome, base: np.ndarray, like: Outcome | None) -> dict:
@@ -237,7 +243,8 @@ def _row(o: Outcome, base: np.ndarray, like: Outcome | None) -> dict:
     row = {name: getattr(o, name) for name in (*SETTING[:3], "lambda_", "chosen", "target")}
     row |= {"seed": o.exp.seed, "split": "test"} | split_accuracy(o.predicted == test.y, own)
     row["change_r"] = row["acc_r"] - float(base[~own].mean())
-    row |= gate_errors(o.fired("test"), test, o.target, base)
+    soft = o.gate != "none" and o.kept.gate.temperature > 0
+    row |= gate_errors(o.fired("test"), test, o.target, base, soft)
     goes = [routing(x.predicted, test.y, o.target, test.classes)["share"] for x in (o, like or o)]
     row["routing_js"] = float(js_divergence(*goes)) if like else np.nan
     row |= {name: getattr(o, name) for name in ("n_parameters", "leaves_encoder", "draw", "keys")}

@@ -53,7 +53,8 @@ def compare_gates(
                 right, fired = predict(exp.ft, it) == it.y, gate and gate.fires(it.z)
                 row = {"gate": choice, "guarantee": gate.guarantee if gate else "none"}
                 row |= {"target": target, "seed": exp.seed, "split": split}
-                row |= gate_errors(fired, it, target, right)
+                soft = gate is not None and gate.temperature > 0
+                row |= gate_errors(fired, it, target, right, soft)
                 row |= left_of(read(exp, edit, split), [target])
                 others = it.y != it.classes.index(target)
                 rows.append(row | {"change_r": row["acc_r"] - float(right[others].mean())})

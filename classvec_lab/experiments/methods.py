@@ -39,7 +39,7 @@ from ..models import Classifier
 from ..readout import Readout, predict
 from ..statistics import split_accuracy
 from .experiment import GATES, Experiment
-from .outlook import recommended
+from .prospects import recommended
 
 MAPPING, REFERENCE = "weight mapping", "reference"  # families
 FINE_TUNED, RETRAINED, VECTOR = "fine-tuned", "retrained without it", "class vector"
@@ -73,6 +73,7 @@ class Outcome:
         lambda_: strength, NaN where there is none; chosen: whether on val.
         draw: number of a random direction.
         keys: of a mapping, the method of `map_edit` that did best on val.
+        main: whether it speaks for its method, and is no setting tried beside.
     """
 
     exp: Experiment = field(repr=False)
@@ -90,6 +91,7 @@ class Outcome:
     chosen: bool = False
     draw: int | str = ""
     keys: str = ""
+    main: bool = True
 
     @property
     def result(self):
@@ -210,7 +212,8 @@ def standard_methods(
 
     def class_vector(exp, target):
         kappa = exp.vectors[target]
-        tried = [behind(exp, kappa, score, chosen=True) for score in gates if score != gate]
+        aside = {"chosen": True, "main": False}
+        tried = [behind(exp, kappa, score, **aside) for score in gates if score != gate]
         # without a gate it is the claim of independence itself, and comes first
         tried.sort(key=lambda found: found[0].gate is not None)
         free = len(tried) and tried[0][0].gate is None

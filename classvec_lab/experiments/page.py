@@ -29,7 +29,7 @@ from .methods import (
     standard_methods,
     training_methods,
 )
-from .outlook import Editability, outlook_of
+from .prospects import Editability, outlook
 from .replay import CollateralSurvey, strengths, survey_collateral
 
 PROBED = ("class vector", "mapping, retired to the mean", "mapping, retired and scattered")
@@ -202,7 +202,7 @@ def verdict(
         ClassVectors.from_features(pre, val), features=(pre, val), n_boot=300, seed=exp.seed
     )
     bar.update()
-    told = outlook_of(exp, deploy, bounds)
+    told = outlook(exp, deploy, bounds)
     bar.update()
     ways = dict.fromkeys(way for way in (deploy, *PAID) if way in {*told.curves["gate"]})
     collateral = {way: survey_collateral(exp, targets, way, lambda_, bounds=bounds) for way in ways}
@@ -233,7 +233,7 @@ def class_verdicts(
         verdict is "forgotten" where ACC_f is within the threshold, "not forgotten" where its whole
         interval lies above, else "some left".
     """
-    told = outlook_of(study.exp, deploy, bounds)
+    told = outlook(study.exp, deploy, bounds)
     columns = ["class", "light", "method", "direction", "gate", "lambda_", "acc_f"]
     said = told.recommendation[columns].rename(columns={"acc_f": "val_acc_f"})
     found = study.table[study.table["method"] == RECOMMENDED].rename(columns={"target": "class"})

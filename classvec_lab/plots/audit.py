@@ -90,8 +90,10 @@ def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: 
     limit = float(np.nanmax([np.nanmax(np.abs(x), initial=1.0) for x in points.values()]))
     label, fmt = "change of accuracy, percentage points", "g" if n <= 6 else "z.0f"  # no -0
     for ax, (name, frame) in zip(axes, points.items(), strict=True):
-        mean = f"mean {np.nanmean(frame):+.1f}, lowest {np.nanmin(frame):+.1f}"
-        look = {"limit": limit, "label": label, "fmt": fmt, "title": f"{name}: {mean}"}
+        known = frame.stack().dropna()
+        if len(known):
+            name += f": mean {known.mean():+.1f}, lowest {known.min():+.1f}"
+        look = {"limit": limit, "label": label, "fmt": fmt, "title": name}
         heatmap(frame.round(1) + 0.0, ax=ax, **look)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)
         ax.set_xlabel("accuracy of")

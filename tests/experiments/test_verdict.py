@@ -11,8 +11,8 @@ from classvec_lab import finetune, inject
 from classvec_lab.editing import Bounds
 from classvec_lab.errors import EditError
 from classvec_lab.experiments.methods import FINE_TUNED, RETRAINED
-from classvec_lab.experiments.outlook import Editability
 from classvec_lab.experiments.page import PROBED, verdict
+from classvec_lab.experiments.prospects import Editability
 from classvec_lab.readout import Readout, predict
 from classvec_lab.statistics import median, split_accuracy
 

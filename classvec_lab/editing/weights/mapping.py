@@ -254,9 +254,6 @@ def discriminant_keys(
 KEYS = {"nullspace": nullspace_keys, "discriminant": discriminant_keys}
 
 
-KEYS = {"nullspace": nullspace_keys, "discriminant": discriminant_keys}
-
-
 def mapping_spread(moments: ClassMoments, keys: np.ndarray) -> np.ndarray:
     """How far the amounts k · z + o of samples are from their class's, root mean square, (T,).
 

@@ -125,10 +125,8 @@ class Editability:
                 f"over classes), and {count} of {len(self.table)} classes meet the bounds"
             )
         lost = [name for name in self.table["class"] if name not in set(served["class"])]
-        fall = (
-            f" For {listed(lost, 5)} no mapping of the class vector serves: use inject "
-            f"behind the gate {DEPLOYED!r}."
-        )
+        instead = "" if self.deploy == "none" else f": use inject {behind(self.deploy)}"
+        fall = f" For {listed(lost, 5)} no mapping of the class vector serves{instead}."
         return [
             "Written into the weights an edit acts on every sample by k·z + o, which should be 1 "
             f"for the class and 0 for the others. On validation, {'; '.join(ways)}."
@@ -235,9 +233,9 @@ def _matters(curves: pd.DataFrame, unedited: pd.Series) -> pd.Series:
     return (high >= MATTERS * unedited) & (means["control"] >= MATTERS * means["unedited"])
 
 
-def outlook_of(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
+def outlook(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Editability:
     """`editability` of an experiment's models and splits, kept; `rates_say` tells of its gates."""
-    key = "outlook", deploy, bounds
+    key = outlook, deploy, bounds  # no class has that name
     if key not in exp._kept:
         train, val, pre = exp.features["train"], exp.features["val"], exp.pre_features["val"]
         with warnings.catch_warnings(action="ignore", category=RelaxedRate):
@@ -255,7 +253,7 @@ def recommended(
     Returns:
         An `Edit` with its gate, a `MappedEdit` or a classifier with a masked logit; and its facts.
     """
-    advice = outlook_of(exp, deploy, bounds).recommendation.set_index("class").loc[target]
+    advice = outlook(exp, deploy, bounds).recommendation.set_index("class").loc[target]
     if advice["method"] == MASK:
         return mask_class(exp.ft, target), {"family": "recommended", "n_parameters": 1}
     kappa, gate = exp.vectors[target], advice["gate"]
