@@ -147,10 +147,9 @@ def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame, bounds: Bounds)
 
 
 def _left(row: pd.Series) -> str:
-    return (
-        f"ACC_f {words.percent(*ends(row, 'acc_f'))} (worst {row['worst_target']} with "
-        f"{words.percent(row['worst_acc_f'])})"
-    )
+    worst = f"worst {row['worst_target']} with {words.percent(row['worst_acc_f'])}"
+    none = "0 for each class"
+    return f"ACC_f {words.percent(*ends(row, 'acc_f'))} ({worst if row['worst_acc_f'] else none})"
 
 
 def counted(row: pd.Series) -> str:

@@ -249,6 +249,11 @@ def test_mappings_are_told_without_a_gate():
     )
 
 
+def test_where_nothing_is_left_no_class_is_the_worst():
+    text = said(main(acc_f=0.0, spread=0.0))[0]
+    assert "ACC_f 0.0% [0.0%, 0.0%] (0 for each class), ACC_r" in text
+
+
 def test_nearest_to_retraining_is_the_smallest_distance_but_for_retraining_itself():
     others = [
         rows(method="retrained without it", routing_js=0.0),
