@@ -36,6 +36,7 @@ from ..errors import EditError
 from ..features import extract_features
 from ..gates import DEPLOYED
 from ..models import Classifier
+from ..models.classifier import held
 from ..readout import Readout, predict
 from ..statistics import split_accuracy
 from .experiment import GATES, Experiment
@@ -126,6 +127,11 @@ def measure(exp: Experiment, name: str, target: str, method: Method) -> list[Out
         EditError: where it gives anything else.
         MismatchError: for a classifier of other classes.
     """
+    with held(exp.pre, exp.ft):  # hashed anew for each method, which might have written to them
+        return _measured(exp, name, target, method)
+
+
+def _measured(exp: Experiment, name: str, target: str, method: Method) -> list[Outcome]:
     outcomes, start = [], time.perf_counter()
     results = _results(method, exp, target)
     seconds = (time.perf_counter() - start) / max(len(results), 1)

@@ -1,6 +1,7 @@
 """`Classifier`: an encoder, the head that reads its representation, classes and preprocessing."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,6 +18,9 @@ from .preprocess import Preprocess
 from .weights import load_into, to_numpy
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
+_held: dict[
+    tuple, list
+] = {}  # by the ids of what decides on a representation: its hash, once known
 BLANK_HEADS = {
     "CosineHead": lambda m, n_classes: CosineHead(torch.ones(n_classes, m), 1.0),
     "Linear": nn.Linear,
@@ -78,10 +82,14 @@ class Classifier(nn.Module):
     @property
     def fingerprint(self) -> str | None:
         """Hash of what decides on the representation; None where it can't be hashed."""
-        try:
-            return digest(**self.representation)
-        except Unidentified:
-            return None
+        representation = self.representation
+        found = _held.get(_ids(representation), [])
+        if not found:
+            try:
+                found.append(digest(**representation))
+            except Unidentified:
+                found.append(None)
+        return found[0]
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Un-normalised representations (N, m), float32, of preprocessed images (N, 3, H, W)."""
@@ -170,3 +178,19 @@ class Classifier(nn.Module):
     def require_classes(self, classes: Sequence[str], owner: str) -> None:
         """Raise MismatchError, naming what differs, unless `classes` are this one's, in order."""
         same_classes(classes, self.classes, owner, "the classifier")
+
+
+@contextmanager
+def held(*classifiers: Classifier) -> Iterator[None]:
+    """While it lasts, each fingerprint is computed once: for a step that must not write to them."""
+    before = dict(_held)
+    _held.update((_ids(classifier.representation), []) for classifier in classifiers)
+    try:
+        yield
+    finally:
+        _held.clear()
+        _held.update(before)
+
+
+def _ids(representation: dict) -> tuple[int, ...]:
+    return tuple(map(id, representation.values()))

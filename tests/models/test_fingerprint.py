@@ -18,6 +18,7 @@ from classvec_lab import Classifier, CosineHead, Edit, Gate, extract_features, f
 from classvec_lab.datasets.torchvision_repair import ensure_torchvision
 from classvec_lab.files import cache_dir
 from classvec_lab.models import Preprocess, fingerprint
+from classvec_lab.models.classifier import held
 from classvec_lab.models.fingerprint import Unidentified, digest, release
 from classvec_lab.models.training import model_key
 
@@ -560,3 +561,17 @@ def test_tensors_of_all_kinds_are_hashed():
         assert digest(x=torch.arange(12.0).reshape(3, 4)) == prints[0]
     with pytest.raises(Unidentified):
         digest(x=torch.zeros(3, device="meta"))
+
+
+def test_a_fingerprint_is_held_only_as_long_as_asked():
+    one, other = small_classifier(), small_classifier(seed=1)
+    before, outside = one.fingerprint, other.fingerprint
+    with held(one):
+        assert one.fingerprint == before
+        with torch.no_grad():
+            for classifier in (one, other):
+                next(classifier.encoder.parameters()).add_(1.0)
+        assert one.fingerprint == before
+        assert other.fingerprint != outside  # another one isn't held
+        assert copy.deepcopy(one).fingerprint != before  # nor a copy
+    assert one.fingerprint != before
