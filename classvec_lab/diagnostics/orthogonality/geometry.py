@@ -102,8 +102,9 @@ def contributions(grams: np.ndarray) -> np.ndarray:
     centre = zz.mean(axis=-1, keepdims=True) - zz.mean(axis=(-2, -1), keepdims=True)
     spread = double_centre(zz)
     collapsed = row - centre + (double_centre(kz) - spread)
-    parts = np.broadcast_arrays(collapsed, spread, common, column + centre)
-    return np.stack(parts) / np.sqrt(kappa[..., :, None] * z[..., None, :])
+    parts = np.stack(np.broadcast_arrays(collapsed, spread, common, column + centre))
+    parts /= np.sqrt(kappa[..., :, None] * z[..., None, :])
+    return parts
 
 
 def departures(grams: np.ndarray, resampled: np.ndarray | None = None) -> pd.DataFrame:
