@@ -5,38 +5,53 @@ import numpy as np
 from .marks import panels, whole_numbers
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
-MEASURES = ("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1")
+MEASURES = ("shown", "entries_sd", "shift_ratio", "explained", "nc1")
 
 
 def over_class_counts(runs, *, title: str = ""):
-    """Mean off-diagonal cosine over the number of classes, raw and centred, beside theory.
+    """Mean cosine, pairs shown and refuted, and spread of the pairs over the number of classes.
 
     Args:
         runs: one row a fine-tuning.
     Returns:
-        The two Axes. A dot is one run, with the interval over its images, a cross its three-scalar
-        expectation. The curve is -1/(C-1).
+        The three Axes. A dot is one run. Left the mean with the interval over its images, beside
+        what shift, offset and C force on it (crosses) and -1/(C-1): their closeness is no finding.
+        Middle the share of pairs of which independence is shown (filled) and refuted (hollow).
+        Right the standard deviation of the entries, beside that of random directions (dashes) and
+        that of an exact simplex ETF, 0.
     """
     runs = runs[runs["epochs"] == runs["epochs"].max()]
-    axes = panels(2, size=(5.5, 3.8), sharey=True)
+    axes = mean, pairs, spread = panels(3, size=(4.6, 3.8))
     grid = np.linspace(runs["n_classes"].min(), runs["n_classes"].max(), 200)
-    names = {"off_diagonal": "raw", "off_diagonal_centred": "centred on both sides"}
-    for ax, (column, name) in zip(axes, names.items(), strict=True):
-        ax.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1)")
+    mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1)")
+    for k, (dataset, part, colour) in enumerate(_by_dataset(runs)):
+        beside = 0.16 * (k - (runs["dataset"].nunique() - 1) / 2)
+        x = part["n_classes"] + beside + 0.05 * (part["draw"] - part["draw"].mean())
+        mean.vlines(x, part["low"], part["high"], color=colour, linewidth=1)
+        dot, hollow = {"s": 20, "color": colour, "alpha": 0.75}, {"s": 22, "edgecolor": colour}
+        for ax, column, name, look in (
+            (mean, "expected", "forced by shift, offset, C", {**dot, "marker": "x", "s": 34}),
+            (mean, "off_diagonal", "measured", dot),
+            (pairs, "shown", "shown", dot),
+            (pairs, "refuted", "refuted", {**hollow, "facecolor": "none"}),
+            (spread, "null_sd", "random directions", {**dot, "marker": "_", "s": 60}),
+            (spread, "entries_sd", "measured", dot),
+        ):
+            ax.scatter(x, part[column], label=f"{dataset}: {name}", **look)
+    for ax, name in zip(
+        axes,
+        (
+            "mean off-diagonal cos(κ_c, z_ft^c')",
+            f"pairs within ±{runs['delta'].iloc[0]:g} of orthogonal",
+            "standard deviation of off-diagonal entries",
+        ),
+        strict=True,
+    ):
         ax.axhline(0, color="black", linewidth=0.6)
-        for k, (dataset, part, colour) in enumerate(_by_dataset(runs)):
-            beside = 0.16 * (k - (runs["dataset"].nunique() - 1) / 2)
-            x = part["n_classes"] + beside + 0.05 * (part["draw"] - part["draw"].mean())
-            if name == "raw":
-                ax.vlines(x, part["low"], part["high"], color=colour, linewidth=1)
-                cross = {"marker": "x", "s": 34, "color": colour, "linewidth": 1}
-                ax.scatter(x, part["expected"], label=f"{dataset}: expected", **cross)
-            look = {"s": 20, "color": colour, "alpha": 0.75, "label": f"{dataset}: measured"}
-            ax.scatter(x, part[column], **look)
-        ax.set(xlabel="number of classes C", title=f"{name}{': ' if title else ''}{title}")
+        ax.set(xlabel="number of classes C", ylabel=name)
+        ax.legend(loc="best")
         whole_numbers(ax)
-    axes[0].set_ylabel("mean off-diagonal cos(κ_c, z_ft^c')")
-    axes[0].legend(loc="lower right")
+    pairs.set(ylim=(-0.03, 1.03), title=title)
     return axes
 
 

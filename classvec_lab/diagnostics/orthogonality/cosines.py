@@ -37,6 +37,11 @@ class CosineIntervals:
     critical: float
     mean_off: tuple[float, float]
 
+    @property
+    def cosine(self) -> np.ndarray:
+        """`estimate`, cut off at ±1 as its intervals are, (C, C)."""
+        return np.clip(self.estimate, -1, 1)
+
     def interval(self, level: float = 0.95) -> list[np.ndarray]:
         """[low, high], each (C, C), of every entry by itself; NaN where there is none.
 
