@@ -50,14 +50,16 @@ class Canvas(anywidget.AnyWidget):
 class Matrix(Canvas):
     """A heat map of values (R, C): hover, select a cell, zoom, pan.
 
-    values, low, high: arrays, of which low and high may be empty. marked: one byte a cell, 1 for
+    values, low, high: arrays, of which low and high may be empty. estimates: what low and high are
+    the interval of, where that isn't values, or empty. marked: one byte a cell, 1 for
     those with a dot. selected: [row, column] or []. opened: the cell that a user opened where
-    `opens`, or []. mark: what theory expects, marked on the colour bar, or None.
+    `opens`, or []. marks: values marked on the colour bar; marks_label: what they are.
     """
 
     values = Floats()
     low = Floats()
     high = Floats()
+    estimates = Floats()
     marked = Bytes()
     row_names = List()
     column_names = List()
@@ -69,7 +71,8 @@ class Matrix(Canvas):
     marked_label = Unicode()
     limit = Float(1.0)
     centred = Bool(True)
-    mark = Float(None, allow_none=True)
+    marks = List()
+    marks_label = Unicode()
     palette = Bytes()
     selected = List()
     opened = List()

@@ -14,7 +14,7 @@ from .base import in_range, one_of
 from .ordering import block_starts, class_order
 
 MOST_SHOWN = 500  # classes shown one by one; more are summed up in blocks
-HIGHLIGHTS = ("nothing", "differs from 0", "differs from theory")
+HIGHLIGHTS = ("nothing", "differs from 0", "differs from an ETF")
 KINDS = {"cosine": ("κ", "z_ft"), "kappa_cosine": ("κ", "κ"), "mean_cosine": ("z_ft", "z_ft")}
 AXES = {"κ": "κ_c", "z_ft": "z_ft^c"}
 
@@ -59,6 +59,7 @@ class ClassMap(HasTraits):
         self._expected = expected if np.isfinite(expected) else None  # of raw cosines
         self._significant = report and cache(report.significant)
         self._interval = report and cache(report.interval)
+        self._chance = report and cache(report.chance)
 
     @validate("kind", "centring", "order", "highlight", "limit", "selected", "hidden", "window")
     def _possible(self, proposal):
@@ -146,14 +147,23 @@ class ClassMap(HasTraits):
 
     @property
     def expected(self) -> float | None:
-        """The theoretical off-diagonal value of what is shown, None where theory gives none."""
+        """Every off-diagonal value of an exact simplex ETF, and the mean that centring forces.
+
+        None where there is none.
+        """
         if self.centring == 1:
             return -1 / (len(self.vectors) - 1)
         return self._expected if self.family == "cosine" else None
 
+    @property
+    def marks(self) -> list[float]:
+        """What the colour bar shows: the ends of 95 % of random directions, else `expected`."""
+        ends = self._chance(self.family) if self._chance and self.family else ()
+        return list(ends) if ends or self.expected is None else [self.expected]
+
     def marked(self) -> pd.DataFrame | None:
         """Which entries are highlighted, C × C in the given order; None where none can be."""
-        value = {"differs from 0": 0.0, "differs from theory": self.expected}.get(self.highlight)
+        value = {HIGHLIGHTS[1]: 0.0, HIGHLIGHTS[2]: self.expected}.get(self.highlight)
         known = self.family in self.intervals and value is not None
         return self._significant(self.family, value=value) if known else None
 
@@ -161,17 +171,23 @@ class ClassMap(HasTraits):
         """[low, high], C × C in the given order of classes; [] where there are none."""
         return self._interval(self.family) if self.family in self.intervals else []
 
+    def corrected(self) -> np.ndarray:
+        """The cosines that these intervals are of: free of noise, C × C."""
+        return self.intervals[self.family].cosine
+
     def value(self, names: tuple[str, str]) -> str:
-        """One entry in words: its value, interval, n, and what theory expects."""
+        """One entry in words: its value, the one free of noise with its interval, n, an ETF's."""
         a, b = map(self.vectors.index, names)
         ends = [end.loc[names] for end in self.interval()]
-        value = number(self._entries([a], [b]).item(), *ends, form="+.3f")
+        value = f"{self._entries([a], [b]).item():+.3f}"
         if np.isnan(ends).any():
             value += f" (no interval: {self.intervals[self.family].unresolved[a, b]})"
-        theory = "" if self.expected is None or a == b else f"; theory {self.expected:+.3f}"
+        elif ends:
+            value += f", free of noise {number(self.corrected()[a, b], *ends, form='+.3f')}"
+        etf = "" if self.expected is None or a == b else f"; an exact ETF's {self.expected:+.3f}"
         what = " and ".join(map("{}[{}]".format, KINDS[self.kind], names))
         n = f"n = {self.vectors.count[a]} and {self.vectors.count[b]}"
-        return f"cosine of {what}: {value}; {n}{theory}"
+        return f"cosine of {what}: {value}; {n}{etf}"
 
     def remark(self) -> str:
         """What the map can't show, in words."""
@@ -184,7 +200,7 @@ class ClassMap(HasTraits):
         elif self.window:
             blocks = f"Two blocks of {n}; Escape or “All blocks” goes back."
         if self.highlight != "nothing" and self.marked() is None:
-            dots = "Theory names no value here: nothing is highlighted."
+            dots = "An ETF fixes no value here: nothing is highlighted."
             if self.family is None:
                 dots = "Intervals are of raw (0) and centred (1) cosines only: no dots between."
         return f"{blocks} {dots}".strip()
@@ -205,18 +221,21 @@ class ClassMap(HasTraits):
         """The state of a `Matrix`."""
         frame, whole, marked = self.shown(), self.overview(), self.marked()
         places = self.axes()
-        low, high = [end.iloc[places] for end in self.interval()] or (b"", b"")
+        known = [end.iloc[places] for end in self.interval()]
+        low, high = known or (b"", b"")
         row, column = (
             "blocks, named by their first class: " * whole + AXES[side] for side in KINDS[self.kind]
         )
         rows, columns = ([] if whole else self.vectors.count[place].tolist() for place in places)
         return {
             "values": frame,
+            "estimates": self.corrected()[np.ix_(*places)] if known else b"",
             "low": low,
             "high": high,
             "marked": b"" if marked is None else marked.iloc[places].to_numpy("u1").tobytes(),
             "marked_label": f"{self.highlight}, over all entries at once",
-            "mark": self.expected,
+            "marks": self.marks,
+            "marks_label": "95 % of random directions" if len(self.marks) > 1 else "forced mean",
             "opens": whole,
             "value_label": "mean cosine" if whole else "cosine",
             "row_names": list(frame.index),

@@ -29,7 +29,7 @@ class OrthogonalityPanel(Panel, ClassMap):
     Above 500 classes the map shows blocks of classes; a double click or Enter opens one. Traits:
     kind, "cosine" (κ, z_ft), "kappa_cosine" or "mean_cosine"; centring, the share of the mean over
     classes taken off both sides, 0 raw, 1 centred; order, "given", "name", "accuracy" or "cluster";
-    highlight, "nothing", "differs from 0" or "differs from theory"; limit, the end of the colours,
+    highlight, "nothing", "differs from 0" or "differs from an ETF"; limit, the end of the colours,
     in (0, 1]; selected, the names (row, column), or (); hidden, names of classes left out; search,
     part of a name; window, the two blocks that are open, or ().
 
@@ -167,7 +167,7 @@ class OrthogonalityPanel(Panel, ClassMap):
         return plots.heatmap(
             self.shown(),
             limit=self.limit,
-            mark=self.expected,
+            mark=self.marks,
             marked=None if self.blocks else self.marked(),
             label=self.map.value_label,
             title="cos({}, {}'), {}".format(*map(AXES.get, KINDS[self.kind]), self.version),
@@ -202,7 +202,7 @@ class OrthogonalityPanel(Panel, ClassMap):
             features = pre_features, ft_features
             vectors = ClassVectors.from_features(*features)
             """)
-        look = f"limit={self.limit:g}, mark={self.expected!r}, marked={marked}"
+        look = f"limit={self.limit:g}, mark={self.marks!r}, marked={marked}"
         if order != list(self.classes) and not self.blocks:
             look += f", order={order!r}"
         code += f"{frame}plots.heatmap(frame, {look})"

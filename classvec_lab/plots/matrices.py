@@ -39,7 +39,7 @@ def heatmap(
     order: str | Sequence = "given",
     centre: float | None = 0.0,
     limit: float | None = None,
-    mark: float | None = None,
+    mark: float | Sequence[float] | None = None,
     marked: pd.DataFrame | None = None,
     label: str = "cosine",
     fmt: str = ".2f",
@@ -51,7 +51,8 @@ def heatmap(
         order: "given", "cluster" (see `cluster_order`) or a list of names.
         centre: 0 gives the diverging map, symmetric up to `limit`; None a sequential map from 0.
         limit: by default the largest absolute value.
-        mark: the value that theory expects: a line on the colour bar.
+        mark: a line on the colour bar: the mean that centring forces (`expected`); or two, the
+            ends between which 95 % of random directions lie (`Orthogonality.chance`).
         marked: booleans of the same shape; a dot marks those cells, up to 60 classes.
         label: of the colour bar.
         fmt: of the values, which are written into the cells of up to 12 classes.
@@ -105,13 +106,17 @@ def heatmap(
     elif max(len(str(c)) for c in frame.columns) > 4:
         look = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
         ax.set_xticklabels(ax.get_xticklabels(), **look)
-    if mark is not None and np.isfinite(mark):
+    ends = np.atleast_1d([] if mark is None else mark)
+    if len(ends) and np.isfinite(ends).all():
         bar = ax.collections[0].colorbar.ax
-        bar.axhline(mark, color="black", linewidth=1.4)
+        for end in ends:
+            bar.axhline(end, color="black", linewidth=1.4)
         where = {"xycoords": bar.get_yaxis_transform(), "textcoords": "offset points"}
         look = {"ha": "right", "va": "center", "fontsize": SMALL, "rotation": 90}
-        text = f"theory {mark:+.2f}"  # left of the bar, clear of its numbers
-        bar.annotate(text, (0, mark), xytext=(-4, 0), annotation_clip=False, **where, **look)
+        band = "between the lines: 95 % of random directions"
+        text = band if len(ends) > 1 else f"forced mean {ends[0]:+.2f}"
+        at = 0, ends.mean()  # left of the bar, clear of its numbers
+        bar.annotate(text, at, xytext=(-4, 0), annotation_clip=False, **where, **look)
     if marked is not None and not large:
         rows, columns = np.nonzero(marked)
         shade = frame.to_numpy()[rows, columns] / top
@@ -134,18 +139,19 @@ def _cell(ax, frame: pd.DataFrame) -> np.ndarray:
 
 
 def histogram(report, *, ax=None, title: str = ""):
-    """Off-diagonal cosines, raw and centred, beside what is expected and chance.
+    """Off-diagonal cosines, raw and centred, beside an exact ETF's and chance.
 
     Args:
         report: what `orthogonality` gives.
     Returns:
-        The Axes. Dashed lines are the expected values. 95 % of random directions lie in the band
-        where they have the features' own covariance, between the dotted lines where isotropic.
+        The Axes. Dashed lines are where every entry of an exact simplex ETF lies. 95 % of random
+        directions lie in the band where they have the features' own covariance, between the dotted
+        lines where isotropic.
     """
     ax = new_axes(ax, WIDE, 4, title)
     if report.directions:
         half = 1.96 / np.sqrt(report.dim)
-        drawn = np.quantile(report.directions["cosine"], [0.025, 0.975])
+        drawn = report.chance()
         look = {"color": MUTED, "alpha": 0.2, "linewidth": 0}
         ax.axvspan(*drawn, label="95 % of random directions, features' covariance", **look)
         look = {"color": "black", "linestyle": ":", "linewidth": 1.5}
@@ -162,7 +168,7 @@ def histogram(report, *, ax=None, title: str = ""):
         label = f"{name}, n = {len(values)}"
         ax.hist(values, bins=np.linspace(-1, 1, 81), label=label, **look)
         if np.isfinite(expected):
-            label = f"expected, {name}: {expected:+.3f}"
+            label = f"an exact ETF, {name}: {expected:+.3f}"
             ax.axvline(expected, color=colour, label=label, linestyle=style)
     ax.axvline(0, color=MUTED, linewidth=0.8)
     ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes")
@@ -186,7 +192,8 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, WIDE), 4.2, title)
     ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
     expected = shown["expected"].iloc[0]
-    ax.axhline(expected, color=CONTRAST, label="expected", linestyle="--", linewidth=1.2)
+    look = {"color": CONTRAST, "linestyle": "--", "linewidth": 1.2}
+    ax.axhline(expected, label="every pair of an exact ETF", **look)
     ax.vlines(x, shown["low"], shown["high"], color=ACCENT, linewidth=1.2)
     differs = shown["differs"].to_numpy(bool)
     for chosen, face, name in (

@@ -8,7 +8,7 @@ from .marks import below, counts, panels, short, whole_numbers
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
 MEASURES = {  # and the ends of what each can be
-    "off_diagonal": (-1, 1),
+    "shown": (0, 1),
     "entries_sd": (0, 1),
     "shift_ratio": (0, np.inf),
     "explained": (0, 1),
@@ -18,33 +18,50 @@ _SHAPES = "osD^vP"
 
 
 def over_class_counts(runs, *, title: str = ""):
-    """Mean off-diagonal cosine over the number of classes, raw and centred, beside theory.
+    """Mean cosine, pairs shown and refuted, and spread of the pairs over the number of classes.
 
     Args:
         runs: one row a fine-tuning.
     Returns:
-        The two Axes. A dot is one run, with the interval over its images, a cross its three-scalar
-        expectation. The curve is -1/(C-1).
+        The three Axes. A dot is one run. Left the mean with the interval over its images, beside
+        what shift, offset and C force on it (crosses) and -1/(C-1): their closeness is no finding.
+        Middle the share of pairs of which independence is shown (filled) and refuted (hollow).
+        Right the standard deviation of the entries, beside that of random directions (dashes) and
+        that of an exact simplex ETF, 0.
     """
     runs = runs[runs["epochs"] == runs["epochs"].max()]
-    axes = panels(2, size=(4.5, 4), sharey=True, over=title)
+    axes = mean, pairs, spread = panels(3, size=(3, 4), over=title)
     grid = np.linspace(runs["n_classes"].min(), runs["n_classes"].max(), 200)
-    names = {"off_diagonal": "raw", "off_diagonal_centred": "centred on both sides"}
-    for ax, (column, name) in zip(axes, names.items(), strict=True):
-        ax.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1)")
+    mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1)")
+    for (dataset, part, colour), shape in zip(_by_dataset(runs), _SHAPES, strict=False):
+        x = part["n_classes"]  # a run stands at its number of classes
+        mean.vlines(x, part["low"], part["high"], color=colour, linewidth=1, alpha=0.6)
+        hollow = {"s": 24, "marker": shape, "facecolor": "none", "edgecolor": colour}
+        full = hollow | {"facecolor": colour}
+        cross, dash = ({"color": colour, "linewidth": 1, "marker": m, "s": 40} for m in "x_")
+        for ax, column, name, look in (
+            (mean, "expected", "forced by shift, offset, C", cross),
+            (mean, "off_diagonal", "measured", hollow),
+            (pairs, "shown", "shown", full),
+            (pairs, "refuted", "refuted", hollow),
+            (spread, "null_sd", "random directions", dash),
+            (spread, "entries_sd", "measured", hollow),
+        ):
+            ax.scatter(x, part[column], label=f"{dataset}: {name}", **look)
+    for ax, name in zip(
+        axes,
+        (
+            "mean off-diagonal cosine",
+            f"share of pairs within ±{runs['delta'].iloc[0]:g}",
+            "sd of off-diagonal entries",
+        ),
+        strict=True,
+    ):
         ax.axhline(0, color="black", linewidth=0.6)
-        for (dataset, part, colour), shape in zip(_by_dataset(runs), _SHAPES, strict=False):
-            x = part["n_classes"]
-            if name == "raw":
-                ax.vlines(x, part["low"], part["high"], color=colour, linewidth=1, alpha=0.6)
-                cross = {"marker": "x", "s": 34, "color": colour, "linewidth": 1}
-                ax.scatter(x, part["expected"], label=f"{dataset}: expected", **cross)
-            look = {"s": 24, "marker": shape, "facecolor": "none", "edgecolor": colour}
-            ax.scatter(x, part[column], label=f"{dataset}: measured", **look)
         ax.set(xlabel="number of classes C", title=name)
+        below(ax, columns=1)
         whole_numbers(ax)
-    axes[0].set_ylabel("mean off-diagonal cos(κ_c, z_ft^c')")
-    below(*axes, columns=3)
+    pairs.set_ylim(-0.03, 1.03)
     return axes
 
 

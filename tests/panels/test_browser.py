@@ -215,7 +215,7 @@ def test_the_centring_slider_changes_pixels_and_numbers(page):
     lab.until(page, lambda: settled(page, canvas) != before, "another picture")
     lab.until(page, lambda: box.get_by_text("cosine of κ").inner_text() != said, "another number")
     box.get_by_role("button", name="centred").click()
-    box.get_by_text("theory -0.111").wait_for()
+    box.get_by_text("an exact ETF's -0.111").wait_for()
 
 
 def test_a_search_goes_to_a_class(page):

@@ -55,7 +55,10 @@ def test_it_shows_the_report_and_selects_the_largest_entry():
         np.frombuffer(p.map.marked, np.uint8).reshape(7, 7).astype(bool).tolist()
         == REPORT.significant().to_numpy().tolist()
     )
-    assert p.map.mark == REPORT.expected
+    assert tuple(p.map.marks) == REPORT.chance()
+    assert p.map.marks_label == "95 % of random directions"
+    free = REPORT.intervals["cosine"].cosine.ravel()
+    assert np.frombuffer(p.map.estimates, "<f4") == pytest.approx(free, abs=1e-6)
     assert p.map.row_counts == [30] * 7
     assert "OrthogonalityPanel of 7 classes" in repr(p)
 
@@ -65,8 +68,9 @@ def test_a_click_selects_the_pair_and_shows_its_two_classes():
     p.map.selected = [3, 5]
     assert p.selected == ("c3", "c5")
     value, low = REPORT.cosine.loc["c3", "c5"], REPORT.low.loc["c3", "c5"]
-    assert f"{value:+.3f}" in p.headline.value
-    assert f"{low:+.3f}" in p.headline.value
+    free = REPORT.intervals["cosine"].estimate[3, 5]
+    assert f": {value:+.3f}, free of noise {free:+.3f} [{low:+.3f}, " in p.headline.value
+    assert f"an exact ETF&#x27;s {REPORT.expected:+.3f}" in p.headline.value
     assert "n = 30 and 30" in p.headline.value
     assert [g["title"] for g in p.gallery.groups][:2] == [
         "c3: nearest to its own mean",
@@ -93,7 +97,8 @@ def test_families_and_centring(kind):
     assert p.expected == pytest.approx(-1 / 6)
     p.centring = 0.5
     assert p.map.low == p.map.marked == b""
-    assert p.map.mark is None
+    assert p.map.estimates == b""
+    assert p.map.marks == []
     assert "raw (0) and centred (1)" in p.frame.message
     p.centring = 1.0
     assert p.frame.message == ""
@@ -107,11 +112,15 @@ def test_highlights():
     p = panel()
     p.highlight = "nothing"
     assert p.map.marked == b""
-    p.highlight = "differs from theory"
+    p.highlight = "differs from an ETF"
     assert p.marked().equals(REPORT.significant("cosine", value=REPORT.expected))
     p.kind = "mean_cosine"
     assert p.marked() is None
-    assert "Theory names no value" in p.frame.message
+    assert "An ETF fixes no value" in p.frame.message
+    assert p.map.marks == []
+    p.centring = 1.0
+    assert p.map.marks == [pytest.approx(-1 / 6)]
+    assert p.map.marks_label == "forced mean"
 
 
 @pytest.mark.parametrize("order", ["name", "accuracy", "cluster"])
@@ -354,7 +363,7 @@ class Actions(RuleBasedStateMachine):
     def order(self, value):
         self.attempt("order", value)
 
-    @rule(value=st.sampled_from(["nothing", "differs from 0", "differs from theory", "odd"]))
+    @rule(value=st.sampled_from(["nothing", "differs from 0", "differs from an ETF", "odd"]))
     def highlight(self, value):
         self.attempt("highlight", value)
 

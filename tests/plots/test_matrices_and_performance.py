@@ -34,8 +34,17 @@ def test_a_heat_map_shows_its_frame():
     assert ax.collections[0].get_clim() == (-1, 1)
     for end in (0.0, 1.0):
         assert ax.collections[0].cmap(end) == pytest.approx(mpl.colormaps[style.DIVERGING](end))
-    assert any("-0.11" in t.get_text() for t in ax.collections[0].colorbar.ax.texts)
+    bar = ax.collections[0].colorbar.ax
+    assert [t.get_text() for t in bar.texts] == ["forced mean -0.11"]
     assert {t.get_text() for t in ax.texts} == {f"{v:.2f}" for v in data.to_numpy().ravel()}
+
+
+def test_the_colour_bar_marks_both_ends_of_chance():
+    plain = plots.heatmap(frame(), limit=1, mark=()).collections[0].colorbar.ax
+    bar = plots.heatmap(frame(), limit=1, mark=(-0.4, 0.3)).collections[0].colorbar.ax
+    assert [line.get_ydata()[0] for line in bar.lines[len(plain.lines) :]] == [-0.4, 0.3]
+    assert "95 % of random directions" in bar.texts[0].get_text()
+    assert not plain.texts
 
 
 def test_colours_are_symmetric_about_zero_without_a_limit():
@@ -202,7 +211,7 @@ def test_departures_name_every_assumption():
 def test_runs_are_drawn_one_by_one():
     rng = np.random.default_rng(0)
     measures = ["entries_sd", "shift_ratio", "explained", "nc1"]
-    columns = ["off_diagonal", "off_diagonal_centred", "expected", "low", "high", *measures]
+    columns = ["off_diagonal", "expected", "low", "high", "shown", "refuted", "null_sd", *measures]
     keys = ("dataset", "n_classes", "epochs", "draw")
     rows = [
         dict(zip((*keys, *columns), (d, c, e, k, *rng.random(len(columns))), strict=True))
@@ -210,27 +219,37 @@ def test_runs_are_drawn_one_by_one():
         for c, e in ((2, 4), (5, 4), (5, 1))
         for k in range(3)
     ]
-    runs = pd.DataFrame(rows)
+    runs = pd.DataFrame(rows).assign(delta=0.1)
     axes = plots.over_class_counts(runs)
-    raw = axes[0].collections
-    assert sum(len(c.get_offsets()) for c in raw if "measured" in c.get_label()) == 2 * 2 * 3
-    assert {"a: expected", "b: measured", "-1/(C-1)"} <= {
-        t.get_text() for t in axes[0].figure.legends[0].get_texts()
-    }
+    last = runs[runs["epochs"] == 4]
+    for ax, names in zip(
+        axes,
+        (
+            {"forced by shift, offset, C": "expected", "measured": "off_diagonal"},
+            {"shown": "shown", "refuted": "refuted"},
+            {"random directions": "null_sd", "measured": "entries_sd"},
+        ),
+        strict=True,
+    ):
+        clouds = {c.get_label(): c.get_offsets()[:, 1] for c in ax.collections}
+        for name, column in names.items():
+            for dataset, own in last.groupby("dataset"):
+                np.testing.assert_allclose(clouds[f"{dataset}: {name}"], own[column])
+    assert "within ±0.1" in axes[1].get_title(loc="left")
     for cloud in (c for ax in axes for c in ax.collections if len(c.get_offsets()) > 1):
         assert set(cloud.get_offsets()[:, 0]) <= {2, 5}  # a run stands at its number of classes
     means = pd.DataFrame(
         [
             (*key, m, *mean_interval(own[m]), len(own))
             for key, own in runs.groupby(["dataset", "n_classes", "epochs"])
-            for m in ("off_diagonal", *measures)
+            for m in ("shown", *measures)
         ],
         columns=["dataset", "n_classes", "epochs", "measure", "mean", "low", "high", "n_runs"],
     )
     axes = plots.over_epochs(runs, means)
     assert len(axes) == 5
     assert [t.get_text() for t in axes[0].get_xticklabels()] == ["1", "4"]
-    for ax, measure in zip(axes, ("off_diagonal", *measures), strict=True):
+    for ax, measure in zip(axes, ("shown", *measures), strict=True):
         shown = means[(means["measure"] == measure) & (means["n_classes"] == 5)]
         for (_, own), line in zip(shown.groupby("dataset"), ax.lines, strict=True):
             np.testing.assert_allclose(line.get_xydata(), own[["epochs", "mean"]])

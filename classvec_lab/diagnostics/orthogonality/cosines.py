@@ -8,7 +8,7 @@ import pandas as pd
 from ...statistics import t_interval, with_ends
 from ...words import several
 from . import geometry
-from .grams import COLUMN, FEWEST, KINDS, ROW, SIDES, GramBootstrap, diagonal, double_centre
+from .grams import COLUMN, FEWEST, KINDS, ROW, SIDES, GramBootstrap, diagonal, double_centre, pieces
 
 # Largest standard error of a squared length, in units of the typical and of the own one.
 # Beyond it there is no interval.
@@ -36,6 +36,11 @@ class CosineIntervals:
     unresolved: np.ndarray
     critical: float
     mean_off: tuple[float, float]
+
+    @property
+    def cosine(self) -> np.ndarray:
+        """`estimate`, cut off at ±1 as its intervals are, (C, C)."""
+        return np.clip(self.estimate, -1, 1)
 
     def interval(self, level: float = 0.95) -> list[np.ndarray]:
         """[low, high], each (C, C), of every entry by itself; NaN where there is none.
@@ -66,22 +71,31 @@ def cosine_intervals(boot: GramBootstrap, *, n_boot: int, seed: int) -> dict:
         lengths of kappa and z_ft; `assumptions`, see `geometry.departures`.
     """
     raw, centred = _Cosines(boot, boot.point), _Cosines(boot, double_centre(boot.point), "_centred")
-    scalars, squares, assumptions = 0.0, 0.0, None
+    scalars, squares, assumptions = _Moments(), _Moments(), None
     at = geometry.scalars(boot.point, boot.power, boot.count)
     for linear, rest, power in boot.resamples(n_boot, seed):
-        moved, again = boot.point + linear, boot.point + linear[: len(rest)] + rest
         if assumptions is None:
+            again = boot.point + linear[: len(rest)] + rest
             assumptions = geometry.departures(boot.point, again)
-        first, both = (
-            geometry.scalars(grams, power[: len(grams)], boot.count) for grams in (moved, again)
-        )
-        scalars += _moments(first - at, both - first[: len(rest)])
-        squares += _moments(geometry.squares(linear), geometry.squares(rest))
-        raw.add(linear, rest)
-        centred.add(double_centre(linear), double_centre(rest))
-    clear = np.sqrt(_corrected(squares)) < TYPICAL_LIMIT * geometry.squares(boot.point)
+            del again
+        turns = pieces(len(linear), len(boot.count))
+        for turn in turns:
+            one, more = linear[turn], rest[turn]
+            moved, again = boot.point + one, boot.point + one[: len(more)] + more
+            first, both = (
+                geometry.scalars(grams, power[turn][: len(grams)], boot.count)
+                for grams in (moved, again)
+            )
+            scalars.add(first - at, both - first[: len(more)])
+            squares.add(geometry.squares(one), geometry.squares(more))
+            raw.add(one, more)
+            centred.add(double_centre(one), double_centre(more))
+        for turn in turns:
+            raw.compare(linear[turn])
+            centred.compare(double_centre(linear[turn]))
+    clear = np.sqrt(squares.corrected()) < TYPICAL_LIMIT * geometry.squares(boot.point)
     resolved = np.isfinite(geometry.scalars(boot.point, boot.power, boot.count, clear))
-    error = np.where(resolved & ~boot.hidden, np.sqrt(_corrected(scalars)), np.nan)
+    error = np.where(resolved & ~boot.hidden, np.sqrt(scalars.corrected()), np.nan)
     low, high = t_interval(at, error, (boot.count - 1).sum())
     return {
         "intervals": raw.results() | centred.results(),
@@ -91,25 +105,29 @@ def cosine_intervals(boot: GramBootstrap, *, n_boot: int, seed: int) -> dict:
     }
 
 
-def _moments(*parts):
-    """Count, sum and sum of squares (2, 3, ...) over resamples (b, ...): first order and rest."""
-    moments = [
-        [np.full(x.shape[1:], len(x)), x.sum(0), np.einsum("b...,b...->...", x, x)] for x in parts
-    ]
-    return np.array(moments, dtype=np.float64)
+class _Moments:
+    """Count, sum and sum of squares over resamples: to first order, and of the rest."""
 
+    def __init__(self):
+        self._n, self._total, self._square = [0, 0], [0.0, 0.0], [0.0, 0.0]
 
-def _variances(moments):
-    """The variances (2, ...) to first order and of the rest."""
-    n, total, square = np.moveaxis(moments, 1, 0)
-    n = np.maximum(n, 1)
-    return np.maximum(square / n - (total / n) ** 2, 0)
+    def add(self, *parts) -> None:
+        """Take in resamples (b, ...) of both."""
+        for k, x in enumerate(parts):
+            self._n[k] += len(x)
+            self._total[k] += x.sum(0)
+            self._square[k] += np.einsum("b...,b...->...", x, x)
 
+    def variances(self):
+        """The two variances (2, ...)."""
+        sums = zip(self._n, self._total, self._square, strict=True)
+        found = [square / max(n, 1) - (total / max(n, 1)) ** 2 for n, total, square in sums]
+        return np.maximum(found, 0)
 
-def _corrected(moments, heavy=False):
-    """The variance: at least half of the first-order one, which counts the second order twice."""
-    linear, rest = _variances(moments)
-    return np.maximum(linear - np.where(heavy, 0, SUBTRACTED) * rest, linear / 2)
+    def corrected(self, heavy=False):
+        """The variance: at least half of the first-order one, which has the second order twice."""
+        linear, rest = self.variances()
+        return np.maximum(linear - np.where(heavy, 0, SUBTRACTED) * rest, linear / 2)
 
 
 def _near_one(cosine, se):
@@ -132,14 +150,17 @@ class _Cosines:
         self._length = np.sqrt(self._row * self._column)
         self._estimate = point / self._length
         self._off = ~np.eye(point.shape[-1], dtype=bool) & np.isfinite(self._estimate)
-        self._entries, self._means, self._squares = 0.0, 0.0, 0.0
-        self._scale, self._largest = None, []
+        self._entries, self._means, self._squares = _Moments(), _Moments(), _Moments()
+        self._half, self._scale, self._largest = self._estimate / 2, None, []
 
     def _change(self, grams):
         """First-order change (b, 3, C, C) of the cosines for a change of the inner products."""
         squared = _squared(grams)
         relative = squared[:, ROW, :, None] / self._row + squared[:, COLUMN, None] / self._column
-        return grams / self._length - self._estimate / 2 * relative
+        relative *= self._half
+        change = grams / self._length
+        change -= relative
+        return change
 
     def _mean(self, values):
         """Means (..., 3) of the off-diagonal entries, those that are not known left out."""
@@ -147,15 +168,19 @@ class _Cosines:
         return total / np.maximum(self._off.sum((-2, -1)), 1)
 
     def add(self, linear, rest) -> None:
-        """Take in a chunk of perturbations of the inner products."""
+        """Take in perturbations of the inner products."""
         change, more = self._change(linear), self._change(rest)
-        self._entries += _moments(change, more)
-        self._means += _moments(self._mean(change), self._mean(more))
-        self._squares += _moments(_squared(linear), _squared(rest))
+        self._entries.add(change, more)
+        self._means.add(self._mean(change), self._mean(more))
+        self._squares.add(_squared(linear), _squared(rest))
+
+    def compare(self, linear) -> None:
+        """Take in again, for max-T, what `add` has seen."""
         if self._scale is None:  # of the first chunk: its noise makes max-T wider, never narrower
-            scale = np.sqrt(_variances(self._entries)[0])
+            scale = np.sqrt(self._entries.variances()[0])
             self._scale = np.where(scale > 0, scale, np.inf)
-        ratio = np.abs(np.where(self._off, change, 0)) / self._scale
+        ratio = np.where(self._off, self._change(linear), 0)
+        np.divide(np.abs(ratio, out=ratio), self._scale, out=ratio)
         self._largest.append(ratio.max((-2, -1)))
 
     def results(self) -> dict[str, CosineIntervals]:
@@ -166,11 +191,11 @@ class _Cosines:
         for same in unresolved[1:]:
             np.fill_diagonal(same, "1 by definition")
         heavy = (heavy[ROW] | heavy[COLUMN])[:, None, None]
-        whole, se = np.sqrt([_corrected(self._entries, every) for every in (True, heavy)])
+        whole, se = np.sqrt([self._entries.corrected(every) for every in (True, heavy)])
         se = np.where(_near_one(self._estimate, whole), whole, se)
         se = np.where(unresolved == "", se, np.nan)
         critical = np.quantile(np.concatenate(self._largest), 0.95, axis=0)
-        error = np.sqrt(_corrected(self._means))
+        error = np.sqrt(self._means.corrected())
         known = np.where((self._off & np.isfinite(se)).any((-2, -1)), 1, np.nan)
         means = zip(self._mean(self._estimate), error * known, strict=True)
         parts = (self._estimate, se, self._freedom(), unresolved, critical * known, means)
@@ -180,7 +205,7 @@ class _Cosines:
     def _unresolved(self):
         """Reasons (2, C) why |kappa_c| and |z_c| aren't resolved, or ""; heavy noise (2,)."""
         count, known = self._boot.count, self._boot.resolved
-        error, typical = np.sqrt(_corrected(self._squares)), np.full(2, np.inf)
+        error, typical = np.sqrt(self._squares.corrected()), np.full(2, np.inf)
         if known.any():
             mean = self._squared[:, known].mean(1)
             typical = np.median(error[:, known], axis=1) / mean
@@ -222,7 +247,7 @@ class _Cosines:
 
     def norms(self) -> pd.DataFrame:
         """The lengths of kappa and z_ft of each class, with their intervals."""
-        error = np.where(self._boot.resolved, np.sqrt(_corrected(self._squares)), np.nan)
+        error = np.where(self._boot.resolved, np.sqrt(self._squares.corrected()), np.nan)
         ends = t_interval(self._squared, error, self._boot.count - 1)
         squared = np.stack([self._squared, *ends], axis=1).reshape(6, -1)
         return pd.DataFrame(np.sqrt(np.maximum(squared, 0)).T, columns=with_ends(*SIDES))

@@ -1,4 +1,4 @@
-"""What an off-diagonal cosine is made of: the scalars of its expectation, and exact additive terms.
+"""What an off-diagonal cosine is made of: the scalars behind the mean, and exact additive terms.
 
 With mu and mu_pre the means of the class means, kappa_c = shift + u_c - p_c and
 z_ft^c' = mu + u_c', where shift = mu - mu_pre, u_c = z_ft^c - mu and p_c = z_pre^c - mu_pre.
@@ -25,7 +25,14 @@ MEANING = {
     "collapse_ratio": (
         "|p| / |u|: spread of the pre-trained means against that of the fine-tuned ones"
     ),
-    "expected": "(s q rho - 1/(C-1)) / sqrt((1 + s²)(1 + q²)): expected off-diagonal cosine",
+    "expected": (
+        "(s q rho - 1/(C-1)) / sqrt((1 + s²)(1 + q²)): what shift, offset and C force on the mean "
+        "off-diagonal cosine, and the cosine of every pair of an exact ETF"
+    ),
+    "equal_lengths": (
+        "the mean off-diagonal cosine, were all |kappa| and all |z_ft| alike: `expected` and what "
+        "the spread of the pre-trained means adds"
+    ),
     "explained": (
         "share of the displacement f_ft(x) - f_pre(x), about its mean, that class explains (R²)"
     ),
@@ -45,7 +52,7 @@ def squares(grams: np.ndarray) -> np.ndarray:
 def scalars(
     grams: np.ndarray, power: np.ndarray, count: np.ndarray, known: np.ndarray | bool = True
 ) -> np.ndarray:
-    """The quantities of `MEANING`, (..., 7).
+    """The quantities of `MEANING`, (..., 8).
 
     Args:
         grams: inner products (..., 3, C, C).
@@ -58,7 +65,8 @@ def scalars(
     common = np.einsum("c,...cd,d->...", share, kk, share)
     between, power = diagonal(kk) @ share - common, power @ share
     lengths = np.where(known, np.sqrt(np.maximum(squares(grams), 0)), np.nan)
-    ratios = _ratios(*np.moveaxis(lengths, -1, 0), kz.mean(axis=(-2, -1)), len(count))
+    own = [diagonal(gram).mean(-1) for gram in np.moveaxis(grams, -3, 0)]
+    ratios = _ratios(*np.moveaxis(lengths, -1, 0), kz.mean(axis=(-2, -1)), own, len(count))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.stack([*ratios, between / (power - common), common / power], axis=-1)
 
@@ -68,25 +76,31 @@ def scalars_of_means(vectors: ClassVectors) -> dict[str, float]:
 
     There is no C × C array, and no cancellation as from inner products.
     """
-    z, shift = vectors.z_ft, vectors.kappa.mean(0)
+    kappa, z = vectors.kappa, vectors.z_ft
+    shift = kappa.mean(0)
+    own = [np.vdot(a, b) / len(z) for a, b in ((kappa, z), (kappa, kappa), (z, z))]
     parts = shift, z.mean(0), z.std(0), vectors.z_pre.std(0)  # a std is as long as the spread
-    found = _ratios(*map(np.linalg.norm, parts), shift @ z.mean(0), len(z))
+    found = _ratios(*map(np.linalg.norm, parts), shift @ z.mean(0), own, len(z))
     return dict(zip(MEANING, map(float, found), strict=False))
 
 
-def _ratios(shift, mu, u, p, product, n_classes: int) -> tuple:
-    """The first five of `MEANING`, from lengths and <shift, mu>.
+def _ratios(shift, mu, u, p, product, own, n_classes: int) -> tuple:
+    """The first six of `MEANING`, from lengths, <shift, mu>, and the means over classes `own` of
+    <kappa_c, z_c>, |kappa_c|² and |z_c|².
 
-    The last, `expected`, is the off-diagonal cos(kappa_c, z_ft^c') for collapsed pre-trained means
-    and a simplex ETF mu + u_c, with shift and mu orthogonal to every u_c. Theorem 3.3 of Kim and Do
-    (2025) is s = 0, C large.
+    `expected` is cos(kappa_c, z_ft^c') of each pair for collapsed pre-trained means and a simplex
+    ETF mu + u_c, with shift and mu orthogonal to every u_c. Theorem 3.3 of Kim and Do (2025) is
+    s = 0, C large. As the mean over pairs it needs no ETF: with p = 0 the u_c sum to zero, so that
+    <kappa_c, z_c'> has the mean <shift, mu> - |u|²/(C-1) wherever they lie.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         s, q = shift / u, mu / u
         # a shift or centre of length zero has no direction: its product with the other is zero
         rho = np.where(shift * mu == 0, 0.0, product / (shift * mu))
         expected = (s * q * rho - 1 / (n_classes - 1)) / np.sqrt((1 + s**2) * (1 + q**2))
-        return s, q, rho, p / u, expected
+        across, kappa, z = (n_classes * product - own[0]) / (n_classes - 1), *own[1:]
+        equal = np.where(np.isfinite(expected + p), across / np.sqrt(kappa * z), np.nan)
+        return s, q, rho, p / u, expected, equal
 
 
 def contributions(grams: np.ndarray) -> np.ndarray:
@@ -102,8 +116,9 @@ def contributions(grams: np.ndarray) -> np.ndarray:
     centre = zz.mean(axis=-1, keepdims=True) - zz.mean(axis=(-2, -1), keepdims=True)
     spread = double_centre(zz)
     collapsed = row - centre + (double_centre(kz) - spread)
-    parts = np.broadcast_arrays(collapsed, spread, common, column + centre)
-    return np.stack(parts) / np.sqrt(kappa[..., :, None] * z[..., None, :])
+    parts = np.stack(np.broadcast_arrays(collapsed, spread, common, column + centre))
+    parts /= np.sqrt(kappa[..., :, None] * z[..., None, :])
+    return parts
 
 
 def departures(grams: np.ndarray, resampled: np.ndarray | None = None) -> pd.DataFrame:

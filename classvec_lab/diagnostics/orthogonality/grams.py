@@ -16,8 +16,11 @@ KINDS = {  # what stands on the rows and columns of each family of cosines
 SIDES, ROW, COLUMN = ("kappa", "z_ft"), [0, 0, 1], [1, 0, 1]  # the same as positions in SIDES
 FEWEST = 3  # samples of a class below which nothing can be said of the noise of its mean
 HIDDEN = 0.1  # share of a mean's noise that classes with fewer may hide
-N_REMAINDER = 200  # resamples that carry the second-order part: it only corrects a variance
-CHUNK_CELLS = 16_000_000  # cells of a (resamples, C, C) array held at once
+# Resamples x C² that are made in all and held at once. FEWEST_RESAMPLES are made of any number of
+# classes: the quantile of max-T needs them.
+CELLS, FEWEST_RESAMPLES = 100_000_000, 100
+REMAINDERS = 20, 200  # resamples that carry the second-order part, which only corrects a variance
+PIECE_CELLS, SMALL_PIECE = 16_000_000, 1_000_000  # worked on at once: all, or little by little
 
 
 def inner_products(sides):
@@ -39,7 +42,19 @@ def off_diagonal(values):
 def double_centre(gram):
     """H G H with H = I - 11ᵀ/C, over the last two axes: both sides lose their mean over classes."""
     gram = gram - gram.mean(axis=-1, keepdims=True)
-    return gram - gram.mean(axis=-2, keepdims=True)
+    gram -= gram.mean(axis=-2, keepdims=True)
+    return gram
+
+
+def affordable(n_boot: int, n_classes: int) -> int:
+    """How many of n_boot resamples are made: 1,000 of up to 316 classes, 100 of 1,000 and more."""
+    return min(n_boot, max(CELLS // n_classes**2, FEWEST_RESAMPLES))
+
+
+def pieces(n: int, n_classes: int) -> list[slice]:
+    """n resamples, one part after the other: what is made of one of many classes fits a cache."""
+    size = n if n * n_classes**2 <= PIECE_CELLS else max(SMALL_PIECE // n_classes**2, 1)
+    return [slice(at, at + size) for at in range(0, n, size)]
 
 
 class GramBootstrap:
@@ -83,14 +98,16 @@ class GramBootstrap:
         Yields:
             (linear, remainder, power): `linear` (b, 3, C, C) is the part to first order in the
             weights with the jackknife's small-sample factors; `remainder` (r, 3, C, C) the rest, of
-            the first N_REMAINDER resamples only; `power` (b, C) that of the resample.
+            the first resamples only; `power` (b, C) that of the resample.
         """
         rng = np.random.default_rng(seed)
         _, n_classes, dim = self._means.shape
-        size = int(np.clip(CHUNK_CELLS // n_classes**2, 10, n_boot))
+        held = CELLS // n_classes**2
+        size = int(np.clip(held, 10, n_boot))
+        remainder = int(np.clip(held // 5, *REMAINDERS))
         for start in range(0, n_boot, size):
             b = min(size, n_boot - start)
-            r = int(np.clip(N_REMAINDER - start, 0, b))
+            r = int(np.clip(remainder - start, 0, b))
             linear, power = np.zeros((b, 3, n_classes, n_classes)), np.tile(self.power, (b, 1))
             moved, own_rest = np.zeros((2, r, n_classes, dim)), np.zeros((r, 3, n_classes))
             for c in np.flatnonzero(self.resolved):

@@ -5,7 +5,10 @@ import numpy as np
 from .class_cosines import cosine_matrix
 from .grams import diagonal, off_diagonal
 
-PERMUTED_CLASSES = 400  # permuted classes in all, over 10 to 100 permutations
+PERMUTED_CLASSES, MOST_PERMUTED = (
+    400,
+    4_000,
+)  # in all, over 10 to 100 permutations or as many as fit
 PARTS = {"off_diagonal": off_diagonal, "diagonal": diagonal}
 
 
@@ -31,11 +34,12 @@ def permuted_labels(
     Returns:
         Rows of `Orthogonality.nulls`.
     """
-    both, count, drawn = np.concatenate([kappa, z], axis=1), np.bincount(y), []
-    starts, n_draws = np.cumsum(count) - count, np.clip(PERMUTED_CLASSES // len(count), 10, 100)
+    both, count, drawn = np.concatenate([kappa.T, z.T]), np.bincount(y), []
+    fewest = np.clip(MOST_PERMUTED // len(count), 1, 10)
+    starts, n_draws = np.cumsum(count) - count, np.clip(PERMUTED_CLASSES // len(count), fewest, 100)
     for _ in range(n_draws):
-        means = np.add.reduceat(both[rng.permutation(len(y))], starts) / count[:, None]
-        raw = np.split(means, 2, axis=1)
+        sums = np.add.reduceat(both.take(rng.permutation(len(y)), axis=1), starts, axis=1)
+        raw = np.split(np.ascontiguousarray((sums / count).T), 2, axis=1)
         drawn.append([cosine_matrix(*raw), cosine_matrix(*(side - side.mean(0) for side in raw))])
     return [
         ("labels permuted", version, part, *middle(of(cosine)), n_draws * len(count))

@@ -1,4 +1,4 @@
-"""Are class vectors orthogonal to the other classes? Cosines with intervals, theory and nulls."""
+"""Are class vectors orthogonal to the other classes? Cosines with intervals, terms and nulls."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,15 @@ from ...vectors import ClassVectors
 from . import geometry
 from .class_cosines import ClassCosines, cosine_matrix
 from .cosines import CosineIntervals, cosine_intervals
-from .grams import FEWEST, KINDS, GramBootstrap, diagonal, inner_products, off_diagonal
+from .grams import (
+    FEWEST,
+    KINDS,
+    GramBootstrap,
+    affordable,
+    diagonal,
+    inner_products,
+    off_diagonal,
+)
 from .nulls import PARTS, middle, permuted_labels
 from .words import DELTA, orthogonality_says
 
@@ -25,20 +33,22 @@ VERSIONS = {"raw": "", "centred": "_centred"}  # and how their attributes end
 
 @dataclass(frozen=True, eq=False)
 class Orthogonality:
-    """cos(kappa_c, z_ft^c') raw and centred, beside theory and chance, and what explains it.
+    """cos(kappa_c, z_ft^c') raw and centred, beside an ETF's and chance, and what explains it.
 
     cosine, cosine_centred: C × C frames, rows kappa_c, columns z_ft^c'; kappa_cosine and
-    mean_cosine (and `_centred`) between class vectors and between fine-tuned means. `expected` is
-    the three-scalar expectation of the raw off-diagonal cosine, `expected_centred` = -1/(C-1), see
-    `geometry.MEANING`, also for shift_ratio, offset_ratio, shift_cosine, collapse_ratio, explained
-    (the share of the displacement that class explains, R²) and shared, which need features.
-    assumptions: a frame, see `geometry.departures`. count: samples behind each mean. scalars: what
-    `geometry()` gives.
+    mean_cosine (and `_centred`) between class vectors and between fine-tuned means. `expected` and
+    `expected_centred` = -1/(C-1) are the off-diagonal cosine of every pair of an exact simplex ETF,
+    raw and centred. Where the pre-trained means coincide the *mean* over pairs has that value
+    whatever the geometry, so that only single pairs can refute an ETF. See `geometry.MEANING`, also
+    for equal_lengths, shift_ratio, offset_ratio, shift_cosine, collapse_ratio, explained (the share
+    of the displacement that class explains, R²) and shared, which need features. assumptions: a
+    frame, see `geometry.departures`. count: samples behind each mean. scalars: what `geometry()`
+    gives.
 
-    With features: `intervals` maps each family of cosines to its `CosineIntervals`, `norms` is a
-    frame with one row a class, and the nulls are `directions` (cosines of random directions with
-    the features' own covariance, (draws, C), raw and centred) and `permuted` (rows of `nulls`).
-    Without them these are empty.
+    With features: `n_boot` resamples were made, of the `asked` ones; `intervals` maps each family
+    of cosines to its `CosineIntervals`, `norms` is a frame with one row a class, and the nulls are
+    `directions` (cosines of random directions with the features' own covariance, (draws, C), raw
+    and centred) and `permuted` (rows of `nulls`). Without them these are empty.
     """
 
     cosine: pd.DataFrame
@@ -48,6 +58,7 @@ class Orthogonality:
     mean_cosine: pd.DataFrame
     mean_cosine_centred: pd.DataFrame
     expected: float
+    equal_lengths: float
     expected_centred: float
     shift_ratio: float
     offset_ratio: float
@@ -63,6 +74,8 @@ class Orthogonality:
     norms: pd.DataFrame | None = None
     directions: Mapping[str, np.ndarray] = field(default_factory=dict)
     permuted: Sequence[tuple] = ()
+    n_boot: int = 0
+    asked: int = 0
 
     @property
     def low(self) -> pd.DataFrame:
@@ -91,6 +104,22 @@ class Orthogonality:
         axes = getattr(self, kind).axes
         return [pd.DataFrame(end, *axes) for end in self._known(kind).interval()]
 
+    def estimate(self, kind: str = "cosine") -> np.ndarray:
+        """The cosines (C, C) that the intervals of a family are of: free of noise.
+
+        The plain ones where the family's mean has no interval.
+        """
+        known = self._known(kind)
+        plain = getattr(self, kind).to_numpy()
+        return known.cosine if np.isfinite(known.mean_off[1]) else plain
+
+    def chance(self, kind: str = "cosine") -> tuple[float, ...]:
+        """The ends of the middle 95 % of random directions with the features' own covariance.
+
+        () without features, and for families other than "cosine" and "cosine_centred".
+        """
+        return middle(self.directions[kind])[1:] if kind in self.directions else ()
+
     def significant(self, kind: str = "cosine", *, value: float = 0.0) -> pd.DataFrame:
         """C × C booleans: entries that differ from `value` at 5 % over all at once (max-T)."""
         return pd.DataFrame(self._known(kind).differs_from(value), *getattr(self, kind).axes)
@@ -112,7 +141,7 @@ class Orthogonality:
         for suffix in VERSIONS.values():
             kind, expected = f"cosine{suffix}", getattr(self, f"expected{suffix}")
             known = self._known(kind)
-            table |= {kind: getattr(self, kind), f"corrected{suffix}": known.estimate}
+            table |= {kind: getattr(self, kind), f"corrected{suffix}": known.cosine}
             table[f"low{suffix}"], table[f"high{suffix}"] = known.interval()
             table[f"differs{suffix}"] = known.differs_from()
             table[f"expected{suffix}"] = np.where(off, expected, np.nan)
@@ -130,29 +159,40 @@ class Orthogonality:
         """The families of cosines, one a row, raw and centred.
 
         Returns:
-            A frame of `version`, `between`, `expected`, `off_diagonal` (the plain mean), `low` and
-            `high` (the interval of its noise-corrected value), `entries_low` and `entries_high`
-            (the middle 95 % of the entries), `differ` (the share of entries that differ from 0 over
-            all at once), `diagonal`, `no_interval` (the share without one), and counts.
+            A frame of `version`, `between`, `off_diagonal`, the mean of the entries, with its
+            interval `low`, `high`, `expected` (what centring forces of it), `plain`, the mean of
+            the cosines of the means as they are, `entries_low` and `entries_high`, the middle 95 %
+            of the entries, `entries_sd`, beside `noise_sd`, what their errors make of it, and
+            `null_sd`, of random directions, `differ`, the share of entries that differ from 0 over
+            all at once, `diagonal`, `no_interval`, the share without one, and counts. All but
+            `plain` are free of noise where there are intervals, see `estimate`.
         """
         rows = []
         for kind, sides in KINDS.items():
             for version, suffix in VERSIONS.items():
-                values, known = getattr(self, kind + suffix), self._known(kind + suffix)
+                family = kind + suffix
+                values, known = self.estimate(family), self._known(family)
                 entries, (corrected, se) = off_diagonal(values), known.mean_off
                 mean, low, high = middle(entries)
-                raw = self.expected if kind == "cosine" else np.nan
+                if sampled := np.isfinite(se):
+                    mean = corrected
+                forced = self.scalar("expected", sampled) if kind == "cosine" else np.nan
+                drawn = self.directions.get(family, np.full(1, np.nan))
                 differ = off_diagonal(known.differs_from()).mean()
                 rows.append(
                     {
                         "version": version,
                         "between": " and ".join(sides),
-                        "expected": self.expected_centred if suffix else raw,
+                        "expected": self.expected_centred if suffix else forced,
                         "off_diagonal": mean,
                         "low": corrected - 1.96 * se,
                         "high": corrected + 1.96 * se,
+                        "plain": middle(off_diagonal(getattr(self, family)))[0],
                         "entries_low": low,
                         "entries_high": high,
+                        "entries_sd": pd.Series(entries).std(ddof=0),
+                        "noise_sd": np.sqrt(middle(off_diagonal(known.se) ** 2)[0]),
+                        "null_sd": drawn.std(),
                         "differ": differ if self.intervals else np.nan,
                         "diagonal": middle(diagonal(values))[0],
                         "no_interval": np.isnan(off_diagonal(known.se)).mean(),
@@ -163,13 +203,18 @@ class Orthogonality:
         return pd.DataFrame(rows)
 
     def geometry(self) -> pd.DataFrame:
-        """The scalars behind the expectation, and the share of displacement that class explains.
+        """The scalars behind the mean cosine, and the share of displacement that class explains.
 
         Returns:
             A frame with one row a `scalar`: `value` of the means as they are, `corrected` free of
             their noise with its 95 % interval `low`, `high`, `n_samples`, and its `meaning`.
         """
         return self.scalars
+
+    def scalar(self, name: str, corrected: bool = True) -> float:
+        """One of `geometry()`: free of noise where that is known and wanted."""
+        row = self.scalars.set_index("scalar").loc[name]
+        return row["corrected"] if corrected and np.isfinite(row["corrected"]) else row["value"]
 
     def equivalence(self, deltas: Sequence[float]) -> pd.DataFrame:
         """Is independence shown, not merely unrefuted? Two one-sided tests at 5 %.
@@ -190,7 +235,7 @@ class Orthogonality:
         return pd.DataFrame(rows, columns=columns)
 
     def nulls(self) -> pd.DataFrame:
-        """What entries would be by chance, beside the measured.
+        """What entries would be by chance, beside the measured; all of the means as they are.
 
         Returns:
             A frame of `null` (measured, random directions, permuted labels), `version`, `part`,
@@ -226,17 +271,17 @@ def orthogonality(
     n_boot: int = 1000,
     seed: int = 0,
 ) -> Orthogonality:
-    """Measure cos(kappa_c, z_ft^c') beside its expectation and beside chance.
+    """Measure cos(kappa_c, z_ft^c') beside an exact ETF's and beside chance.
 
-    The expectation is Theorem 3.3 in its exact three-scalar form. A kappa of length zero has no
-    direction: its row is NaN, and a warning names the class.
+    A kappa of length zero has no direction: its row is NaN, and a warning names the class.
 
     Args:
         vectors: `ClassVectors` of 2 to 5,000 classes; for more see `cosine_blocks`.
         features: the pair (pre, ft) of `Features` that the vectors were made from. Their samples
             are resampled within class, pre and ft together, which gives every entry an interval
             whose norms are corrected for noise.
-        n_boot: resamples; 0 leaves the intervals out.
+        n_boot: resamples, of which many classes get fewer, see `grams.affordable`; 0 leaves the
+            intervals out.
         seed: of resamples and nulls.
     Returns:
         An `Orthogonality`.
@@ -304,7 +349,8 @@ def _sampled(vectors: ClassVectors, pre: Features, ft: Features, n_boot: int, se
         "permuted": permuted_labels(z - pre.z, z, ft.y, rng=np.random.default_rng([seed, 1])),
     }
     if n_boot:
-        found |= cosine_intervals(boot, n_boot=n_boot, seed=seed)
+        found |= {"asked": n_boot, "n_boot": affordable(n_boot, len(vectors))}
+        found |= cosine_intervals(boot, n_boot=found["n_boot"], seed=seed)
         counted = pd.DataFrame({"class": vectors.classes, "n": vectors.count})
         found["norms"] = pd.concat([counted, found["norms"]], axis=1)
     return found

@@ -9,7 +9,7 @@ function render({ model, el }) {
   ownKeys(host);
   el.append(host);
   const image = document.createElement("canvas");
-  let values, low, high, marked, rows, columns, palette, widths, fresh = "", stale = true;
+  let values, low, high, estimates, marked, rows, columns, palette, widths, fresh = "", stale = true;
   let view = null; // { x, y, span }: first column and row shown, and how many cells each way
   let frame = { x: 0, y: 0, side: 1 };
   let drag = null;
@@ -33,6 +33,7 @@ function render({ model, el }) {
     values = floats(model.get("values"));
     low = floats(model.get("low"));
     high = floats(model.get("high"));
+    estimates = floats(model.get("estimates"));
     marked = bytes(model.get("marked"));
     palette = bytes(model.get("palette"));
     fresh = "";
@@ -195,10 +196,10 @@ function render({ model, el }) {
     ctx.fillStyle = ink.ink;
     ctx.textAlign = "left";
     ctx.textBaseline = "middle";
-    const mark = model.get("mark");
-    const near = (v) => Number.isFinite(mark) && Math.abs(place(v) - place(mark)) < 12;
+    const marks = model.get("marks").filter((v) => v >= from && v <= limit);
+    const near = (v) => marks.some((mark) => Math.abs(place(v) - place(mark)) < 12);
     for (const v of ticks(from, limit, 6)) if (!near(v)) ctx.fillText(plain(v), x + 19, place(v));
-    if (Number.isFinite(mark) && mark >= from && mark <= limit) {
+    for (const mark of marks) {
       ctx.strokeStyle = "#000000";
       ctx.lineWidth = 2.5;
       ctx.beginPath();
@@ -207,14 +208,16 @@ function render({ model, el }) {
       ctx.stroke();
       ctx.font = `bold 11px ${FONT}`;
       ctx.fillText(`${signed(mark, 2)}`, x + 19, place(mark));
+    }
+    if (marks.length) {
+      const text = model.get("marks_label"), middle = marks.reduce((a, b) => a + b) / marks.length;
       ctx.save();
       ctx.font = `11px ${FONT}`;
-      ctx.translate(x + 62, place(mark));
+      const half = ctx.measureText(text).width / 2;
+      ctx.translate(x + 62, Math.min(Math.max(place(middle), y + half), y + length - half));
       ctx.rotate(-Math.PI / 2);
       ctx.textAlign = "center";
-      const at = Math.min(Math.max(place(mark), y + 24), y + length - 24);
-      ctx.translate(-(at - place(mark)), 0);
-      ctx.fillText("theory", 0, 0);
+      ctx.fillText(text, 0, 0);
       ctx.restore();
     }
   };
@@ -236,8 +239,10 @@ function render({ model, el }) {
     const i = r * columns.length + c;
     const say = (v) => (model.get("centred") || !Number.isFinite(v) ? signed(v) : plain(v));
     const lines = [`${rows[r]} → ${columns[c]}`, `${model.get("value_label")} ${say(values[i])}`];
-    if (low.length && Number.isFinite(low[i])) lines[1] += ` [${say(low[i])}, ${say(high[i])}]`;
-    else if (low.length) lines.push("no interval");
+    if (low.length && Number.isFinite(low[i])) {
+      if (estimates.length) lines.push(`free of noise ${say(estimates[i])}`);
+      lines[lines.length - 1] += ` [${say(low[i])}, ${say(high[i])}]`;
+    } else if (low.length) lines.push("no interval");
     const [a, b] = [model.get("row_counts")[r], model.get("column_counts")[c]];
     if (a !== undefined) lines.push(b === undefined ? `n = ${a}` : a === b ? `n = ${a} each` : `n = ${a} and ${b}`);
     if (marked[i]) lines.push(model.get("marked_label"));
@@ -359,8 +364,8 @@ function render({ model, el }) {
     drawing.invalidate();
   };
   const silence = [
-    listen(model, ["values", "row_names", "column_names", "marked", "low", "high", "palette"], changed),
-    listen(model, ["limit", "mark", "row_label", "column_label", "centred"], drawing.invalidate),
+    listen(model, ["values", "row_names", "column_names", "marked", "low", "high", "estimates", "palette"], changed),
+    listen(model, ["limit", "marks", "marks_label", "row_label", "column_label", "centred"], drawing.invalidate),
     listen(model, ["selected"], onSelected),
   ];
   return () => {

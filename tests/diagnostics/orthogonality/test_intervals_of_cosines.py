@@ -1,12 +1,14 @@
 """Intervals of cosines: noise-corrected, seeded, honest, and absent where they can't be."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 from synthetic import cosines, names, sampled, simplex, world
 
 from classvec_lab import ClassVectors, Features, orthogonality
-from classvec_lab.diagnostics.orthogonality import class_cosines, cosine_blocks, geometry
+from classvec_lab.diagnostics.orthogonality import class_cosines, cosine_blocks, geometry, grams
 from classvec_lab.diagnostics.orthogonality.cosines import cosine_intervals
 from classvec_lab.diagnostics.orthogonality.grams import GramBootstrap, inner_products
 from classvec_lab.errors import MismatchError
@@ -89,11 +91,42 @@ def test_chunks_of_resamples_add_up(monkeypatch):
     rng = np.random.default_rng(4)
     boot = bootstrap(*sampled(*world(4, 24, rng), 15, 1.0, rng))
     whole = cosine_intervals(boot, n_boot=400, seed=0)["intervals"]
-    monkeypatch.setattr("classvec_lab.diagnostics.orthogonality.grams.CHUNK_CELLS", 16 * 100)
+    monkeypatch.setattr(grams, "CELLS", 16 * 100)
     parts = cosine_intervals(boot, n_boot=400, seed=0)["intervals"]
     for kind in whole:
         np.testing.assert_allclose(parts[kind].se, whole[kind].se, rtol=0.25)
         np.testing.assert_array_equal(parts[kind].estimate, whole[kind].estimate)
+
+
+def test_pieces_of_a_chunk_add_up(monkeypatch):
+    """Nothing depends on how many resamples are worked on at once."""
+    rng = np.random.default_rng(4)
+    pre, ft = sampled(*world(4, 24, rng), 15, 1.0, rng)
+    whole = reported(pre, ft, n_boot=400)
+    monkeypatch.setattr(grams, "PIECE_CELLS", 16 * 100)
+    monkeypatch.setattr(grams, "SMALL_PIECE", 16 * 7)
+    parts = reported(pre, ft, n_boot=400)
+    for table in ("table", "summary", "geometry"):
+        pd.testing.assert_frame_equal(
+            getattr(parts, table)(), getattr(whole, table)(), rtol=1e-9, atol=1e-12
+        )
+
+
+def test_many_classes_get_as_many_resamples_as_can_be_paid_and_it_is_said(monkeypatch):
+    assert [grams.affordable(1000, n) for n in (10, 43, 316)] == [1000, 1000, 1000]
+    assert [grams.affordable(1000, n) for n in (500, 1000, 5000)] == [400, 100, 100]
+    assert grams.affordable(60, 5000) == 60  # never more than asked for
+    rng = np.random.default_rng(22)
+    features = sampled(*world(5, 24, rng), 12, 1.0, rng)
+    whole = reported(*features, n_boot=150)
+    assert (whole.n_boot, whole.asked) == (150, 150)
+    assert not any("asked for" in s for s in whole.says())
+    monkeypatch.setattr(grams, "CELLS", 25 * 120)
+    fewer = reported(*features, n_boot=150)
+    assert (fewer.n_boot, fewer.asked) == (120, 150)
+    assert any("from 120 resamples of 150 asked for" in s for s in fewer.says())
+    drawn = cosine_intervals(bootstrap(*features), n_boot=120, seed=0)["intervals"]
+    np.testing.assert_array_equal(drawn["cosine"].se, fewer.intervals["cosine"].se)
 
 
 def test_intervals_shrink_with_more_images_and_hold_their_estimate():
@@ -153,7 +186,8 @@ def test_two_images_a_class_give_no_interval_at_all_and_say_so():
     assert set(report.table()["note"]) == {"2 images in the class: no interval from fewer than 3"}
     said = " ".join(report.says())
     assert "100% of the pairs have no interval" in said
-    assert "undecided" not in said
+    assert "is shown for" not in said
+    assert "noise" not in next(s for s in report.says() if "entries spread by" in s)
 
 
 def test_where_noise_drowns_kappa_there_is_no_interval_and_a_reason():
@@ -276,7 +310,11 @@ def test_equivalence_is_shown_refuted_or_open():
     assert raw.loc[0.1, "inside"] == pytest.approx(((low > -0.1) & (high < 0.1))[off].mean())
     for delta in (0.05, 0.5):  # what is said is of the user's delta
         said = " ".join(report.says(delta=delta))
-        assert f"within ±{delta:g} is shown for {raw.loc[delta, 'inside']:.0%} of them" in said
+        assert (
+            f"within ±{delta:g} is shown for {raw.loc[delta, 'inside']:.0%} of the 30 pairs" in said
+        )
+        assert f"refuted for {raw.loc[delta, 'outside']:.0%}" in said
+        assert f"open for {raw.loc[delta, 'undecided']:.0%}" in said
 
 
 def test_without_features_nothing_is_shown():
@@ -289,12 +327,51 @@ def test_without_features_nothing_is_shown():
     assert np.isnan(report.explained)
 
 
+def test_a_value_and_its_interval_are_of_one_estimator():
+    """With few noisy images the plain mean lies outside the interval of the corrected one."""
+    rng = np.random.default_rng(21)
+    report = reported(*sampled(*world(6, 64, rng, s=2.0, q=2.0, rho=1.0), 5, 2.0, rng), n_boot=300)
+    summary = report.summary()
+    assert not summary["plain"].between(summary["low"], summary["high"]).all()
+    assert summary["off_diagonal"].between(summary["low"], summary["high"]).all()
+    np.testing.assert_allclose(
+        summary["off_diagonal"] - summary["low"], summary["high"] - summary["off_diagonal"]
+    )
+    for table in (report.geometry(), report.table()):
+        known = table.dropna(subset="low")
+        assert len(known)
+        assert known["corrected"].between(known["low"], known["high"]).all()
+    raw = summary.iloc[0]
+    entries = report.intervals["cosine"].estimate[~np.eye(6, dtype=bool)]
+    assert raw["entries_sd"] == pytest.approx(entries.std())
+    said = " ".join(report.says())
+    assert f"{raw['off_diagonal']:+.3f} [{raw['low']:+.3f}, {raw['high']:+.3f}]" in said
+    pairs = report.table().query("kappa != z_ft").dropna(subset="low")
+    top = pairs.loc[pairs["corrected"].abs().idxmax()]
+    assert f"largest entry is {top.corrected:+.2f} [{top.low:+.2f}, {top.high:+.2f}]" in said
+    assert f"class vector of {top.kappa} away from images of {top.z_ft}" in said
+
+
+def test_the_parts_of_the_mean_add_up_to_it():
+    rng = np.random.default_rng(23)
+    report = reported(*sampled(*world(6, 64, rng, p=1.2), 20, 1.0, rng), n_boot=200)
+    (said,) = (s for s in report.says() if s.startswith("The mean off-diagonal"))
+    mean, forced, spread, unequal = map(
+        float, re.findall(r"(?:cosine, |forces |adds |lengths )([+-]\d\.\d+)", said)
+    )
+    assert abs(spread) > 0.02
+    assert forced + spread + unequal == pytest.approx(mean, abs=0.002)
+
+
 def test_nulls_say_what_chance_gives():
     """Features of few directions make random cosines wide; permuted labels leave the shift."""
     rng = np.random.default_rng(13)
     report = reported(*sampled(*world(5, 128, rng, q=0.0, s=0.0), 100, 0.3, rng), n_boot=0)
     nulls = report.nulls().set_index(["null", "version", "part"])
     matched = nulls.loc[("random direction, features' covariance", "raw", "any")]
+    assert report.chance() == tuple(matched[["low", "high"]])
+    assert report.chance("kappa_cosine") == ()
+    assert report.summary()["null_sd"][0] == report.directions["cosine"].std()
     isotropic = nulls.loc[("random direction, isotropic (theory)", "raw", "any")]
     assert matched["high"] > 3 * isotropic["high"]
     cosine = report.directions["cosine"]  # 1/m_eff is the variance of cosines of such directions
@@ -319,8 +396,10 @@ def test_what_it_says_depends_on_the_numbers():
     good, bad = " ".join(good.says()), " ".join(bad.says())
     assert "Class explains most" in good
     assert "Class explains little" in bad or "Class explains a part" in bad
-    assert "Theorem 3.3 hold closely" in good or "agrees with" in good
+    assert "No assumption of Theorem 3.3 adds as much as 0.05" in good
     assert "do not all hold" in bad
+    assert "the spread of the pre-trained means, which have not collapsed, adds" in bad
+    assert "the spread of the pre-trained means adds +0.000" in good
     assert good != bad
 
 

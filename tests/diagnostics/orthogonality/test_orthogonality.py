@@ -51,6 +51,22 @@ def test_the_three_scalar_form_is_exact(n_classes, radius, s, q, angle, seed):
     )
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.integers(2, 9), st.floats(0, 2), st.integers(0, 100))
+def test_the_mean_is_forced_and_its_remainder_is_of_the_pre_trained_means(n_classes, p, seed):
+    """Of any geometry: what shift, offset and C force is the mean where the lengths are alike."""
+    rng = np.random.default_rng(seed)
+    z_ft = rng.normal(size=(n_classes, 5)) + 2 * rng.normal(size=5)
+    z_pre = p * rng.normal(size=(n_classes, 5)) + rng.normal(size=5)
+    report = orthogonality(vectors(z_pre, z_ft))
+    kappa = z_ft - z_pre
+    mean = off_diagonal(pd.DataFrame(kappa @ z_ft.T)).mean()
+    lengths = np.sqrt(np.square(kappa).sum(1).mean() * np.square(z_ft).sum(1).mean())
+    assert report.equal_lengths == pytest.approx(mean / lengths, abs=1e-9)
+    if p == 0:
+        assert report.expected == pytest.approx(report.equal_lengths, abs=1e-9)
+
+
 @pytest.mark.parametrize("n_classes", [2, 3, 10])
 def test_without_shift_and_centre_it_is_the_textbook_value(n_classes):
     u, _ = simplex(n_classes, 16)
@@ -79,6 +95,8 @@ def test_the_summary_repeats_the_matrix():
     raw, centred = report.summary().query("between == 'kappa and z_ft'").to_dict("records")
     assert raw["off_diagonal"] == pytest.approx(off_diagonal(report.cosine).mean())
     assert centred["diagonal"] == pytest.approx(np.diag(report.cosine_centred).mean())
+    assert raw["off_diagonal"] == raw["plain"]  # without samples nothing is taken off
+    assert raw["entries_sd"] == pytest.approx(off_diagonal(report.cosine).std())
     assert raw["entries_low"] < raw["off_diagonal"] < raw["entries_high"]
     assert (raw["n_entries"], raw["n_samples"], raw["no_interval"]) == (30, 30, 1.0)
     scalars = report.geometry().set_index("scalar")["value"]
