@@ -7,22 +7,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import CLASSES
+from conftest import CLASSES, coloured, small_classifier
 from PIL import Image
 from small_experiments import (
     SPLITS,
     changed,
     idle_experiment,
     small_experiment,
+    trained,
     warmed,
     with_labels,
 )
 
 from classvec_lab import class_vectors, extract_features, finetune, load_dataset, prepare
 from classvec_lab.editing.calibration import threshold
-from classvec_lab.editing.strength import Bounds
+from classvec_lab.editing.strength import Bounds, choose_lambda
 from classvec_lab.errors import DatasetError, EditError, MismatchError
-from classvec_lab.experiments import rates_say
+from classvec_lab.experiments import outlook, rates_say
 from classvec_lab.gates import SCORES
 
 SETUP = {
@@ -175,7 +176,7 @@ def test_one_gate_a_class_and_score(exp, score):
 
 def test_no_gate(exp):
     assert exp.gate("red", "none") is None
-    assert exp.gate("red") is exp.gate("red", "margin")
+    assert exp.gate("red") is exp.gate("red", "predicted")
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -185,23 +186,60 @@ def test_labels_of_other_splits_do_not_reach_a_gate(exp, split, score):
 
 
 def test_labels_of_val_set_the_threshold(exp):
-    val, gate = exp.features["val"], exp.gate("green")
+    val, gate = exp.features["val"], exp.gate("green", "margin")
     scores = gate.scores(val.z)[val.y != 1]
     assert gate.threshold == threshold(scores, 0.01)
     assert (gate.guarantee, gate.false_fire, gate.n_negatives) == ("marginal", 0.01, 300)
-    assert relabel(exp, "val").gate("green").threshold != gate.threshold
+    assert relabel(exp, "val").gate("green", "margin").threshold != gate.threshold
 
 
 def test_bounds_reach_gates_and_each_has_its_own(exp):
-    first, loose = exp.gate("red"), exp.gate("red", bounds=Bounds(false_fire=0.2))
+    first = exp.gate("red", "margin")
+    loose = exp.gate("red", "margin", Bounds(false_fire=0.2))
     assert (loose.false_fire, loose.threshold < first.threshold) == (0.2, True)
-    assert exp.gate("red") is first
-    assert exp.gate("red", bounds=Bounds(false_fire=0.2, threshold=0.5)) is loose
-    assert exp.gate("red", bounds=Bounds(guarantee="pac")).guarantee == "pac"
+    assert exp.gate("red", "margin") is first
+    assert exp.gate("red", "margin", Bounds(false_fire=0.2, threshold=0.5)) is loose
+    assert exp.gate("red", "margin", Bounds(guarantee="pac")).guarantee == "pac"
+    plain = exp.gate("red")  # the model's own decision has no threshold to set
+    assert (plain.guarantee, plain.threshold) == ("none", 0)
+    assert exp.gate("red", bounds=Bounds(false_fire=0.2)).threshold == 0
 
 
 def test_a_changed_experiment_makes_gates_of_its_own(exp):
     assert replace(exp, seed=4).gate("red") is not exp.gate("red")
+
+
+def test_the_strength_is_chosen_behind_the_gate_to_be_deployed(exp):
+    """By default behind the model's own decision, which then is the gate that is used."""
+    for score in (None, *SCORES, "none"):
+        gate = exp.gate("blue", score) if score else exp.gate("blue", "predicted")
+        found = exp.strength("blue", score) if score else exp.strength("blue")
+        assert found.edit.gate is gate
+        edit = exp.vectors["blue"].gated(gate)
+        again = choose_lambda(exp.ft, edit, exp.features["val"])
+        assert (found.best, found.out_of_reach) == (again.best, again.out_of_reach)
+        assert found.curve.equals(again.curve)
+    assert exp.strength("blue") is exp.strength("blue", "predicted")
+
+
+def test_a_floor_is_a_size():
+    for wrong in (-0.1, np.nan):
+        with pytest.raises(EditError, match=r"floor must lie in \[0, inf\]; got"):
+            Bounds(floor=wrong)
+    assert Bounds(floor=0).strength["floor"] == 0
+    assert Bounds().floor == 1.5
+
+
+def test_a_class_may_have_any_name(tmp_path):
+    """What is kept of a class is not taken for what is kept of all of them."""
+    classes = ("outlook", "gate", "predicted")
+    sizes = zip(SPLITS, (60, 90, 60), strict=True)
+    made = trained(
+        small_classifier(classes), {s: coloured(n, split=s, classes=classes) for s, n in sizes}
+    )
+    told = outlook(made)
+    assert made.strength("outlook").edit.target == "outlook"
+    assert outlook(made) is told
 
 
 @pytest.mark.parametrize("name", ["threshold", "tolerance", "false_fire"])
@@ -239,7 +277,7 @@ def test_lists_of_targets():
 def test_a_small_val_has_gates_of_the_rate_that_it_allows_and_says_so(exp):
     assert rates_say(exp) == ()
     few = replace(exp, val=exp.val.subset(range(90)))
-    gate = few.gate("red")
+    gate = few.gate("red", "margin")
     assert (gate.false_fire, gate.n_negatives) == (1 / 61, 60)
     assert rates_say(few) == (
         "Gates are calibrated for 1.64%, the least that 60 validation samples of other classes "
@@ -248,12 +286,12 @@ def test_a_small_val_has_gates_of_the_rate_that_it_allows_and_says_so(exp):
     assert rates_say(few, Bounds(false_fire=1 / 61)) == ()
     assert rates_say(few, Bounds(guarantee="youden")) == ()
     uneven = replace(exp, val=exp.val.subset(range(91)))  # 31, 30, 30
-    rates = [uneven.gate(name).false_fire for name in CLASSES]
+    rates = [uneven.gate(name, "margin").false_fire for name in CLASSES]
     assert f"for up to {100 * max(rates):.3g}%, the least that 60 " in rates_say(uneven)[0]
     pac = Bounds(guarantee="pac")
-    rate = 100 * few.gate("red", bounds=pac).false_fire
+    rate = 100 * few.gate("red", "margin", pac).false_fire
     assert f"calibrated for {rate:.3g}%" in rates_say(few, pac)[0]
-    assert few.gate("red", "predicted").threshold == 0
+    assert few.gate("red").threshold == few.gate("red", "predicted").threshold == 0
 
 
 def test_making_an_experiment_extracts_nothing():

@@ -13,6 +13,7 @@ from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.experiments.forget import forget_study, summarise_audits, summarise_methods
 from classvec_lab.experiments.methods import (
     FINE_TUNED,
+    RECOMMENDED,
     RETRAINED,
     VECTOR,
     standard_methods,
@@ -30,9 +31,10 @@ OPTIONS = {
 }
 EVERYWHERE = {
     (FINE_TUNED, "none"): 1, ("pre-trained", "none"): 1, ("logit mask", "none"): 1,
-    (VECTOR, "margin"): 2, (VECTOR, "none"): 1, (VECTOR, "cosine"): 1, (VECTOR, "predicted"): 1,
-    ("z_ft - μ", "margin"): 1, ("head direction", "margin"): 1, ("random vector", "margin"): 2,
-    ("head-aware class vector", "predicted"): 1, ("mapping, class vector", "none"): 1,
+    (VECTOR, "none"): 1, (VECTOR, "predicted"): 2, (VECTOR, "margin"): 1, (VECTOR, "cosine"): 1,
+    ("z_ft - μ", "predicted"): 1, ("head direction", "predicted"): 1,
+    ("random vector", "predicted"): 2, ("head-aware class vector", "predicted"): 1,
+    (RECOMMENDED, "predicted"): 1, ("mapping, class vector", "none"): 1,
     ("mapping, retired to the mean", "none"): 1, ("mapping, retired and scattered", "none"): 1,
     ("projection", "none"): 1, ("LEACE", "none"): 1,
 }  # fmt: skip
@@ -89,10 +91,12 @@ def test_rows_are_counts_of_the_outcomes(exp, study):
         assert (fired is None) == (o.gate == "none")
         if fired is None:
             assert np.isnan([row["false_fire"], row["miss"], row["sibling_fires"]]).all()
+            assert row["out_of_reach"] == 0
         else:
             np.testing.assert_allclose(
                 [row["false_fire"], 1 - row["miss"]], [fired[~own].mean(), fired[own].mean()]
             )
+            assert row["out_of_reach"] == (base & ~fired)[own].mean() <= row["acc_f"]
             worst = max(fired[test.y == i].mean() for i in range(3) if i != index)
             assert row["sibling_fires"] == worst
             assert fired[test.y == test.classes.index(row["sibling"])].mean() == worst
@@ -114,7 +118,7 @@ def test_routing_distance_is_to_the_retrained_model(exp, study):
 def test_controls_stand_at_the_chosen_strength(exp, study):
     for target in ("red", "blue"):
         part = study.table[
-            (study.table["target"] == target) & (study.table["gate"] == "margin")
+            (study.table["target"] == target) & (study.table["gate"] == "predicted")
         ].set_index("method")
         chosen = study.find(VECTOR, target).lambda_
         assert chosen == exp.strength(target).best
@@ -125,9 +129,34 @@ def test_controls_stand_at_the_chosen_strength(exp, study):
     assert draws.tolist() == [0, 1, 0, 1]
 
 
+def test_without_a_gate_comes_first_and_the_main_gate_speaks(study):
+    """Its row is the first of the class vector's; what is looked up is the edit to be deployed."""
+    for target, part in study.table[study.table["method"] == VECTOR].groupby("target"):
+        gates = ["none", "predicted", "predicted", "cosine", "margin"]
+        assert part["gate"].tolist() == gates
+        assert part["chosen"].tolist() == [True, True, False, True, True]
+        outcome = study.first(target)[VECTOR]
+        assert (outcome.gate, outcome.chosen) == ("predicted", True)
+    (audit,) = study.audits([VECTOR], "red").values()
+    main = study.table.query("method == @VECTOR and gate == 'predicted' and chosen")
+    row = main.set_index("target").loc["red"]
+    assert audit.get("ACC_f")["value"] == row["acc_f"]
+    assert audit.get("worst sibling")["value"] == row["sibling_fires"]  # there is a gate
+
+
+def test_columns_of_what_no_strength_reaches_of_keys_and_of_change(study):
+    table = study.table
+    assert (table["acc_f"] >= table["out_of_reach"] - 1e-12).all()
+    assert table.loc[table["gate"] == "predicted", "change_r"].min() >= 0
+    mapped = table["method"].str.startswith("mapping")
+    assert table.loc[mapped, "keys"].isin(["nullspace", "discriminant"]).all()
+    assert table.loc[~mapped, "keys"].eq("").all()
+    assert study.summary()["out_of_reach"].notna().all()
+
+
 def test_find(study):
     found = study.find(VECTOR, "red")
-    assert (found.gate, found.chosen, found.target) == ("margin", True, "red")
+    assert (found.gate, found.chosen, found.target) == ("predicted", True, "red")
     assert study.first("red")[VECTOR] is found
     for call, message in (
         (
@@ -164,8 +193,11 @@ def test_routes_add_up(study):
 def test_audits_agree_with_the_table(study):
     for method, target in ((VECTOR, "red"), ("mapping, class vector", "blue")):
         audit = study.audits([method], target)[method]
+        gate = "predicted" if method == VECTOR else "none"
         row = study.table[
-            (study.table["method"] == method) & (study.table["target"] == target)
+            (study.table["method"] == method)
+            & (study.table["target"] == target)
+            & (study.table["gate"] == gate)
         ].iloc[0]
         assert (audit.get("ACC_f")["value"], audit.get("ACC_r")["value"]) == (
             row["acc_f"],
@@ -263,7 +295,7 @@ def cell(**changes):
     row = {
         "method": "m", "family": "f", "gate": "margin", "chosen": False, "target": "a", "seed": 0,
         "lambda_": -1.0, "acc_f": 0.0, "acc_r": 1.0, "change_r": 0.0, "false_fire": 0.1,
-        "miss": 0.0, "sibling_fires": 0.2, "routing_js": np.nan, "n_parameters": 6.0,
+        "miss": 0.0, "out_of_reach": 0.0, "sibling_fires": 0.2, "routing_js": np.nan, "n_parameters": 6.0,
     }  # fmt: skip
     return row | changes
 
@@ -301,12 +333,12 @@ def test_seeds_and_settings_make_cells_and_rows():
 
 def test_the_summary_counts_targets_not_draws(study):
     summary = study.summary().set_index(["method", "gate", "chosen"])
-    assert summary.loc[("random vector", "margin", False), "n"] == 2
+    assert summary.loc[("random vector", "predicted", False), "n"] == 2
     assert summary.loc[(RETRAINED, "none", False), "n"] == 1
     assert len(summary) == len(EVERYWHERE) + 1 + 2
     part = study.table[study.table["method"] == "random vector"]
     np.testing.assert_allclose(
-        summary.loc[("random vector", "margin", False), "acc_f"],
+        summary.loc[("random vector", "predicted", False), "acc_f"],
         part.groupby("target")["acc_f"].mean().mean(),
     )
 

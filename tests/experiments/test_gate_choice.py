@@ -5,27 +5,37 @@ splits.
 import numpy as np
 import pandas as pd
 import pytest
-from small_experiments import idle_experiment, warmed
+from small_experiments import idle_experiment, small_experiment, splits, warmed
 
+from classvec_lab import inject
 from classvec_lab.editing import gate_curve
 from classvec_lab.errors import EditError
+from classvec_lab.experiments.forget import forget_study
 from classvec_lab.experiments.gate_choice import (
     compare_gates,
     gate_choices,
     summarise_gates,
 )
 from classvec_lab.experiments.methods import measure
+from classvec_lab.readout import predict
 from classvec_lab.statistics import mean_interval
 
 COLUMNS = [
-    "gate", "guarantee", "target", "seed", "split", "false_fire", "miss", "sibling", "sibling_fires",
-    "n_f", "acc_f", "acc_f_low", "acc_f_high", "n_r", "acc_r", "acc_r_low", "acc_r_high",
+    "gate", "guarantee", "target", "seed", "split", "false_fire", "miss", "sibling_fires",
+    "sibling", "out_of_reach", "n_f", "acc_f", "acc_f_low", "acc_f_high", "n_r", "acc_r",
+    "acc_r_low", "acc_r_high", "change_r",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def exp(tmp_path_factory):
     return warmed(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def noisy(tmp_path_factory):
+    """Classes that overlap: a gate of few false fires misses samples that are named rightly."""
+    return warmed(tmp_path_factory, lambda: small_experiment(data=splits(noise=250.0)))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +64,7 @@ def test_a_curve_is_counted_at_each_threshold(exp, score):
 
 
 def test_the_chosen_point_is_the_gates_own_rate(exp):
-    gate = exp.gate("red")
+    gate = exp.gate("red", "margin")
     for split in ("val", "test"):
         features = exp.features[split]
         row = gate_curve(gate, features).set_index("chosen").loc[True]
@@ -65,7 +75,7 @@ def test_the_chosen_point_is_the_gates_own_rate(exp):
 
 def test_one_row_a_gate_target_and_split(table):
     assert list(table.columns) == COLUMNS
-    assert len(table) == 6 * 2 * 2
+    assert len(table) == 7 * 2 * 2
     assert not table.duplicated(["gate", "target", "split"]).any()
     assert (table["seed"].eq(0).all(), table["n_f"].eq(50).sum()) == (True, len(table) // 2)
 
@@ -75,6 +85,9 @@ def test_rows_agree_with_the_method(exp, table, score):
     (outcome,) = measure(
         exp, "mine", "red", lambda exp, t: (-1.5 * exp.vectors[t]).gated(exp.gate(t, score))
     )
+    study = forget_study(
+        exp, ["red"], {"mine": lambda exp, t: outcome.result}, progress=False
+    ).table.iloc[0]
     row = table[
         (table["gate"] == score) & (table["target"] == "red") & (table["split"] == "test")
     ].iloc[0]
@@ -85,6 +98,42 @@ def test_rows_agree_with_the_method(exp, table, score):
         [row["miss"], row["false_fire"]], [1 - fired[own].mean(), fired[~own].mean()]
     )
     assert row["sibling_fires"] == max(fired[r.y == 1].mean(), fired[r.y == 2].mean())
+    right = predict(exp.ft, exp.features["test"]) == r.y
+    assert row["out_of_reach"] == study["out_of_reach"] == (right & ~fired)[own].mean()
+    np.testing.assert_allclose(
+        [row["change_r"], study["change_r"]], hit[~own].mean() - right[~own].mean(), atol=1e-12
+    )
+
+
+def test_without_a_gate_nothing_fires_and_nothing_is_out_of_reach(exp, table):
+    rows = table[table["gate"] == "none"]
+    assert rows[["false_fire", "miss", "sibling_fires"]].isna().all(axis=None)
+    assert rows["out_of_reach"].eq(0).all()
+    for _, row in rows.iterrows():
+        it = exp.features[row["split"]]
+        hit = predict(inject(exp.ft, -1.5 * exp.vectors[row["target"]]), it) == it.y
+        own = it.y == it.classes.index(row["target"])
+        assert (row["acc_f"], row["acc_r"]) == (hit[own].mean(), hit[~own].mean())
+
+
+def test_behind_the_models_own_decision_no_other_class_loses(table):
+    """By construction; each other way of acting costs some class something."""
+    assert table.loc[table["gate"] == "predicted", "change_r"].min() >= 0
+    assert table.loc[table["gate"] != "predicted", "change_r"].min() < 0
+
+
+@pytest.mark.parametrize("lambda_", [-1.5, -50.0])
+def test_out_of_reach_bounds_acc_f_from_below_at_every_strength(noisy, monkeypatch, lambda_):
+    monkeypatch.setattr("classvec_lab.experiments.gate_choice.LAMBDA", lambda_)
+    table = compare_gates(noisy, ["red", "green"])
+    assert (table["acc_f"] >= table["out_of_reach"] - 1e-12).all()
+    hidden = table.groupby("gate")["out_of_reach"].max()
+    assert hidden["margin"] > 0.1
+    assert hidden[["none", "predicted", "margin, soft"]].eq(0).all()
+    if lambda_ == -50:  # a soft gate lets the edit act on those, too
+        left = table[table["gate"].isin(["margin", "margin, soft"])].groupby("gate")["acc_f"].max()
+        assert left["margin"] == pytest.approx(hidden["margin"])
+        assert left["margin, soft"] < hidden["margin"]
 
 
 def test_soft_and_youden_gates_carry_no_guarantee(exp, table):
@@ -92,8 +141,9 @@ def test_soft_and_youden_gates_carry_no_guarantee(exp, table):
     assert guarantees == {
         "cosine": ["marginal"], "margin": ["marginal"], "discriminant": ["marginal"],
         "predicted": ["none"], "margin, Youden": ["none"], "margin, soft": ["none"],
+        "none": ["none"],
     }  # fmt: skip
-    hard, soft = exp.gate("red"), gate_choices(exp, "red")["margin, soft"]
+    hard, soft = exp.gate("red", "margin"), gate_choices(exp, "red")["margin, soft"]
     assert soft.threshold == hard.threshold
     assert hard.temperature == 0 < soft.temperature
     weights = soft.weights(exp.features["val"].z)
@@ -110,7 +160,7 @@ def test_youdens_gate_is_the_best_of_its_curve(exp):
 
 def test_the_summary_averages_targets(table):
     found = summarise_gates(table).set_index(["gate", "split"])
-    assert len(found) == 2 * 6
+    assert len(found) == 2 * 7
     assert found["n"].eq(2).all()
     assert found["unit"].eq("classes").all()
     part = table[(table["gate"] == "cosine") & (table["split"] == "test")]

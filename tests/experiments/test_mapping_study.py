@@ -32,7 +32,8 @@ from classvec_lab.models import Preprocess
 from classvec_lab.readout import Readout
 from classvec_lab.statistics import mean_interval, wilson
 
-GATED, NULL, RETIRED = "latent injection, margin gate", "null space", "null space, retired"
+GATED, NULL, RETIRED = "latent injection", "null space", "null space, retired"
+SOFT, SOFT_RETIRED = "discriminant", "discriminant, retired"
 RIDGE = "ridge, 4 references"
 
 
@@ -43,6 +44,10 @@ def methods(lambda_=-1.5):
         GATED: lambda e, n: (lambda_ * e.vectors[n]).gated(e.gate(n)),
         NULL: lambda e, n: map_edit(e.ft, lambda_ * e.vectors[n], e.moments),
         RETIRED: lambda e, n: map_edit(e.ft, relocation(e.vectors, n), e.moments),
+        SOFT: lambda e, n: map_edit(e.ft, lambda_ * e.vectors[n], e.moments, method="discriminant"),
+        SOFT_RETIRED: lambda e, n: map_edit(
+            e.ft, relocation(e.vectors, n), e.moments, method="discriminant"
+        ),
         RIDGE: lambda e, n: map_edit(
             e.ft, lambda_ * e.vectors[n], e.features["train"], seed=e.seed, **ridge
         ),
@@ -85,16 +90,16 @@ def answers(exp, classifier):
 
 
 def test_one_row_a_mapping_and_target(exp, table):
-    names = [GATED, NULL, RETIRED, RIDGE]
+    names = [GATED, NULL, RETIRED, SOFT, SOFT_RETIRED, RIDGE]
     assert list(zip(table["mapping"], table["target"], strict=True)) == [
         (m, t) for t in ("red", "blue") for m in names
     ]
     assert table["seed"].eq(3).all()
     assert table["split"].eq("test").all()
-    assert table["gate"].tolist() == ["margin", "none", "none", "none"] * 2
-    assert table["family"].tolist() == ["latent edit", *["weight mapping"] * 3] * 2
+    assert table["gate"].tolist() == ["predicted", *["none"] * 5] * 2
+    assert table["family"].tolist() == ["latent edit", *["weight mapping"] * 5] * 2
     in_head = exp.ft.head.__class__ is nn.Linear
-    assert table["leaves_encoder"].tolist() == [True, *[in_head] * 3] * 2
+    assert table["leaves_encoder"].tolist() == [True, *[in_head] * 5] * 2
 
 
 def test_rows_are_what_the_edited_models_answer(exp, table):
@@ -126,9 +131,10 @@ def test_latent_injection_agrees_with_itself_and_a_mapping_that_does_nothing_as_
     assert table.loc[table["mapping"] == GATED, "agreement"].eq(1).all()
     still = forget_study(exp, ["red"], methods(lambda_=-1e-9), progress=False)
     idle = table_of(still).set_index("mapping")
-    assert (idle.loc[[GATED, NULL], "change_r"] == 0).all()
-    assert (idle.loc[[GATED, NULL, RIDGE], "agreement"] == 1).all()
+    assert (idle.loc[[GATED, NULL, SOFT], "change_r"] == 0).all()
+    assert (idle.loc[[GATED, NULL, SOFT, RIDGE], "agreement"] == 1).all()
     assert idle.loc[RETIRED, "acc_f"] < idle.loc[NULL, "acc_f"]
+    assert idle.loc[SOFT_RETIRED, "acc_f"] < idle.loc[SOFT, "acc_f"]
 
 
 def test_the_strength_moves_the_class(table, exp):
@@ -382,7 +388,7 @@ def test_layernorms_are_trained_on_the_targets_named(transformer):
         transformer, ["red", "green"], methods() | learnt, only=only, progress=False
     )
     table = table_of(study)
-    assert table["target"].tolist() == ["red"] * 4 + ["green"] * 7
+    assert table["target"].tolist() == ["red"] * 6 + ["green"] * 9
     table = table[table["mapping"].str.startswith("LayerNorms")].set_index("mapping")
     assert table.index.tolist() == list(learnt)
     assert table["target"].eq("green").all()

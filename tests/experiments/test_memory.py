@@ -93,7 +93,7 @@ def test_memory_does_not_grow_with_the_number_of_classes(exp, count):
     methods = standard_methods(n_random=2) | {RETRAINED: retrained}
     MOST.clear()
     study = forget_study(exp, CLASSES[:count], methods, progress=False)
-    assert len(study.table) == count * 19
+    assert len(study.table) == count * 20
     gc.collect()
     assert len(ALIVE) == 2
     assert 2 * FAT <= stored(study) < 2.2 * FAT

@@ -19,6 +19,7 @@ from classvec_lab import Edit, extract_features, inject
 from classvec_lab.editing import directions
 from classvec_lab.editing.strength import Bounds, choose_lambda
 from classvec_lab.editing.unlearning import retrain_without
+from classvec_lab.editing.weights import relocate
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.experiments import methods as M
@@ -26,7 +27,7 @@ from classvec_lab.models import Classifier
 from classvec_lab.readout import Readout, predict
 
 SCORES = ("margin", "none", "cosine", "predicted", "discriminant")
-STANDARD = M.standard_methods(gates=SCORES, n_random=2)
+STANDARD = M.standard_methods("margin", SCORES, n_random=2)
 FREE = M.standard_methods("none", (), n_random=1)
 RIVALS = ("z_ft - μ", "head direction", "random vector")
 MAPPED = ("mapping, class vector", "mapping, retired to the mean", "mapping, retired and scattered")
@@ -118,13 +119,18 @@ def test_a_gate_says_where_a_latent_edit_acts(exp, name, methods):
             assert tied.sum() <= 1
 
 
-@pytest.mark.parametrize("gate", ["margin", "predicted"])
-def test_the_class_vector_is_tried_behind_each_gate_the_main_one_first(exp, gate):
-    found = run(exp, "class vector", "red", M.standard_methods(gate, ("none", "margin")))
-    others = [score for score in ("none", "margin") if score != gate]
-    assert [o.gate for o in found] == [gate, gate, *others]
-    assert [o.chosen for o in found] == [True, False, *(True for _ in others)]
-    assert found[1].lambda_ == -1.0
+@pytest.mark.parametrize("gate", ["margin", "predicted", "none"])
+def test_the_class_vector_is_tried_without_a_gate_first_then_behind_each(exp, gate):
+    """Without a gate it is the claim itself; the main one speaks for the method."""
+    given = ("margin", "none", "cosine")
+    found = run(exp, "class vector", "red", M.standard_methods(gate, given))
+    others = [score for score in ("margin", "cosine") if score != gate]
+    free = [] if gate == "none" else ["none"]
+    assert [o.gate for o in found] == [*free, gate, gate, *others]
+    at = len(free) + 1
+    assert [o.chosen for o in found] == [i != at for i in range(len(found))]
+    assert found[at].lambda_ == -1.0
+    assert [o.main for o in found] == [i in (at - 1, at) for i in range(len(found))]
     for o in found:
         expected = o.lambda_ * exp.vectors["red"].vector
         np.testing.assert_allclose(o.result.vector, expected, rtol=1e-12)
@@ -137,7 +143,8 @@ def test_the_class_vector_is_tried_behind_each_gate_the_main_one_first(exp, gate
 @pytest.mark.parametrize("gate", ["margin", "predicted", "none"])
 def test_controls_have_the_class_vectors_norm_gate_and_strength(exp, gate):
     methods = M.standard_methods(gate, n_random=3)
-    main = run(exp, "class vector", "red", methods)[0]
+    main = next(o for o in run(exp, "class vector", "red", methods) if o.main)
+    assert main.chosen
     controls = [o for name in RIVALS for o in run(exp, name, "red", methods)]
     assert [o.draw for o in controls] == ["", "", 0, 1, 2]
     for o in controls:
@@ -145,6 +152,38 @@ def test_controls_have_the_class_vectors_norm_gate_and_strength(exp, gate):
         assert (o.lambda_, o.gate, o.chosen) == (main.lambda_, gate, False)
         assert o.result.gate is main.result.gate is exp.gate("red", gate)
         assert not np.allclose(o.result.vector, main.result.vector)
+
+
+def test_by_default_the_gate_is_the_one_that_is_deployed(linear):
+    methods = M.standard_methods(n_random=1)
+    for name in ("class vector", *RIVALS, M.RECOMMENDED):
+        (main, *_) = [o for o in run(linear, name, "red", methods) if o.main]
+        assert main.gate == "predicted"
+    assert {o.gate for o in run(linear, "class vector", "red", methods)} == {
+        "none", "predicted", "margin", "cosine",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MAPPED)
+def test_a_mapping_says_which_keys_did_best_on_val(exp, name):
+    """No other key costs less there, in ACC_f less ACC_r."""
+    (found,) = run(exp, name, "green")
+    assert found.keys in ("nullspace", "discriminant")
+    cost, val = {}, exp.features["val"]
+    for keys in ("nullspace", "discriminant"):
+        if name == MAPPED[2]:
+            features = (exp.pre_features["train"], exp.features["train"])
+            made = relocate(exp.ft, "green", *features, method=keys)
+        elif name == MAPPED[1]:
+            step = directions.relocation(exp.vectors, "green")
+            made = map_edit(exp.ft, step, exp.moments, method=keys)
+        else:
+            continue
+        z = made.moved(val.z).astype(np.float32)
+        hit = predict(exp.ft, replace(val, z=z)) == val.y
+        cost[keys] = hit[val.y == 1].mean() - hit[val.y != 1].mean()
+    if cost:
+        assert cost[found.keys] == min(cost.values())
 
 
 def test_draws_of_a_random_direction(linear):
@@ -162,6 +201,8 @@ def test_bounds_decide_on_the_strength(exp):
     assert set(narrow.curve["lambda_"]) == {0.0, -1.0, -7.0}
     assert exp.strength("blue", bounds=bounds) is narrow
     assert exp.strength("blue") is not narrow
+    floors = {x: exp.strength("blue", bounds=replace(bounds, floor=x)).best for x in (0, 1.5, 9)}
+    assert floors == {0: -1.0, 1.5: -7.0, 9: -7.0}
     for name in ("class vector", "mapping, class vector"):
         found = run(exp, name, "blue", M.standard_methods(bounds=bounds))[0]
         assert found.lambda_ in (-1.0, -7.0)
@@ -207,10 +248,17 @@ def test_a_mapping_is_stored_in_the_head_where_that_is_linear(exp):
 
 def test_a_mappings_strength_is_what_the_classifier_does_on_val(exp):
     (found,) = run(exp, "mapping, class vector")
-    unit, val = map_edit(exp.ft, exp.vectors["green"], exp.moments), exp.features["val"]
-    acts = unit.amounts(val.z)[:, 0]
-    choice = choose_lambda(exp.ft, exp.vectors["green"], val, weights=acts)
+    val, choices = exp.features["val"], {}
+    for keys in ("nullspace", "discriminant"):
+        unit = map_edit(exp.ft, exp.vectors["green"], exp.moments, method=keys)
+        acts = unit.amounts(val.z)[:, 0]
+        choices[keys] = choose_lambda(exp.ft, exp.vectors["green"], val, weights=acts)
+    best = min(choices.values(), key=lambda x: (np.isnan(x.lambda_), x.cost))
+    choice = choices[found.keys]
+    assert (np.isnan(choice.lambda_), choice.cost) == (np.isnan(best.lambda_), best.cost)
     assert found.lambda_ == choice.best
+    again = map_edit(exp.ft, found.lambda_ * exp.vectors["green"], exp.moments, method=found.keys)
+    np.testing.assert_array_equal(found.result.keys, again.keys)
     r = found.readouts("val")["val"]
     own, hit = r.y == 1, r.predicted == r.y
     row = choice.curve.set_index("lambda_").loc[found.lambda_, ["acc_f", "acc_r"]].astype(float)
@@ -277,7 +325,7 @@ def test_a_method_of_ones_own_is_a_line(linear):
     expected = predict(inject(linear.ft, -2 * kappa), linear.features["test"])
     for name in ("classifier", "edit"):
         np.testing.assert_array_equal(found[name][0].predicted, expected)
-    assert found["gated"][0].gate == "margin"
+    assert found["gated"][0].gate == "predicted"
 
 
 def test_a_method_that_trains_is_run_again_for_its_model(linear):

@@ -27,7 +27,7 @@ def exp(tmp_path_factory):
 def guarantees(exp, targets, bounds=BOUNDS):
     """One row a gate of what its guarantee rests on, as notebook 05 lists them."""
     val, test = exp.features["val"], exp.features["test"]
-    gates = [exp.gate(target, bounds=bounds) for target in targets]
+    gates = [exp.gate(target, "margin", bounds) for target in targets]
     return pd.DataFrame([exchangeability(gate, val, test) for gate in gates])
 
 
