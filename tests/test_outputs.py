@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from classvec_lab import prepare
 from classvec_lab.batch import begin
 from classvec_lab.batch.outputs import Outputs, sha256, versions
+from classvec_lab.batch.rules import ASKED
 from classvec_lab.errors import NotebookError
 from classvec_lab.files import figures_dir
 from classvec_lab.plots import style
@@ -232,11 +233,24 @@ def test_begin_records_the_parameters_and_gives_the_setup_of_prepare(tmp_path):
     outputs, setup = begin("02_x", session("import numpy as np", code, later))
     assert outputs.folder == tmp_path / "here"
     given = {"dataset": "digits", "data_args": {}, "lr": 0.0, "limit": 7}
-    assert setup == given  # the seed is given beside it
+    # the seed is given beside it
+    assert setup == given | {"asked": {"targets": ["a", "b"]}}
     assert outputs.parameters == given | {"flag": True, "seed": 3, "targets": ["a", "b"]}
     outputs.close()
     manifest = json.loads((tmp_path / "here" / "manifest.json").read_text())
     assert (manifest["notebook"], manifest["parameters"]) == ("02_x", outputs.parameters)
+
+
+@pytest.mark.usefixtures("look")
+def test_begin_lists_all_values_that_cannot_be():
+    wrong = PARAMETERS.replace("limit = 0", "limit = -1").replace("lr = 0.0", "lr = 'fast'")
+    with pytest.raises(NotebookError) as caught:
+        begin("02_x", session(wrong))
+    assert str(caught.value) == (
+        "lr must be a number from 0 on; got lr='fast'\n"
+        "limit must be a whole number from 0 on; got limit=-1"
+    )
+    assert not (figures_dir() / "quick" / "02_x").exists()
 
 
 def test_begin_sets_the_look_and_clears_what_lay_in_the_folder(tmp_path):
@@ -294,5 +308,6 @@ def test_begin_takes_exactly_the_parameters_cell_of_each_notebook(path):
     outputs, setup = begin(path.stem, names)
     assert outputs.parameters == expected
     taken = inspect.signature(prepare).parameters.keys() - {"seed"}
+    assert setup.pop("asked") == {n: expected[n] for n in ASKED if n in expected}
     assert setup == {name: value for name, value in expected.items() if name in taken}
     assert outputs.folder == figures_dir() / "quick" / path.stem

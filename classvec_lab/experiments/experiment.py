@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from ..checks import index_of, listed, record
+from ..checks import in_range, index_of, listed, record
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
 from ..datasets.splits import SPLITS
@@ -128,16 +128,22 @@ class Experiment:
         return {"models": models, "data": {s: d.fingerprint for s, d in self.data.items()}}
 
 
-def require_images(classes: Sequence[str], data: Mapping, group: str | None = None) -> None:
+def require_images(
+    classes: Sequence[str],
+    data: Mapping[str, ImageDataset],
+    group: str | None = None,
+    splits: Sequence[str] = SPLITS,
+) -> None:
     """Raise EditError for a class that is unknown, or of which one of the splits has no image.
 
     Args:
-        data: splits by name, of the same classes.
+        data: all splits by name, of the same classes.
         group: by what they were carved, if by groups.
+        splits: those that are looked at.
     """
     for name in classes:
-        i = index_of(name, next(iter(data.values())).classes, EditError)
-        if absent := [split for split, part in data.items() if i not in part.targets]:
+        i = index_of(name, data["train"].classes, EditError)
+        if absent := [split for split in splits if i not in data[split].targets]:
             why = "add some, or choose other classes"
             if group:
                 own = (part.metadata["group"][part.targets == i] for part in data.values())
@@ -162,14 +168,14 @@ def require_asked(asked: Mapping, pre: Classifier, data: Mapping, group: str | N
                 case "audited" | "target" | "source_class" | "target_class" if value:
                     index_of(value, pre.classes, EditError)
                 case "split" | "vectors_split":
-                    require_images(pre.classes, {value: data[value]}, group)
+                    require_images(pre.classes, data, group, [value])
                 case "deploy":  # every class is tried on val
-                    require_images(pre.classes, {"val": data["val"]}, group)
+                    require_images(pre.classes, data, group, ["val"])
                 case "layernorms":
                     for choice in value:
                         layernorm_names(pre.encoder, choice)
                 case "layers" if value not in ("blocks", "representation"):
-                    with recorded(pre.encoder, np.atleast_1d(value)):
+                    with recorded(pre.encoder, map(str, np.atleast_1d(value))):
                         pass
         except ClassvecError as error:
             raise type(error)(f"{name}={value!r}: {error}") from error
@@ -217,6 +223,7 @@ def prepare(
     options = {"limit": limit or None, "group": group or None, **(data_args or {})}
     splits = [load_dataset(dataset, split=split, **options) for split in SPLITS]
     train, val, test = [split.only(classes) for split in splits] if classes else splits
+    in_range(f"the number of classes of {dataset}", len(train.classes), 2, np.inf, error=EditError)
     probed = head == "probe"
     pre = load_classifier(
         model, classes=train.classes, templates=templates or None, weights=weights or None,

@@ -4,6 +4,7 @@ Gates are calibrated on val alone, and a wrong class is named before any work.
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,9 +23,10 @@ from small_experiments import (
 from classvec_lab import class_vectors, extract_features, finetune, load_dataset, prepare
 from classvec_lab.editing.calibration import threshold
 from classvec_lab.editing.strength import Bounds, choose_lambda
-from classvec_lab.errors import DatasetError, EditError, MismatchError
+from classvec_lab.errors import DatasetError, EditError, MismatchError, ModelError
 from classvec_lab.experiments import outlook, rates_say
 from classvec_lab.gates import SCORES
+from classvec_lab.models import finetuning
 
 SETUP = {
     "model": "mlp",
@@ -72,6 +74,50 @@ def test_group_and_limit_reach_the_data(folder):
     groups = [set(d.metadata["group"]) for d in (exp.train, exp.val, exp.test)]
     assert sum(map(len, groups)) == 5
     assert len(prepare(dataset=folder, limit=6, **SETUP).train) == 6
+
+
+@pytest.fixture
+def untrainable(monkeypatch):
+    monkeypatch.setattr(finetuning, "train_or_load", lambda *a, **k: pytest.fail("trained"))
+
+
+@pytest.mark.usefixtures("untrainable")
+def test_a_class_of_too_few_groups_is_named_before_training(folder):
+    for path in (Path(folder) / "light").iterdir():
+        path.rename(path.with_name(f"{int(path.name[0]) % 2}of_light_{path.name}"))
+    few = {"dataset": folder, "group": r"/([^_]+)_", **SETUP}
+    why = r"class 'light' has no image in val: its images come from 2 groups of group='/\("
+    for asked in ({"targets": ["light"]}, {"targets": []}, {"error": ["dark", "light"]}):
+        (name,) = asked
+        with pytest.raises(EditError, match=rf"^{name}=.*{why}"):
+            prepare(asked=asked, **few)
+    with pytest.raises(EditError, match=f"^split='val': {why}"):
+        prepare(asked={"split": "val"}, **few)
+    known = prepare(asked={"targets": ["dark"], "split": "test"}, fine_tune=False, **few)
+    assert known.ft is known.pre
+    assert (known.history, known.recipe["epochs"]) == (None, 1)
+
+
+@pytest.mark.usefixtures("untrainable")
+def test_what_data_and_model_lack_is_named_before_training(folder):
+    for asked, message in (
+        (
+            {"targets": ["light", "grey"]},
+            r"targets=\['light', 'grey'\]: no class 'grey'; there are",
+        ),
+        ({"audited": "grey"}, "audited='grey': no class 'grey'; there are dark, light"),
+        ({"layernorms": ["ln_2"]}, r"layernorms=\['ln_2'\]: .* has no LayerNorm for 'ln_2'"),
+        ({"layers": ["fc9"]}, r"layers=\['fc9'\]: .* has no layer 'fc9'; nearest"),
+    ):
+        with pytest.raises((EditError, ModelError), match=message):
+            prepare(dataset=folder, asked=asked, **SETUP)
+    nothing = {"audited": "", "error": [], "layers": "blocks", "layernorms": [], "other": 3}
+    with pytest.raises(pytest.fail.Exception, match="trained"):
+        prepare(dataset=folder, asked=nothing, **SETUP)
+    with pytest.raises(
+        EditError, match=r"number of classes of digits must lie in \[2, inf\]; got 1"
+    ):
+        prepare(dataset="digits", classes=["3"], **SETUP)
 
 
 def test_a_given_fine_tuned_model_is_used(folder, tmp_path):
@@ -254,7 +300,7 @@ def test_a_wrong_class_is_named_before_any_work():
     with pytest.raises(EditError, match="no class 'pink'; there are red, green, blue"):
         exp.require_targets(["pink"])
     with pytest.raises(
-        EditError, match="class 'blue' has no image in val, test: use a larger limit"
+        EditError, match="class 'blue' has no image in val, test: add some, or choose other"
     ):
         exp.require_targets(["red", "blue"])
     with pytest.raises(AssertionError, match="was read"):

@@ -198,11 +198,16 @@ def test_routes_of_the_audited_class(exp, report, failing):
 
 
 def test_a_small_val_is_enough(exp):
-    few = replace(exp, val=exp.val.subset(range(12)))
-    found = verdict(few, targets=["red"])
+    few = replace(exp, val=exp.val.subset(range(12)), test=exp.test.subset(range(9)))
+    found = verdict(few, targets=["red"], retrained=["red"])
     assert set(found.study.table["gate"]) == {"none", "predicted", "margin"}
     assert any(s.startswith("Gates are calibrated for 11.1%, the least") for s in found.says())
-    assert set(found.table.loc[found.table["split"] == "test", "n"]) == {150, 50}
+    assert set(found.table.loc[found.table["split"] == "test", "n"]) == {9, 3}
+    audit = found.audits["class vector"]  # six images of other classes are no membership attack
+    assert np.isnan([audit.membership.members.value, audit.summary()["mia"].item()]).all()
+    assert np.isfinite(audit.mean_gap)
+    assert "points, MIA left out for too few images." in audit.says()[0]
+    assert not any("nan" in s or "membership" in s for s in audit.says())
 
 
 @pytest.mark.parametrize("n", [3, 5, 6, 10, 41])

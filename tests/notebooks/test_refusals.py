@@ -1,16 +1,12 @@
 """What can't be is refused before anything is trained, by the name of the parameter to blame."""
 
-import ast
-
-import nbformat
 import pytest
-from conftest import REPOSITORY
+from in_process import parameters, run
 
 from classvec_lab.batch.rules import ASKED, RULES
 from classvec_lab.errors import ClassvecError
 from classvec_lab.models import finetuning
 
-STEMS = {p.stem[:2]: p.stem for p in (REPOSITORY / "notebooks").glob("*.ipynb")}
 SMALL = {"model": "mlp", "model_args": {"size": 8, "hidden": [8], "dim": 4}, "limit": 60}
 COMMON = {  # of every notebook with one data set
     "dataset": "digitz", "data_args": {"snow": 1.0}, "limit": 5, "model": "tiny-clop",
@@ -80,30 +76,10 @@ def nothing_is_trained(monkeypatch, look):
     monkeypatch.setattr(finetuning, "train_or_load", train)
 
 
-def code_cells(stem):
-    cells = nbformat.read(REPOSITORY / "notebooks" / f"{stem}.ipynb", as_version=4).cells
-    return [c for c in cells if c.cell_type == "code"]
-
-
-def parameters(stem):
-    (cell,) = [c for c in code_cells(stem) if "parameters" in c.metadata.get("tags", [])]
-    return {n.targets[0].id: ast.literal_eval(n.value) for n in ast.parse(cell.source).body}
-
-
-def run(number, changes):
-    """Run a notebook's cells with other parameters, until something is raised."""
-    names = {"__name__": "__main__"}
-    for cell in code_cells(STEMS[number]):
-        exec(cell.source, names)
-        if "parameters" in cell.metadata.get("tags", []):
-            assert changes.keys() <= names.keys()
-            names |= changes
-
-
 def small(number, changes):
     """The changes, on top of what makes a notebook quick as far as training."""
     own = {"layernorms": []} if number == "06" else {}
-    return {**{k: v for k, v in SMALL.items() if k in parameters(STEMS[number])}, **own, **changes}
+    return {**{k: v for k, v in SMALL.items() if k in parameters(number)}, **own, **changes}
 
 
 BAD = [(n, {k: v}) for n, own in OWN.items() for k, v in own.items()]
@@ -111,7 +87,7 @@ BAD += [
     (n, {k: v})
     for n in ("00", "01", "02", "03", "04", "05", "06")
     for k, v in COMMON.items()
-    if k in parameters(STEMS[n]) and k not in OWN.get(n, {})
+    if k in parameters(n) and k not in OWN.get(n, {})
 ]
 
 
@@ -143,4 +119,4 @@ def test_what_can_be_is_trained(number):
 def test_every_parameter_has_a_rule(number):
     """One that has neither a rule nor a question to data and model is listed here."""
     free = {"out", "kept", "collapse_boot"}
-    assert parameters(STEMS[number]).keys() - RULES.keys() - set(ASKED) <= free
+    assert parameters(number).keys() - RULES.keys() - set(ASKED) <= free

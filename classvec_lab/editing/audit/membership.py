@@ -9,6 +9,7 @@ from ...statistics import Estimate, auc, share
 from ...words import number, percent
 
 FOLDS = 5  # of the cross-validation that tells whether the attack has any power
+FEWEST = 2 * FOLDS  # members, and non-members
 LEAST = 1e-12  # probability of all other classes, below which the log-odds no longer grow
 
 
@@ -18,7 +19,7 @@ class Membership:
 
     members: share of the forget set called members. false_alarms: share of the non-members that the
     same attack, in cross-validation, calls members. auc: its cross-validated power, 0.5 being
-    chance.
+    chance. All are NaN, of n = 0, where there were too few images.
     """
 
     members: Estimate
@@ -76,9 +77,9 @@ def membership_inference(retain_scores, test_scores, forget_scores, seed: int = 
     from sklearn.preprocessing import StandardScaler
 
     sizes = len(retain_scores), len(test_scores)
-    if min(sizes) < 2 * FOLDS:
+    if min(sizes) < FEWEST:
         raise MismatchError(
-            f"a membership attack needs at least {2 * FOLDS} images that were trained on and as "
+            f"a membership attack needs at least {FEWEST} images that were trained on and as "
             f"many that were not, all of retained classes; got {sizes[0]} and {sizes[1]}"
         )
     x = np.concatenate([retain_scores, test_scores])

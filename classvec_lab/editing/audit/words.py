@@ -33,7 +33,9 @@ def _outputs(report, f) -> str:
             "class is not known."
         )
     part = ""
-    if not report.membership.has_power:
+    if not report.membership.members.n:
+        part = ", MIA left out for too few images"
+    elif not report.membership.has_power:
         mia = report.get("MIA", "train")["gap"] / 5  # gaps that are averaged
         part = f", {100 * mia:.1f} of them from MIA, whose attack has no power here"
     return (

@@ -1,0 +1,30 @@
+"""Notebooks run cell by cell in the test's own process, where what they call can be patched."""
+
+import ast
+
+import nbformat
+from conftest import REPOSITORY
+
+
+def code_cells(number):
+    """The code cells of the notebook of that number, "05"."""
+    (path,) = (REPOSITORY / "notebooks").glob(f"{number}_*.ipynb")
+    cells = nbformat.read(path, as_version=4).cells
+    return [c for c in cells if c.cell_type == "code"]
+
+
+def parameters(number):
+    """Its parameters and their defaults."""
+    (cell,) = [c for c in code_cells(number) if "parameters" in c.metadata.get("tags", [])]
+    return {n.targets[0].id: ast.literal_eval(n.value) for n in ast.parse(cell.source).body}
+
+
+def run(number, changes):
+    """What its cells leave in `globals()`, run one after the other with other parameters."""
+    names = {"__name__": "__main__", "display": print}
+    for cell in code_cells(number):
+        exec(cell.source, names)
+        if "parameters" in cell.metadata.get("tags", []):
+            assert changes.keys() <= names.keys()
+            names |= changes
+    return names
