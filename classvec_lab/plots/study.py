@@ -23,7 +23,7 @@ def over_class_counts(runs, *, title: str = ""):
     runs = runs[runs["epochs"] == runs["epochs"].max()]
     axes = mean, pairs, spread = panels(3, size=(4.6, 3.8))
     grid = np.linspace(runs["n_classes"].min(), runs["n_classes"].max(), 200)
-    mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1)")
+    mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1), no shift")
     for k, (dataset, part, colour) in enumerate(_by_dataset(runs)):
         beside = 0.16 * (k - (runs["dataset"].nunique() - 1) / 2)
         x = part["n_classes"] + beside + 0.05 * (part["draw"] - part["draw"].mean())
@@ -38,18 +38,13 @@ def over_class_counts(runs, *, title: str = ""):
             (spread, "entries_sd", "measured", dot),
         ):
             ax.scatter(x, part[column], label=f"{dataset}: {name}", **look)
-    for ax, name in zip(
-        axes,
-        (
-            "mean off-diagonal cos(κ_c, z_ft^c')",
-            f"pairs within ±{runs['delta'].iloc[0]:g} of orthogonal",
-            "standard deviation of off-diagonal entries",
-        ),
-        strict=True,
-    ):
+    mean.set_ylabel("mean off-diagonal cos(κ_c, z_ft^c')")
+    pairs.set_ylabel(f"pairs within ±{runs['delta'].iloc[0]:g} of orthogonal")
+    spread.set_ylabel("standard deviation of off-diagonal entries")
+    for ax in axes:
         ax.axhline(0, color="black", linewidth=0.6)
-        ax.set(xlabel="number of classes C", ylabel=name)
-        ax.legend(loc="best")
+        ax.set(xlabel="number of classes C")
+        ax.legend()
         whole_numbers(ax)
     pairs.set(ylim=(-0.03, 1.03), title=title)
     return axes
