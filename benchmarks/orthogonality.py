@@ -57,6 +57,19 @@ if __name__ == "__main__":
     print(
         f"plain loop, one family, percentile               {slow:8.2f} s (from {few} resamples)   ratio {slow / fast:.1f}"
     )
+    n_classes, dim = 1_000, 768
+    y = np.repeat(np.arange(n_classes), rng.integers(20, 51, size=n_classes))
+    means, names = rng.normal(size=(n_classes, dim)), [f"c{i}" for i in range(n_classes)]
+    pre, ft = (
+        Features((3 * rng.normal(size=(len(y), dim)) + s * means[y]).astype(np.float32), y, names)
+        for s in (0.3, 1.0)
+    )
+    vectors = ClassVectors.from_features(pre, ft)
+    many, report = timed(lambda: orthogonality(vectors, features=(pre, ft)))
+    told, _ = timed(report.says)
+    print(
+        f"orthogonality, C = {n_classes:,}, m = {dim}, N = {len(y):,}        {many:8.2f} s   its sentences {told:.1f} s   {report.n_boot} resamples of {report.asked:,}   peak {peak():.2f} GB"
+    )
     del pre, ft, report
     n_classes, dim = 21_843, 1_024
     z_pre, z_ft = rng.normal(size=(2, n_classes, dim))

@@ -171,10 +171,6 @@ class ClassMap(HasTraits):
         """[low, high], C × C in the given order of classes; [] where there are none."""
         return self._interval(self.family) if self.family in self.intervals else []
 
-    def corrected(self) -> np.ndarray:
-        """The cosines that these intervals are of: free of noise, C × C."""
-        return self.intervals[self.family].cosine
-
     def value(self, names: tuple[str, str]) -> str:
         """One entry in words: its value, the one free of noise with its interval, n, an ETF's."""
         a, b = map(self.vectors.index, names)
@@ -183,7 +179,8 @@ class ClassMap(HasTraits):
         if np.isnan(ends).any():
             value += f" (no interval: {self.intervals[self.family].unresolved[a, b]})"
         elif ends:
-            value += f", free of noise {number(self.corrected()[a, b], *ends, form='+.3f')}"
+            free = self.intervals[self.family].cosine[a, b]
+            value += f", free of noise {number(free, *ends, form='+.3f')}"
         etf = "" if self.expected is None or a == b else f"; an exact ETF's {self.expected:+.3f}"
         what = " and ".join(map("{}[{}]".format, KINDS[self.kind], names))
         n = f"n = {self.vectors.count[a]} and {self.vectors.count[b]}"
@@ -221,15 +218,15 @@ class ClassMap(HasTraits):
         """The state of a `Matrix`."""
         frame, whole, marked = self.shown(), self.overview(), self.marked()
         places = self.axes()
-        known = [end.iloc[places] for end in self.interval()]
-        low, high = known or (b"", b"")
+        low, high = [end.iloc[places] for end in self.interval()] or (b"", b"")
+        known = self.intervals.get(self.family)
         row, column = (
             "blocks, named by their first class: " * whole + AXES[side] for side in KINDS[self.kind]
         )
         rows, columns = ([] if whole else self.vectors.count[place].tolist() for place in places)
         return {
             "values": frame,
-            "estimates": self.corrected()[np.ix_(*places)] if known else b"",
+            "estimates": known.cosine[np.ix_(*places)] if known else b"",
             "low": low,
             "high": high,
             "marked": b"" if marked is None else marked.iloc[places].to_numpy("u1").tobytes(),

@@ -88,10 +88,11 @@ class Orthogonality:
         return self.interval("cosine")[1]
 
     def _known(self, kind: str) -> CosineIntervals:
+        if kind in self.intervals:
+            return self.intervals[kind]
         none = np.full(self.cosine.shape, np.nan)
         why = np.full(none.shape, "no features given: no interval", dtype=object)
-        nothing = CosineIntervals(none, none, none, why, np.nan, (np.nan, np.nan))
-        return self.intervals.get(kind, nothing)
+        return CosineIntervals(none, none, none, why, np.nan, (np.nan, np.nan))
 
     def interval(self, kind: str = "cosine") -> list[pd.DataFrame]:
         """The ends of the 95 % intervals of a family, of each entry by itself.
@@ -130,10 +131,10 @@ class Orthogonality:
         Args:
             largest: keeps the diagonal and that many pairs of largest |cosine|; all by default.
         Returns:
-            A frame of `kappa`, `z_ft`, `cosine`, `corrected` (free of noise), its 95 % interval
-            `low`, `high`, `differs` (from 0, over all entries at once), `expected`, `null_low` and
-            `null_high` (95 % of random directions), the same again `_centred`, the samples
-            `n_kappa` and `n_z_ft`, and `note`, why an interval is missing.
+            A frame of `kappa`, `z_ft`, `cosine` (of the means as they are), `corrected` (free of
+            noise), its 95 % interval `low`, `high`, `differs` (from 0, over all entries at once),
+            `expected`, `null_low` and `null_high` (95 % of random directions), the same again
+            `_centred`, the samples `n_kappa` and `n_z_ft`, and `note`, why an interval is missing.
         """
         names, count = np.asarray(self.cosine.index), self.count.to_numpy()
         off = ~np.eye(len(names), dtype=bool)

@@ -35,14 +35,15 @@ def orthogonality_says(report, delta: float = DELTA) -> tuple[str, ...]:
         )
     if sampled:
         shown = report.equivalence((delta,)).iloc[0]
+        other = off_diagonal(report.significant(value=forced)).mean()
+        etf = f", and {percent(other, digits=0)} from the {forced:+.2f} of an exact simplex ETF"
         said.append(
             f"Independence within ±{delta:g} is shown for {percent(shown['inside'], digits=0)} of "
             f"the {several(shown['n_entries'], 'pair')} of classes, refuted for "
             f"{percent(shown['outside'], digits=0)}, and open for "
             f"{percent(shown['undecided'], digits=0)} (two one-sided tests at 5 % for each); "
-            f"{percent(row['differ'], digits=0)} differ from 0, and "
-            f"{percent(off_diagonal(report.significant(value=forced)).mean(), digits=0)} from the "
-            f"{forced:+.2f} of an exact simplex ETF, at 5 % over all at once (max-T)."
+            f"{percent(row['differ'], digits=0)} differ from 0"
+            f"{etf if np.isfinite(forced) else ''}, at 5 % over all at once (max-T)."
         )
     noise = f", where noise alone would give {row['noise_sd']:.2f}" if sampled else ""
     chance = (
