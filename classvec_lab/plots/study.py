@@ -32,22 +32,13 @@ def over_class_counts(runs, *, title: str = ""):
     runs = runs[runs["epochs"] == runs["epochs"].max()]
     axes = mean, pairs, spread = panels(3, size=(3, 4), over=title)
     grid = np.linspace(runs["n_classes"].min(), runs["n_classes"].max(), 200)
-<<<<<<< HEAD
-    mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1)")
+    mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1), no shift")
     for (dataset, part, colour), shape in zip(_by_dataset(runs), _SHAPES, strict=False):
         x = part["n_classes"]  # a run stands at its number of classes
         mean.vlines(x, part["low"], part["high"], color=colour, linewidth=1, alpha=0.6)
         hollow = {"s": 24, "marker": shape, "facecolor": "none", "edgecolor": colour}
         full = hollow | {"facecolor": colour}
         cross, dash = ({"color": colour, "linewidth": 1, "marker": m, "s": 40} for m in "x_")
-=======
-    mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1), no shift")
-    for k, (dataset, part, colour) in enumerate(_by_dataset(runs)):
-        beside = 0.16 * (k - (runs["dataset"].nunique() - 1) / 2)
-        x = part["n_classes"] + beside + 0.05 * (part["draw"] - part["draw"].mean())
-        mean.vlines(x, part["low"], part["high"], color=colour, linewidth=1)
-        dot, hollow = {"s": 20, "color": colour, "alpha": 0.75}, {"s": 22, "edgecolor": colour}
->>>>>>> ortho
         for ax, column, name, look in (
             (mean, "expected", "forced by shift, offset, C", cross),
             (mean, "off_diagonal", "measured", hollow),
@@ -57,7 +48,6 @@ def over_class_counts(runs, *, title: str = ""):
             (spread, "entries_sd", "measured", hollow),
         ):
             ax.scatter(x, part[column], label=f"{dataset}: {name}", **look)
-<<<<<<< HEAD
     for ax, name in zip(
         axes,
         (
@@ -70,15 +60,6 @@ def over_class_counts(runs, *, title: str = ""):
         ax.axhline(0, color="black", linewidth=0.6)
         ax.set(xlabel="number of classes C", title=name)
         below(ax, columns=1)
-=======
-    mean.set_ylabel("mean off-diagonal cos(κ_c, z_ft^c')")
-    pairs.set_ylabel(f"pairs within ±{runs['delta'].iloc[0]:g} of orthogonal")
-    spread.set_ylabel("standard deviation of off-diagonal entries")
-    for ax in axes:
-        ax.axhline(0, color="black", linewidth=0.6)
-        ax.set(xlabel="number of classes C")
-        ax.legend()
->>>>>>> ortho
         whole_numbers(ax)
     pairs.set_ylim(-0.03, 1.03)
     return axes
