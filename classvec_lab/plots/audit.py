@@ -87,12 +87,13 @@ def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: 
     side = inches(len(first.columns), 0.32, 1.6, 4.0, 7.8)
     axes = panels(len(changes), size=(0.89 * side, 0.88 * side), over=title, figure=figure)
     points = {name: 100 * frame.mask(own).astype(float) for name, frame in changes.items()}
-    limit = float(np.nanmax([np.nanmax(np.abs(x), initial=1.0) for x in points.values()]))
+    limit = float(np.nanmax(np.abs([*points.values()]), initial=1.0))
     label = "change of accuracy, percentage points"
     for ax, (name, frame) in zip(axes, points.items(), strict=True):
         known = frame.stack().dropna()
         if len(known):
-            name += f"\nmean {known.mean():+.1f}, lowest {known.min():+.1f}"
+            mean, lowest = np.round([known.mean(), known.min()], 1) + 0.0
+            name += f"\nmean {mean:+.1f}, lowest {lowest:+.1f}"
         look = {"limit": limit, "label": label, "fmt": "g", "title": name}
         heatmap(frame.round(1) + 0.0, ax=ax, **look)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)

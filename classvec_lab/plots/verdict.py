@@ -131,7 +131,7 @@ def _curves(collateral, ax) -> None:
     for column, name, colour in (("acc_f", "ACC_f", CONTRAST), ("acc_r", "ACC_r", ACCENT)):
         ax.plot(means[column], label=f"{name}, mean on val", color=colour, **ON_VAL)
     n = len(collateral.test.targets)
-    ax.set_title(f"Class vector on test, {behind(collateral.gate)}, over strength: n = {n} classes")
+    ax.set_title(f"Class vector on test, {behind(collateral.gate)}, n = {n} classes")
     beside(ax)
 
 
