@@ -57,9 +57,7 @@ class ForgetStudy:
             EditError: for an unknown target.
         """
         found = self.outcomes[one_of(target, self.outcomes, "target", EditError)]
-        first = {}
-        for o in sorted(found, key=lambda o: not o.main):
-            first.setdefault(o.method, o)
+        first = {o.method: o for o in sorted(found, key=lambda o: not o.main)[::-1]}
         return {m: first[m] for m in (first if methods is None else methods) if m in first}
 
     def find(self, method: str, target: str) -> Outcome:

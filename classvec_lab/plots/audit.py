@@ -87,12 +87,13 @@ def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: 
     own, n = first.index.to_numpy()[:, None] == first.columns.to_numpy(), len(first.columns)
     axes = panels(len(changes), size=(WIDE / 2, 4.2), columns=2, over=title, figure=figure)
     points = {name: 100 * frame.mask(own).astype(float) for name, frame in changes.items()}
-    limit = float(np.nanmax([np.nanmax(np.abs(x), initial=1.0) for x in points.values()]))
+    limit = float(np.nanmax(np.abs([*points.values()]), initial=1.0))
     label, fmt = "change of accuracy, percentage points", "g" if n <= 6 else "z.0f"  # no -0
     for ax, (name, frame) in zip(axes, points.items(), strict=True):
         known = frame.stack().dropna()
         if len(known):
-            name += f": mean {known.mean():+.1f}, lowest {known.min():+.1f}"
+            mean, lowest = np.round([known.mean(), known.min()], 1) + 0.0
+            name += f": mean {mean:+.1f}, lowest {lowest:+.1f}"
         look = {"limit": limit, "label": label, "fmt": fmt, "title": name}
         heatmap(frame.round(1) + 0.0, ax=ax, **look)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)

@@ -64,16 +64,18 @@ def verdict_page(report):
     )
     losing = {behind(way): report.collateral[way].measured for way in report.paying}
     collateral_maps(losing, figure=pays, title=over)
-    cosines = pays.axes[3]  # the place that the three leave
+    # the place that an odd number of maps leaves, else beside the bars
+    right, *beside = np.ravel(goes.subplots(1, 2 - len(losing) % 2))
+    (cosines,) = beside or [pays.axes[len(losing)]]
     cosines.set_axis_on()
-    heatmap(geometry.cosine, ax=cosines, limit=1, mark=geometry.expected)
+    heatmap(geometry.cosine, ax=cosines, limit=1, mark=geometry.chance())
     cosines.set(xlabel="c', mean of", ylabel="c, class vector of")
     cosines.set_title(f"cos(κ_c, z_ft^c'), val, n = {int(geometry.count.sum())}")
     left, strength = methods.subplots(1, 2, width_ratios=(1.1, 1))
     trade_off(_shown(report), ax=left)
     left.set_title(f"Every method, n = {len(report.study.outcomes)} classes, test")
     routes = report.routes()
-    n, right = int(routes["n"].max()), goes.subplots()
+    n = int(routes["n"].max())
     routing_bars(routes, target=report.audited, ax=right)
     right.set_title(f"Where samples of class {short(report.audited)} go: n = {n}, test")
     _curves(found, strength)

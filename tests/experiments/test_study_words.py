@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from classvec_lab.editing.advice import cannot_lose
 from classvec_lab.editing.strength import Bounds
 from classvec_lab.experiments.forget_words import study_says
 from classvec_lab.statistics import crossed_mean, mean_interval
@@ -14,7 +15,7 @@ SHAPE = np.array([1.0, -1.0, 0.5, -0.5])  # of the targets about their mean
 START = {
     "method": "class vector", "family": "latent edit", "gate": "margin", "chosen": False,
     "lambda_": -1.5, "seed": 0, "acc_f": 0.01, "acc_r": 0.97, "change_r": -0.002,
-    "false_fire": 0.011, "miss": 0.02, "sibling_fires": 0.25, "routing_js": np.nan,
+    "false_fire": 0.011, "miss": 0.02, "sibling_fires": 0.25, "out_of_reach": 0.0, "routing_js": np.nan,
     "n_parameters": 6.0,
 }  # fmt: skip
 UNGATED = {"gate": "none", "false_fire": np.nan, "miss": np.nan, "sibling_fires": np.nan}
@@ -32,8 +33,8 @@ def main(**changes):
     return rows(**{"chosen": True} | changes)
 
 
-def said(*parts, **options):
-    return study_says(pd.concat(parts, ignore_index=True), **options)
+def said(*parts, gate="margin", **options):
+    return study_says(pd.concat(parts, ignore_index=True), gate=gate, **options)
 
 
 def only(sentences, start):
@@ -273,11 +274,59 @@ def test_nearest_to_retraining_is_the_smallest_distance_but_for_retraining_itsel
 def test_another_gate_may_speak():
     table = [main(gate="predicted", acc_f=0.3), rows(method="random vector", gate="predicted")]
     text = said(main(), *table, gate="predicted")
+    assert study_says(pd.concat([main(), *table], ignore_index=True)) == text  # the default
     assert text[0].startswith("The class vector behind the gate 'predicted', its strength")
-    assert f"does not forget and leaves the others alone: ACC_f {interval(0.3)}" in text[0]
-    assert text[1].startswith("A random direction")
+    assert f"), does not forget: ACC_f {interval(0.3)}" in text[0]  # of ACC_r it says nothing
+    assert text[1] == cannot_lose("predicted", 10)[0]
+    assert text[2].startswith("A random direction")
     (alone,) = said(main(**UNGATED), gate="none")
     assert alone.startswith("The class vector without a gate, its strength chosen on val")
+
+
+def test_without_a_gate_comes_first_where_a_gate_is_deployed():
+    """It is the claim of independence itself; what it costs the others is judged."""
+    free = main(**UNGATED, acc_f=0.004, spread=0.002, change_r=-0.08, lambda_=-2.0)
+    for gate in ("margin", "predicted"):
+        text = said(main(gate=gate), free, gate=gate)
+        assert text[0] == (
+            "Without a gate, where nothing but the class vectors' independence spares the others, "
+            "the class vector forgets and costs the others accuracy: ACC_f "
+            f"{interval(0.004, 0.002)}, ACC_r -8.0 points (mean lambda -2.00)."
+        )
+        assert text[1].startswith(f"The class vector behind the gate {gate!r}, its strength")
+    spared = said(main(), main(**UNGATED))[0]
+    assert "the class vector forgets and leaves the others alone: ACC_f" in spared
+    # behind no gate it is the main one, and said once
+    (alone,) = said(main(**UNGATED), gate="none")
+    assert alone.startswith("The class vector without a gate")
+    assert not any(text.startswith("Without a gate") for text in said(main()))
+    at_one = rows(**UNGATED | {"lambda_": -1.0})
+    assert not any(text.startswith("Without a gate") for text in said(main(), at_one))
+
+
+def test_what_cannot_fail_is_said_and_not_claimed():
+    """Behind the model's own decision ACC_r tests nothing; with two classes hardly anything does."""
+    by_construction = "Behind the gate 'predicted' no other class can lose, by construction"
+    two = "With two classes, an edit that forgets one leaves one answer"
+    for gate in ("none", "margin", "cosine", "predicted"):
+        for n_classes in (0, 2, 3):
+            changes = UNGATED if gate == "none" else {"gate": gate}
+            text = said(main(**changes), gate=gate, n_classes=n_classes)
+            assert sum(t.startswith(by_construction) for t in text) == (gate == "predicted")
+            assert sum(t.startswith(two) for t in text) == (n_classes == 2)
+            assert ("leaves the others alone" in text[0]) == (gate != "predicted")
+    lost = said(main(gate="predicted", change_r=-0.3), gate="predicted")[0]
+    assert "costs" not in lost
+
+
+def test_what_no_strength_reaches_is_said():
+    hidden = main(acc_f=0.09).assign(out_of_reach=[0.08, 0.06, 0.1, 0.04])
+    expected = (
+        "7.0% of the class's samples are named rightly and missed by the gate: no strength brings "
+        "ACC_f below that."
+    )
+    assert expected in said(hidden)
+    assert not any("no strength" in text for text in said(main()))
 
 
 def test_nothing_is_said_without_the_gated_class_vector():

@@ -5,13 +5,24 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from small_experiments import RECIPE, idle_experiment, small_experiment, splits, warmed
+from conftest import CLASSES, small_classifier
+from small_experiments import (
+    RECIPE,
+    idle_experiment,
+    small_experiment,
+    splits,
+    trained,
+    warmed,
+)
 
 from classvec_lab import finetune, inject
 from classvec_lab.editing import Bounds
+from classvec_lab.editing.advice import MAPPINGS
+from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError
+from classvec_lab.experiments import study_says
 from classvec_lab.experiments.methods import FINE_TUNED, RETRAINED
-from classvec_lab.experiments.page import PROBED, verdict
+from classvec_lab.experiments.page import PAID, PROBED, verdict, verdicts_say
 from classvec_lab.experiments.prospects import Editability
 from classvec_lab.readout import Readout, predict
 from classvec_lab.statistics import median, split_accuracy
@@ -27,10 +38,13 @@ def hardly_moved():
     return replace(good, pre=good.ft, ft=tuned.classifier)
 
 
-def edited(exp, target, lambda_):
-    """What the class vector behind the model's own decision leaves of the test images."""
-    edit = lambda_ * exp.vectors[target].gated(exp.gate(target, "predicted"))
-    return Readout.of(inject(exp.ft, edit), exp.features["test"])
+def edited(exp, target, lambda_, way="predicted"):
+    """What the class vector leaves of the test images, by default behind the model's own decision."""
+    edit = lambda_ * exp.vectors[target]
+    if way in MAPPINGS:
+        z = map_edit(exp.ft, edit, exp.moments, method=MAPPINGS[way]).moved(exp.features["test"].z)
+        return Readout.of(exp.ft, replace(exp.features["test"], z=z.astype(np.float32)))
+    return Readout.of(inject(exp.ft, edit.gated(exp.gate(target, way))), exp.features["test"])
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +82,10 @@ def test_the_table_repeats_what_was_measured(exp, report):
         table.loc["share of |κ|² that the head reads, median", "value"]
         == report.editability.table["read_share"].median()
     )
-    own = report.geometry.summary().iloc[0]["off_diagonal"]
-    assert table.loc["mean cosine of κ to other classes' means", "value"] == own
+    pairs = report.geometry.equivalence((0.1,)).iloc[0]
+    for found, column in (("shown", "inside"), ("refuted", "outside")):
+        row = table.loc[f"pairs of classes {found} within ±0.1 of orthogonal"]
+        assert (row["value"], row["n"], row["split"]) == (pairs[column], pairs["n_entries"], "val")
     for method, audit in ((m, report.audits[m]) for m in PROBED):
         assert (
             table.loc[f"probe on class green after {method}", "value"]
@@ -84,43 +100,117 @@ def test_the_table_repeats_what_was_measured(exp, report):
     ).all()
 
 
-def test_measured_is_the_change_under_each_class_vector(exp, report):
+def test_measured_is_the_change_under_each_class_vector_in_each_way(exp, report):
     base = Readout.of(exp.ft, exp.features["test"])
-    for target in exp.ft.classes:
-        outcome = edited(exp, target, -1.5)
-        for i, other in enumerate(exp.ft.classes):
-            own = base.y == i
-            change = (outcome.predicted[own] == i).mean() - (base.predicted[own] == i).mean()
-            np.testing.assert_allclose(
-                report.collateral.measured.loc[target, other], change, atol=1e-12
-            )
-    gap = report.collateral.forecast - report.collateral.measured
-    assert gap.abs().to_numpy().mean() < 0.1
+    assert list(report.collateral) == ["predicted", "none", "margin", "mapping, discriminant"]
+    assert report.deployed is report.collateral["predicted"]
+    assert tuple(report.paying) == PAID == ("none", "margin", "mapping, discriminant")
+    for way, survey in report.collateral.items():
+        assert survey.gate == way
+        for target in exp.ft.classes:
+            outcome = edited(exp, target, -1.5, way)
+            for i, other in enumerate(exp.ft.classes):
+                own = base.y == i
+                change = (outcome.predicted[own] == i).mean() - (base.predicted[own] == i).mean()
+                np.testing.assert_allclose(survey.measured.loc[target, other], change, atol=1e-12)
+        gap = survey.forecast - survey.measured
+        assert gap.abs().to_numpy().mean() < 0.1
 
 
-def test_who_pays_is_said(report):
-    """Planted: the edit of red loses blue on test, then it gains."""
-    test = report.collateral.test
+def test_behind_the_models_own_decision_nobody_pays_and_elsewhere_somebody_may(report):
+    """So the page asks who pays where there is somebody who can."""
+    others = ~np.eye(3, dtype=bool)
+    lost = {way: s.measured.to_numpy()[others].min() for way, s in report.collateral.items()}
+    assert lost["predicted"] >= 0
+    assert lost["none"] < 0
+    assert not any(s.startswith("Who pays behind the gate 'predicted'") for s in report.says())
+    assert sum(s.startswith("Behind the gate 'predicted' no other") for s in report.says()) == 1
+
+
+@pytest.mark.parametrize("way", PAID)
+def test_who_pays_is_said(report, way):
+    """Planted: in one way the edit of red loses blue on test, then it gains."""
+    survey = report.collateral[way]
+    test = survey.test
     red, blue = test.targets.index("red"), test.classes.index("blue")
+    start = {
+        "none": "Who pays without a gate",
+        "margin": "Who pays behind the gate 'margin'",
+        "mapping, discriminant": "Who pays written into the weights (discriminant)",
+    }[way]
     pays = (
-        "Who pays: editing red changes blue's accuracy by -80.0 points (n = 50), the largest loss."
+        f"{start}, lambda = -1.5: others change by -13.3 points on average over all pairs of "
+        "classes; most for blue, by -80.0 points when red is edited (n = 50)."
     )
-    nobody = "Who pays: no other class loses accuracy under any class's edit."
+    nobody = (
+        f"{start}, lambda = -1.5: no class; others change by +0.0 points on average over all pairs "
+        "of classes."
+    )
     for left, said in ((10, pays), (50, nobody)):
         hits = np.repeat(test.hits[:, :1], len(test.lambdas), axis=1)  # nothing changes
         hits[:, 0, blue] = hits[:, :, blue] = 50
         hits[red, 1:, blue] = left
-        planted = replace(report.collateral, test=replace(test, hits=hits))
-        assert said in replace(report, collateral=planted).says()
+        planted = report.collateral | {way: replace(survey, test=replace(test, hits=hits))}
+        says = replace(report, collateral=planted).says()
+        assert said in says
+        assert sum(s.startswith("Who pays") for s in says) == 3
+
+
+def test_another_gate_that_is_deployed_has_its_survey(exp):
+    found = verdict(exp, targets=["red", "blue"], deploy="cosine")
+    assert list(found.collateral) == ["cosine", *PAID]
+    assert found.deployed.gate == "cosine"
+    assert not any("by construction" in s for s in found.says())
+    assert found.study.find("class vector", "red").gate == "cosine"
+    free = verdict(exp, targets=["red"], deploy="none")
+    assert list(free.collateral) == list(PAID)
+    assert free.deployed is free.collateral["none"]
+
+
+def test_what_was_recommended_is_measured_on_test(report, failing):
+    """One row a class that was edited; the sentence counts them."""
+    for page, bound in ((report, 0.04), (failing, 0.02)):
+        table = page.verdicts()
+        study = page.study.table.query("method == 'recommended'").set_index("target")
+        advice = page.editability.recommendation.set_index("class")
+        assert table["class"].tolist() == list(page.study.outcomes)
+        for row in table.itertuples():
+            made, said = study.loc[row[1]], advice.loc[row[1]]
+            assert (row.light, row.method, row.lambda_) == (
+                said["light"],
+                said["method"],
+                made["lambda_"],
+            )
+            assert (row.acc_f, row.acc_r, row.n_f) == (made["acc_f"], made["acc_r"], 50)
+            assert row.verdict == ("forgotten" if made["acc_f"] <= bound else "not forgotten")
+        (said,) = (s for s in page.says() if s.startswith("The edits recommended"))
+        gone = (table["acc_f"] <= bound).sum()
+        assert f"forget {gone} of {len(table)} classes on test: ACC_f " in said
+        assert f"ACC_f {100 * table['acc_f'].mean():.1f}% on average" in said
+        assert f"ACC_r {100 * table['change_r'].mean():+.1f} points." in said
+        worst = table.loc[table["acc_f"].idxmax()]
+        assert (f"(most for {worst['class']}: ACC_f" in said) == (worst["acc_f"] > 0)
+
+
+def test_an_edit_that_fails_on_test_is_said_to(report):
+    table = report.verdicts()
+    table["acc_f"] = [0.0, 0.5, 0.25]
+    table["acc_f_low"], table["acc_f_high"] = 0.1, 0.6
+    table["verdict"] = ["forgotten", "not forgotten", "not forgotten"]
+    (said,) = verdicts_say(table.assign(change_r=[-0.1, -0.2, 0.0]))
+    assert said == (
+        "The edits recommended on validation forget 1 of 3 classes on test: ACC_f 25.0% on average "
+        "(most for green: ACC_f 50.0% [10.0%, 60.0%] (n = 50)), ACC_r -10.0 points."
+    )
 
 
 def test_curves_are_those_of_the_edits(exp, report):
-    curves = report.collateral.test.curves().set_index(["class", "lambda_"])
+    curves = report.deployed.test.curves().set_index(["class", "lambda_"])
     for target in exp.ft.classes:
         r = edited(exp, target, -1.0)
         found = split_accuracy(r.predicted == r.y, r.y == r.index(target))
         assert curves.loc[(target, -1.0), list(found)].to_dict() == pytest.approx(found)
-    at = report.collateral.score.set_index("lambda_")
+    at = report.deployed.score.set_index("lambda_")
     assert at.loc[-1.5, "acc_f_measured"] == pytest.approx(
         curves.xs(-1.5, level="lambda_")["acc_f"].mean()
     )
@@ -130,10 +220,11 @@ def test_val_decides_the_light(report, failing):
     assert isinstance(report.editability, Editability)
     assert report.light == report.editability.light == "green"
     assert failing.light == "red"
-    own = report.editability.curves.query("method == 'class vector' and gate == 'predicted'")
-    expected = report.collateral.val.curves()
-    own = own[list(expected)].reset_index(drop=True)
-    pd.testing.assert_frame_equal(own, expected)
+    for way, survey in report.collateral.items():
+        own = report.editability.curves.query("method == 'class vector'")
+        own = own[own["gate"] == way]
+        expected = survey.val.curves()
+        pd.testing.assert_frame_equal(own[list(expected)].reset_index(drop=True), expected)
 
 
 def test_the_audited_class_is_the_one_with_a_reference(report, failing):
@@ -145,21 +236,15 @@ def test_the_audited_class_is_the_one_with_a_reference(report, failing):
 
 def test_sentences_have_the_numbers_of_the_tables(report):
     says = report.says()
-    assert says[:3] == report.editability.says()[:3]
-    score = report.collateral.score
-    at, every = score.set_index("lambda_").loc[-1.5], score.iloc[-1]
-    start = "Measured on test at lambda = -1.5 behind the gate 'predicted'"
-    (measured,) = [s for s in says if s.startswith(start)]
-    gain, low, high = (100 * every[name] for name in ("gain", "gain_low", "gain_high"))
-    for number in (
-        f"ACC_f {at['acc_f_measured']:.1%}, on validation {at['acc_f_replay']:.1%} (mean over 3",
-        f"at most {100 * abs(every['acc_f_replay_error']):.1f} points off",
-        f"errs by {100 * every['replay']:.1f} points, ",
-        f"'no change' by {100 * every['no_change']:.1f}:",
-        f"a gain of {gain:+.1f} [{low:+.1f}, {high:+.1f}] points",
-    ):
-        assert number in measured
-    assert low > 0
+    beforehand = report.editability.says()
+    assert says[: len(beforehand)] == beforehand
+    at = report.deployed.score.set_index("lambda_").loc[-1.5]
+    assert (
+        "Measured on test at lambda = -1.5 behind the gate 'predicted': ACC_f "
+        f"{at['acc_f_measured']:.1%}, on validation {at['acc_f_replay']:.1%} (mean over 3 classes)."
+    ) in says
+    every = report.deployed.score.iloc[-1]
+    assert every["gain_low"] > 0  # val foretells test better than that nothing changes
     for method, audit in ((m, report.audits[m]) for m in PROBED):
         probe = audit.get("probe")
         expected = (
@@ -176,14 +261,17 @@ def test_sentences_say_the_opposite_where_class_vectors_fail(report, failing):
     assert "RED: " in bad
     assert "forget 3 of 3 classes" in good
     assert "forget 0 of 3 classes" in bad
-    assert "Recommended for most classes: class vector." in good
-    assert "Recommended for most classes: retired to the mean." in bad
-    assert "a gain of +0.0 [+0.0, +0.0] points" in bad
+    assert "Recommended: class vector for 3 classes." in good
+    assert "Recommended: retired to the mean for 3 classes." in bad
+    assert "Who pays without a gate, lambda = -1.5: others change by -" in good
+    assert "Who pays without a gate, lambda = -1.5: no class; others change by +0.0" in bad
+    assert "ACC_f 100.0%, on validation 100.0% (mean over 2 classes)." in bad
     assert "Gates are calibrated" not in good
     assert bad.count("Gates are calibrated for 0.332%, the least that 300 validation samples") == 1
     assert "already names 100.0%" in bad
     assert "retrained without it" not in bad
-    assert failing.collateral.measured.abs().to_numpy().max() == 0
+    for survey in failing.collateral.values():
+        assert survey.measured.abs().to_numpy().max() == 0
 
 
 def test_routes_of_the_audited_class(exp, report, failing):
@@ -208,6 +296,21 @@ def test_a_small_val_is_enough(exp):
     assert np.isfinite(audit.mean_gap)
     assert "points, MIA left out for too few images." in audit.says()[0]
     assert not any("nan" in s or "membership" in s for s in audit.says())
+
+
+@pytest.mark.parametrize("classes", [CLASSES[:2], CLASSES])
+def test_two_classes_are_said_to_prove_nothing(tmp_path_factory, classes):
+    def make():
+        data = splits(noise=110.0)
+        return trained(small_classifier(classes), {s: d.only(classes) for s, d in data.items()})
+
+    found = verdict(warmed(tmp_path_factory, make), targets=["red"])
+    two = [s for s in found.says() if s.startswith("With two classes, an edit that forgets one")]
+    assert len(two) == (len(classes) == 2)
+    text = study_says(found.study.table, n_classes=len(classes))
+    assert [s for s in text if s.startswith("With two classes")] == two
+    assert text[0].startswith("Without a gate, where nothing but the class vectors' independence")
+    assert text[1].startswith("The class vector behind the gate 'predicted'")
 
 
 @pytest.mark.parametrize("n", [3, 5, 6, 10, 41])

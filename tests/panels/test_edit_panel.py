@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from small_world import World, control
 
-from classvec_lab import ClassvecError, Edit, calibrate_gate, inject
+from classvec_lab import ClassvecError, Edit, Features, calibrate_gate, inject
 from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import EditPanel, EditTerm
 from classvec_lab.readout import predict
@@ -49,15 +49,32 @@ def test_it_begins_with_the_first_class_forgotten():
     assert repr(p).startswith("<EditPanel of 5 classes; live in JupyterLab")
 
 
-def test_the_gate_falls_back_where_too_few_images_are_held_out():
+def test_the_gate_is_the_models_own_decision_and_needs_no_images():
+    assert EditTerm("forget", "c0").gate == panel().term.gate == "predicted"
     small = World(n=40)
     p = panel(world=small)
     assert p.term.gate == "predicted"
+    assert agrees(p, (-1.5 * small.vectors["c0"]).gated(p.gate(p.term)), small)
     with pytest.raises(
         PanelError, match=r"needs at least 99 held-out samples.*or choose the gate 'predicted'"
     ):
         p.change(gate="margin")
     assert p.term.gate == "predicted"
+
+
+def test_a_new_term_whose_class_has_too_few_others_takes_the_models_own_decision():
+    """It is like the active one, but where that one's gate can't be calibrated."""
+    world = World(n=130)
+    kept = (world.ft["val"].y != 1) | (np.arange(130) < 20)
+    world.ft["val"] = Features(world.ft["val"].z[kept], world.ft["val"].y[kept], world.classes)
+    p = panel(world=world, edits=[EditTerm("forget", "c1", 0.75, gate="margin")], dataset=None)
+    assert p.gate(p.term).n_negatives == 104
+    p.add()  # of c0 there are as many as of the others, which leaves 82
+    assert (p.term.class_name, p.term.gate, p.term.strength) == ("c0", "predicted", 0.75)
+    p.active = 0
+    p.change(gate="cosine")
+    with pytest.raises(PanelError, match="needs at least 99"):
+        p.change(class_name="c2")
 
 
 def test_each_control_changes_the_term_and_the_figures():
@@ -130,7 +147,7 @@ def test_a_click_on_a_curve_sets_gamma_or_the_strength():
     ],
 )
 def test_what_cannot_be_is_refused_and_changes_nothing(fields, says):
-    p = panel()
+    p = panel(edits=[EditTerm("forget", "c0", gate="margin")])
     before, table = p.edits, p.readout.table()
     with pytest.raises(PanelError, match=says):
         p.change(**fields)
@@ -138,8 +155,17 @@ def test_what_cannot_be_is_refused_and_changes_nothing(fields, says):
     assert p.readout.table().equals(table)
 
 
-def test_impossible_values_of_traits():
+def test_a_threshold_beyond_all_scores_of_the_models_own_decision_is_refused():
     p = panel()
+    low, high = p.span(p.calibrated(p.term))
+    for beyond in (low - 1, high + 1):
+        with pytest.raises(PanelError, match="beyond which a gate fires always or never"):
+            p.change(gamma=beyond)
+    assert p.term.gamma is None
+
+
+def test_impossible_values_of_traits():
+    p = panel(edits=[EditTerm("forget", "c0", gate="margin")])
     for name, value, says in (
         ("active", 1, r"the active edit must lie in \[0, 0\]; got 1"), ("active", -1, "got -1"),
         ("false_fire", 0.0, r"must lie in \(0, 1\)"), ("false_fire", 1e-5, "needs at least"),
@@ -148,7 +174,7 @@ def test_impossible_values_of_traits():
         with pytest.raises(PanelError, match=says):
             setattr(p, name, value)
     assert p.false_fire == 0.01
-    assert p.edits == (EditTerm("forget", "c0"),)
+    assert p.edits == (EditTerm("forget", "c0", gate="margin"),)
 
 
 def test_nothing_selected():

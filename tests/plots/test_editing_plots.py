@@ -345,31 +345,44 @@ def changes(n, seed=0):
 
 def test_collateral_shares_one_scale_without_the_class_itself():
     measured = changes(5)
-    forecast = (measured * 0.5).iloc[::-1, ::-1]
-    axes = plots.collateral_maps(measured, forecast)
+    ways = {"without a gate": 0.5 * measured, "behind a gate": 0.1 * measured, "written": measured}
+    axes = plots.collateral_maps(ways)
+    assert len(axes) == 3  # one map a way
     off = ~np.eye(5, dtype=bool)
-    for ax, factor in zip(axes[:2], (100, 50), strict=True):
+    for ax, (way, factor) in zip(axes, zip(ways, (50, 10, 100), strict=True), strict=True):
         mesh = ax.collections[0]
         drawn = np.ma.filled(mesh.get_array().astype(float), np.nan).reshape(5, 5)
-        np.testing.assert_allclose(drawn[off], (factor * measured.to_numpy()[off]).round(1))
+        values = factor * measured.to_numpy()[off]
+        np.testing.assert_allclose(drawn[off], values.round(1))
         assert np.isnan(np.diag(drawn)).all()  # what is behind them is hatched
         assert ax.patch.get_hatch()
-    limits = {ax.collections[0].get_clim() for ax in axes[:2]}
-    assert len(limits) == 1
+        assert ax.get_title(loc="left") == (
+            f"{way}: mean {round(values.mean(), 1) + 0.0:+.1f}, lowest {values.min():+.1f}"
+        )
+    limits = {ax.collections[0].get_clim() for ax in axes}
+    assert len(limits) == 1  # one scale, that of the largest change in any way
     assert limits.pop()[1] == pytest.approx(100 * np.abs(measured.to_numpy()[off]).max())
-    points = np.asarray(axes[2].collections[0].get_offsets())
-    np.testing.assert_allclose(points[:, 1], 2 * points[:, 0])
-    assert axes[2].get_title(loc="left") == "r = 1.00, n = 20 pairs"
-    assert axes[2].get_xlim() == axes[2].get_ylim()
+    labels = [x for x in axes[0].figure.axes if "percentage points" in x.get_ylabel()]
+    assert len(labels) == 1  # and one bar
+
+
+def test_a_single_way_and_no_way_known():
+    (ax,) = plots.collateral_maps({"without a gate": changes(4)})
+    assert [x for x in ax.figure.axes if "percentage points" in x.get_ylabel()]
+    known, unknown = plots.collateral_maps({"a": changes(4), "b": changes(4) * np.nan})
+    assert known.get_title(loc="left").startswith("a: mean ")
+    assert unknown.get_title(loc="left") == "b"
+    assert known.collections[0].get_clim() == unknown.collections[0].get_clim()
 
 
 def test_collateral_of_some_targets_of_many_and_of_no_change():
     many = changes(43).iloc[[2, 7]]
-    drawn = plots.collateral_maps(many, many)[0].collections[0].get_array().reshape(2, 43)
-    assert np.argwhere(np.ma.getmaskarray(drawn)).tolist() == [[0, 2], [1, 7]]
+    for ax in plots.collateral_maps({"a": many, "b": many}):
+        drawn = ax.collections[0].get_array().reshape(2, 43)
+        assert np.argwhere(np.ma.getmaskarray(drawn)).tolist() == [[0, 2], [1, 7]]
     still = pd.DataFrame(-np.eye(3), TARGETS, TARGETS)
-    axes = plots.collateral_maps(still, still)
-    assert axes[2].get_title(loc="left") == "r undefined, n = 6 pairs"
+    axes = plots.collateral_maps({"a": still, "b": still})
+    assert axes[1].get_title(loc="left") == "b: mean +0.0, lowest +0.0"
     assert set(texts(axes[0])) == {"0"}
 
 

@@ -1,5 +1,6 @@
 """The page and the pair show the numbers of their verdicts, and nothing on top of anything else."""
 
+import re
 from types import SimpleNamespace
 
 import matplotlib.pyplot as plt
@@ -64,24 +65,24 @@ QUANTITIES = [  # in the order of the page, with how they are written
         "n = 359 val",
     ),
     (
-        "mean cosine of κ to other classes' means",
-        -0.2879,
-        -0.31,
-        -0.28,
+        "pairs of classes shown within ±0.1 of orthogonal",
+        0.2879,
+        0.28,
+        0.31,
         1359,
         "val",
-        "−0.29",
-        "[−0.31, −0.28], n = 1,359 val",
+        "28.8%",
+        "[28.0, 31.0], n = 1,359 pairs",
     ),
     (
-        "the same, expected from three scalars",
+        "pairs of classes refuted within ±0.1 of orthogonal",
         np.nan,
         np.nan,
         np.nan,
-        359,
+        358,
         "val",
         "unknown",
-        "n = 359 val",
+        "n = 358 pairs",
     ),
     ("something new", 0.25, np.nan, np.nan, 7, "val", "0.25", "n = 7 val"),
     (
@@ -125,18 +126,33 @@ def report(
     square = pd.DataFrame(rng.uniform(-0.3, 0.3, (n, n)), classes, classes)
     said = (
         f"{light.upper()}: On validation, class vectors at |lambda| <= 1.5 forget {n} of {n}.",
-        "Recommended for most classes: class vector.",
+        "Behind the gate 'predicted' no other class can lose, by construction.",
+        "With two classes, an edit that forgets one leaves one answer.",
+        f"Recommended: class vector for {n} classes.",
+        f"The edits recommended on validation forget {n} of {n} classes on test.",
+        "Who pays without a gate, lambda = -1.5: no class.",
         "Recoverable after class vector: a probe finds it.",
     )
+    factors = {
+        "predicted": 1 / 20,
+        "none": 1 / 10,
+        "margin": 1 / 12,
+        "mapping, discriminant": 1 / 8,
+    }
+    collateral = {
+        way: SimpleNamespace(
+            gate=way, lambda_=-1.5, measured=square * factor, forecast=square * factor,
+            val=replayed(classes, 0.5), test=replayed(classes, 0.4),
+        )
+        for way, factor in factors.items()
+    }  # fmt: skip
     return SimpleNamespace(
         name=name, light=light, table=table, audited=audited, lambda_=-1.5, says=lambda: said,
-        geometry=SimpleNamespace(cosine=square, expected=-0.1, count=pd.Series(5, classes)),
+        geometry=SimpleNamespace(cosine=square, chance=lambda: (-0.3, 0.3), count=pd.Series(5, classes)),
         editability=SimpleNamespace(deploy="predicted"),
         study=SimpleNamespace(table=study.reset_index(drop=True), outcomes=dict.fromkeys(classes)),
-        collateral=SimpleNamespace(
-            gate="predicted", lambda_=-1.5, measured=square / 10, forecast=square / 12,
-            val=replayed(classes, 0.5), test=replayed(classes, 0.4),
-        ),
+        collateral=collateral, deployed=collateral["predicted"],
+        paying=["none", "margin", "mapping, discriminant"],
         routes=lambda: routes(classes),
     )  # fmt: skip
 
@@ -216,7 +232,10 @@ def test_the_page_writes_every_quantity_in_the_order_of_the_table():
     (said,) = [t for t in by_place if "On validation" in t]
     assert said.splitlines() == [
         "On validation, class vectors at |λ| ≤ 1.5 forget 3 of 3.",
-        "Recommended for most classes: class vector.",
+        "Behind the gate 'predicted' no other class can lose, by construction.",
+        "With two classes, an edit that forgets one leaves one answer.",
+        "Recommended: class vector for 3 classes.",
+        "The edits recommended on validation forget 3 of 3 classes on test.",
     ]
 
 
@@ -226,19 +245,39 @@ def test_the_page_has_its_panels_in_order_with_their_numbers():
     assert fig.axes[0].texts[0].get_text() == "mine"
     named = [t for t in titles(fig) if t]
     starts = (
-        "measured", "forecast", "r = 1.00, n = 6", "cos(κ_c", "Every method", "Class vector",
+        "without a gate: mean ",
+        "behind the gate 'margin': mean ",
+        "written into the weights (discriminant): mean ",
+        "cos(κ_c",
+        "Every method",
+        "Class vector",
         "Where samples of class red",
-    )  # fmt: skip
+    )
     assert len(named) == len(starts)
     assert all(t.startswith(start) for t, start in zip(named, starts, strict=True))
     assert "n = 40, test" in named[6]
     assert "n = 15" in named[3]
-    measured = next(ax for ax in fig.axes if ax.get_title(loc="left") == "measured")
-    by_cell = {tuple(int(x) for x in t.get_position()): t.get_text() for t in measured.texts}
-    expected = 100 * shown.collateral.measured
-    assert by_cell[1, 0] == f"{expected.iloc[0, 1]:.1f}"
-    assert by_cell[0, 2] == f"{expected.iloc[2, 0]:.1f}"
+    for start, way in zip(starts[:3], shown.paying, strict=True):
+        drawn = paying(fig, start)
+        by_cell = {tuple(int(x) for x in t.get_position()): t.get_text() for t in drawn.texts}
+        expected = 100 * shown.collateral[way].measured
+        assert float(by_cell[1, 0]) == round(expected.iloc[0, 1], 1)
+        assert float(by_cell[0, 2]) == round(expected.iloc[2, 0], 1)
     assert len([t for t in words(fig) if t.startswith("Who pays")]) == 1
+
+
+def paying(fig, start="without a gate"):
+    """The map of one way in which others can lose."""
+    (found,) = [ax for ax in fig.axes if ax.get_title(loc="left").startswith(start)]
+    return found
+
+
+def test_a_way_that_was_not_tried_has_no_map():
+    shown = report()
+    shown.paying = ["none", "mapping, discriminant"]
+    named = titles(plots.verdict_page(shown))
+    assert not any("'margin'" in t for t in named)
+    assert sum(": mean " in t for t in named) == 2
 
 
 def marks(ax):
@@ -287,7 +326,7 @@ def test_the_pair_puts_the_first_left_and_explains_both_columns_once():
 def test_strength_stands_on_test_and_on_val():
     fig = plots.verdict_page(report())
     (ax,) = [ax for ax in fig.axes if ax.get_title(loc="left").startswith("Class vector on test")]
-    assert "gate 'predicted'" in ax.get_title(loc="left")
+    assert "behind the gate 'predicted'" in ax.get_title(loc="left")
     (val,) = [line for line in ax.lines if line.get_label() == "ACC_f, mean on val"]
     np.testing.assert_allclose(val.get_xdata(), [-2, -1, 0])
     np.testing.assert_allclose(val.get_ydata(), [0, 0.5, 0.9])
@@ -297,12 +336,11 @@ def test_strength_stands_on_test_and_on_val():
 
 def test_without_a_gate_no_gate_is_named():
     shown = report()
-    shown.collateral.gate = "none"
-    said = [
-        t for t in words(plots.verdict_page(shown)) if t.startswith(("Who pays: c", "Class vec"))
-    ]
-    assert len(said) == 2
-    assert all("no gate" in t for t in said)
+    shown.deployed.gate = "none"
+    (said,) = [t for t in words(plots.verdict_page(shown)) if t.startswith("Class vec")]
+    assert said == "Class vector on test, without a gate, n = 3 classes"
+    (over,) = [t for t in words(plots.verdict_page(report())) if t.startswith("Who pays: c")]
+    assert "gate" not in over
 
 
 def test_a_method_looks_the_same_in_both_columns_of_the_pair():
@@ -340,16 +378,16 @@ def test_a_method_out_of_view_is_named_with_its_model():
 def test_nothing_known_is_drawn_as_nothing_known():
     shown = report("amber")
     shown.table[["value", "low", "high"]] = np.nan
-    for name in ("measured", "forecast"):
-        setattr(shown.collateral, name, getattr(shown.collateral, name) * np.nan)
+    for survey in shown.collateral.values():
+        survey.measured = survey.measured * np.nan
     shown.geometry.cosine = shown.geometry.cosine * np.nan
-    shown.geometry.expected = np.nan
+    shown.geometry.chance = lambda: ()
     shown.study.table["acc_f"] = shown.study.table["acc_f"].where(
         shown.study.table["target"] != "red"
     )
     fig = plots.verdict_page(shown)
     assert words(fig).count("unknown") == len(QUANTITIES)
-    assert not [w for w in words(fig) if "nan" in w]
+    assert not [w for w in words(fig) if re.search(r"\bnan\b", w)]
     plots.verdict_pair(shown, shown)
 
 
@@ -369,7 +407,7 @@ def test_nothing_is_written_over_anything_else(classes):
         assert len(headers) == len(panels)
         headings = [t for ax in fig.axes for t in (ax._left_title, ax.xaxis.label) if t.get_text()]
         assert overlaps(fig, [t for ax in headers for t in ax.texts] + headings) == []
-    measured = next(ax for ax in page.axes if ax.get_title(loc="left") == "measured")
+    measured = paying(page)
     along = [t.get_text() for t in measured.get_yticklabels()]
     assert min(len(classes), 10) <= len(along) <= len(classes)
     assert len(set(along)) == len(along)
@@ -379,9 +417,9 @@ def test_nothing_is_written_over_anything_else(classes):
 def test_few_targets_of_many_classes_keep_their_names():
     classes = tuple(f"class {i}" for i in range(30))
     shown = report(classes=classes)
-    for name in ("measured", "forecast"):
-        setattr(shown.collateral, name, getattr(shown.collateral, name).iloc[:2])
+    for survey in shown.collateral.values():
+        survey.measured = survey.measured.iloc[:2]
     page = plots.verdict_page(shown)
-    measured = next(ax for ax in page.axes if ax.get_title(loc="left") == "measured")
+    measured = paying(page)
     assert [t.get_text() for t in measured.get_yticklabels()] == ["class 0", "class 1"]
     assert [t.get_text() for t in measured.get_xticklabels()] == list(classes[::2])
