@@ -18,7 +18,7 @@ OWN = {
     "00": {
         "targets": ["tree"], "n_retrained": -2, "deploy": "sure", "lambda_": 0.5, "threshold": 2.0,
         "tolerance": -0.1, "false_fire": 0.0, "audited": "tree", "beside": "shapez",
-        "beside_epochs": 0, "beside_limit": -1,
+        "beside_epochs": 0, "beside_limit": -1, "floor": -1.0,
     },
     "02": {"split": "tset", "order": "x", "n_boot": 1, "delta": -0.1},
     "03": {
@@ -32,7 +32,7 @@ OWN = {
         "targets": ["tree"], "lambdas": [0.5], "gate": "margins", "false_fire": 1.0,
         "guarantee": "marginally", "threshold": 1.5, "tolerance": 1.5, "n_retrained": -2,
         "trained": ["negrad"], "n_audited": 0, "in_turn": 0, "relearn_steps": -1,
-        "error": ["4", "x"], "error_share": 0.0,
+        "error": ["4", "x"], "error_share": 0.0, "floor": -0.5,
     },
     "06": {
         "targets": ["3", "3"], "lambda_": 1.5, "shrinkage": 1.5, "n_references": 0,
