@@ -327,23 +327,29 @@ def test_without_features_nothing_is_shown():
     assert np.isnan(report.explained)
 
 
-def test_a_value_and_its_interval_are_of_one_estimator():
-    """With few noisy images the plain mean lies outside the interval of the corrected one."""
+@pytest.mark.parametrize(("s", "spread", "beyond"), [(2.0, 2.0, False), (4.0, 6.0, True)])
+def test_a_value_and_its_interval_are_of_one_estimator(s, spread, beyond):
+    """With few noisy images the plain mean lies outside the interval of the corrected one.
+
+    Single corrected cosines may then lie beyond 1, where they are cut off.
+    """
     rng = np.random.default_rng(21)
-    report = reported(*sampled(*world(6, 64, rng, s=2.0, q=2.0, rho=1.0), 5, 2.0, rng), n_boot=300)
+    report = reported(*sampled(*world(6, 64, rng, s=s, q=s, rho=1.0), 5, spread, rng), n_boot=300)
     summary = report.summary()
-    assert not summary["plain"].between(summary["low"], summary["high"]).all()
-    assert summary["off_diagonal"].between(summary["low"], summary["high"]).all()
-    np.testing.assert_allclose(
-        summary["off_diagonal"] - summary["low"], summary["high"] - summary["off_diagonal"]
-    )
+    known = summary.dropna(subset="low")
+    assert set(known["version"]) == ({"raw"} if beyond else {"raw", "centred"})
+    assert not known["plain"].between(known["low"], known["high"]).all()
+    np.testing.assert_allclose(known["off_diagonal"], (known["low"] + known["high"]) / 2)
+    without = summary[summary["low"].isna()]
+    assert without["off_diagonal"].equals(without["plain"])
     for table in (report.geometry(), report.table()):
         known = table.dropna(subset="low")
         assert len(known)
         assert known["corrected"].between(known["low"], known["high"]).all()
     raw = summary.iloc[0]
     entries = report.intervals["cosine"].estimate[~np.eye(6, dtype=bool)]
-    assert raw["entries_sd"] == pytest.approx(entries.std())
+    assert (entries.max() > 1) == beyond
+    assert raw["entries_sd"] == pytest.approx(np.clip(entries, -1, 1).std())
     said = " ".join(report.says())
     assert f"{raw['off_diagonal']:+.3f} [{raw['low']:+.3f}, {raw['high']:+.3f}]" in said
     pairs = report.table().query("kappa != z_ft").dropna(subset="low")
