@@ -184,6 +184,24 @@ def test_the_best_keys_are_no_worse_on_val_than_either_alone(seed, n_classes, sp
             assert keys == "nullspace"  # which guarantees more
 
 
+@pytest.mark.parametrize(
+    "lambdas", [(-1.0, np.nan), (np.nan, -1.0), (np.nan, np.nan), (-1.0, -1.0)]
+)
+def test_keys_that_meet_the_bounds_go_before_those_that_cost_less(monkeypatch, lambdas):
+    exp, made = crowd(3, 8), []
+
+    def planted(*_, **__):  # each key costs more than the one before
+        made.append(SimpleNamespace(lambda_=lambdas[len(made)], cost=0.1 * len(made)))
+        return made[-1]
+
+    monkeypatch.setattr(M, "choose_lambda", planted)
+    keys, strength = M.best_keys(exp, exp.vectors["c1"], BOUNDS)
+    assert keys == (
+        "discriminant" if lambdas[0] != lambdas[0] and lambdas[1] == -1 else "nullspace"
+    )
+    assert strength is made[keys == "discriminant"]
+
+
 def test_of_many_classes_in_few_dimensions_the_discriminant_is_chosen():
     """30 classes in 32 dimensions: the exact key has little room, and new images agree."""
     exp, chosen = crowd(30, 32), []
