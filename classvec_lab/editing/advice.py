@@ -107,9 +107,9 @@ def cannot_lose(gate: str, n_classes: int) -> tuple[str, ...]:
         )
     if n_classes == 2:
         said.append(
-            "With two classes, an edit that forgets one leaves one answer, so that ACC_r is 100% "
-            "for every edit that works, the logit mask included; and centred cosines are -1 by "
-            "algebra. Neither says anything of the class vectors."
+            "With two classes, an edit that forgets one leaves one answer: ACC_r is then 100% or "
+            "near it, the logit mask's included, a random step loses a class as often as not, and "
+            "centred cosines are -1 by algebra. None of it says anything of the class vectors."
         )
     return tuple(said)
 

@@ -10,6 +10,7 @@ from torch import nn
 from worlds import class_vectors_of, reader, samples
 
 from classvec_lab import Classifier, ClassVectors, Features
+from classvec_lab.checks import listed
 from classvec_lab.editing import Bounds
 from classvec_lab.editing.advice import MAPPINGS, METHODS, overall, recommend
 from classvec_lab.editing.calibration import RelaxedRate, calibrate_gate
@@ -300,11 +301,13 @@ def test_a_mappings_limit_is_known_beforehand_and_said(many):
             f"of the step and 5% of the class by less than {own:.2f} (medians over classes), and "
             f"{counts[gate]} of 30 classes meet the bounds" in said
         )
-    lost = set(many.table["class"]) - set(served.loc[served["gate"].isin(MAPPINGS), "class"])
-    assert lost
-    assert said.endswith(
-        "no mapping of the class vector serves: use inject behind the gate 'predicted'."
-    )
+    mapped = set(served.loc[served["gate"].isin(MAPPINGS), "class"])
+    gated = set(served.loc[served["gate"] == "predicted", "class"])
+    lost = [c for c in many.table["class"] if c not in mapped]
+    assert f"For {listed(lost, 5)} no mapping of the class vector serves" in said
+    there = [c for c in lost if c in gated]
+    assert there
+    assert said.endswith(f"; for {listed(there, 5)} inject behind the gate 'predicted' does.")
 
 
 def test_a_model_that_knew_the_classes_before_says_that_lambda_one_fails(known):
