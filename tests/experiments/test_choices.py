@@ -115,7 +115,7 @@ def test_the_page_and_a_study_of_ones_own_say_the_same_of_every_class(exp):
     study = forget_study(fresh, ["red", "blue"], only, progress=False)
     told = outlook(fresh)
     assert told is not page.editability
-    found = class_verdicts(study, told)
+    found = class_verdicts(study)
     assert found.equals(page.verdicts())
     assert found["class"].tolist() == ["red", "blue"]
     advice = page.editability.recommendation.set_index("class")

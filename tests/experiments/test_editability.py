@@ -23,6 +23,7 @@ from classvec_lab.editing.directions import (
 from classvec_lab.editing.injection import inject
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError, MismatchError
+from classvec_lab.experiments import prospects
 from classvec_lab.experiments.prospects import N_RANDOM, editability
 from classvec_lab.readout import predict
 from classvec_lab.statistics import split_accuracy
@@ -199,14 +200,26 @@ def test_collapsed_and_moved_is_green_and_known_before_or_thrown_is_not(seed):
     assert thrown.light != "green"
     vector = thrown.curves.query("method == 'class vector' and gate == 'predicted'")
     assert vector.loc[vector["lambda_"] < 0, "meets"].all()
-    # five draws of chance 1 in 12 leave half of a class now and then
-    at = vector.query("-2 < lambda_ < 0")
-    half = at[at["control"] >= 0.5]["class"].unique()
-    green = thrown.recommendation.query("light == 'green'")["class"]
-    assert set(green) == set(half)
-    assert len(green) <= 1
+    # single classes may be kept by luck, but on average random steps leave 1 in 12
+    assert vector.query("-2 < lambda_ < 0")["control"].mean() < 0.25
+    assert not (thrown.recommendation["light"] == "green").any()
 
 
+def test_few_images_refute_no_direction():
+    """Of 2 images a random step leaves none by chance: the mean over classes decides, not one."""
+    curves = recommendable(control=[0.0, 1.0, 1.0, 1.0], n_f=2)
+    assert prospects._matters(curves, curves["unedited"]).all()
+    assert not prospects._matters(recommendable([0.0, 1.0, 1.0, 1.0], 200), 1.0).iloc[0]
+    assert not prospects._matters(recommendable([0.1, 0.2, 0.6, 0.9], 2), 1.0).any()
+
+
+def recommendable(control, n_f):
+    """One row a class, as `editability` holds random steps to."""
+    table = pd.DataFrame({"control": control, "n_f": n_f, "unedited": 1.0})
+    return table.assign(method="class vector", gate="predicted", lambda_=-1.5)
+
+
+@pytest.mark.filterwarnings("ignore::classvec_lab.editing.calibration.RelaxedRate")
 @settings(deadline=None, max_examples=15)
 @given(st.integers(0, 50), st.floats(-3, 0.9), st.floats(0.5, 5.0))
 def test_behind_the_models_own_decision_no_other_class_can_lose(seed, kept, noise):
@@ -225,6 +238,7 @@ def test_behind_the_models_own_decision_no_other_class_can_lose(seed, kept, nois
         assert world.edited(target, -3.0)[1] >= before["acc_r"]
 
 
+@pytest.mark.filterwarnings("ignore::classvec_lab.editing.calibration.RelaxedRate")
 def test_without_the_gate_others_lose_in_the_same_worlds():
     """What the test before would see if the gate did not decide."""
     curves = World(noise=4.0, n=100).report(lambdas=(-5.0,)).curves
