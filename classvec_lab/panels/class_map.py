@@ -9,6 +9,7 @@ from traitlets import Float, HasTraits, Tuple, Unicode, validate
 from ..diagnostics.orthogonality import ClassCosines
 from ..diagnostics.orthogonality.geometry import scalars_of_means
 from ..errors import PanelError
+from ..plots.matrices import CHANCE
 from ..words import number
 from .base import in_range, one_of
 from .ordering import block_starts, class_order
@@ -217,7 +218,7 @@ class ClassMap(HasTraits):
     def payload(self) -> dict:
         """The state of a `Matrix`."""
         frame, whole, marked = self.shown(), self.overview(), self.marked()
-        places = self.axes()
+        places, marks = self.axes(), self.marks
         low, high = [end.iloc[places] for end in self.interval()] or (b"", b"")
         known = self.intervals.get(self.family)
         row, column = (
@@ -231,8 +232,8 @@ class ClassMap(HasTraits):
             "high": high,
             "marked": b"" if marked is None else marked.iloc[places].to_numpy("u1").tobytes(),
             "marked_label": f"{self.highlight}, over all entries at once",
-            "marks": self.marks,
-            "marks_label": "95 % of random directions" if len(self.marks) > 1 else "forced mean",
+            "marks": marks,
+            "marks_label": CHANCE.format(*marks) if len(marks) > 1 else "forced mean",
             "opens": whole,
             "value_label": "mean cosine" if whole else "cosine",
             "row_names": list(frame.index),

@@ -12,6 +12,7 @@ CROWDED, LARGE = 25, 60  # classes from which names stand upright, and cells hav
 NUMBERS_UP_TO = 12  # classes whose values are written into the cells
 LEAST, LETTER = 0.135, 0.062  # inches: of a cell for its name, and of a letter in it
 MOST_PAIRS = 50
+CHANCE = "95 % of random directions: {:+.2f} to {:+.2f}"
 
 
 def cluster_order(frame: pd.DataFrame) -> list:
@@ -109,12 +110,11 @@ def heatmap(
     ends = np.atleast_1d([] if mark is None else mark)
     if len(ends) and np.isfinite(ends).all():
         bar = ax.collections[0].colorbar.ax
-        for end in ends:
+        for end in ends[np.abs(ends) <= top]:
             bar.axhline(end, color="black", linewidth=1.4)
         where = {"xycoords": bar.get_yaxis_transform(), "textcoords": "offset points"}
         look = {"ha": "right", "va": "center", "fontsize": SMALL, "rotation": 90}
-        band = "between the lines: 95 % of random directions"
-        text = band if len(ends) > 1 else f"forced mean {ends[0]:+.2f}"
+        text = CHANCE.format(*ends) if len(ends) > 1 else f"forced mean {ends[0]:+.2f}"
         at = 0, ends.mean()  # left of the bar, clear of its numbers
         bar.annotate(text, at, xytext=(-4, 0), annotation_clip=False, **where, **look)
     if marked is not None and not large:

@@ -186,7 +186,9 @@ def test_hovering_tells_value_interval_and_n(page):
     canvas.hover(position={"x": at["left"] + 2.5 * at["cell"], "y": at["top"] + 1.5 * at["cell"]})
     text = box.locator(".cv-matrix .cv-tip").inner_text()
     assert text.startswith("1 → 2\n")
-    assert re.search(r"cosine [+−]0\.\d{3} \[[+−]0\.\d{3}, [+−]0\.\d{3}\]", text)
+    number = r"[+−]0\.\d{3}"
+    told = rf"cosine {number}\nfree of noise {number} \[{number}, {number}\]"
+    assert re.search(told, text)
     assert "n = " in text
 
 

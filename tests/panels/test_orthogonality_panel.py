@@ -56,7 +56,8 @@ def test_it_shows_the_report_and_selects_the_largest_entry():
         == REPORT.significant().to_numpy().tolist()
     )
     assert tuple(p.map.marks) == REPORT.chance()
-    assert p.map.marks_label == "95 % of random directions"
+    low, high = REPORT.chance()
+    assert p.map.marks_label == f"95 % of random directions: {low:+.2f} to {high:+.2f}"
     free = REPORT.intervals["cosine"].cosine.ravel()
     assert np.frombuffer(p.map.estimates, "<f4") == pytest.approx(free, abs=1e-6)
     assert p.map.row_counts == [30] * 7

@@ -43,8 +43,12 @@ def test_the_colour_bar_marks_both_ends_of_chance():
     plain = plots.heatmap(frame(), limit=1, mark=()).collections[0].colorbar.ax
     bar = plots.heatmap(frame(), limit=1, mark=(-0.4, 0.3)).collections[0].colorbar.ax
     assert [line.get_ydata()[0] for line in bar.lines[len(plain.lines) :]] == [-0.4, 0.3]
-    assert "95 % of random directions" in bar.texts[0].get_text()
+    assert bar.texts[0].get_text() == "95 % of random directions: -0.40 to +0.30"
     assert not plain.texts
+    wide = plots.heatmap(frame(), limit=0.2, mark=(-0.4, 0.3)).collections[0].colorbar.ax
+    assert len(wide.lines) == len(plain.lines)  # beyond the colours there is no line, but the words
+    assert wide.get_ylim() == (-0.2, 0.2)
+    assert wide.texts
 
 
 def test_colours_are_symmetric_about_zero_without_a_limit():

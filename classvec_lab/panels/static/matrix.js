@@ -196,7 +196,7 @@ function render({ model, el }) {
     ctx.fillStyle = ink.ink;
     ctx.textAlign = "left";
     ctx.textBaseline = "middle";
-    const marks = model.get("marks").filter((v) => v >= from && v <= limit);
+    const given = model.get("marks"), marks = given.filter((v) => v >= from && v <= limit);
     const near = (v) => marks.some((mark) => Math.abs(place(v) - place(mark)) < 12);
     for (const v of ticks(from, limit, 6)) if (!near(v)) ctx.fillText(plain(v), x + 19, place(v));
     for (const mark of marks) {
@@ -209,8 +209,8 @@ function render({ model, el }) {
       ctx.font = `bold 11px ${FONT}`;
       ctx.fillText(`${signed(mark, 2)}`, x + 19, place(mark));
     }
-    if (marks.length) {
-      const text = model.get("marks_label"), middle = marks.reduce((a, b) => a + b) / marks.length;
+    if (given.length) {
+      const text = model.get("marks_label"), middle = given.reduce((a, b) => a + b) / given.length;
       ctx.save();
       ctx.font = `11px ${FONT}`;
       const half = ctx.measureText(text).width / 2;
