@@ -5,10 +5,8 @@ import numpy as np
 from .class_cosines import cosine_matrix
 from .grams import diagonal, off_diagonal
 
-PERMUTED_CLASSES, MOST_PERMUTED = (
-    400,
-    4_000,
-)  # in all, over 10 to 100 permutations or as many as fit
+# Permuted classes in all, over 10 to 100 permutations, or over as many as MOST_PERMUTED leave.
+PERMUTED_CLASSES, MOST_PERMUTED = 400, 2_000
 PARTS = {"off_diagonal": off_diagonal, "diagonal": diagonal}
 
 
