@@ -30,7 +30,7 @@ def over_class_counts(runs, *, title: str = ""):
         that of an exact simplex ETF, 0.
     """
     runs = runs[runs["epochs"] == runs["epochs"].max()]
-    axes = mean, pairs, spread = panels(3, size=(3, 4), over=title)
+    axes = mean, pairs, spread = panels(3, size=(2.9, 4), over=title)
     grid = np.linspace(runs["n_classes"].min(), runs["n_classes"].max(), 200)
     mean.plot(grid, -1 / (grid - 1), color=MUTED, label="-1/(C-1), no shift")
     for (dataset, part, colour), shape in zip(_by_dataset(runs), _SHAPES, strict=False):
@@ -47,7 +47,7 @@ def over_class_counts(runs, *, title: str = ""):
             (spread, "null_sd", "random directions", dash),
             (spread, "entries_sd", "measured", hollow),
         ):
-            ax.scatter(x, part[column], label=f"{dataset}: {name}", **look)
+            ax.scatter(x, part[column], label=f"{short(dataset)}: {name}", **look)
     for ax, name in zip(
         axes,
         (

@@ -230,8 +230,9 @@ def runs():
                 row = {"dataset": d, "n_classes": c, "epochs": e, "draw": draw}
                 value = -1 / (c - 1) + 0.1 * rng.normal()
                 row |= {"off_diagonal": value, "low": value - 0.05, "high": value + 0.05}
-                row |= {"expected": value + 0.02, "off_diagonal_centred": -1 / (c - 1)}
-                row |= {"entries_sd": 0.2, "shift_ratio": rng.uniform(0, 6)}
+                row |= {"expected": value + 0.02, "shown": rng.uniform(), "refuted": 0.1}
+                row |= {"entries_sd": 0.2, "null_sd": 0.3, "shift_ratio": rng.uniform(0, 6)}
+                row |= {"delta": 0.1}
                 rows.append(row | {"explained": rng.uniform(0.7, 1), "nc1": rng.uniform(0, 3)})
     return pd.DataFrame(rows)
 
@@ -241,7 +242,7 @@ def run_means(table):
     rows = [
         (*key, m, *mean_interval(own[m].to_numpy()), len(own))
         for key, own in table.groupby(keys, sort=False)
-        for m in ("off_diagonal", "entries_sd", "shift_ratio", "explained", "nc1")
+        for m in ("shown", "entries_sd", "shift_ratio", "explained", "nc1")
     ]
     return pd.DataFrame(rows, columns=[*keys, "measure", "mean", "low", "high", "n_runs"])
 
@@ -377,7 +378,13 @@ def figures(names) -> dict:
             routes(names, ("retrained without it", *AUDITED)), target=names[0], title=TITLE
         ),
         "collateral_maps": lambda: p.collateral_maps(
-            changes(names), changes(names, 1), title=TITLE
+            {
+                way: changes(names, seed)
+                for seed, way in enumerate(
+                    ("without a gate", "behind the gate 'margin'", "written into the weights")
+                )
+            },
+            title=TITLE,
         ),
         "audit_dots": lambda: p.audit_dots(one, title=TITLE),
         "audit_means": lambda: p.audit_dots(audit, audit_means(audit), title=TITLE),
