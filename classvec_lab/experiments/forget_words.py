@@ -1,5 +1,6 @@
 """What a study of forgetting says, computed from its table and the bounds that it was held to."""
 
+import numpy as np
 import pandas as pd
 
 from .. import words
@@ -129,7 +130,7 @@ def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame, bounds: Bounds)
     shown, row = words.change(gap.low, gap.high), summarise_methods(rival).iloc[0]
     sentence = (
         f"{text} {COMPARED[shown]}: ACC_f {words.percent(*ends(row, 'acc_f'))}, "
-        f"{words.points(*gap)} beside it (n = {gap.n} {gap.name}), ACC_r "
+        f"{words.points(*np.clip([*gap], -1, 1))} beside it (n = {gap.n} {gap.name}), ACC_r "
         f"{words.points(row['change_r'])}."
     )
     if rival["method"].iloc[0] != RANDOM:

@@ -105,7 +105,8 @@ def summarise_strengths(curves: pd.DataFrame) -> pd.DataFrame:
     rules |= {f"{x:g}": curves["lambda_"] == x for x in FIXED}
     table = pd.concat([curves[rows].assign(rule=rule) for rule, rows in rules.items()])
     names = ["lambda_", "n", "unit", *with_ends("acc_f", "change_r"), "worst_acc_f"]
-    return summarise(table, ["gate", "rule"], names).sort_values("gate", kind="stable")
+    found = summarise(table, ["gate", "rule"], names)
+    return found.sort_values("gate", kind="stable", ignore_index=True)
 
 
 def rates_say(exp: Experiment, bounds: Bounds = BOUNDS) -> tuple[str, ...]:

@@ -1,5 +1,7 @@
 """Sentences hold the table's numbers, and say the opposite where the numbers do."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -303,6 +305,16 @@ def test_without_a_gate_comes_first_where_a_gate_is_deployed():
     assert not any(text.startswith("Without a gate") for text in said(main()))
     at_one = rows(**UNGATED | {"lambda_": -1.0})
     assert not any(text.startswith("Without a gate") for text in said(main(), at_one))
+
+
+def test_no_difference_of_shares_is_beyond_100_points():
+    """Two classes have one degree of freedom, and an interval that Student's t makes very wide."""
+    two = main(acc_f=0.0, spread=0.0).iloc[:2]
+    random = rows(**{"method": "random vector"}, acc_f=0.8, spread=0.15).iloc[:2]
+    (found,) = (text for text in said(two, random) if text.startswith("A random direction"))
+    for number in re.findall(r"([+-]\d+\.\d)(?:,| points|\])", found):
+        assert abs(float(number)) <= 100
+    assert "+100.0]" in found
 
 
 def test_what_cannot_fail_is_said_and_not_claimed():
