@@ -231,6 +231,24 @@ def test_needs_come_first_and_bring_their_own_with_the_parameters_that_they_have
     assert plan(["20"], {"seed": 1}, full=True, folder=folder)[0].parameters == {"seed": 1}
 
 
+def test_a_case_is_one_more_run_of_the_full_settings(folder):
+    write(folder, "01_a", parameters="seed = 0")
+    write(folder, "20_s", parameters='source = ""')
+    cases = "cases: {small: {seed: 3}, other: {seed: 4}}"
+    settings(folder, f"01_a: {{full: {{seed: 8}}, {cases}}}\n20_s: {{needs: [01_a]}}\n")
+    jobs = {job.stem: job for job in plan(full=True, folder=folder)}
+    assert {s: jobs[s].parameters["seed"] for s in jobs if s.startswith("01_a")} == {
+        "01_a": 8, "01_a@small": 3, "01_a@other": 4,
+    }  # fmt: skip
+    assert {"01_a@small", "01_a@other"} <= set(jobs["20_s"].after)  # what gathers waits for them
+    assert not any("@" in job.stem for job in plan(folder=folder))
+    given = plan(["01_a"], {"seed": 5}, full=True, folder=folder)
+    assert [(job.stem, job.parameters["seed"]) for job in given] == [("01_a", 5)]
+    settings(folder, "01_a: {cases: {small: {sed: 3}}}\n")
+    with pytest.raises(NotebookError, match="no parameter 'sed'; did you mean 'seed'"):
+        plan(folder=folder)
+
+
 @pytest.mark.parametrize(
     "name",
     ["02_orthogonality", "02", "2", "02_orthogonality.ipynb", "notebooks/02_orthogonality.ipynb"],
@@ -273,6 +291,8 @@ def test_every_problem_of_every_notebook_is_found_before_any_is_run(folder, noth
         ("01_a: {full: {seed: fast}}", "'seed' must be an int, but 'fast' was given"),
         ("01_a: {need: []}", "`needs`, `full` and `cases` only"),
         ("01_a: {needs: 02_b}", "must be a list"),
+        ("01_a: {cases: [2]}", "`cases` a mapping of names to such mappings"),
+        ("01_a: {cases: {odd: 2}}", "`cases` a mapping of names to such mappings"),
         ("- 01_a", "should map"),
         ("a: [", "isn't valid YAML"),
         ("01_a: {needs: [02_b]}\n02_b: {needs: [01_a]}", "in a circle: 01_a needs 02_b needs 01_a"),

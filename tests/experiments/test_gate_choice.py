@@ -13,8 +13,10 @@ from classvec_lab.errors import EditError
 from classvec_lab.experiments.forget import forget_study
 from classvec_lab.experiments.gate_choice import (
     compare_gates,
+    compare_strengths,
     gate_choices,
     summarise_gates,
+    summarise_strengths,
 )
 from classvec_lab.experiments.methods import measure
 from classvec_lab.readout import predict
@@ -203,3 +205,34 @@ def test_over_trainings_the_summary_averages_these(table):
 def test_typos_cost_no_work(targets, message):
     with pytest.raises(EditError, match=message):
         compare_gates(idle_experiment(), targets)
+
+
+def test_strengths_are_those_of_injected_models_and_the_chosen_one_is_vals(noisy):
+    curves = compare_strengths(noisy, ["red", "blue"], ["none", "predicted", "margin"])
+    test, right = noisy.features["test"], predict(noisy.ft, noisy.features["test"])
+    for (target, gate), own in curves.groupby(["target", "gate"]):
+        assert {-1.0, -1.5} <= set(own["lambda_"])
+        (chosen,) = own.loc[own["chosen"], "lambda_"]
+        assert chosen == noisy.strength(target, gate).best
+        mine = test.y == test.classes.index(target)
+        before = (right == test.y)[~mine].mean()
+        for row in own[own["lambda_"].isin([-1.0, -2.0])].itertuples():
+            edit = row.lambda_ * noisy.vectors[target].gated(noisy.gate(target, gate))
+            hit = predict(inject(noisy.ft, edit), test) == test.y
+            assert row.acc_f == pytest.approx(hit[mine].mean())
+            assert row.change_r == pytest.approx(hit[~mine].mean() - before)
+    table = summarise_strengths(curves)
+    assert list(table.index) == list(range(9))
+    for row in table.itertuples():
+        rule = curves["chosen"] if row.rule == "chosen on val" else None
+        rows = curves[curves["lambda_"] == float(row.rule) if rule is None else rule]
+        rows = rows[rows["gate"] == row.gate]
+        assert (row.n, row.acc_f) == (2, pytest.approx(rows["acc_f"].mean()))
+        assert row.worst_acc_f == rows["acc_f"].max()
+
+
+def test_the_chosen_strength_is_no_worse_than_fixed_ones_behind_the_models_decision(exp, noisy):
+    for it in (exp, noisy):
+        curves = compare_strengths(it, it.ft.classes, ["predicted"])
+        left = summarise_strengths(curves).set_index("rule")["acc_f"]
+        assert left["chosen on val"] <= min(left["-1"], left["-1.5"]) + 0.01

@@ -22,12 +22,14 @@ from classvec_lab.editing.weights import map_layernorms
 from classvec_lab.editing.weights.delta import apply_deltas
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.experiments import (
+    compare_references,
     difference_says,
     mapping_difference,
     mapping_says,
     multi_class_mapping,
     summarise_mappings,
 )
+from classvec_lab.experiments.methods import left_of, read
 from classvec_lab.models import Preprocess
 from classvec_lab.readout import Readout
 from classvec_lab.statistics import mean_interval, wilson
@@ -418,3 +420,21 @@ def test_layernorm_rows_are_what_the_edited_model_answers(transformer):
         np.testing.assert_allclose(
             [row["acc_f"], row["acc_r"]], [hit[y == 2].mean(), hit[y != 2].mean()]
         )
+
+
+def test_references_go_from_one_to_those_of_the_smallest_class(exp):
+    """With all images a class the mapping is that of the training images; one is enough for ridge."""
+    table = compare_references(exp, ["red"], lambda_=-1.5)
+    assert table.equals(compare_references(exp, ["red"], lambda_=-1.5))
+    train = exp.features["train"]
+    least = np.bincount(train.y).min()
+    assert set(table["references"]) == {1, 2, 5, 20, least}
+    assert set(table.loc[table["references"] == 1, "method"]) == {"ridge"}
+    assert set(table["method"]) == {"ridge", "nullspace", "discriminant"}
+    equal = np.bincount(train.y).max() == least
+    assert equal  # else the last row would not use every image
+    for method in ("nullspace", "discriminant"):
+        edit = -1.5 * exp.vectors["red"]
+        whole = left_of(read(exp, map_edit(exp.ft, edit, train, method=method), "test"), ["red"])
+        row = table[(table["method"] == method) & (table["references"] == least)].iloc[0]
+        assert (row["acc_f"], row["acc_r"]) == (whole["acc_f"], whole["acc_r"])
