@@ -12,6 +12,7 @@ MAX_VAL = 5000  # images: a validation part carved out of a large training set n
 # draws of groups at most, the share of images by which one is good enough, groups of either side of
 # which pairs are exchanged, and what counts as no gain
 DRAWS, CLOSE, TRIED, SAME = 8, 0.02, 50, 1e-9
+FEW = 10  # groups of which every choice is tried
 
 
 def _apportion(
@@ -84,29 +85,39 @@ def _draw_groups(sizes: np.ndarray, fraction: float, seed: int, leave: int) -> n
     """
     rng, n_groups = np.random.default_rng(seed), (sizes > 0).sum(axis=0)
     wanted, leave = fraction * sizes.sum(axis=0), np.minimum(leave, n_groups - 1)
-    drawn = []
+    costs, drawn = _costs(sizes, wanted, leave), []
+    if len(sizes) <= FEW:  # all there are, in an order by lot
+        masks = rng.permutation(np.arange(2 ** len(sizes)))[:, None] >> np.arange(len(sizes)) & 1
+        images = masks @ sizes
+        cost = costs(images, masks @ (sizes > 0)).sum(axis=1)
+        return masks[(cost + np.abs(images.sum(axis=1) - wanted.sum())).argmin()] > 0
     for _ in range(DRAWS):
         lots = pd.DataFrame({"of": sizes.argmax(axis=1), "lot": rng.random(len(sizes))})
         lots["size"] = sizes.max(axis=1)
         upto = lots.sort_values("lot").groupby("of")["size"].cumsum().sort_index()
         held = np.array(upto - lots["size"] / 2 < wanted[lots["of"]])
-        drawn.append(_improved(held, sizes, wanted, leave, rng))
+        drawn.append(_improved(held, sizes, wanted, costs, rng))
         if drawn[-1][0] <= CLOSE * wanted.sum():
             break
     return min(drawn, key=lambda draw: draw[0])[1]
 
 
-def _improved(held, sizes, wanted, leave, rng) -> tuple[float, np.ndarray]:
-    """(cost, mask) after groups changed sides, one or two at a time, for as long as that helps."""
-    group, label = np.nonzero(sizes)
-    count, size, n_groups = sizes[group, label], sizes.sum(axis=1), (sizes > 0).sum(axis=0)
-    weight, total = 2.0 * size.sum() + 1, wanted.sum()
+def _costs(sizes, wanted, leave):
+    """What it costs, by class, to hold so many images and groups of classes `of`."""
+    n_groups, weight = (sizes > 0).sum(axis=0), 2.0 * sizes.sum() + 1
 
-    def costs(images, groups, of=slice(None)):  # where so many of classes `of` are held
+    def costs(images, groups, of=slice(None)):
         left = n_groups[of] - groups
         unlike = (left < leave[of]) | ((groups < 1) & (leave[of] > 0))
         return np.abs(images - wanted[of]) + weight * (unlike + (1 + len(wanted)) * (left < 1))
 
+    return costs
+
+
+def _improved(held, sizes, wanted, costs, rng) -> tuple[float, np.ndarray]:
+    """(cost, mask) after groups changed sides, one or two at a time, for as long as that helps."""
+    group, label = np.nonzero(sizes)
+    count, size, total = sizes[group, label], sizes.sum(axis=1), wanted.sum()
     while True:
         images, groups = (np.bincount(label, x * held[group], len(wanted)) for x in (count, 1))
         now, over, sign = costs(images, groups), images.sum() - total, np.where(held, -1, 1)

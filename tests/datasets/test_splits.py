@@ -2,7 +2,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from classvec_lab.datasets.splits import carve, hold_out, stratified_sample
@@ -115,6 +115,7 @@ def test_each_class_with_enough_groups_is_in_every_carved_part(sizes, seed, give
     st.integers(1, 2),
     seeds,
 )
+@example([[0, 1, 1], [1, 2, 0], [3, 3, 1]], 0.5, 2, 0)  # three groups change sides at once
 def test_as_many_classes_are_on_both_sides_as_can_be(sizes, fraction, leave, seed):
     sizes = np.array(sizes)
     sizes = sizes[sizes.any(axis=1)][:, sizes.any(axis=0)]
