@@ -254,16 +254,6 @@ def discriminant_keys(
 KEYS = {"nullspace": nullspace_keys, "discriminant": discriminant_keys}
 
 
-def mapping_spread(moments: ClassMoments, keys: np.ndarray) -> np.ndarray:
-    """How far the amounts k · z + o of samples are from their class's, root mean square, (T,).
-
-    Known before any edit, from the within-class covariance without shrinkage. Between the class's
-    amount, 1, and the others', 0, it is the noise: near 1 a mapping can't tell samples apart.
-    """
-    variance = np.einsum("tm,mn,tn->t", keys, moments.covariance(0.0), keys)
-    return np.sqrt(np.maximum(variance, 0.0))
-
-
 def spread_metric(moments: ClassMoments, shrinkage: float) -> np.ndarray:
     """The shrunk within-class covariance (m, m), of full rank; the identity if nothing varies."""
     covariance = moments.covariance(max(shrinkage, 1e-9))
