@@ -109,7 +109,8 @@ def cannot_lose(gate: str, n_classes: int) -> tuple[str, ...]:
         said.append(
             "With two classes, an edit that forgets one leaves one answer: ACC_r is then 100% or "
             "near it, the logit mask's included, a random step loses a class as often as not, and "
-            "centred cosines are -1 by algebra. None of it says anything of the class vectors."
+            "centred cosines between class vectors, and between means, are -1 by algebra. None of "
+            "it says anything of the class vectors."
         )
     return tuple(said)
 

@@ -28,6 +28,11 @@ class RelaxedRate(UserWarning):
         return f"{self.args[0]}; the gate has that rate"
 
 
+def quietly():
+    """A context for callers whose page tells of relaxed rates in a sentence."""
+    return warnings.catch_warnings(action="ignore", category=RelaxedRate)
+
+
 def least_rate(n: int, guarantee: str) -> float:
     """The smallest rate in (0, 1] that n held-out samples of other classes allow."""
     if guarantee == "pac":

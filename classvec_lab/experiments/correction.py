@@ -1,6 +1,5 @@
 """Correcting one systematic error by an edit: samples of class a that the model takes for b."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +8,7 @@ import pandas as pd
 from .. import words
 from ..checks import record
 from ..editing import calibrate_gate, inject
-from ..editing.calibration import RelaxedRate
+from ..editing.calibration import quietly
 from ..editing.strength import BOUNDS, Bounds
 from ..edits import Edit
 from ..errors import EditError
@@ -81,7 +80,7 @@ def correct_error(
         )
     looks = vectors.z_ft.copy()
     looks[a] = val.z[confused].mean(axis=0, dtype=np.float64)
-    with warnings.catch_warnings(action="ignore", category=RelaxedRate):  # see `Experiment.gate`
+    with quietly():  # see `Experiment.gate`
         gate = calibrate_gate(val, replace(vectors, z_ft=looks), truth, **bounds.gating)
     unit = (vectors[truth] - vectors[seen_as]).gated(gate)
     right = {x: (predict(inject(exp.ft, x * unit), val) == val.y).mean() for x in LAMBDAS}

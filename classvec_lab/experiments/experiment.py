@@ -1,6 +1,5 @@
 """`Experiment`: a pair of models and three splits, with what diagnostics and edits read of them."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
@@ -12,7 +11,7 @@ from ..checks import in_range, index_of, listed, record
 from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
 from ..datasets.splits import SPLITS
-from ..editing.calibration import RelaxedRate, calibrate_gate
+from ..editing.calibration import calibrate_gate, quietly
 from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
 from ..editing.weights.suffix import layernorm_names
 from ..errors import ClassvecError, EditError
@@ -93,7 +92,7 @@ class Experiment:
         key = target, score, *bounds.gating.values()
         if score != "none" and key not in self._kept:
             how = {"classifier": self.ft, "moments": self.moments, **bounds.gating}
-            with warnings.catch_warnings(action="ignore", category=RelaxedRate):
+            with quietly():
                 self._kept[key] = calibrate_gate(
                     self.features["val"], self.vectors, target, score=score, **how
                 )

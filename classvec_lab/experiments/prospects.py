@@ -1,7 +1,5 @@
 """Will class vectors edit this model? Edits are tried on validation, and each class gets advice."""
 
-import warnings
-
 import numpy as np
 import pandas as pd
 
@@ -31,7 +29,7 @@ from ..editing.advice import (
     overall,
     recommend,
 )
-from ..editing.calibration import RelaxedRate
+from ..editing.calibration import quietly
 from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
@@ -241,7 +239,7 @@ def outlook(exp: Experiment, deploy: str = DEPLOYED, bounds: Bounds = BOUNDS) ->
     key = outlook, deploy, bounds  # no class has that name
     if key not in exp._kept:
         train, val, pre = exp.features["train"], exp.features["val"], exp.pre_features["val"]
-        with warnings.catch_warnings(action="ignore", category=RelaxedRate):
+        with quietly():
             exp._kept[key] = editability(
                 exp.ft, exp.vectors, train, val, pre_val=pre, deploy=deploy, bounds=bounds
             )

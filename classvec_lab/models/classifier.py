@@ -18,9 +18,8 @@ from .preprocess import Preprocess
 from .weights import load_into, to_numpy
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
-_held: dict[
-    tuple, list
-] = {}  # by the ids of what decides on a representation: its hash, once known
+# by the ids of what decides on a representation: its hash, once known
+_held: dict[tuple, list] = {}
 BLANK_HEADS = {
     "CosineHead": lambda m, n_classes: CosineHead(torch.ones(n_classes, m), 1.0),
     "Linear": nn.Linear,

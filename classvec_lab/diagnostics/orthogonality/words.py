@@ -99,4 +99,9 @@ def orthogonality_says(report, delta: float = DELTA) -> tuple[str, ...]:
             f"{percent(row['no_interval'], digits=0)} of the pairs have no interval: "
             f"{max(set(reasons), key=reasons.count)}."
         )
+    if len(report.cosine) == 2:
+        said.append(
+            "With two classes centred cosines between class vectors, and between means, are -1 by "
+            "algebra, and all four of class vectors with means have one size."
+        )
     return tuple(said)

@@ -126,3 +126,21 @@ def test_findings_lead_and_the_mean_comes_last(reports, name):
     for sentence, start in zip(said, order, strict=True):
         assert start in sentence
     assert "says nothing about single pairs: centring forces" in said[-1]
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_two_classes_are_said_to_be_centred_by_algebra(n_classes):
+    rng = np.random.default_rng(0)
+    vectors = ClassVectors(
+        *rng.normal(size=(2, n_classes, 8)),
+        np.full(n_classes, 5),
+        [f"c{i}" for i in range(n_classes)],
+    )
+    report = orthogonality(vectors)
+    centred = np.abs(report.cosine_centred.to_numpy())
+    said = [s for s in report.says() if s.startswith("With two classes")]
+    assert len(said) == (n_classes == 2)
+    if n_classes == 2:
+        off = report.mean_cosine_centred.to_numpy()[0, 1]
+        assert off == pytest.approx(-1)
+        assert np.ptp(centred) < 1e-9
