@@ -7,6 +7,7 @@ from ipywidgets import HTML, BoundedFloatText, Box, Checkbox, FloatSlider, HBox,
 
 from .. import plots
 from ..editing import LiveEdits
+from ..editing.advice import cannot_lose
 from ..errors import PanelError
 from ..words import percent
 from .base import Panel, choice, new_paths
@@ -147,7 +148,8 @@ class EditPanel(Panel, EditTerms):
         note = f"val split, n = {len(self.readout.y)}: what you choose on"
         if "test" in self.splits:
             note += "; test is measured when you keep an edit"
-        self.table.value = effect_table(self.readout, note)
+        decided = cannot_lose(term.gate, len(self.classes)) if term and term.on else ()
+        self.table.value = effect_table(self.readout, *decided, note)
         head = next(iter(self.kept), ())
         self.kept_table.value = table(head, [k.values() for k in self.kept], caption="Kept")
         self.bars.put(**class_bars(self.readout))

@@ -46,8 +46,8 @@ def strength_chart(curve: pd.DataFrame, term: EditTerm) -> dict:
     )
 
 
-def effect_table(readout: LiveReadout, note: str) -> str:
-    """What edits do as HTML: ACC_f of each edited class, ACC_r, where each gate fires, a note."""
+def effect_table(readout: LiveReadout, *said: str) -> str:
+    """What edits do as HTML: ACC_f of each edited class, ACC_r, where gates fire, and notes."""
     rows = []
     for row in readout.table().rename(columns={"class": "name"}).itertuples():
         kind = "ACC_r" if row.name == "all others" else "ACC_f"
@@ -62,7 +62,7 @@ def effect_table(readout: LiveReadout, note: str) -> str:
         f"of the others (worst: {row.worst_class}, {row.worst_fires:.1%})"
         for row in readout.fires().itertuples()
     ]
-    return table(HEAD, rows) + paragraphs([*notes, note])
+    return table(HEAD, rows) + paragraphs([*notes, *said])
 
 
 def class_bars(readout: LiveReadout) -> dict:

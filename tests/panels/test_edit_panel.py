@@ -9,6 +9,7 @@ from small_world import World, control
 
 from classvec_lab import ClassvecError, Edit, Features, calibrate_gate, inject
 from classvec_lab.errors import MismatchError, PanelError
+from classvec_lab.gates import DEPLOYED
 from classvec_lab.panels import EditPanel, EditTerm
 from classvec_lab.readout import predict
 
@@ -47,6 +48,17 @@ def test_it_begins_with_the_first_class_forgotten():
     assert "0.0%" in p.table.value
     assert p.gallery.groups[0]["items"][0]["caption"].startswith("c0 → ")
     assert repr(p).startswith("<EditPanel of 5 classes; live in JupyterLab")
+
+
+def test_what_the_gate_decides_beforehand_is_said():
+    """Behind the model's own decision others can't lose, so ACC_r is no success there."""
+    p = panel()
+    assert p.term.gate == DEPLOYED
+    assert "no other class can lose, by construction" in p.table.value
+    p.change(gate="margin")
+    assert "by construction" not in p.table.value
+    p.change(gate=DEPLOYED, on=False)
+    assert "by construction" not in p.table.value
 
 
 def test_the_gate_is_the_models_own_decision_and_needs_no_images():
