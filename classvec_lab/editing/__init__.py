@@ -1,5 +1,6 @@
 """Editing a classifier with class vectors: gates, latent injection, weight mapping, the audit."""
 
+from .advice import behind
 from .calibration import calibrate_gate, exchangeability, gate_curve
 from .directions import (
     contrast_direction,

@@ -83,14 +83,17 @@ class Editability:
         back, mild = (self.curves.query(f"{at}{x}") for x in (-1, -MILD))
         worst, rest = back.loc[back["acc_f"].idxmax()], mild["control"]
         keeps = f", ACC_r within {100 * bounds.tolerance:g}% of unedited"
+        far = f"{table['shift_to_spread'].median():.2f} times its spread"
+        if not table["shift_to_spread"].notna().any():
+            far = f"{table['norm_kappa'].median():.2f} (no class has 2 samples to give its spread)"
         said = [
             f"{self.light.upper()}: On validation, class vectors at |lambda| <= {MILD:g} {by} "
             f"forget {green} of {len(advice)} classes (ACC_f <= {100 * bounds.threshold:g}%"
             f"{'' if self.deploy == DEPLOYED else keeps}) where random directions of that length "
             f"don't; other edits of that length forget {amber} more, none forgets {red}.",
-            f"Fine-tuning moved a class by {table['shift_to_spread'].median():.2f} times its "
-            f"spread (median), {table['read_share'].median():.0%} of the squared length where the "
-            f"head can see it; the head already names {right / n:.1%} of z_pre (n = {n}).",
+            f"Fine-tuning moved a class by {far} (median), {table['read_share'].median():.0%} of "
+            "the squared length where the head can see it; the head already names "
+            f"{right / n:.1%} of z_pre (n = {n}).",
             f"Lambda = -1 gives a class its pre-trained mean back; {by} {back['meets'].sum()} of "
             f"{len(back)} classes then meet the bounds on validation. ACC_f is "
             f"{back['acc_f'].mean():.1%} on average, worst for {worst['class']}: "

@@ -78,7 +78,7 @@ def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None,
         place = part["acc_f"].mask(gone, y)
         ax.plot(part["acc_r"], place, linestyle="none", gid=name, alpha=0.6, **look)
         ax.plot([1], [y], clip_on=False, **look, **key)
-        ax.text(1, y, f"{gone.sum()} of {len(part)}", **told)
+        ax.text(1, y, f"{gone.sum()} of {len(part)}" if len(part) else "not run", **told)
     ax.text(1, -0.02, "at 0:", **told)
     ax.axhspan(rows[-1] - 0.06, -0.08, color=MUTED, alpha=0.12, linewidth=0, zorder=0)
     ticks = np.linspace(0, 1, 6)

@@ -141,7 +141,7 @@ def _zrf(report, row) -> str:
         "more": f"above {reference}: more like an untrained network than never having seen the "
         "class explains",
         "less": f"below {reference}: its answers still show the class",
-        "no change shown": f"as is {reference}",
+        "no change shown": f"which {row['n']} images don't tell from {reference}",
     }
     return f"{text}, {told[change(low - ROUNDING, high + ROUNDING)]}."
 
