@@ -511,6 +511,17 @@ def test_a_small_val_has_its_gates_at_the_rate_that_it_allows():
     assert (report.recommendation["gate"] != "predicted").all()
 
 
+def test_one_val_image_a_class_gives_no_spread():
+    world = World(n=60)
+    with pytest.warns(RelaxedRate):
+        world.val = samples(world.vectors, 5)
+        told = world.report()
+    assert told.table["spread"].isna().all()
+    (moved,) = (s for s in told.says() if s.startswith("Fine-tuning moved a class by"))
+    assert "(no class has 2 samples to give its spread)" in moved
+    assert "nan" not in moved
+
+
 def test_the_gate_to_be_deployed_is_tried_and_decides(collapsed):
     report = collapsed.report(deploy="cosine")
     assert report.deploy == "cosine"

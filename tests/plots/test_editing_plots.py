@@ -529,6 +529,10 @@ def test_methods_look_as_in_the_figure_of_more_of_them():
     ]
     assert looks[0]["LEACE"] == looks[1]["LEACE"]
     assert len(set(looks[0].values())) == 5
+    rows = [[t for t in texts(ax) if t == "not run" or " of " in t] for ax in both]
+    assert "not run" not in rows[0]
+    assert len(rows[0]) == len(rows[1]) > rows[1].count("not run") > 0
+    assert "0 of 0" not in rows[1]
 
 
 def test_without_a_fine_tuned_model_nothing_is_left_out():

@@ -235,6 +235,12 @@ def test_zrf_and_its_verdict(injected):
         ),
         "ZRF",
     )
+    few = {
+        split: Readout(*(x[:8] for x in (found.z, found.logits, found.y)), CLASSES)
+        for split, found in ORIGINAL.items()
+    }
+    undecided = audit(few, few, target="cat", retrained=few, incompetent=few["test"])
+    assert "which 2 images don't tell from the retrained model's" in said(undecided, "ZRF")
 
 
 def test_the_worst_class_and_the_worst_sibling_are_named():
