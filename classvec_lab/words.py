@@ -18,7 +18,7 @@ def percent(value: float, low: float = math.nan, high: float = math.nan, digits:
 
 def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
     """A change of a share, signed: "-1.2 points" or "-1.2 [-2.0, -0.4] points"."""
-    return f"{number(100 * value, 100 * low, 100 * high, '+.1f')} points"
+    return f"{number(100 * value, 100 * low, 100 * high, '+z.1f')} points"
 
 
 def change(low: float, high: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbval.kernel
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from jupyter_client import KernelManager
@@ -46,6 +47,17 @@ def shared():
     if not SHARED.is_dir():
         pytest.skip("no real images and weights beside the repository")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def coverage():
+    """Rows of simulations by table; those that a run made are filed under figures/coverage/."""
+    tables = {}
+    yield lambda name, **row: tables.setdefault(name, []).append(row)
+    folder = REPOSITORY / "figures/coverage"
+    for name, rows in tables.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        pd.DataFrame(rows).to_csv(folder / f"{name}.csv", index=False, float_format="%.4f")
 
 
 def coloured(

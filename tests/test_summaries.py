@@ -24,39 +24,63 @@ def mean_of(table):
     return crossed_mean(table["x"], table["target"], table["seed"])
 
 
-def share_covered(n_classes, n_trainings, of_class, of_training, residual, repeats=400):
-    """How often the interval holds the mean, 0, and how often one over all cells would."""
-    rng, covered, naive = np.random.default_rng(1), 0, 0
-    grid = np.indices((n_classes, n_trainings))
-    table = pd.DataFrame({"target": grid[0].ravel(), "seed": grid[1].ravel()})
+WORLDS = [(1, 0, 0.3), (1, 0.3, 0.5), (1, 1, 1), (0.3, 1, 0.3), (0, 1, 0.3), (0, 0, 1)]
+
+
+def shares_covered(n_classes, n_trainings, scales, repeats=400, skewed=False):
+    """How often intervals of four kinds hold the mean, 0, where there are any.
+
+    Args:
+        scales: standard deviations of classes, trainings and cells.
+        skewed: whether classes are spread as an exponential.
+    """
+    rng, grid = np.random.default_rng(1), np.indices((n_classes, n_trainings))
+    table, hits = pd.DataFrame({"target": grid[0].ravel(), "seed": grid[1].ravel()}), []
     for _ in range(repeats):
-        level = of_class * rng.normal(size=n_classes)[:, None]
-        level = level + of_training * rng.normal(size=n_trainings)
-        table["x"] = (level + residual * rng.normal(size=level.shape)).ravel()
-        found, cell = mean_of(table), mean_interval(table["x"])
-        covered += found.low <= 0 <= found.high
-        naive += cell[1] <= 0 <= cell[2]
-    return covered / repeats, naive / repeats
+        parts = [rng.normal(size=shape) for shape in ((n_classes, 1), n_trainings, grid[0].shape)]
+        if skewed:
+            parts[0] = rng.exponential(size=(n_classes, 1)) - 1
+        level = sum(scale * part for scale, part in zip(scales, parts, strict=True))
+        table["x"] = level.ravel()
+        ways = {"cells": level.ravel(), "trainings": level.mean(0), "classes": level.mean(1)}
+        found = {way: mean_interval(values) for way, values in ways.items()}
+        found["both"] = tuple(mean_of(table))
+        known = {way: ends for way, (_, *ends) in found.items() if np.isfinite(ends).all()}
+        hits.append({way: low <= 0 <= high for way, (low, high) in known.items()})
+    return pd.DataFrame(hits).reindex(columns=list(found)).mean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_trainings", [1, 2, 3, 5])
+@pytest.mark.parametrize("scales", WORLDS)
+@pytest.mark.parametrize("skewed", [False, True])
+def test_coverage_over_classes_and_trainings(n_trainings, scales, skewed, coverage):
+    """4,000 simulated tables of ten classes: intervals over both cover 90 to 100 %."""
+    rates = shares_covered(10, n_trainings, scales, 4000, skewed)
+    world = dict(zip(("of_classes", "of_trainings", "of_cells"), scales, strict=True))
+    coverage("means", n_trainings=n_trainings, **world, skewed=skewed, **rates)
+    if n_trainings > 1:
+        assert rates["both"] >= (0.86 if skewed else 0.9)
 
 
 @pytest.mark.parametrize(
     ("of_class", "of_training", "residual"),
-    [(1, 0, 0.3), (1, 0.3, 0.5), (1, 1, 1), (0.3, 1, 0.3), (0, 1, 0.3), (0, 0, 1)],
+    WORLDS,
 )
 def test_ten_classes_and_three_trainings_cover_the_mean_over_both(of_class, of_training, residual):
-    covered, naive = share_covered(10, 3, of_class, of_training, residual)
-    assert covered >= 0.92
-    assert naive < 0.8 or not (of_class or of_training)
+    covered = shares_covered(10, 3, (of_class, of_training, residual))
+    assert covered["both"] >= 0.92
+    assert covered["cells"] < 0.8 or not (of_class or of_training)
 
 
 @pytest.mark.parametrize("residual", [0.3, 1])
 def test_ten_classes_of_one_training_cover_the_mean_over_classes(residual):
-    assert 0.92 <= share_covered(10, 1, 1, 0, residual)[0] <= 0.98
+    assert 0.92 <= shares_covered(10, 1, (1, 0, residual))["both"] <= 0.98
 
 
 def test_another_training_lies_outside_what_one_can_show():
     """Which is why the unit of a table says how many trainings it is of."""
-    assert share_covered(10, 1, 0.3, 1, 0.3)[0] < 0.4
+    assert shares_covered(10, 1, (0.3, 1, 0.3))["both"] < 0.4
 
 
 def test_trainings_that_differ_widen_the_interval_and_so_do_classes():

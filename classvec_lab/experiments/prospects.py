@@ -83,6 +83,8 @@ class Editability:
         back, mild = (self.curves.query(f"{at}{x}") for x in (-1, -MILD))
         worst, rest = back.loc[back["acc_f"].idxmax()], mild["control"]
         keeps = f", ACC_r within {100 * bounds.tolerance:g}% of unedited"
+        others = f"; other edits of that length forget {amber} more" if amber else ""
+        others += f"; no edit of that length forgets {red}" if red else ""
         far = f"{table['shift_to_spread'].median():.2f} times its spread"
         if not table["shift_to_spread"].notna().any():
             far = f"{table['norm_kappa'].median():.2f} (no class has 2 samples to give its spread)"
@@ -90,7 +92,7 @@ class Editability:
             f"{self.light.upper()}: On validation, class vectors at |lambda| <= {MILD:g} {by} "
             f"forget {green} of {len(advice)} classes (ACC_f <= {100 * bounds.threshold:g}%"
             f"{'' if self.deploy == DEPLOYED else keeps}) where random directions of that length "
-            f"don't; other edits of that length forget {amber} more, none forgets {red}.",
+            f"don't{others}.",
             f"Fine-tuning moved a class by {far} (median), {table['read_share'].median():.0%} of "
             "the squared length where the head can see it; the head already names "
             f"{right / n:.1%} of z_pre (n = {n}).",

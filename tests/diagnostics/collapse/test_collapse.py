@@ -437,7 +437,7 @@ def population(means, spectrum, weight):
 @pytest.mark.parametrize("geometry", ["gaussian", "etf"])
 @pytest.mark.parametrize("shape", ["isotropic", "decaying", "one direction"])
 @pytest.mark.parametrize("n", [5, 20, 130])
-def test_coverage_of_the_intervals(geometry, shape, n):
+def test_coverage_of_the_intervals(geometry, shape, n, coverage):
     """95 % intervals, where given, hold the population's value in 92 to 98 % of simulations."""
     k, d, repeats = 8, 64, 300
     spectrum = {
@@ -462,11 +462,13 @@ def test_coverage_of_the_intervals(geometry, shape, n):
             for metric, low, high in given.itertuples():
                 hits.setdefault(metric, []).append(low <= truth[metric] <= high)
             given_ += "cdnv" in given.index
-        rates = "; ".join(
-            f"{m} {np.mean(h):.3f} ({len(h) / repeats:.0%} with an interval)"
-            for m, h in hits.items()
-        )
-        print(f"n={n} spread={spread} {geometry} {shape}: {rates or 'none'}")
+        for metric in ("nc1", "cdnv", "nc3", "nc3_centred", "nc3_etf"):
+            hit = hits.get(metric, [])
+            rate = np.mean(hit) if hit else np.nan
+            world = {"n": n, "spread": spread, "geometry": geometry, "noise": shape}
+            found = {"metric": metric, "covered": rate, "with_interval": len(hit) / repeats}
+            coverage("collapse", **world, **found)
+        assert hits.keys() <= {"nc1", "cdnv", "nc3", "nc3_centred", "nc3_etf"}
         assert n > 5 or given_ == 0
         for metric, hit in hits.items():
             if len(hit) == repeats:

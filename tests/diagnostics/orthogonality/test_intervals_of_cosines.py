@@ -457,7 +457,7 @@ def test_blocks_repeat_the_whole_matrix(monkeypatch):
 @pytest.mark.parametrize("flat", [True, False], ids=["flat", "falling"])
 @pytest.mark.parametrize("spread", [0.5, 1, 3])
 @pytest.mark.parametrize("n", [5, 20, 130])
-def test_intervals_cover_the_truth(n, spread, flat):
+def test_intervals_cover_the_truth(n, spread, flat, coverage):
     """500 simulated data sets: a 95 % interval covers 92 to 98 %, or there is none."""
     rng = np.random.default_rng([n, int(10 * spread), flat])
     n_classes, dim = 4, 512 if flat else 128
@@ -482,12 +482,10 @@ def test_intervals_cover_the_truth(n, spread, flat):
         size = (n_classes**2 - n_classes) if part == "off" else n_classes
         share = known[kind, part] / entries
         rates[kind, part] = (hits / (share * entries * size) if share else np.nan, share)
-    print(
-        f"n={n} spread={spread} {'flat' if flat else 'falling'}: "
-        + "; ".join(
-            f"{k[0]} {k[1]} {r:.3f} ({s:.0%} with an interval)" for k, (r, s) in rates.items()
-        )
-    )
+    for (kind, part), (rate, share) in rates.items():
+        world_ = {"n": n, "spread": spread, "noise": "flat" if flat else "falling"}
+        found = {"cosine": kind, "entries": part, "covered": rate, "with_interval": share}
+        coverage("cosines", **world_, **found)
     for (kind, part), (rate, share) in rates.items():
         # the centred diagonal is .989 here: next to its bound, intervals are wide on purpose
         most = 0.995 if (kind, part) == ("cosine_centred", "diagonal") else 0.98
