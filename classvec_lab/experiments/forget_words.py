@@ -95,7 +95,19 @@ def study_says(
             f"{words.points(it['change_r'])}, "
             f"from {it['n_parameters']:.0f} stored numbers and without a gate."
         )
-    known = summarise_methods(table[table["routing_js"].notna() & (table["method"] != RETRAINED)])
+    trained = table[table["method"] == RETRAINED]
+    if len(trained):
+        it = summarise_methods(trained).iloc[0]
+        knows = words.bound(*ends(it, "acc_f"), bounds.threshold) == "above"
+        found.append(
+            f"Retrained without the class, the reference, the model has {_left(it)} and ACC_r "
+            f"{words.percent(*ends(it, 'acc_r'))}, n = {counted(it)}"
+            f"{': it names the class from before fine-tuning' if knows else ''}."
+        )
+    asked = table["routing_js"].notna() & (table["method"] != RETRAINED)
+    known = summarise_methods(
+        pd.concat([table[asked & (table["method"] != "class vector")], main[asked[main.index]]])
+    )
     if len(known):
         best = known.loc[known["routing_js"].idxmin()]
         found.append(

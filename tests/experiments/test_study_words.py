@@ -271,6 +271,19 @@ def test_nearest_to_retraining_is_the_smallest_distance_but_for_retraining_itsel
         "Nearest to retraining in where the class's samples go: class vector (0.05 bits"
     )
     assert not any("Nearest" in text for text in said(main(), others[0]))
+    aside = rows(gate="none", routing_js=0.01), rows(lambda_=-1.0, routing_js=0.01)
+    assert "logit mask (0.12 bits" in said(main(routing_js=0.2), *others, *aside)[-1]
+
+
+@pytest.mark.parametrize(("left", "knows"), [(0.0, False), (0.9, True)])
+def test_what_retraining_leaves_is_said(left, knows):
+    retrained = rows(
+        method="retrained without it", family="reference", acc_f=left, targets=("owl", "cat")
+    )
+    text = only(said(main(), retrained), "Retrained without the class")
+    assert percent(left, *mean_interval(retrained["acc_f"])[1:]) in text or not left
+    assert "n = 2 classes" in text
+    assert text.endswith("it names the class from before fine-tuning.") == knows
 
 
 def test_another_gate_may_speak():
