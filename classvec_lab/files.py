@@ -225,6 +225,7 @@ def save_figure(fig, paths: Iterable[Path]) -> None:
         ".png": {"Software": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
+    fig.draw_without_rendering()  # the room that square maps leave is known once they were drawn
     for path in paths:
         with atomic(path) as temporary:
             fig.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata=blank[path.suffix])

@@ -93,7 +93,7 @@ def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: 
         known = frame.stack().dropna()
         if len(known):
             mean, lowest = np.round([known.mean(), known.min()], 1) + 0.0
-            name += f": mean {mean:+.1f}, lowest {lowest:+.1f}"
+            name += f"\nmean {mean:+.1f}, lowest {lowest:+.1f}"
         look = {"limit": limit, "label": label, "fmt": fmt, "title": name}
         heatmap(frame.round(1) + 0.0, ax=ax, **look)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)

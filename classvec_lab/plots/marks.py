@@ -25,7 +25,8 @@ def new_axes(ax, width: float, height: float, title: str = ""):
 def wrapped(title: str, width: float) -> str:
     """A title in lines of so many inches, broken at spaces only."""
     whole = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.fill(title, max(int(11 * width), 20), **whole)
+    wide = max(int(11 * width), 20)
+    return "\n".join(textwrap.fill(line, wide, **whole) for line in title.split("\n"))
 
 
 def inches(n: int, each: float, more: float, low: float, high: float) -> float:

@@ -357,7 +357,7 @@ def test_collateral_shares_one_scale_without_the_class_itself():
         assert np.isnan(np.diag(drawn)).all()  # what is behind them is hatched
         assert ax.patch.get_hatch()
         assert ax.get_title(loc="left") == (
-            f"{way}: mean {round(values.mean(), 1) + 0.0:+.1f}, lowest {values.min():+.1f}"
+            f"{way}\nmean {round(values.mean(), 1) + 0.0:+.1f}, lowest {values.min():+.1f}"
         )
     limits = {ax.collections[0].get_clim() for ax in axes}
     assert len(limits) == 1  # one scale, that of the largest change in any way
@@ -370,7 +370,7 @@ def test_a_single_way_and_no_way_known():
     (ax,) = plots.collateral_maps({"without a gate": changes(4)})
     assert [x for x in ax.figure.axes if "percentage points" in x.get_ylabel()]
     known, unknown = plots.collateral_maps({"a": changes(4), "b": changes(4) * np.nan})
-    assert known.get_title(loc="left").startswith("a: mean ")
+    assert known.get_title(loc="left").startswith("a\nmean ")
     assert unknown.get_title(loc="left") == "b"
     assert known.collections[0].get_clim() == unknown.collections[0].get_clim()
 
@@ -382,7 +382,7 @@ def test_collateral_of_some_targets_of_many_and_of_no_change():
         assert np.argwhere(np.ma.getmaskarray(drawn)).tolist() == [[0, 2], [1, 7]]
     still = pd.DataFrame(-np.eye(3), TARGETS, TARGETS)
     axes = plots.collateral_maps({"a": still, "b": still})
-    assert axes[1].get_title(loc="left") == "b: mean +0.0, lowest +0.0"
+    assert axes[1].get_title(loc="left") == "b\nmean +0.0, lowest +0.0"
     assert set(texts(axes[0])) == {"0"}
 
 
