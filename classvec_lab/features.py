@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .checks import labelled, record
+from .checks import labelled, listed, record
 from .errors import MismatchError
 from .files import read_or_make, read_tensors, write_tensors
 from .moments import ClassMoments
@@ -77,7 +77,8 @@ def extract_features(
 
     Args:
         classifier: a `Classifier`.
-        dataset: items (PIL image, int), with `.classes`.
+        dataset: an `ImageDataset`, or what `ImageDataset.from_dataset` takes; without class names
+            of its own it has the classifier's.
         batch_size: images at a time.
         precision: "float32", "bfloat16" (autocast), or "auto": bfloat16 for encoders of 20 million
             parameters and more on a processor that has it.
@@ -89,12 +90,13 @@ def extract_features(
     """
     import torch
 
+    from .datasets.items import usable
     from .models.blocks import evaluating
     from .models.device import autocast, default_device, parts, resolve_precision
     from .models.fingerprint import cache_key
     from .models.preprocess import PreprocessedImages, loader
 
-    device = default_device()
+    device, dataset = default_device(), usable(dataset, classifier.classes)
     precision = resolve_precision(precision, classifier.encoder, device)
     known = {
         "model": classifier.fingerprint,
@@ -144,6 +146,9 @@ def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:
     Raises:
         MismatchError: where classes or widths differ, or a class has no image.
     """
+    from .datasets.items import usable
+
+    dataset = usable(dataset, pre.classes)
     for owner, classifier in (("pre-trained", pre), ("fine-tuned", ft)):
         classifier.require_classes(dataset.classes, f"the data set for the {owner} model")
     if pre.dim != ft.dim:
@@ -151,6 +156,8 @@ def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:
             f"the pre-trained representation has {pre.dim} dimensions "
             f"and the fine-tuned one {ft.dim}"
         )
+    if len(lacking := dataset.counts.index[dataset.counts == 0]):
+        raise MismatchError(f"the data set has no image of {listed(lacking)}, and so no vector")
     return ClassVectors.from_features(
         *(extract_features(classifier, dataset, **extraction) for classifier in (pre, ft))
     )

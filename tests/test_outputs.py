@@ -264,13 +264,15 @@ def test_begin_sets_the_look_and_clears_what_lay_in_the_folder(tmp_path):
 
 
 @pytest.mark.usefixtures("look")
-def test_titles_bear_the_last_part_of_a_folder(tmp_path):
+def test_titles_bear_the_last_part_of_a_path(tmp_path):
     photos = tmp_path / "photos"
     photos.mkdir()
     given = {"model": "open_clip:ViT-B-16/openai", "dataset": f"{photos}/"}
     outputs = Outputs("02_x", given, out=tmp_path / "out")
     assert outputs.about() == "open_clip:ViT-B-16/openai on photos"
     assert outputs.about("digits", str(photos)).endswith("openai on digits and photos")
+    (photos / "labels.csv").touch()
+    assert outputs.about(str(photos / "labels.csv")).endswith("openai on labels.csv")
     tuned = Outputs("02_x", {"model": str(photos)}, out=tmp_path / "out")
     assert tuned.about("torchvision:CIFAR10") == "photos on torchvision:CIFAR10"
 

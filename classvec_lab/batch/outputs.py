@@ -99,7 +99,7 @@ class Outputs:
         """
         sources = self.parameters["model"], *(datasets or [self.parameters["dataset"]])
         paths = {source: Path(source).expanduser().absolute() for source in sources}
-        model, *named = (path.name if path.is_dir() else name for name, path in paths.items())
+        model, *named = (path.name if path.exists() else name for name, path in paths.items())
         return f"{model} on {' and '.join(named)}"
 
     def record(self, **facts: object) -> None:

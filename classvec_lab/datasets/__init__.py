@@ -1,19 +1,24 @@
-"""Where images come from: drawn shapes, digits, photographs, image folders, torchvision's sets."""
+"""Where images come from: built-in sets, image folders, tables, arrays, torchvision and the hub."""
 
 import inspect
 import os
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from ..checks import nearest, one_of
+from ..checks import listed, nearest, one_of
 from ..errors import DatasetError
-from .base import ImageDataset, check_options, integer
+from .base import ImageDataset, check_options, integer, warn
 from .digits import load_digits_dataset
-from .folder import load_folder
+from .folder import read_folder
+from .hub import ON_DISK, read_hf
+from .items import gathered, usable
 from .photographs import load_photographs
 from .shapes import load_shapes
 from .splits import SPLITS, stratified_sample
+from .table import cut, read_arrays, read_table
 from .torchvision_sets import load_torchvision
 
 __all__ = ["ImageDataset", "load_dataset"]
@@ -23,30 +28,46 @@ _BUILT_IN = {
     "shapes": load_shapes,
     "photographs": load_photographs,
 }
-_PREFIX = "torchvision:"
+_FILES = {
+    **dict.fromkeys((".csv", ".tsv", ".parquet"), read_table),
+    **dict.fromkeys((".npy", ".npz"), read_arrays),
+}
 
 
 def load_dataset(
-    name_or_path: str | os.PathLike,
+    name_or_path: object,
     *,
     split: str,
     limit: int | None = None,
     seed: int = 0,
     group: str | None = None,
+    classes: Sequence[str] | None = None,
+    rename: Mapping[str, str] | None = None,
     **options,
 ) -> ImageDataset:
     """A labelled image data set by name or path: `dataset[i]` is (RGB PIL image, class number).
 
-    name_or_path: "digits"; "photographs"; "shapes" (options n=, snow=, word=); "torchvision:NAME"
-        (options go to its constructor); or an image folder ("~" is expanded; "./digits" is a
-        folder, "digits" is not).
-    split: "train", "val" or "test"; splits that the source lacks are carved out of train.
-    limit: at most so many images, a stratified, seeded sample; at least one a class.
-    seed: decides the sample and also which images each carved split holds: use the same one for
-        train, val and test, or they will overlap.
-    group: a column of the folder's metadata.csv, or a regular expression with one capture group
-        searched in the relative path; images of one group stay on one side of carved splits.
-    Raises DatasetError, which restates the argument at fault and says what is valid.
+    Args:
+        name_or_path: "digits"; "photographs"; "shapes" (options n=, snow=, word=);
+            "torchvision:NAME" (options go to its constructor); "hf:NAME", or a folder that
+            `save_to_disk` of the package datasets wrote (see `read_hf`); an image folder (see
+            `read_folder`; "~" is expanded; "./digits" is a folder, "digits" is not); a .csv, .tsv
+            or .parquet table (see `read_table`); .npz or .npy arrays (see `read_arrays`); or, in
+            memory, an `ImageDataset`, a map-style data set, or a pair (images, labels) of arrays,
+            of which each split is cut.
+        split: "train", "val" or "test"; splits that the source lacks are carved out of train.
+        limit: at most so many images, a stratified, seeded sample; at least one a class.
+        seed: decides the sample and also which images each carved split holds: use the same one for
+            train, val and test, or they will overlap.
+        group: a column of what is known of each image (a folder's metadata.csv, a table), or a
+            regular expression with one capture group searched in the relative path; images of one
+            group stay on one side of carved splits.
+        classes: keeps these alone, in this order, by their new names.
+        rename: new names by old ones; classes of one new name become one.
+        options: of the source.
+    Raises:
+        DatasetError: restating the argument at fault and saying what is valid. Warns where a class
+            has no image in the split; `ImageDataset.counts` tells how many each has.
     """
     seed = integer("seed", seed, 0)
     if limit is not None:
@@ -54,34 +75,63 @@ def load_dataset(
     one_of(split, SPLITS, "split", DatasetError)
     if group is not None:
         options["group"] = group
-    dataset = _load(name_or_path, split, seed, options)
+    dataset = _load(name_or_path, split, seed, options, (classes, rename))
+    if rename:
+        dataset = dataset.renamed(rename)
+    if classes:
+        dataset = dataset.only(classes)
+    counts = dataset.counts
+    if len(lacking := counts.index[counts == 0]):
+        warn(
+            f"{dataset.name}: {split} has no image of {listed(lacking)}, so that nothing can be "
+            "measured of it there. Add some, or choose other classes (classes=[…]) or groups",
+            stacklevel=2,
+        )
     if limit is None or limit >= len(dataset):
         return dataset
-    if limit < (n_classes := len(np.unique(dataset.targets))):
+    if limit < (n_classes := (counts > 0).sum()):
         raise DatasetError(
-            f"limit={limit} leaves some of the {n_classes} classes of {name_or_path} without an "
+            f"limit={limit} leaves some of the {n_classes} classes of {dataset.name} without an "
             "image"
         )
     return dataset.subset(stratified_sample(dataset.targets, limit, seed))
 
 
-def _load(source: str | os.PathLike, split: str, seed: int, options: dict) -> ImageDataset:
-    if not isinstance(source, (str, os.PathLike)):
-        raise DatasetError(f"a data set is given by a name or a path, got {source!r}")
-    if isinstance(source, str) and source in _BUILT_IN:
-        loader = _BUILT_IN[source]
-        takes = inspect.signature(loader).parameters.keys() - {"split", "seed"}
-        check_options(source, options, takes)
-        return loader(split=split, seed=seed, **options)
-    if isinstance(source, str) and source.startswith(_PREFIX):
-        return load_torchvision(source.removeprefix(_PREFIX), split=split, seed=seed, **options)
-    path = Path(os.path.expanduser(source))
-    if isinstance(source, str) and not (source and path.exists()):  # "" would be the current folder
-        raise DatasetError(
+def _load(source: object, split: str, seed: int, options: dict, named: tuple) -> ImageDataset:
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+    path, ways, (kind, _, rest) = (
+        Path(name).expanduser(),
+        {"split": split, "seed": seed},
+        name.partition(":"),
+    )
+    if isinstance(source, str) and name in _BUILT_IN:
+        takes = inspect.signature(_BUILT_IN[name]).parameters.keys() - ways.keys()
+        check_options(name, options, takes)
+        return _BUILT_IN[name](**ways, **options)
+    if kind == "torchvision":
+        return load_torchvision(rest, **ways, **options)
+    if isinstance(source, str) and kind != "hf" and not (name and path.exists()):
+        raise DatasetError(  # "" would be the current folder
             f"unknown data set {source!r}: no such name, and no such folder"
-            f"{nearest(source, [*_BUILT_IN, _PREFIX])} Understood are "
+            f"{nearest(name, [*_BUILT_IN, 'torchvision:', 'hf:'])} Understood are "
             f"{', '.join(map(repr, _BUILT_IN))}, "
-            f'"{_PREFIX}NAME" (such as "{_PREFIX}CIFAR10"), and the path of an image folder'
+            '"torchvision:NAME" (such as "torchvision:CIFAR10"), "hf:NAME", and the path of an '
+            f"image folder or of a file ({listed(_FILES)})"
         )
-    check_options(f"the image folder {source}", options, ["group"])
-    return load_folder(path, split=split, seed=seed, **options)
+    read, place = partial(read_folder, named=named), path
+    if not name:
+        read, place = read_hf if hasattr(source, "column_names") else _read_memory, source
+    elif kind == "hf":
+        read, place = read_hf, rest
+    elif path.suffix.lower() in _FILES and path.is_file():
+        read = _FILES[path.suffix.lower()]
+    elif any((path / file).is_file() for file in ON_DISK):
+        read, place = read_hf, str(path)
+    takes = {*inspect.signature(read).parameters, "group"} - {"place", "named"}
+    check_options(name or type(source).__name__, options, takes)
+    group = options.pop("group", None)
+    return cut(*read(place, **options), group=group, **ways)
+
+
+def _read_memory(place, /):
+    return (gathered(*place) if isinstance(place, tuple) else usable(place, None),)

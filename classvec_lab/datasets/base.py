@@ -1,9 +1,10 @@
 """`ImageDataset`: targets and class names at hand, images drawn or read when asked for."""
 
 import operator
-from collections.abc import Callable, Collection, Sequence
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ from PIL import Image
 from ..checks import index_of, listed
 from ..errors import DatasetError
 from ..files import hash_json
+
+warn = partial(warnings.warn, category=UserWarning, stacklevel=5)  # the caller of load_dataset
 
 
 @dataclass(eq=False, repr=False)
@@ -23,7 +26,7 @@ class ImageDataset:
         all_targets: the label of each source image.
         identity: gives, for an array of source indices, a JSON-able description that changes
             whenever a pixel might; `.fingerprint` is made from it.
-        describe: gives a frame with one row for each of them.
+        describe: gives a frame with one row for each of them, or is one with a row an image.
         indices: the source indices of this data set's images; None takes all.
     """
 
@@ -34,7 +37,7 @@ class ImageDataset:
     name: str
     split: str
     identity: Callable[[np.ndarray], object]
-    describe: Callable[[np.ndarray], pd.DataFrame] | None = None
+    describe: Callable[[np.ndarray], pd.DataFrame] | pd.DataFrame | None = None
     indices: np.ndarray | None = None
 
     def __post_init__(self):
@@ -45,19 +48,80 @@ class ImageDataset:
         if len(self.indices) == 0:
             raise DatasetError(f"{self.name}: split {self.split!r} holds no images")
 
+    @classmethod
+    def from_arrays(
+        cls,
+        images,
+        labels,
+        *,
+        classes: Sequence[str] | None = None,
+        metadata: Mapping | None = None,
+        split: str = "train",
+    ) -> "ImageDataset":
+        """A data set of arrays or tensors, which are not copied.
+
+        `load_dataset(dataset, split=…)` cuts it into train, val and test.
+
+        Args:
+            images: (N, H, W), (N, H, W, C) or (N, C, H, W) with C = 1, 3 or 4; uint8 from 0 to
+                255, bool, or floats from 0 to 1.
+            labels: (N,), whole numbers from 0 on, or text.
+            classes: the C names, in the order of the numbers; without them labels name themselves.
+            metadata: columns (N,) by name, or a frame; they can name groups.
+            split: what the data set calls itself.
+        Raises:
+            DatasetError: for what isn't so, or can be read in two ways.
+        """
+        from .items import gathered
+
+        return gathered(images, labels, classes, metadata, split)
+
+    @classmethod
+    def from_dataset(
+        cls, dataset, *, classes: Sequence[str] | None = None, split: str = "train"
+    ) -> "ImageDataset":
+        """A data set of any map-style one, such as torchvision's ImageFolder or a `Subset` of it.
+
+        `load_dataset(dataset, split=…)` cuts it into train, val and test.
+
+        Args:
+            dataset: gives pairs by index: an image that is PIL's, an array or a tensor, in one of
+                the forms of `from_arrays`, before any normalisation; and its class number.
+            classes: names in the order of the numbers, in place of its own. Labels that count from
+                1 are shifted, with a warning.
+            split: what the data set calls itself.
+        Raises:
+            DatasetError: for items that aren't such, labels that don't fit the classes.
+        """
+        from .items import wrap
+
+        return wrap(dataset, classes, split)
+
     @property
     def targets(self) -> np.ndarray:
         """Labels, shape (N,), int64."""
         return self.all_targets[self.indices]
 
     @cached_property
-    def fingerprint(self) -> str:
-        """A hash of what this data set holds: pixels, labels, class names, order."""
-        return hash_json([self.identity(self.indices), self.targets.tolist(), self.classes])
+    def fingerprint(self) -> str | None:
+        """A hash of what this data set holds: pixels, labels, class names, order.
+
+        None where the pixels have no identity.
+        """
+        pixels = self.identity(self.indices)
+        return pixels and hash_json([pixels, self.targets.tolist(), self.classes])
+
+    @property
+    def counts(self) -> pd.Series:
+        """Images of each class, named by the split: `pd.concat` those of several."""
+        n = np.bincount(self.targets, minlength=len(self.classes))
+        return pd.Series(n, list(self.classes), name=self.split)
 
     @cached_property
     def metadata(self) -> pd.DataFrame | None:
         """One row an image in this data set's order, or None where nothing is known."""
+        if isinstance(self.describe, pd.DataFrame):
+            return self.describe.loc[self.indices].reset_index(drop=True)
         return self.describe and self.describe(self.indices)
 
     def __len__(self) -> int:
@@ -100,6 +164,20 @@ class ImageDataset:
         new[[index_of(c, self.classes, DatasetError) for c in classes]] = np.arange(len(classes))
         kept = self.indices[new[self.targets] >= 0]
         return replace(self, all_targets=new[self.all_targets], classes=classes, indices=kept)
+
+    def renamed(self, names: Mapping[str, str]) -> "ImageDataset":
+        """The same images under other class names; classes that then have the same become one.
+
+        Args:
+            names: the new name by the old one; classes left out keep theirs.
+        Raises:
+            DatasetError: for a class that isn't there.
+        """
+        for old in names:
+            index_of(old, self.classes, DatasetError)
+        new = np.array([str(names.get(name, name)) for name in self.classes])
+        to, classes = pd.factorize(new)
+        return replace(self, all_targets=to[self.all_targets], classes=classes)
 
 
 def integer(name: str, value: object, low: int) -> int:

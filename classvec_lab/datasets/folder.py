@@ -3,24 +3,21 @@ group.
 """
 
 import os
-import re
-import warnings
-from collections.abc import Mapping
-from glob import escape, glob
-from itertools import combinations
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from ..checks import listed
 from ..errors import DatasetError
 from ..words import several
-from .base import ImageDataset
-from .images import EXTENSIONS, ImageFiles
-from .splits import SPLITS, carve
+from .base import warn
+from .images import IMAGES, ImageFiles
+from .items import class_order, made
+from .splits import find_parts
+from .table import Parts, read_frame, relative
 
-_NAMES = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _LAYOUTS = (
     "Understood are: one folder per class with images in it (ROOT/cat/1.jpg), or "
     "ROOT/train/cat/1.jpg "
@@ -29,62 +26,137 @@ _LAYOUTS = (
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Folders right in a folder, but for links to where it lies; dead links may have been some."""
+    around = (path.resolve(), *path.resolve().parents)
+    found = [p for p in path.iterdir() if p.name[0] != "." and p.resolve() not in around]
+    return sorted(p for p in found if p.is_dir() or not (p.exists() or p.suffix))
 
 
-def _images(folder: Path, root: Path, pattern: str = "**") -> list[str]:
-    """Image files below `folder`, hidden ones left out, as sorted posix paths relative to `root`.
+def _images(folder: Path, root: Path, *, deep: bool = True) -> list[str]:
+    """Image files below `folder`, each real file once, as sorted posix paths relative to `root`.
 
-    pattern: "**" looks into all its folders, "*" into none.
+    `deep`: looks into its folders too, but not back into those that it lies in.
     """
-    below = f"{escape(os.path.relpath(folder, root))}/{pattern}"
-    found = glob(below, root_dir=root, recursive=True)
-    images = (name for name in found if os.path.splitext(name)[1].lower() in EXTENSIONS)
-    return sorted(name.replace(os.sep, "/") for name in images if not (root / name).is_dir())
+    met, found = set(map(str, Path(os.path.realpath(folder)).parents)), {}
+    for here, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(here)
+        fresh = deep and real not in met
+        inner[:] = sorted(name for name in inner if fresh and not name.startswith("."))
+        for name in sorted(names) if real not in met else ():
+            path = os.path.join(here, name)
+            if name[0] != "." and IMAGES.fullmatch(name):
+                place = os.path.realpath(path) if os.path.islink(path) else f"{real}/{name}"
+                found.setdefault(place, os.path.relpath(path, root).replace(os.sep, "/"))
+        met.add(real)
+    return sorted(found.values())
 
 
-def _parts(root: Path) -> dict[str, Path]:
+def _refuse(error: OSError):
+    raise DatasetError(f"can't look into {error.filename}: {error.strerror}") from error
+
+
+def _within(folder: Path) -> Path:
+    """`folder`, or the one in it that says the same again: seg_train/seg_train, train/images."""
+    inner = _folders(folder)
+    if len(inner) != 1 or not _folders(inner[0]) or _images(folder, folder, deep=False):
+        return folder
+    name = inner[0].name
+    again = name == folder.name or find_parts([name, f"{name}_train"])
+    return _within(inner[0]) if again else folder
+
+
+def _parts(root: Path, named: Iterable[Iterable[str] | None]) -> dict[str, Path]:
     """Folder of each ready-made split; {"train": root} where the class folders lie in the root
-    itself.
+    itself, as where the folders are `named` as classes.
     """
     if not root.is_dir():
         what = "is a file" if root.exists() else "does not exist"
-        raise DatasetError(f"an image folder is needed, but {root} {what}. {_LAYOUTS}")
-    folders = _folders(root)
-    named = [folder for folder in folders if folder.name.lower() in _NAMES]
-    if len(named) == 1 < len(folders) and _images(named[0], root, "*") and not _folders(named[0]):
-        named = []  # beside "bus" and "car", a "train" with images right in it is a class
+        raise DatasetError(
+            f"an image folder is needed, but {root} {what}. {_LAYOUTS} Files of other formats than "
+            ".csv, .tsv, .parquet, .npz and .npy hold no data set that can be read."
+        )
+    folders = {folder.name: folder for folder in _folders(root)}
+    if _all_named(folders, named):
+        return {"train": root}
+    found = find_parts(folders)
+    if list(found.values()) == ["train"] and len(folders) > 1:
+        (only,) = (folders[name] for name in found)
+        if _images(only, root, deep=False) and not _folders(only):
+            found = {}  # beside "bus" and "car", a "train" with images right in it is a class
     parts: dict[str, Path] = {}
-    for folder in named:
-        part = _NAMES[folder.name.lower()]
-        if (first := parts.setdefault(part, folder)) != folder:
+    for name, part in found.items():
+        if (first := parts.setdefault(part, folders[name])) != folders[name]:
             raise DatasetError(
-                f"{root} has two {part} folders, {first.name}/ and {folder.name}/; rename or "
-                "remove one"
+                f"{root} has two {part} folders, {first.name}/ and {name}/; rename or remove one"
             )
     if parts and "train" not in parts:
-        has = listed(f"{p.name}/" for p in parts.values())
-        raise DatasetError(f"{root} has {has} but no train/. {_LAYOUTS}")
-    return parts or {"train": root}
+        raise DatasetError(
+            f"{root} has {listed(f'{name}/' for name in folders)} but no train/. {_LAYOUTS} If "
+            f"these are classes, name them: classes={list(folders)}"
+        )
+    parts = {part: _within(folder) for part, folder in parts.items()} or {"train": root}
+    for name in sorted(folders.keys() - found.keys()) if found else ():
+        if _sorted_into(folders[name]) & {p.name for p in _folders(parts["train"])}:
+            raise DatasetError(
+                f"{root} has {listed(f'{name}/' for name in folders)}: {name}/ holds classes of "
+                f"{parts['train']}, but has no name of a split: call it val or test, or remove it"
+            )
+        if images := _images(folders[name], root):
+            warn(
+                f"{root}: {name}/ beside {listed(f'{other}/' for other in found)} is taken for no "
+                f"split and left out ({several(len(images), 'image')})"
+            )
+    return parts
 
 
-def _scan(root: Path, parts: Mapping[str, Path]) -> tuple[pd.DataFrame, list[str]]:
+def _all_named(folders: Iterable[str], named: Iterable) -> bool:
+    """Whether all names of one of some lists, which may be None, are names of folders."""
+    return any(names and {*folders} >= set(map(str, names)) for names in named)
+
+
+def _scan(
+    root: Path, parts: Mapping[str, Path], order: str | None, named: Iterable
+) -> tuple[pd.DataFrame, list[str]]:
     """One row an image, `file` (relative), `target` (class number) and `part`; the class names."""
     train = parts["train"]
     inside = {part: {p.name: _images(p, root) for p in _folders(parts[part])} for part in parts}
     names = list(inside["train"])
-    if not any(inside["train"].values()):
-        loose = len(_images(train, root, "*"))
-        outside = f" ({loose} lie outside of any)" if loose else ""
-        raise DatasetError(f"no images in class folders under {train}{outside}. {_LAYOUTS}")
+    outside = {part: _images(folder, root, deep=False) for part, folder in parts.items()}
+    for part, folders in inside.items():
+        if not any(folders.values()):
+            lie = f" ({len(outside[part])} lie outside of any)" if outside[part] else ""
+            raise DatasetError(
+                f"no images in class folders under {parts[part]}{lie}. {_LAYOUTS} Without its "
+                f"splits a set can be loaded as {train}"
+            )
+    if loose := [image for images in outside.values() for image in images]:
+        warn(
+            f"{root}: {several(len(loose), 'image')} outside of class folders left out, such as "
+            f"{loose[0]}"
+        )
     only = train / names[0]
-    if len(names) == 1 and len(inner := _folders(only)) > 1 and not _images(only, root, "*"):
+    if len(names) == 1 and len(inner := _folders(only)) > 1 and not _images(only, root, deep=False):
         raise DatasetError(
             f"{train} holds one folder with {len(inner)} folders inside: if these are the classes, "
             f"load {only}"
         )
-    # as numbers where all are, so that 10 comes after 9
-    classes = sorted(names, key=int if all(map(str.isdecimal, names)) else str)
+    held = Counter(inner for name in names for inner in _sorted_into(train / name))
+    same = sorted(inner for inner, n in held.items() if n > 1)
+    if 2 * len(same) > max(len(held), 2) and not _all_named(names, named):
+        raise DatasetError(
+            f"{train} has {listed(f'{name}/' for name in names)}, which hold the same folders, "
+            f"{listed(same)}: variants of one data set, or splits by another name? Load one of "
+            f"them, such as {only}, or call splits train, val and test. If these are the classes, "
+            f"name them: classes={names[:3]}"
+        )
+    classes = class_order(names, order)
+    if not order and classes != sorted(names):
+        warn(
+            f"{root}: classes are in the order of their numbers, {listed(classes, 3)}, where "
+            "torchvision's ImageFolder sorts as text, "
+            f"{listed(sorted(names), 3)}: for a head trained in its order give order='text', for "
+            "others order='number'"
+        )
     rows = []
     for part, folders in inside.items():
         for name, images in folders.items():
@@ -102,117 +174,64 @@ def _scan(root: Path, parts: Mapping[str, Path]) -> tuple[pd.DataFrame, list[str
     return pd.DataFrame(rows, columns=["file", "target", "part"]), classes
 
 
-def _with_metadata(files: pd.DataFrame, root: Path, group: str | None) -> pd.DataFrame:
+def _sorted_into(folder: Path) -> set[str]:
+    """Names of the folders that a class folder's images are sorted into, where they are."""
+    inner = _folders(folder)
+    if _images(folder, folder, deep=False):
+        return set()
+    return _sorted_into(inner[0]) if len(inner) == 1 else {p.name for p in inner}
+
+
+def _with_metadata(files: pd.DataFrame, root: Path) -> pd.DataFrame:
     """The frame with what `metadata.csv` in the root, where there is one, says of each file."""
     path = root / "metadata.csv"
     if not path.is_file():
         return files
-    try:
-        # "007" must not become 7
-        table = pd.read_csv(path, dtype={"file": str, group or "file": str})
-    except (ValueError, OSError) as error:
-        raise DatasetError(f"can't read {path}: {error}") from error
+    table = read_frame(path)
     if "file" not in table:
         raise DatasetError(
             f"{path} needs a column 'file' (paths relative to its folder); it has "
             f"{', '.join(table.columns)}"
         )
-    table["file"] = [
-        str(PurePosixPath(str(name).strip().replace("\\", "/"))) for name in table["file"]
-    ]
-    if len(twice := table["file"][table["file"].duplicated()]):
-        raise DatasetError(f"{path} lists {twice.iloc[0]} twice")
+    table["file"] = relative(table["file"], path)
     return files.merge(table, on="file", how="left")
 
 
-def find_groups(group: str, table: pd.DataFrame) -> pd.Series:
-    """The group of each `file` of a frame: its column `group`, else what the pattern `group`
-    captures in the path.
-
-    Raises DatasetError when `group` is neither, or gives some file no group.
-    """
-    files, columns = table["file"], [name for name in table.columns if name != "file"]
-    if group in columns:
-        found = table[group]
-        how = f"metadata.csv gives no {group!r} for"
-    else:
-        known = f"(columns of metadata.csv: {listed(columns) or 'none'})"
-        try:
-            pattern = re.compile(group)
-            fault = f"it has {pattern.groups}" if pattern.groups != 1 else ""
-        except (re.error, TypeError) as error:
-            fault = str(error)
-        if fault:
-            raise DatasetError(
-                f"group={group!r} is no column {known}, and as a regular expression it needs "
-                f"exactly one capture group, such as '/([^/_]+)_': {fault}"
-            )
-        found = pd.Series(
-            [match and match[1] for match in map(pattern.search, files)], dtype=object
-        )
-        how = f"the pattern group={group!r} finds nothing in"
-    if (lost := found.isna()).any():
-        raise DatasetError(f"{how} {files[lost].iloc[0]} ({lost.sum()} of {len(files)} files)")
-    return found
-
-
-def load_folder(
-    path: str | os.PathLike, *, split: str, seed: int, group: str | None = None
-) -> ImageDataset:
+def read_folder(
+    place: str | os.PathLike,
+    /,
+    *,
+    order: str | None = None,
+    named: Iterable[Iterable[str] | None] = (),
+) -> Parts:
     """An image folder as a data set: class folders in the root (cut 60/20/20), or in train/, val/
-    and test/.
+    and test/, also by such names as Training, seg_test/seg_test, val_images or dev.
 
     A missing test takes 20 % of train, a missing val min(10 %, 5,000 images); "train" is what is
-    left, by class and `seed`, the same for every `split`. Classes are the folders of train, sorted
-    (as numbers if all are); images in their sub-folders count. `group`, a column of
-    ROOT/metadata.csv (columns `file`, relative to the root, and any others) or a regular expression
-    with one capture group searched in the relative path ("train/cat/7_1.jpg"), keeps what it names
-    together when carving. Equal names are one group, also in two classes: where they restart in
-    each class, capture the class folder with them, as in "([^/]+/[0-9]+)_". `.metadata` has `file`,
-    the columns of metadata.csv, and `group`. Raises DatasetError naming the folder or file at
-    fault; warns when the ready-made splits share groups.
+    left, by class and seed, the same for every split. Classes are the folders of train; images in
+    their sub-folders count, each real file once, wherever links lead. Folders whose folders have
+    the same names are refused, since they look like variants of one data set. `.metadata` has
+    `file`, relative to the root, and the columns that ROOT/metadata.csv gives by its `file`.
+
+    A group is one of these columns, or a regular expression with one capture group searched in the
+    relative path ("train/cat/7_1.jpg"). Equal names are one group, also in two classes: where they
+    restart in each class, capture the class folder with them, as in "([^/]+/[0-9]+)_".
+
+    Args:
+        place: the folder.
+        order: of the classes. By default as text, but 0, 1, 2, …, 10 where all are numbers, as
+            models saved before have them; torchvision's ImageFolder has 0, 1, 10, 2, …, so that the
+            rows of a head trained with it would get wrong names. Where the two differ, this is
+            warned of; "text" takes torchvision's order, "number" the other, without a word.
+        named: lists of names; where the root has a folder of each name of one, its folders are the
+            classes, whatever they look like.
+    Raises:
+        DatasetError: naming the folder or file at fault. Warns of what is left out.
     """
-    root = Path(os.path.abspath(path))
-    parts = _parts(root)
-    found, classes = _scan(root, parts)
-    table = _with_metadata(found[["file"]].copy(), root, group)
-    groups = None
-    if group is not None:
-        by_name = group not in table
-        table["group"] = groups = find_groups(group, table)
-        first = table.assign(part=found["part"]).drop_duplicates(["group", "part"])
-        files = first.pivot(index="group", columns="part", values="file").reindex(columns=SPLITS)
-        for one, other in combinations(SPLITS, 2):
-            if len(shared := files[[one, other]].dropna()):
-                told = (
-                    f"{root}: {one} and {other} share {several(len(shared), 'group')} of "
-                    f"group={group!r}, for example {shared.index[0]!r} "
-                    f"({' and '.join(shared.iloc[0])}). If each is one object or person, results "
-                    f"on {other} will look better than they are."
-                )
-                if by_name:
-                    told += (
-                        " If names restart in each class, put the class into the pattern, as in "
-                        r"group='([^/]+/\d+)_'."
-                    )
-                warnings.warn(told, UserWarning, stacklevel=4)  # the caller of load_dataset
-    indices = np.flatnonzero(found["part"] == (split if split in parts else "train"))
-    if split == "train" or split not in parts:
-        given = () if parts["train"] == root else parts
-        of_pool = None if groups is None else groups[indices]
-        try:
-            chosen = carve(found["target"][indices], split, seed, given=given, groups=of_pool)
-        except DatasetError as error:
-            raise DatasetError(f"{root}: can't carve out {split}: {error}") from error
-        indices = indices[chosen]
-    source = ImageFiles(root, table)
-    return ImageDataset(
-        source.load,
-        found["target"],
-        classes,
-        name=root.name,
-        split=split,
-        identity=source.identity,
-        describe=source.describe,
-        indices=indices,
-    )
+    root = Path(os.path.abspath(place))
+    parts = _parts(root, named)
+    plain = parts["train"] == root
+    found, classes = _scan(root, parts, order, named)
+    table = _with_metadata(found[["file"]], root)
+    whole = made(ImageFiles(root, table), found["target"], classes, root.name, table=table)
+    return whole, None if plain else found["part"].to_numpy(object)

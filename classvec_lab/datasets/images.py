@@ -4,6 +4,7 @@ bytes.
 
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,21 +19,9 @@ from ..errors import DatasetError, FileFormatError
 from ..files import cache_dir, hash_bytes, read_json, write_json
 from ..progress import progress_bar
 
-EXTENSIONS = {
-    ".bmp",
-    ".gif",
-    ".jpeg",
-    ".jpg",
-    ".jp2",
-    ".pbm",
-    ".pgm",
-    ".png",
-    ".pnm",
-    ".ppm",
-    ".tif",
-    ".tiff",
-    ".webp",
-}
+IMAGES = re.compile(  # names of files
+    r".*\.(avif|bmp|gif|hei[cf]|jfif|jpe?g?|jp2|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE
+)
 _SETTLED = 2.0  # seconds: a younger file may change again without a new time stamp
 
 
@@ -154,6 +143,3 @@ class ImageFiles:
     def identity(self, indices: np.ndarray) -> object:
         files = self.table["file"].iloc[indices].tolist()
         return ["files", *zip(files, content_hashes(self.root, files), strict=True)]
-
-    def describe(self, indices: np.ndarray) -> pd.DataFrame:
-        return self.table.iloc[indices].reset_index(drop=True)

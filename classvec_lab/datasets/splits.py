@@ -1,6 +1,7 @@
 """Seeded splits and samples, stratified by class, that never part the images of one group."""
 
-from collections.abc import Collection, Hashable, Sequence
+import re
+from collections.abc import Collection, Hashable, Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,23 @@ MAX_VAL = 5000  # images: a validation part carved out of a large training set n
 # which pairs are exchanged, and what counts as no gain
 DRAWS, CLOSE, TRIED, SAME = 8, 0.02, 50, 1e-9
 FEW = 10  # groups of which every choice is tried
+_BESIDE = (
+    "(?:seg|x|sets?|sub|data|split|part|images?|imgs?|photos?|files?|folders?|jpe?g|png|[0-9]+)"
+)
+_SPLIT = re.compile(
+    rf"((?:.*?[\W_])??)(?:{_BESIDE}[\W_]*)*(?:(?P<train>train(?:ing|val)?|trn)|(?P<val>val(?:id)?|"
+    rf"validat(?:e|ion)|dev(?:elopment)?)|(?P<test>test(?:ing)?|tst))(?:[\W_]*{_BESIDE})*"
+)
+
+
+def find_parts(names: Iterable[str]) -> dict[str, str]:
+    """The names that are a split's, each with it: "Training", "seg_test", "valImages", "dev".
+
+    Other words before it, as in "bullet_train", are let pass only where several splits share them.
+    """
+    read = {name: match for name in names if (match := _SPLIT.fullmatch(name.lower()))}
+    rests = [rest for rest, _ in {(match[1], match.lastgroup) for match in read.values()}]
+    return {n: m.lastgroup for n, m in read.items() if not m[1] or rests.count(m[1]) > 1}
 
 
 def _apportion(

@@ -5,20 +5,18 @@ not.
 import inspect
 import os
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from ..checks import listed, nearest
 from ..errors import DatasetError
-from ..files import data_dir, hash_bytes, locked
+from ..files import data_dir, locked
 from .base import ImageDataset, check_options
-from .folder import find_groups
-from .images import ImageFiles, to_rgb
-from .splits import carve
+from .images import ImageFiles
+from .items import Items, class_names, files_of, labels_of, made
+from .table import cut
 from .torchvision_repair import ensure_torchvision
 
 _ALIASES = {  # their name of each part: the last that a set knows
@@ -37,26 +35,6 @@ _OURS = {
     "is_valid_file",
 }
 _GENERIC = {"VisionDataset", "ImageFolder", "DatasetFolder"}
-
-
-class _Items:
-    """A torchvision data set without image files, known by its pixels."""
-
-    describe = None
-
-    def __init__(self, source, name: str):
-        self.source, self.name = source, name
-
-    def load(self, i: int) -> Image.Image:
-        image = self.source[i][0]
-        if not isinstance(image, Image.Image):
-            raise DatasetError(f"{self.name} gives no images: item {i} is a {type(image).__name__}")
-        return to_rgb(image, f"{self.name}, image {i}")
-
-    def identity(self, indices: np.ndarray) -> object:
-        images = (self.load(int(i)) for i in indices)
-        hashes = [hash_bytes(str(image.size).encode(), image.tobytes()) for image in images]
-        return ["items", hashes]
 
 
 def _find_class(name: str) -> type:
@@ -152,56 +130,6 @@ def _build(label: str, cls: type, arguments: dict):
         ) from error
 
 
-def _targets(source, label: str) -> np.ndarray:
-    """Labels (N,) from the usual attributes, else by reading every item once."""
-    listings = [getattr(source, name, None) for name in ("targets", "labels", "_labels")]
-    listings.append([target for _, target in getattr(source, "_samples", [])])
-    for listing in listings:
-        if listing is not None and len(listing) == len(source):
-            labels = np.asarray(listing)
-            if labels.ndim == 1 and labels.dtype.kind in "iu":
-                break
-    else:
-        labels = np.zeros(len(source), dtype=np.int64)
-        for i in range(len(source)):
-            one = np.asarray(source[i][1])
-            if one.size != 1 or one.dtype.kind not in "iu":
-                raise DatasetError(
-                    f"{label} doesn't give each image one class: the label of item {i} is "
-                    f"{source[i][1]!r:.80}"
-                )
-            labels[i] = one.item()
-    if (labels < 0).any():
-        raise DatasetError(
-            f"{label} holds images without a class ({(labels < 0).sum()} labels are negative)"
-        )
-    return labels
-
-
-def _classes(source, targets: np.ndarray) -> list[str]:
-    """The set's own class names, else numbers."""
-    count = max(int(targets.max()) + 1, int(getattr(source, "num_classes", 0) or 0))
-    numbers = getattr(source, "class_to_idx", None) or {}
-    for listing in ("classes", "categories"):
-        names = getattr(source, listing, None) or sorted(numbers, key=numbers.get)
-        if len(names) >= count:
-            return [", ".join(name) if isinstance(name, tuple) else str(name) for name in names]
-    return [str(i) for i in range(count)]
-
-
-def _files(source, root: str | None) -> ImageFiles | None:
-    """The image files behind the items, in order, where the set has such."""
-    for name in ("samples", "_samples", "_image_files", "_images"):
-        listing = getattr(source, name, None)
-        if root is None or not isinstance(listing, Sequence) or len(listing) != len(source):
-            continue
-        paths = [entry[0] if isinstance(entry, tuple) else entry for entry in listing]
-        if all(isinstance(p, (str, os.PathLike)) and Path(p).is_relative_to(root) for p in paths):
-            files = [Path(p).relative_to(root).as_posix() for p in paths]
-            return ImageFiles(Path(root), pd.DataFrame({"file": files}))
-    return None
-
-
 def load_torchvision(
     name: str, /, *, split: str, seed: int, group: str | None = None, **options
 ) -> ImageDataset:
@@ -209,7 +137,7 @@ def load_torchvision(
     data/torchvision once.
 
     Its own train, val and test are used; what is missing is carved out of train as in
-    `load_folder`, and a set with no splits is cut 60/20/20. `group` is a regular expression with
+    `read_folder`, and a set with no splits is cut 60/20/20. `group` is a regular expression with
     one capture group searched in the file's path relative to the root, for sets made of image
     files. `options` go to the constructor (FakeData: size=, num_classes=, image_size=; `root=`
     where the files already lie; `split_=` for EMNIST's own "split"). Raises DatasetError for
@@ -224,24 +152,11 @@ def load_torchvision(
     source = _build(label, cls, arguments | ready.get(part, {}))
     if len(source) == 0:
         raise DatasetError(f"{label} holds no images")
-    targets = _targets(source, label)
-    items = _files(source, arguments.get("root")) or _Items(source, label)
-    groups = None
-    if group is not None:
-        if items.describe is None:
-            raise DatasetError(
-                f"{label} has no file names to tell groups by; leave out group={group!r}"
-            )
-        items.table["group"] = groups = find_groups(group, items.table)
-    return ImageDataset(
-        items.load,
-        targets,
-        _classes(source, targets),
-        name=label,
-        split=split,
-        identity=items.identity,
-        describe=items.describe,
-        indices=carve(targets, split, seed, given=ready, groups=groups)
-        if part == "train"
-        else None,
-    )
+    targets, names = labels_of(source, label), class_names(source) or ()
+    count = max(int(targets.max()) + 1, int(getattr(source, "num_classes", 0) or 0))
+    items, table, root = Items(source, label, 0), None, arguments.get("root")
+    if (files := files_of(source, root)) is not None:
+        table = pd.DataFrame({"file": files})
+        items = ImageFiles(Path(root), table)
+    whole = made(items, targets, names if len(names) >= count else range(count), label, table=table)
+    return cut(whole, split=split, seed=seed, group=group, given=ready)

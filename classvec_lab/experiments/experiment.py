@@ -57,6 +57,11 @@ class Experiment:
         """The splits by name."""
         return {"train": self.train, "val": self.val, "test": self.test}
 
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Images by class (rows) and split (columns)."""
+        return pd.DataFrame({split: data.counts for split, data in self.data.items()})
+
     @cached_property
     def features(self) -> dict[str, Features]:
         """Representations of all splits under the fine-tuned encoder."""
@@ -229,6 +234,7 @@ def prepare(
         head="linear" if probed else head, model_args=model_args or None, seed=seed,
     )  # fmt: skip
     data = {"train": train, "val": val, "test": test}
+    require_images(train.classes, data, options["group"], ["train"])
     require_asked(asked or {}, pre, data, options["group"])
     if probed and fine_tune:
         known = (extract_features(pre, part, progress=False) for part in (train, val))

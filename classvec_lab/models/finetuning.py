@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 
+from ..datasets.items import usable
 from .classifier import Classifier
 from .device import default_device, resolve_precision
 from .preprocess import PreprocessedImages, loader
@@ -60,7 +61,7 @@ def finetune(
     trained with the encoder. The result is cached under all that determines it.
 
     Args:
-        dataset: training images with the classifier's classes.
+        dataset: training images with the classifier's classes, see `extract_features`.
         val: held-out images. With them the trained epoch of the highest validation accuracy, then
             of the lowest loss, is returned; without, the last.
         epochs: passes over the training images.
@@ -84,8 +85,10 @@ def finetune(
         ModelError: for impossible settings or a diverged loss.
     Source: Ilharco et al., ICLR 2023, appendix.
     """
+    dataset = usable(dataset, classifier.classes)
     classifier.require_classes(dataset.classes, "the training set")
     if val is not None:
+        val = usable(val, classifier.classes)
         classifier.require_classes(val.classes, "the validation set")
     precision = resolve_precision(precision, classifier.encoder, default_device())
     settings = {

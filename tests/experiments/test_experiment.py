@@ -86,16 +86,50 @@ def test_a_class_of_too_few_groups_is_named_before_training(folder):
     for path in (Path(folder) / "light").iterdir():
         path.rename(path.with_name(f"{int(path.name[0]) % 2}of_light_{path.name}"))
     few = {"dataset": folder, "group": r"/([^_]+)_", **SETUP}
+    told = pytest.warns(UserWarning, match="images: val has no image of light, so that nothing")
     why = r"class 'light' has no image in val: its images come from 2 groups of group='/\("
     for asked in ({"targets": ["light"]}, {"targets": []}, {"error": ["dark", "light"]}):
         (name,) = asked
-        with pytest.raises(EditError, match=rf"^{name}=.*{why}"):
+        with told, pytest.raises(EditError, match=rf"^{name}=.*{why}"):
             prepare(asked=asked, **few)
-    with pytest.raises(EditError, match=f"^split='val': {why}"):
+    with told, pytest.raises(EditError, match=f"^split='val': {why}"):
         prepare(asked={"split": "val"}, **few)
-    known = prepare(asked={"targets": ["dark"], "split": "test"}, fine_tune=False, **few)
+    with told:
+        known = prepare(asked={"targets": ["dark"], "split": "test"}, fine_tune=False, **few)
+    assert known.counts["val"].tolist() == [8, 0]
+    assert known.counts.loc["light"].sum() == 20
     assert known.ft is known.pre
     assert (known.history, known.recipe["epochs"]) == (None, 1)
+
+
+@pytest.mark.usefixtures("untrainable")
+def test_a_class_that_is_not_in_train_or_test_is_named_before_training(tmp_path):
+    """Also to who asks for nothing, and whatever the data come from."""
+    rng, sets = np.random.default_rng(0), {"train": "ab", "val": "abc", "test": "ac"}
+    arrays = {}
+    for split, names in sets.items():
+        labels = np.array([*"abc"] * 4)
+        arrays[f"y_{split}"] = labels = labels[np.isin(labels, list(names))]
+        arrays[f"x_{split}"] = rng.integers(0, 256, (len(labels), 9, 7), dtype=np.uint8)
+    np.savez(tmp_path / "lacking.npz", **arrays)
+    told = "lacking.npz: (train has no image of c|test has no image of b), so that nothing"
+    with (
+        pytest.warns(UserWarning, match=told) as warned,
+        pytest.raises(EditError, match="class 'c' has no image in train: add some, or choose"),
+    ):
+        prepare(dataset=str(tmp_path / "lacking.npz"), **SETUP)
+    assert len(warned) == 2
+    with pytest.warns(UserWarning, match="test has no image of b"):
+        known = prepare(
+            dataset=str(tmp_path / "lacking.npz"),
+            data_args={"classes": ["b", "a"]},
+            fine_tune=False,
+            **SETUP,
+        )
+    assert known.pre.classes == ("b", "a")
+    assert known.counts.to_dict("list") == {"train": [4, 4], "val": [4, 4], "test": [0, 4]}
+    with pytest.raises(MismatchError, match="no image of b, and so no vector"):
+        class_vectors(known.pre, known.ft, known.test)
 
 
 @pytest.mark.usefixtures("untrainable")

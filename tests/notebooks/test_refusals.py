@@ -1,10 +1,11 @@
 """What can't be is refused before anything is trained, by the name of the parameter to blame."""
 
+import numpy as np
 import pytest
 from in_process import parameters, run
 
 from classvec_lab.batch.rules import ASKED, RULES
-from classvec_lab.errors import ClassvecError
+from classvec_lab.errors import ClassvecError, EditError
 from classvec_lab.models import finetuning
 
 SMALL = {"model": "mlp", "model_args": {"size": 8, "hidden": [8], "dim": 4}, "limit": 60}
@@ -107,6 +108,17 @@ def test_it_is_refused_by_name_before_training(number, changes):
 def test_other_ways(number, changes, message):
     with pytest.raises(ClassvecError, match=message):
         run(number, small(number, changes))
+
+
+@pytest.mark.filterwarnings("ignore:lacking.npz. test has no image of 2")
+@pytest.mark.parametrize("number", ["00", "02", "03", "04", "05", "06", "12"])
+def test_a_class_that_test_lacks_is_named_before_training(number, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (36, 8, 8), dtype=np.uint8)
+    train, test = np.arange(24) % 3, np.arange(12) % 2
+    arrays = {"x_train": images[:24], "y_train": train, "x_test": images[24:], "y_test": test}
+    np.savez(tmp_path / "lacking.npz", **arrays)
+    with pytest.raises(EditError, match="class '2' has no image in test: add some"):
+        run(number, small(number, {"dataset": str(tmp_path / "lacking.npz")}))
 
 
 @pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "12", "15"])

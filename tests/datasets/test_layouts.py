@@ -1,0 +1,240 @@
+"""Folders as people have them: splits by any name, variants, links, loose files, copies, numbers."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from classvec_lab.datasets import load_dataset
+from classvec_lab.datasets.splits import find_parts
+from classvec_lab.datasets.torchvision_repair import ensure_torchvision
+from classvec_lab.errors import DatasetError
+
+SPLITS = ("train", "val", "test")
+
+
+def make(root, *folders, n=5):
+    """n images of noise, no two the same, in each folder."""
+    for folder in folders:
+        rng = np.random.default_rng(list(folder.encode()))
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(n):
+            pixels = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / folder / f"{i}.png")
+    return root
+
+
+def sizes(root, **options):
+    return [len(load_dataset(root, split=split, **options)) for split in SPLITS]
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "test"),
+    [
+        ("Training", "Validation", "Testing"),
+        ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
+        ("train_images", "val_images", "test_images"),
+        ("TRAIN", "dev", "Test"),
+        ("training_set/training_set", "development", "test_set/test_set"),
+        ("train2017", "val2017", "test2017"),
+        ("flowers-train/images", "flowers-valid/images", "flowers-test/images"),
+        ("TrainData", "ValidData", "TestData"),
+        ("trn", "validate", "tst"),
+    ],
+)
+def test_splits_by_their_usual_names(tmp_path, train, val, test):
+    root = make(tmp_path / "set", f"{train}/x", f"{train}/y", n=6)
+    make(root, f"{val}/x", f"{val}/y", n=3)
+    make(root, f"{test}/x", f"{test}/y", n=2)
+    for split, folder, n in zip(SPLITS, (train, val, test), (12, 6, 4), strict=True):
+        data = load_dataset(root, split=split)
+        assert (len(data), data.classes) == (n, ("x", "y"))
+        assert data.metadata["file"].str.startswith(folder).all()
+
+
+def test_names_of_classes_are_no_splits():
+    for names in (
+        ["bullet_train", "test_tube", "valley"],
+        ["passenger_train", "freight_train"],
+        ["testimony", "training wheels", "contest", "latest", "string"],
+    ):
+        assert find_parts(names) == {}
+    assert find_parts(["bullet_train", "test"]) == {"test": "test"}
+
+
+def test_a_class_split_by_no_one_else(tmp_path):
+    root = make(tmp_path / "set", "train", "bus", "bullet_train")
+    assert load_dataset(root, split="train").classes == ("bullet_train", "bus", "train")
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("color/x", "color/y", "grayscale/x", "grayscale/y"), "color/, grayscale/"),
+        (("amazon/images/x", "amazon/images/y", "dslr/images/x", "dslr/images/y"), "amazon/, dslr"),
+        (("a/prueba/x", "a/prueba/y", "b/x", "b/y"), "a/, b/"),
+        (("train/raw/x", "train/raw/y", "train/cropped/x", "train/cropped/y"), "cropped/, raw/"),
+    ],
+)
+def test_variants_of_one_set_are_refused_with_what_was_seen(tmp_path, folders, said):
+    root = make(tmp_path / "set", *folders)
+    with pytest.raises(DatasetError, match=rf"{said}.* same folders, x, y: variants .*classes=\["):
+        load_dataset(root, split="train")
+
+
+def test_folders_named_as_classes_are_classes(tmp_path):
+    root = make(tmp_path / "set", "cat/day", "cat/night", "dog/day", "dog/night")
+    with pytest.raises(DatasetError, match="same folders, day, night"):
+        load_dataset(root, split="train")
+    assert load_dataset(root, split="train", classes=["dog", "cat"]).classes == ("dog", "cat")
+    named = load_dataset(root, split="train", rename={"dog": "Hund"})
+    assert named.classes == ("cat", "Hund")
+    nested = make(tmp_path / "nested", "train/cat/day", "train/cat/night", "train/dog/day")
+    make(nested, "train/dog/night", "test/cat/day")
+    with pytest.raises(DatasetError, match="same folders, day, night"):
+        load_dataset(nested, split="train")
+    assert load_dataset(nested, split="test", classes=["cat"]).classes == ("cat",)
+    make(root, "test")
+    with pytest.raises(DatasetError, match=r"cat/, dog/, test/ but no train/.*classes=\['cat', 'd"):
+        load_dataset(root, split="test")
+    assert load_dataset(root, split="test", classes=["test", "dog"]).classes == ("test", "dog")
+
+
+def test_sub_folders_of_their_own_are_no_variants(tmp_path):
+    root = make(tmp_path / "set", "cat/p1", "cat/p2", "dog/p3", "dog/p4", "eel/images")
+    assert sum(sizes(root)) == 25
+
+
+@pytest.mark.parametrize("name", ["eval", "holdout", "train_augmented"])
+def test_a_split_by_an_unknown_name_is_refused(tmp_path, name):
+    root = make(tmp_path / "set", "train/x", "train/y", f"{name}/{name}/x", f"{name}/{name}/y")
+    for split in SPLITS:
+        with pytest.raises(
+            DatasetError, match=rf"{name}/ holds classes of .*train, but has no name"
+        ):
+            load_dataset(root, split=split)
+    assert sum(sizes(root / "train")) == 10
+
+
+@pytest.mark.parametrize("link", [".", "..", "../b", "../../set"])
+def test_a_link_back_gives_each_image_once(tmp_path, link):
+    root = make(tmp_path / "set", "a", "b", n=10)
+    before = sizes(root)
+    os.symlink(link, root / "b" / "again" if link == "../b" else root / "a" / "again")
+    assert sizes(root) == before == [12, 4, 4]
+
+
+def test_a_link_to_the_root_is_no_class(tmp_path):
+    root = make(tmp_path / "set", "train/a", "train/b", "test/a", "test/b")
+    before = sizes(root)
+    for link in ("train/all", "test/everything"):
+        os.symlink("..", root / link)
+    os.symlink(".", root / "here")
+    assert sizes(root) == before
+    assert load_dataset(root, split="test").classes == ("a", "b")
+
+
+def test_linked_files_and_folders_give_each_image_once(tmp_path):
+    root = make(tmp_path / "set", "a", "b/deep", n=10)
+    os.symlink("0.png", root / "a" / "z.png")
+    os.symlink("deep", root / "b" / "alias")
+    os.symlink("../../a/more", root / "a" / "one")
+    make(root, "a/more", n=2)
+    os.symlink("../one", root / "a" / "more" / "two")
+    assert sum(sizes(root)) == 22
+
+
+def test_dead_links_are_named(tmp_path):
+    root = make(tmp_path / "set", "a", "b")
+    os.symlink("unmounted", root / "cat")
+    with pytest.raises(DatasetError, match=r"can't look into .*cat: No such file"):
+        load_dataset(root, split="train")
+
+
+@pytest.mark.parametrize("place", ["train/{}", "{}"])
+def test_loose_images_in_test_are_refused(tmp_path, place):
+    root = make(tmp_path / "set", place.format("a"), place.format("b"), "test", n=5)
+    said = (
+        r"no images in class folders under .*test \(5 lie outside" if "/" in place else "no train/"
+    )
+    for split in SPLITS:
+        with pytest.raises(DatasetError, match=said):
+            load_dataset(root, split=split)
+
+
+def test_what_is_left_out_is_said(tmp_path):
+    root = make(tmp_path / "set", "train/a", "train/b", "train", "seg_pred/seg_pred")
+    make(root, "test/a", "test/b", n=7)
+    with pytest.warns(UserWarning, match="left out") as told:
+        assert sizes(root) == [8, 2, 14]
+    assert {str(w.message).partition("set: ")[2] for w in told} == {
+        "5 images outside of class folders left out, such as train/0.png",
+        "seg_pred/ beside test/, train/ is taken for no split and left out (5 images)",
+    }
+
+
+def test_formats_that_are_not_read_are_no_silent_loss(tmp_path):
+    root = make(tmp_path / "set", "a", "b")
+    (root / "a" / "photo.HEIC").write_bytes(b"ftypheic" * 9)
+    data = [load_dataset(root, split=split) for split in SPLITS]
+    assert sum(map(len, data)) == 11
+    with pytest.raises(DatasetError, match=r"can't read the image .*photo\.HEIC"):
+        [part.fingerprint for part in data]
+
+
+@pytest.mark.parametrize(
+    ("target", "other", "under"),
+    [("test/b", "train", 1), ("test/a", "train", 0), ("val/b", "train", 1)],
+)
+def test_copies_across_splits_are_warned_of(tmp_path, target, other, under):
+    root = make(tmp_path / "set", "train/a", "train/b")
+    make(root, "val/a", "val/b", "test/a", "test/b", n=4)
+    shutil.copy(root / "train/a/3.png", root / target / "another.png")
+    split = target.partition("/")[0]
+    said = (
+        rf"1 image of {split} of set lie.* \({under} of them\).*train/a/3.png and {target}/another"
+    )
+    with pytest.warns(UserWarning, match=said):
+        load_dataset(root, split=split)
+    with pytest.warns(UserWarning, match=f"1 image of {other}"):
+        load_dataset(root, split=other)
+    load_dataset(root, split="test" if split == "val" else "val")  # no word
+
+
+def test_copies_that_a_cut_parts_and_copies_in_two_classes(tmp_path):
+    root = make(tmp_path / "set", "a", "b", n=10)
+    train = load_dataset(root, split="train").metadata["file"]
+    here = [file for file in train if file.startswith("a/")]
+    shutil.copy(root / here[0], root / "b" / "copy.png")
+    with pytest.warns(UserWarning, match=r"\(1 of them\)"):
+        load_dataset(root, split="train")
+    os.unlink(root / "b" / "copy.png")
+    for file in here[1:3]:
+        shutil.copy(root / here[0], root / file)
+    load_dataset(root, split="train")  # copies in one split and class mislead no result
+    apart = next(f"a/{i}.png" for i in range(10) if f"a/{i}.png" not in here)
+    shutil.copy(root / here[0], root / apart)
+    with pytest.warns(UserWarning, match=r"3 images of train of set lie in another split too"):
+        load_dataset(root, split="train")
+
+
+def test_numbers_in_another_order_than_torchvisions(tmp_path):
+    ensure_torchvision()
+    from torchvision import datasets
+
+    root = make(tmp_path / "set", *map(str, range(12)))
+    with pytest.warns(UserWarning, match=r"0, 1, 2 ….* 0, 1, 10 ….*order='text'.*order='number'"):
+        plain = load_dataset(root, split="train")
+    assert plain.classes == tuple(map(str, range(12)))
+    assert load_dataset(root, split="train", order="number").classes == plain.classes
+    text = load_dataset(root, split="train", order="text")
+    assert list(text.classes) == datasets.ImageFolder(root).classes
+    for data in (plain, text):
+        names = data.metadata["file"].str.partition("/")[0]
+        assert [data.classes[t] for t in data.targets] == names.tolist()
+    with pytest.raises(DatasetError, match="no order of classes 'ImageFolder'; there are"):
+        load_dataset(root, split="train", order="ImageFolder")
+    with pytest.raises(DatasetError, match="no order of classes 'number'; there are None, text"):
+        load_dataset(make(tmp_path / "words", "a", "b"), split="train", order="number")
