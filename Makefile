@@ -52,7 +52,7 @@ test: setup
 		--nbval-lax notebooks/15_how_many_classes.ipynb notebooks tests
 
 test-slow: setup
-	$(BIN)/python -m pytest -m slow tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(TEST_JOBS) --dist loadfile tests
 
 lint: setup
 	$(BIN)/ruff check .

@@ -115,13 +115,11 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
         for row in rows.itertuples():
             known = np.nanmax([row.acc_f, row.acc_f_high])
             if family != "reference" and row.worst_acc_f > known + 0.01:
-                right_of = row.worst_acc_f < 0.6
-                where = {"xytext": (7 if right_of else -7, 0), "textcoords": "offset points"}
-                look["ha"] = "left" if right_of else "right"
+                where = {"xytext": (7, 0), "textcoords": "offset points"}
                 left.annotate(short(row.worst_target), (row.worst_acc_f, row.y), **where, **look)
             if row.acc_r < 0.5 * base:
                 said = f"← {row.acc_r:.2f} [{row.acc_r_low:.2f}, {row.acc_r_high:.2f}]"
-                look["ha"], where = "left", {"transform": right.get_yaxis_transform()}
+                where = {"transform": right.get_yaxis_transform()}
                 right.text(0.015, row.y, said, **where, **look)
         for ax in axes:
             ax.axhline(rows["y"].max() + 0.5, color=MUTED, linewidth=0.5, alpha=0.6)
@@ -131,7 +129,8 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
     (usual, unit), names = summary[["n", "unit"]].value_counts().index[0], setting_names(summary)
     counted = [f"{a} (n = {n})" for a, n in zip(names, summary["n"], strict=True)]
     name_rows(axes, np.where(summary["n"] == usual, names, counted))
-    left.set(xlim=(-0.03, 1.03), xlabel="ACC_f, accuracy on the class to forget")
+    left.set(xlim=(-0.03, 1.3), xlabel="ACC_f, accuracy on the class to forget")  # room for names
+    left.set_xticks(np.linspace(0, 1, 6))
     left.set_title(f"mean of n = {usual} {unit}, 95 % interval{_starred(names)}")
     right.set_xlabel("ACC_r, all other classes")
     few_ticks(right, 5)
