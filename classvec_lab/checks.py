@@ -44,9 +44,37 @@ def index_of(name: str, classes: Sequence[str], error: type[ClassvecError] = Mis
     return list(classes).index(one_of(name, classes, "class", error))
 
 
+def array(
+    values,
+    what: str,
+    *,
+    kinds: str = "biuf",
+    error: type[ClassvecError] = MismatchError,
+) -> np.ndarray:
+    """Numbers, text or a tensor, wherever it is, as an array; bfloat16 becomes float32.
+
+    Raises `error` for several shapes, and for a dtype whose kind isn't one of `kinds`.
+    """
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+        values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    try:
+        found = np.asarray(values)
+        if found.dtype == object and "O" in kinds:  # what its members are
+            found = np.array(found.tolist())
+    except (ValueError, TypeError, RuntimeError) as cause:
+        raise error(f"{what} should be one array of numbers ({cause})") from cause
+    if found.dtype.kind not in kinds:
+        raise error(
+            f"{what} should be real numbers, as .astype(float) or .real gives them; got "
+            f"{found.dtype}, such as {found.ravel()[:1].tolist()}"
+        )
+    return found
+
+
 def representations(z, dim: int, reader: str) -> np.ndarray:
     """`z` as an array of the shape (N, dim) that `reader` reads; else raises MismatchError."""
-    z = np.asarray(z)
+    z = array(z, "z")
     if z.ndim != 2 or z.shape[1] != dim:
         raise MismatchError(f"{reader} reads representations of shape (N, {dim}); got {z.shape}")
     return z
@@ -57,16 +85,15 @@ def labelled(z, y, n_classes: int, owner: str) -> tuple[np.ndarray, np.ndarray]:
 
     Raises MismatchError for anything else; `owner` is who needs them.
     """
-    z, y = np.asarray(z), np.asarray(y)
+    z, needed = array(z, f"z of {owner}"), f"labels must be integers in 0..{n_classes - 1}"
+    needed += f" for {n_classes} classes, as classes.index(name) gives them"
+    y = array(y, f"y of {owner}: {needed}; y")
     if z.ndim != 2 or y.shape != z.shape[:1]:
         raise MismatchError(
             f"{owner} needs z of shape (N, m) and y of shape (N,); got {z.shape} and {y.shape}"
         )
     if len(y) and (y.dtype.kind not in "iu" or not 0 <= y.min() <= y.max() < n_classes):
-        raise MismatchError(
-            f"labels must be integers in 0..{n_classes - 1} for {n_classes} classes; "
-            f"got {y.dtype} in {y.min()}..{y.max()}"
-        )
+        raise MismatchError(f"{needed}; got {y.dtype} in {y.min()}..{y.max()}")
     return z, y
 
 
@@ -79,7 +106,7 @@ def same_classes(given: Sequence[str], own: Sequence[str], owner: str, other: st
     detail = "; ".join(f"{who} lacks {listed(names, 5)}" for who, names in lacks.items() if names)
     raise MismatchError(
         f"{owner} has {len(given)} classes and {other} {len(own)} that differ: "
-        f"{detail or 'same names in another order'}"
+        f"{detail or 'same names in another order, in which dataset.only(names) puts images'}"
     )
 
 

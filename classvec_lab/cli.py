@@ -85,6 +85,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     listing.set_defaults(command=_list)
 
+    new = commands.add_parser("new", parents=[folder], help="begin a notebook of your own")
+    new.add_argument("name", metavar="NAME", help="effective_rank, or 17_effective_rank")
+    new.set_defaults(command=_new)
+
     gallery = commands.add_parser(
         "gallery", help="write the page that shows the figures of finished runs"
     )
@@ -140,6 +144,13 @@ def _list(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _new(arguments: argparse.Namespace) -> int:
+    from .batch.planning import begun
+
+    print(os.path.relpath(begun(arguments.name, arguments.notebooks)))
+    return 0
+
+
 def _gallery(arguments: argparse.Namespace) -> int:
     from .batch.gallery import finished, write_gallery
     from .files import figures_dir
@@ -151,7 +162,7 @@ def _gallery(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _pairs(texts: Sequence[str]) -> dict[str, str]:
+def _pairs(texts):
     pairs = {}
     for text in texts:
         name, equals, value = text.partition("=")

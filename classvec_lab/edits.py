@@ -12,7 +12,7 @@ import numpy as np
 
 from .checks import listed, one_of, record, same_classes
 from .errors import EditError, FileFormatError, MismatchError
-from .files import hash_json, read_tensors, write_tensors
+from .files import hash_json, read_tensors, reading, write_tensors
 from .gates import Gate
 
 KIND = "edit card"
@@ -229,10 +229,7 @@ class Edit:
         if self.gate is not None:
             of_gate, card["gate"] = self.gate.packed()
             arrays |= of_gate
-        card = json.loads(json.dumps(card))
-        # the coefficients stand in the card, so that it has a checksum of its own
-        write_tensors(path, arrays, {**card, "checksum": hash_json(card)})
-        return Path(path)
+        return write_card(path, arrays, card)
 
     @classmethod
     def load(cls, path: str | Path, classifier=None) -> "Edit":
@@ -243,18 +240,41 @@ class Edit:
         Raises:
             FileFormatError: for a damaged card, or a file that is none.
         """
-        arrays, card = read_tensors(path, kind=KIND)
-        if card.pop("checksum", None) != hash_json(card):
-            raise FileFormatError(f"{path} is damaged: its card doesn't match its checksum")
-        names, directions = card["names"], arrays.pop("directions")
-        edit = cls(
-            dict(zip(names, directions, strict=True)),
-            dict(zip(names, card["coefficients"], strict=True)),
-            gate=card["gate"] and Gate(**arrays, **card["gate"]),
-            facts=card["facts"],
-            **{name: card[name] for name in _PLAIN},
-        )
+        arrays, card = read_card(path, KIND)
+        with reading(path):
+            names, directions = card["names"], arrays.pop("directions")
+            edit = cls(
+                dict(zip(names, directions, strict=True)),
+                dict(zip(names, card["coefficients"], strict=True)),
+                gate=card["gate"] and Gate(**arrays, **card["gate"]),
+                facts=card["facts"],
+                **{name: card[name] for name in _PLAIN},
+            )
         return edit if classifier is None else edit.require(classifier)
+
+
+def write_card(path: str | Path, arrays: Mapping, card: dict) -> Path:
+    """Write arrays and a card of numbers that count as much: it has a checksum of its own.
+
+    Arrays in the card become lists, records and mappings plain mappings.
+    """
+
+    def plain(value):
+        return (
+            value.tolist() if hasattr(value, "tolist") else dict(getattr(value, "__dict__", value))
+        )
+
+    card = json.loads(json.dumps(card, default=plain))
+    write_tensors(path, arrays, {**card, "checksum": hash_json(card)})
+    return Path(path)
+
+
+def read_card(path: str | Path, kind: str) -> tuple[dict, dict]:
+    """Read what `write_card` wrote; raises FileFormatError for damage and for another kind."""
+    arrays, card = read_tensors(path, kind=kind)
+    if card.pop("checksum", None) != hash_json(card):
+        raise FileFormatError(f"{path} is damaged: its card doesn't match its checksum")
+    return arrays, card
 
 
 def require_all(edits: Sequence[Edit], classifier) -> None:

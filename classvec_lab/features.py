@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .checks import labelled, listed, record
+from .checks import labelled, listed, record, representations
 from .errors import MismatchError
 from .files import read_or_make, read_tensors, write_tensors
 from .moments import ClassMoments
@@ -20,6 +20,7 @@ class Features:
 
     Args:
         z: un-normalised representations (N, m).
+            Arrays and tensors of any real format, with gradients and on any device, will do.
         y: labels (N,), integers in 0..C-1.
         classes: the C names.
         model: fingerprint of the classifier, where known.
@@ -87,16 +88,23 @@ def extract_features(
         progress: whether to show a bar.
     Returns:
         `Features` with z in float32.
+    Raises:
+        ClassvecError: before any work, for settings, images, a preprocessing or an encoder that
+            don't fit together, and for the classifier's class names in another order.
     """
     import torch
 
-    from .datasets.items import usable
+    from .datasets.items import usable_for
     from .models.blocks import evaluating
     from .models.device import autocast, default_device, parts, resolve_precision
     from .models.fingerprint import cache_key
-    from .models.preprocess import PreprocessedImages, loader
+    from .models.preprocess import PreprocessedImages, loader, try_first
+    from .models.training import check_settings
 
-    device, dataset = default_device(), usable(dataset, classifier.classes)
+    device, dataset = default_device(), usable_for(classifier, dataset)
+    if {*dataset.classes} == {*classifier.classes}:
+        classifier.require_classes(dataset.classes, "the data set")
+    check_settings("extract_features", {"batch_size": batch_size, "workers": workers})
     precision = resolve_precision(precision, classifier.encoder, device)
     known = {
         "model": classifier.fingerprint,
@@ -109,7 +117,7 @@ def extract_features(
         home = next((p.device for p in classifier.parameters()), torch.device("cpu"))
         z, y = [torch.empty(0, classifier.dim)], [torch.empty(0, dtype=torch.int64)]
         try:
-            classifier.to(device)
+            try_first(classifier.to(device), dataset)
             with (
                 evaluating(classifier),
                 torch.inference_mode(),
@@ -133,7 +141,9 @@ def extract_features(
 
     settings = {"version": _VERSION, "precision": precision}
     key = cache_key("features", classifier, [dataset], **settings) if cache else None
-    return read_or_make("features", key, read, extract, write)
+    features = read_or_make("features", key, read, extract, write)
+    representations(features.z, classifier.dim, f"the head of {classifier.name!r}")
+    return features
 
 
 def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:
@@ -146,9 +156,10 @@ def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:
     Raises:
         MismatchError: where classes or widths differ, or a class has no image.
     """
-    from .datasets.items import usable
+    from .datasets.items import usable_for
+    from .models.preprocess import try_first
 
-    dataset = usable(dataset, pre.classes)
+    dataset = usable_for(pre, dataset)
     for owner, classifier in (("pre-trained", pre), ("fine-tuned", ft)):
         classifier.require_classes(dataset.classes, f"the data set for the {owner} model")
     if pre.dim != ft.dim:
@@ -158,6 +169,7 @@ def class_vectors(pre, ft, dataset, **extraction) -> ClassVectors:
         )
     if len(lacking := dataset.counts.index[dataset.counts == 0]):
         raise MismatchError(f"the data set has no image of {listed(lacking)}, and so no vector")
+    try_first(ft, dataset)
     return ClassVectors.from_features(
         *(extract_features(classifier, dataset, **extraction) for classifier in (pre, ft))
     )

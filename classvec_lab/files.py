@@ -7,16 +7,17 @@ without its repository, the package keeps both under the current folder.
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 
-from .errors import FileFormatError
+from .errors import ClassvecError, FileFormatError
 
 _HEADER = "classvec_lab"
 DPI, FIGURES = 120, (".png", ".pdf")
@@ -63,6 +64,15 @@ def hash_bytes(*parts: bytes) -> str:
     return digest.hexdigest()[:32]
 
 
+def file_name(text: str) -> str:
+    """`text` as a name for a file on any system; what had to change bears a hash of the text."""
+    plain = r"(?!(?i:con|prn|aux|nul|com\d|lpt\d)(\.|$))[\w-]+(\.[\w-]+)*"
+    clean = re.sub(r"[^\w-]", "_", text).encode()[:100].decode(errors="ignore")
+    if re.fullmatch(plain, text) and len(clean) == len(text):
+        return text
+    return f"{clean}-{hash_bytes(text.encode(errors='surrogatepass'))[:6]}"
+
+
 def hash_json(value: object) -> str:
     """Hash of a JSON-able value, independent of the order of keys."""
     return hash_bytes(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
@@ -78,7 +88,7 @@ def hash_arrays(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _beside(path: str | os.PathLike) -> tuple[Path, Path]:
+def _beside(path):
     """The path, whose folder is made, and a temporary name beside it."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,35 +129,46 @@ def locked(path: str | os.PathLike) -> Iterator[None]:
         try:
             yield
         finally:  # while it is held: who waits for a file that is gone asks for a new one
-            with suppress(PermissionError):  # Windows keeps it until it is free, and filelock
+            with suppress(OSError):  # Windows keeps it until it is free, and filelock
                 lock.unlink(missing_ok=True)
 
 
 def read_or_make(kind: str, key: str | None, read: Callable, make: Callable, write: Callable):
     """What the cache holds, else what `make()` gives, which is then written.
 
-    One process at a time: a second waits for the first instead of making it too.
+    One process at a time: a second waits for the first instead of making it too. A cache that can't
+    be locked, read or written costs a warning, never the value.
 
     Args:
         kind: folder in the cache, see `cache_dir`.
         key: name in this folder; None makes the value and writes nothing.
-        read: `read(path)` gives the value or raises FileNotFoundError or FileFormatError.
+        read: `read(path)` gives the value; whatever it raises but FileNotFoundError is warned of.
         make: gives the value anew.
         write: `write(path, value)` stores it.
     """
     if key is None:
         return make()
     path = cache_dir(kind) / f"{key}.safetensors"
-    with locked(path):
+    with ExitStack() as stack:
+        # where nothing can be written, or locked, there may be something to read
+        with suppress(OSError, NotImplementedError):
+            stack.enter_context(locked(path))
         try:
             return read(path)
         except FileNotFoundError:
             pass
-        except FileFormatError as error:
+        except Exception as error:
             message = f"a file in the cache is damaged and will be made again ({error})"
             warnings.warn(message, stacklevel=3)
         value = make()
-        write(path, value)
+        try:
+            write(path, value)
+        except Exception as error:  # a full disk comes as many kinds of error
+            warnings.warn(
+                f"this result can't be kept in the cache {path.parent} ({error}), so that the next "
+                "call computes it again; set CLASSVEC_DATA to a folder with room to write",
+                stacklevel=3,
+            )
     return value
 
 
@@ -163,7 +184,7 @@ def read_json(path: str | os.PathLike) -> dict:
     """Read a JSON object; raises FileFormatError naming the file."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is not valid JSON ({error})") from error
     if not isinstance(value, dict):
         raise FileFormatError(f"{path} should hold a JSON object, not a {type(value).__name__}")
@@ -192,27 +213,37 @@ def read_tensors(
     Raises FileNotFoundError, or FileFormatError when the file is truncated, altered, or its card's
     "kind" is not `kind`.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
-    try:
+    with reading(path):
         with safe_open(path, framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get(_HEADER, "null"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, ValueError, OSError) as error:
-        raise FileFormatError(f"{path} is damaged or not a safetensors file ({error})") from error
-    if header is None:
-        raise FileFormatError(f"{path} was not written by classvec_lab: it has no card")
-    card = header["card"]
-    if hash_arrays(arrays) != header["sha256"]:
-        raise FileFormatError(
-            f"{path} is damaged: its contents don't match the checksum in its card"
-        )
-    if kind is not None and card.get("kind") != kind:
-        raise FileFormatError(f"{path} holds {card.get('kind')!r}, not {kind!r}")
+        if header is None:
+            raise FileFormatError(f"{path} was not written by classvec_lab: it has no card")
+        card = header["card"]
+        if hash_arrays(arrays) != header["sha256"]:
+            raise FileFormatError(
+                f"{path} is damaged: its contents don't match the checksum in its card"
+            )
+        if kind is not None and card.get("kind") != kind:
+            raise FileFormatError(f"{path} holds {card.get('kind')!r}, not {kind!r}")
     return arrays, card
+
+
+@contextmanager
+def reading(path: object) -> Iterator[None]:
+    """Turn what a damaged or foreign file makes other code raise into FileFormatError."""
+    try:
+        yield
+    except (ClassvecError, FileNotFoundError):
+        raise
+    except Exception as error:  # of nearly every kind
+        what = f"({type(error).__name__}: {error})"
+        raise FileFormatError(f"{path} is damaged, or not what save writes {what:.300}") from error
 
 
 def save_figure(fig, paths: Iterable[Path]) -> None:

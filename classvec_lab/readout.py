@@ -3,9 +3,12 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 
-from .checks import index_of, record, representations
+from . import statistics
+from .checks import array, index_of, record, representations
 from .errors import EditError, MismatchError
+from .features import extract_features
 
 
 @record
@@ -35,18 +38,32 @@ class HeadRows:
 
 
 def find_rows(head) -> HeadRows | None:
-    """The rows of an nn.Linear or CosineHead, on whatever device; None for any other module."""
-    from torch import nn
+    """The rows of a head that computes W z + b or scale · cos(z, w) of its `weight` and `bias`.
 
-    from .models import CosineHead
+    Decided by what it gives for some z, in eval mode, on whatever device; None for any other.
+    """
+    import torch
 
-    cosine = isinstance(head, CosineHead)
-    if not cosine and getattr(type(head), "forward", None) is not nn.Linear.forward:
+    from .models.blocks import evaluating
+
+    weight, bias = getattr(head, "weight", None), getattr(head, "bias", None)
+    if getattr(weight, "ndim", 0) != 2:
         return None
-    weight, bias = head.weight, getattr(head, "bias", None)
     bias = weight.new_zeros(len(weight)) if bias is None else bias
-    arrays = (value.detach().cpu().double().numpy() for value in (weight, bias))
-    return HeadRows(*arrays, head.scale.item() if cosine else None)
+    lengths = torch.tensor([[0.01], [1.0], [100.0]] * 4)
+    noise = torch.randn(12, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), evaluating(head):
+        z = (noise * lengths).to(weight)
+        arrays = (t.detach().cpu().double().numpy() for t in (z, head(z), weight, bias))
+    z, given, rows, shift = arrays
+    unit, direction = (a / np.linalg.norm(a, axis=1, keepdims=True).clip(1e-12) for a in (rows, z))
+    cosine = direction @ unit.T
+    scale = (given * cosine).sum() / max(np.square(cosine).sum(), 1e-12)
+    ways = (z @ rows.T + shift, rows, shift, None), (scale * cosine, unit, 0 * shift, scale)
+    for found, *of in ways:
+        if (np.linalg.norm(found - given, axis=1) <= 0.01 * np.linalg.norm(given, axis=1)).all():
+            return HeadRows(*of)
+    return None
 
 
 def head_rows(classifier) -> HeadRows:
@@ -54,7 +71,7 @@ def head_rows(classifier) -> HeadRows:
     rows = find_rows(classifier.head)
     if rows is None:
         name = type(classifier.head).__name__
-        raise EditError(f"this reads nn.Linear and CosineHead, not {name}")
+        raise EditError(f"this reads heads W z + b and scale · cos(z, w), and {name} is neither")
     return rows
 
 
@@ -71,9 +88,31 @@ def logits(classifier, z: np.ndarray) -> np.ndarray:
     return _read(classifier, z, classifier.logits).astype(np.float64)
 
 
-def predict(classifier, features) -> np.ndarray:
-    """Predicted labels (N,) of the classifier's head on stored representations."""
-    return logits(classifier, features.z).argmax(axis=1)
+def predict(classifier, data) -> np.ndarray:
+    """Predicted labels (N,) of stored `Features`, or of a data set, whose features are extracted.
+
+    Raises:
+        MismatchError: for other classes than the classifier's, or in another order, and for
+            representations that its head can't read.
+    """
+    return logits(classifier, _features(classifier, data).z).argmax(axis=1)
+
+
+def accuracy(classifier, data) -> pd.DataFrame:
+    """Accuracy of a classifier by class and in all, see `statistics.accuracy`.
+
+    Args:
+        data: labelled images, or their `Features`; raises what `predict` does.
+    """
+    known = _features(classifier, data)
+    return statistics.accuracy(predict(classifier, known), known.y, known.classes)
+
+
+def _features(classifier, data):
+    features = data if hasattr(data, "z") else extract_features(classifier, data)
+    classifier.require_classes(features.classes, "the data")
+    representations(features.z, classifier.dim, f"the head of {classifier.name!r}")
+    return features
 
 
 def _read(classifier, z, function):
@@ -83,7 +122,10 @@ def _read(classifier, z, function):
 
     with torch.inference_mode(), evaluating(classifier.head):
         z = torch.as_tensor(np.asarray(z)).to(tensor_like(classifier.head))
-        return function(z).cpu().numpy()
+        found = array(function(z), "what a head gives")
+    if np.isnan(found).any():
+        raise MismatchError(f"the head of {classifier.name!r} gives NaN, no numbers")
+    return found
 
 
 class Latent:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from .errors import MismatchError
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -92,7 +94,7 @@ def ratio_difference(first, second) -> tuple[float, float, float]:
     return one - other, one - other + low, one - other + high
 
 
-def _linearised(numerator, denominator) -> tuple[float, np.ndarray]:
+def _linearised(numerator, denominator):
     """The ratio of the means, and what each sample adds to its error."""
     numerator, denominator = (np.asarray(x, dtype=np.float64) for x in (numerator, denominator))
     if not denominator.any():
@@ -178,11 +180,16 @@ def paired_change(before, after) -> Estimate:
     return Estimate(value, *map(float, np.clip((low, high), -1, 1)), len(before))
 
 
-def accuracy(predicted: np.ndarray, y: np.ndarray, classes) -> pd.DataFrame:
+def accuracy(predicted: np.ndarray, y: np.ndarray, classes=()) -> pd.DataFrame:
     """One row a class and a last row "all": n, accuracy, and its 95 % Wilson interval (low, high).
 
-    NaN without samples.
+    NaN without samples. Raises MismatchError for anything but labels (N,).
     """
+    if np.ndim(predicted) != 1:
+        raise MismatchError(
+            "this compares labels: write accuracy(predicted, y, classes), and for a model and its "
+            f"data classvec_lab.readout.accuracy(model, dataset); got {type(predicted).__name__}"
+        )
     hits = np.equal(predicted, y)
     return per_class(lambda hit: columns("accuracy", share(hit), ""), y, classes, hits)
 
@@ -221,7 +228,7 @@ def ends(row, name: str, prefix: str | None = None) -> tuple[float, float, float
     return tuple(row[column] for column in _names(name, prefix))
 
 
-def _names(name: str, prefix: str | None) -> tuple[str, str, str]:
+def _names(name, prefix):
     prefix = f"{name}_" if prefix is None else prefix
     return name, f"{prefix}low", f"{prefix}high"
 

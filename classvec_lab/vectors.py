@@ -9,7 +9,7 @@ import numpy as np
 from .checks import index_of, listed, record, same_classes, same_images
 from .edits import Edit
 from .errors import MismatchError
-from .files import read_tensors, write_tensors
+from .files import read_tensors, reading, write_tensors
 
 KIND = "class vectors"
 MEANS, ORIGINS = ("z_pre", "z_ft", "count"), ("classes", "pre", "ft", "data")
@@ -144,7 +144,8 @@ class ClassVectors:
     def load(cls, path: str | Path) -> "ClassVectors":
         """Read what `save` wrote; see `require`."""
         arrays, card = read_tensors(path, kind=KIND)
-        return cls(**arrays, **{name: card[name] for name in ORIGINS})
+        with reading(path):
+            return cls(**arrays, **{name: card[name] for name in ORIGINS})
 
 
 def require_pairs(pre, ft) -> None:

@@ -5,10 +5,12 @@ import ast
 import nbformat
 from conftest import REPOSITORY
 
+NOTEBOOKS = REPOSITORY / "notebooks"
 
-def code_cells(number):
+
+def code_cells(number, folder=NOTEBOOKS):
     """The code cells of the notebook of that number, "05"."""
-    (path,) = (REPOSITORY / "notebooks").glob(f"{number}_*.ipynb")
+    (path,) = folder.glob(f"{number}_*.ipynb")
     cells = nbformat.read(path, as_version=4).cells
     return [c for c in cells if c.cell_type == "code"]
 
@@ -19,10 +21,10 @@ def parameters(number):
     return {n.targets[0].id: ast.literal_eval(n.value) for n in ast.parse(cell.source).body}
 
 
-def run(number, changes):
+def run(number, changes, folder=NOTEBOOKS):
     """What its cells leave in `globals()`, run one after the other with other parameters."""
     names = {"__name__": "__main__", "display": print}
-    for cell in code_cells(number):
+    for cell in code_cells(number, folder):
         exec(cell.source, names)
         if "parameters" in cell.metadata.get("tags", []):
             assert changes.keys() <= names.keys()

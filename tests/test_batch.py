@@ -9,16 +9,20 @@ import subprocess
 import sys
 import time
 
+import nbformat
 import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nbclient import NotebookClient
+from papermill.exceptions import PapermillExecutionError
 from tiny_notebooks import write
 
 from classvec_lab.batch import results, run, runner
 from classvec_lab.batch.parameters import check_parameters, convert, read_parameters, title
 from classvec_lab.batch.planning import Job, plan
 from classvec_lab.batch.runner import table
+from classvec_lab.batch.worker import _guilty
 from classvec_lab.errors import NotebookError
 from classvec_lab.files import write_json
 
@@ -487,9 +491,10 @@ def test_a_failing_cell_keeps_the_old_results_and_stops_only_those_that_need_it(
     }
     errors = [result.error for result in results]
     assert errors[0].startswith("01_a.ipynb ended without manifest.json")
+    assert errors[0].endswith("figures/quick/01_a.failed.ipynb")
     kept = "figures/quick/02_b.failed.ipynb"
     assert errors[1].startswith(
-        "02_b.ipynb failed in code cell 4 (`x = 1`): AssertionError: no good in "
+        "02_b.ipynb failed in code cell 4 (`assert not bad, f'no good in {out}'`): AssertionError: no good in "
     )
     assert errors[1].endswith(kept)
     assert errors[2:] == [
@@ -641,6 +646,54 @@ def test_two_runs_at_once_share_the_work(folder, lab):
         "up to date",
     ]
     assert (lab / "count").read_text() == "x"
+
+
+GUILTY = {  # cells that fail, and the line that they fail in
+    "for i in range(2):\n    x = [\n        1 / i for i in range(2)]": "x = [",
+    "x = 1\ny = = 2": "y = = 2",
+    "def f():\n    return 1 / 0\n\nx = 1\nf()": "f()",
+    "# first\nimport json\n\njson.loads('{')\nx = 2": "json.loads('{')",
+    "try:\n    {}['a']\nexcept KeyError:\n    {}['b']": "{}['b']",
+    "x = 1\nraise SystemError('Cell In[1], line 1')": "raise SystemError('Cell In[1], line 1')",
+}
+
+
+def test_an_error_quotes_the_line_that_raised_it(folder):
+    write(folder, "01_a", *GUILTY)
+    notebook = nbformat.read(folder / "01_a.ipynb", as_version=4)
+    NotebookClient(notebook, kernel_name="python3", allow_errors=True).execute(cwd=folder)
+    for cell, line in zip(notebook.cells[3:], GUILTY.values(), strict=False):
+        (output,) = (o for o in cell.outputs if o.output_type == "error")
+        given = cell.execution_count, cell.source, output.ename, output.evalue, output.traceback
+        assert _guilty(PapermillExecutionError(0, *given)) == {"line": line}
+    assert _guilty(RuntimeError("Kernel died")) == {}
+
+
+@pytest.mark.parametrize("lost", ["a table", "the manifest", "its completion", "everything"])
+def test_files_that_cannot_be_written_never_cost_the_executed_notebook(
+    folder, lab, monkeypatch, lost
+):
+    """A table, a figure or the manifest: what the notebook shows is kept, and the run has failed."""
+    refuse = "def refuse(*args, **more):\n    raise OSError(28, 'No space left on device')"
+    at = "classvec_lab.batch.outputs"
+    what = {"a table": "atomic", "the manifest": "write_json", "everything": "atomic"}.get(lost)
+    cells = [f"{refuse}\nimport {at}\n{at}.{what} = refuse"] if what else []
+    table = "import warnings\nwarnings.simplefilter('ignore')\nimport pandas\n"
+    table += "outputs.table(pandas.DataFrame({'a': [1]}), 't')\nprint('all was', 'computed')"
+    write(folder, "01_a", *cells, table)
+    if lost in ("its completion", "everything"):
+
+        def full(path, value):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(results, "write_json", full)
+    (result,) = run(["01"], folder=folder, quiet=True)
+    assert result.status == "failed"
+    kept = "figures/quick/01_a.failed.ipynb"
+    assert result.error.endswith(f"\nIts executed part is {kept}")
+    assert "t.csv couldn't be written" in result.error or "No space left" in result.error
+    assert "all was computed" in (lab / kept).read_text()
+    assert not (lab / "figures" / "quick" / "01_a").exists()
 
 
 def test_a_dead_kernel_is_a_failed_notebook(folder, lab):

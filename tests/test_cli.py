@@ -10,6 +10,8 @@ from importlib import metadata
 import pytest
 from tiny_notebooks import write
 
+from classvec_lab.batch.parameters import load_cells, read_parameters, title
+from classvec_lab.batch.planning import read_settings
 from classvec_lab.cli import main
 
 
@@ -89,6 +91,36 @@ def test_a_bad_request_is_one_message_and_exit_code_2(folder, capsys, arguments,
     assert not (folder.parent / "figures").exists()
 
 
+def test_new_begins_a_notebook_with_its_line_of_settings(tmp_path, capsys):
+    folder = tmp_path / "notebooks"
+    write(folder, "05_a")
+    (folder / "settings.yaml").write_text("# ours\n05_a: {needs: []}")
+    for name, stem in (("my_topic", "06_my_topic"), ("03_before", "03_before"), ("x", "07_x")):
+        assert main(["new", name, "--notebooks", str(folder)]) == 0
+        assert capsys.readouterr().out.endswith(f"{stem}.ipynb\n")
+        assert read_parameters(folder / f"{stem}.ipynb")["finetuned"].default == ""
+        assert title(folder / f"{stem}.ipynb").startswith(stem)
+        assert f'begin("{stem}", globals())' in "".join(
+            c for _, c, _ in load_cells(folder / f"{stem}.ipynb")
+        )
+    assert read_settings(folder).keys() == {"05_a", "06_my_topic", "03_before", "07_x"}
+    assert (folder / "settings.yaml").read_text().startswith("# ours\n")
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    for name, told in (
+        ("06_my_topic", "06_my_topic.ipynb exists already"),
+        ("a b", "can't name a notebook"),
+        ("../x", "can't name a notebook"),
+        ("größe", "can't name a notebook"),
+    ):
+        assert told in refused(capsys, "new", name, "--notebooks", str(folder))
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert main(["new", "01_first", "--notebooks", str(tmp_path / "empty")]) == 0
+    assert sorted(p.name for p in (tmp_path / "empty").iterdir()) == [
+        "01_first.ipynb",
+        "settings.yaml",
+    ]
+
+
 def test_commands_are_required(capsys):
     assert "required" in refused(capsys)
 
@@ -110,5 +142,5 @@ def test_run_files_results_and_says_what_failed(folder, tmp_path):
     done = command("notebooks/01_a.ipynb", "-p", "seed=3", "--quiet")
     assert done.returncode == 1
     assert re.search(r"01_a +failed +\d+\.\d +-\n", done.stdout)
-    message = "classvec: 01_a.ipynb failed in code cell 3 (`Path(out, 't.csv').write_text(str(seed))`): AssertionError: three\n"
+    message = "classvec: 01_a.ipynb failed in code cell 3 (`assert seed != 3, 'three'`): AssertionError: three\n"
     assert done.stderr == message + "Its executed part is figures/quick/01_a.failed.ipynb\n"

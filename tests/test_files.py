@@ -1,9 +1,11 @@
 """Files are whole or absent, and say so when they are damaged."""
 
+import re
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -14,10 +16,13 @@ from hypothesis.extra import numpy as hnp
 from classvec_lab.errors import FileFormatError
 from classvec_lab.files import (
     atomic,
+    cache_dir,
+    file_name,
     hash_arrays,
     hash_json,
     locked,
     read_json,
+    read_or_make,
     read_tensors,
     write_json,
     write_tensors,
@@ -203,3 +208,140 @@ def test_a_lock_that_a_killed_process_left_is_taken_over(tmp_path):
     with locked(tmp_path / "x"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def cached_sum(numbers, calls, writing=nullcontext):
+    """The sum of numbers, through the cache; `calls` counts what is really added up."""
+
+    def make():
+        calls.append(numbers)
+        return sum(numbers)
+
+    def write(path, value):
+        with writing():
+            write_tensors(path, ARRAYS, {"kind": "sum", "sum": value})
+
+    return read_or_make(
+        "sums", "key", lambda path: read_tensors(path, kind="sum")[1]["sum"], make, write
+    )
+
+
+@contextmanager
+def full_disk():
+    """Files can't grow beyond a few bytes, as where no room is left."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def folder_is_a_file(folder, monkeypatch):
+    folder.write_text("")
+
+
+def cache_is_a_file(folder, monkeypatch):
+    folder.mkdir()
+    (folder / "cache").write_text("")
+
+
+def nothing_can_be_made(folder, monkeypatch):
+    monkeypatch.setenv("CLASSVEC_DATA", "/proc/nowhere")
+
+
+def no_locks(folder, monkeypatch):
+    def refuse(self, *args, **more):
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    (folder.parent / "data" / "cache").mkdir(parents=True)
+    (folder.parent / "data" / "cache" / "sums").write_text("")
+
+
+@pytest.mark.parametrize(
+    "broken", [folder_is_a_file, cache_is_a_file, nothing_can_be_made, no_locks, None]
+)
+def test_a_result_outlives_a_cache_that_cannot_be_written(tmp_path, monkeypatch, broken):
+    if broken:
+        broken(tmp_path / "data", monkeypatch)
+    calls, writing = [], nullcontext if broken else full_disk
+    with pytest.warns(UserWarning, match=r"can't be kept in the cache .*set CLASSVEC_DATA"):
+        assert cached_sum([1, 2], calls, writing) == 3
+    assert calls == [[1, 2]]
+    assert not [p for p in tmp_path.rglob("*") if ".tmp" in p.name]
+
+
+def test_a_cache_that_can_only_be_read_is_read(tmp_path, monkeypatch):
+    calls = []
+    assert cached_sum([1, 2], calls) == 3
+
+    def refuse(self, *args, **more):
+        raise PermissionError(30, "read-only file system")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    assert cached_sum([5], calls) == 3
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize("entry", ["a folder", "other numbers", "another kind", "no key", "text"])
+def test_an_entry_that_cannot_be_read_is_made_again_with_a_warning(entry):
+    path, calls = cache_dir("sums") / "key.safetensors", []
+    path.parent.mkdir(parents=True)
+    match entry:
+        case "a folder":
+            path.mkdir()
+        case "other numbers":
+            write_tensors(path, ARRAYS, {"kind": "sum"})
+        case "another kind":
+            write_tensors(path, ARRAYS, {"kind": "product", "sum": 7})
+        case "no key":
+            write_json(path, {"sum": 7})
+        case "text":
+            path.write_text("3")
+    if entry == "a folder":  # which no file replaces, and which is no entry
+        with pytest.warns(UserWarning, match="can't be kept"):
+            assert cached_sum([1, 2], calls) == 3
+        return
+    with pytest.warns(UserWarning, match="damaged and will be made again"):
+        assert cached_sum([1, 2], calls) == 3
+    assert cached_sum([9], calls) == 3
+    assert len(calls) == 1
+
+
+def test_an_error_of_the_work_itself_is_raised():
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        read_or_make("sums", "key", read_json, fail, write_json)
+
+
+NAMES = [
+    "cat", "Cat dog", "Cat_dog", "a/b", "a\\b", "a:b", "bill_$1_to_$5", r"$\frac$", "猫", "犬", "قط",
+    "😀", "😁", "👩‍👩‍👧", "", " ", ".", "..", "...", "con", "CON", "nul", "com1", "lpt9", "aux.txt", "trailing.",
+    "trailing ", "-", "_", "a" * 300, "a" * 299, "猫" * 200, "e\u0301", "é", "new\nline", "tab\t", "\0", "a*b?",
+    '"quoted"', "<b>", "|", "~", "$HOME", "%PATH%", "\udcff", "v1.5",
+]  # fmt: skip
+WINDOWS = re.compile(r'[<>:"/\\|?*\x00-\x1f]|[. ]$|^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$', re.I)
+
+
+def test_file_names_are_safe_everywhere_and_distinct(tmp_path):
+    made = {name: file_name(name) for name in NAMES}
+    assert len(set(made.values())) == len(NAMES)
+    assert [m for m in made.values() if WINDOWS.search(m) or not m] == []
+    assert made["cat"] == "cat"
+    assert made["猫"] == "猫"
+    for name in made.values():
+        assert len(name.encode()) <= 120
+        with atomic(tmp_path / f"{name}-12.safetensors") as temporary:
+            temporary.write_text(name)
+    assert len(list(tmp_path.iterdir())) == len(NAMES)
+
+
+@given(st.text(max_size=40), st.text(max_size=40))
+def test_file_names_follow_the_text_alone(one, other):
+    assert (file_name(one) == file_name(other)) == (one == other)
+    assert not WINDOWS.search(file_name(one))

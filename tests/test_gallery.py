@@ -49,6 +49,15 @@ def test_nothing_to_collect(tmp_path):
     assert not found.tables
 
 
+def test_names_stand_in_the_gallery_as_they_are(tmp_path):
+    outputs = Outputs("01_a", {}, out=str(tmp_path / "01_a"))
+    outputs.record(says=["$5 to $10 and <b> keep `half` of κ_c", "plain"])
+    outputs.close()
+    page = write_gallery(tmp_path).read_text()
+    assert r"- \$5 to \$10 and \<b> keep \`half\` of κ_c" in page
+    assert "- plain\n" in page
+
+
 def test_every_link_of_the_gallery_leads_somewhere(tmp_path):
     import re
 

@@ -152,6 +152,50 @@ def test_a_failed_write_leaves_no_file(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_cannot_be_written_is_warned_of_and_the_notebook_goes_on(tmp_path, monkeypatch):
+    outputs, frame = Outputs("02_x", {}, out=tmp_path), pd.DataFrame({"a": [1]})
+    outputs.table(frame, "before")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", full)
+        with pytest.warns(UserWarning, match=r"t\.csv couldn't be written: .*No space left"):
+            assert outputs.table(frame, "t") is frame
+        with pytest.warns(UserWarning, match=r"f\.png, f\.pdf couldn't be written"):
+            outputs.figure(figure(), "f")
+        with pytest.warns(UserWarning, match=r"v\.bin couldn't"), outputs.file("v.bin") as path:
+            path.write_bytes(b"abc")
+        with pytest.raises(
+            NotebookError, match=r"f\.pdf, f\.png, t\.csv, v\.bin couldn't be .*room"
+        ):
+            outputs.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["before.csv"]
+    outputs.table(frame, "t")  # its cell again, once there is room
+    with pytest.raises(NotebookError, match=r"^f\.pdf, f\.png, v\.bin couldn't"):
+        outputs.close()
+    outputs.figure(figure(), "f")
+    with outputs.file("v.bin") as path:
+        path.write_bytes(b"abc")
+    outputs.close()
+    files = json.loads((tmp_path / "manifest.json").read_text())["files"]
+    assert sorted(files) == ["before.csv", "f.pdf", "f.png", "t.csv", "v.bin"]
+
+
+def full(*args):
+    raise OSError(28, "No space left on device")
+
+
+def test_a_folder_that_cannot_be_made_is_named_at_once(tmp_path):
+    (tmp_path / "file").write_text("")
+    for out in (tmp_path / "file", tmp_path / "file" / "deeper", "/proc/nowhere"):
+        with pytest.raises(NotebookError, match=f"can't write to .*{out}"):
+            Outputs("02_x", {}, out=out)
+
+
+@pytest.mark.usefixtures("look")
+def test_tables_are_not_read_as_mathematics(tmp_path):
+    begin("02_x", session(PARAMETERS.replace('""', repr(str(tmp_path / "here")))))
+    assert "mathjax_ignore" in pd.DataFrame({"bill_$1_to_$5": [1]})._repr_html_()
+
+
 @pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])
 def test_facts_and_parameters_must_be_json(tmp_path, value):
     with pytest.raises(NotebookError, match="thing="):

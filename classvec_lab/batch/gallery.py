@@ -2,6 +2,7 @@
 their figures.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +76,7 @@ def write_gallery(folder: str | Path) -> Path:
         parameters = manifest.get("parameters", {}).items()
         lines += [f"## {name}", "", ", ".join(f"{k} = `{v}`" for k, v in parameters if v), ""]
         if says := manifest.get("facts", {}).get("says"):
+            says = (re.sub(r"[$<`\\]", r"\\\g<0>", sentence) for sentence in says)
             lines += [*(f"- {sentence}" for sentence in says), ""]
         files = sorted(manifest.get("files", {}))
         lines += [f"![{Path(f).stem}]({name}/{f})\n" for f in files if f.endswith(".png")]

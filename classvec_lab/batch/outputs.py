@@ -8,12 +8,14 @@ import os
 import platform
 import re
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..checks import listed
 from ..errors import FileFormatError, NotebookError
 from ..files import FIGURES, atomic, figures_dir, read_json, save_figure, write_json
 
@@ -45,15 +47,17 @@ class Outputs:
             name: _jsonable(name, value) for name, value in parameters.items() if name != "out"
         }
         self.folder = Path(out) if out else figures_dir() / "quick" / notebook
-        self._facts: dict[str, object] = {}
-        self._files: set[str] = set()
+        self._facts, self._files, self._lost = {}, set(), set()
         self._started = time.monotonic()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        listed = read_manifest(self.folder).get("files", {})
-        self._reopen()
-        for stale in (self.folder / name for name in listed):
-            if stale.is_file() and stale.resolve().is_relative_to(self.folder.resolve()):
-                stale.unlink()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            made = read_manifest(self.folder).get("files", {})
+            self._reopen()
+            for stale in (self.folder / name for name in made):
+                if stale.is_file() and stale.resolve().is_relative_to(self.folder.resolve()):
+                    stale.unlink()
+        except OSError as error:
+            raise NotebookError(f"can't write to {self.folder} (out={out!r}): {error}") from error
 
     def table(self, frame: "pd.DataFrame", name: str) -> "pd.DataFrame":
         """Write `<name>.csv` and return the frame, so that a cell can end with this call.
@@ -64,22 +68,23 @@ class Outputs:
         import pandas as pd
 
         default = frame.index.identical(pd.RangeIndex(len(frame)))
-        with atomic(self._path(name, ".csv")) as temporary:
+        path = self._path(name, ".csv")
+        with self._writing(path.name), atomic(path) as temporary:
             frame.to_csv(
                 temporary,
                 index=not default,
                 float_format=FLOAT_FORMAT,
                 lineterminator="\n",
             )
-        self._files.add(f"{name}.csv")
         return frame
 
     def figure(self, fig: "Figure", name: str) -> None:
         """Write `<name>.png` and `<name>.pdf`, the same bytes for the same figure; the figure stays
         open.
         """
-        save_figure(fig, [self._path(name, suffix) for suffix in FIGURES])
-        self._files |= {name + suffix for suffix in FIGURES}
+        paths = [self._path(name, suffix) for suffix in FIGURES]
+        with self._writing(*(path.name for path in paths)):
+            save_figure(fig, paths)
 
     @contextmanager
     def file(self, name: str) -> Iterator[Path]:
@@ -87,9 +92,9 @@ class Outputs:
         "class_vectors.safetensors".
         """
         stem, dot, suffix = name.partition(".")
-        with atomic(self._path(stem, dot + checked(suffix, "file"))) as temporary:
+        path = self._path(stem, dot + checked(suffix, "file"))
+        with self._writing(name), atomic(path) as temporary:
             yield temporary
-        self._files.add(name)
 
     def about(self, *datasets: str) -> str:
         """Model and data set for a title, "tiny-clip on digits": of a folder its last part only.
@@ -114,7 +119,14 @@ class Outputs:
     def close(self) -> None:
         """Write `manifest.json`, which marks the folder as finished until something is added
         again.
+
+        Raises NotebookError that names the files which couldn't be written, if any.
         """
+        if self._lost:
+            raise NotebookError(
+                f"{listed(sorted(self._lost))} couldn't be written to {self.folder}: make room, "
+                "then run those cells and this one again"
+            )
         manifest = {
             "notebook": self.notebook,
             "parameters": self.parameters,
@@ -125,6 +137,18 @@ class Outputs:
             "files": {name: sha256(self.folder / name) for name in sorted(self._files)},
         }
         write_json(self.folder / MANIFEST, manifest)
+
+    @contextmanager
+    def _writing(self, *names: str) -> Iterator[None]:
+        """Enter these files; where they can't be written the notebook goes on, and shows them."""
+        try:
+            yield
+        except OSError as error:
+            self._lost |= {*names}
+            warnings.warn(f"{listed(names)} couldn't be written: {error}", stacklevel=4)
+        else:
+            self._files |= {*names}
+            self._lost -= {*names}
 
     def _path(self, name: str, suffix: str) -> Path:
         path = self.folder / f"{checked(name, 'file')}{suffix}"
@@ -160,11 +184,14 @@ def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict
     """
     from inspect import signature
 
+    import pandas as pd
+
     from ..experiments import prepare
     from ..plots import style
     from .rules import ASKED, check_values
 
     style.use()
+    pd.set_option("display.html.use_mathjax", False)  # a class may be called $5 to $10
     names = list(namespace)
     if "out" not in names:
         raise NotebookError('begin needs the parameter `out = ""`, the last of the parameters cell')

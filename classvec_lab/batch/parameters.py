@@ -156,12 +156,11 @@ def convert(value: object, kind: str) -> object:
     if isinstance(value, str) and kind != "str":
         text = value.strip()
         if kind in ("int", "float"):
-            return {"int": int, "float": float}[kind](text)
-        else:
-            try:
-                value = json.loads(text)
-            except ValueError:
-                value = read_yaml(text)
+            return int(text) if kind == "int" else float(text)
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = read_yaml(text)
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if kind != "any" and type(value).__name__ != kind:

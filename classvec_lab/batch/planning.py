@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ..checks import listed, nearest
 from ..errors import NotebookError
-from ..files import notebooks_dir
+from ..files import atomic, notebooks_dir
 from .outputs import checked
 from .parameters import RESERVED, check_parameters, read_parameters, read_yaml, valid
 
-SETTINGS = "settings.yaml"
+SETTINGS, TEMPLATE = "settings.yaml", Path(__file__).with_name("template.ipynb")
 ENTRY = {"needs": list, "full": dict, "cases": dict}
 
 
@@ -71,9 +71,8 @@ def find(name: str, folder: Path) -> Path:
     paths = {path.stem: path for path in sorted(folder.glob("*.ipynb"))}
     if stem in paths:
         return paths[stem]
-    matches = (
-        [s for s in paths if re.fullmatch(rf"0*{int(name)}_.*", s)] if name.isdecimal() else []
-    )
+    pattern = f"0*{int(name)}_.*" if name.isdecimal() else ""
+    matches = [known for known in paths if re.fullmatch(pattern, known)]
     if len(matches) == 1:
         return paths[matches[0]]
     if matches:
@@ -82,6 +81,27 @@ def find(name: str, folder: Path) -> Path:
         f"no notebook {name!r}{nearest(stem, paths)} Give a path, or one of those in {folder}: "
         f"{listed(paths, 99) or 'none'}"
     )
+
+
+def begun(name: str, folder: Path | None = None) -> Path:
+    """Write a notebook in the house's form, with its line in settings.yaml, and return its path.
+
+    `name` is a topic, which gets the next number, or NN_topic. Raises NotebookError for a name that
+    can't be, and where there is that notebook.
+    """
+    folder = folder or notebooks_dir()
+    last = max((int(path.stem[:2]) for path in numbered(folder)), default=0)
+    stem = checked(name if re.match(r"\d\d_.", name) else f"{last + 1:02}_{name}", "notebook")
+    path, settings = folder / f"{stem}.ipynb", folder / SETTINGS
+    if path.exists():
+        raise NotebookError(f"{path} exists already: choose another name")
+    known = settings.read_text("utf-8") if settings.is_file() else ""
+    cells = TEMPLATE.read_text("utf-8").replace("NN_topic", stem)
+    line = f"{known.rstrip()}\n{stem}: {{needs: []}}\n".lstrip()
+    for file, text in ((path, cells), (settings, line)):
+        with atomic(file) as temporary:
+            temporary.write_text(text, "utf-8")
+    return path
 
 
 def read_settings(folder: Path) -> dict[str, Setting]:
@@ -129,7 +149,7 @@ def plan(
     """
     given, folder, problems = dict(parameters or {}), folder or notebooks_dir(), []
     settings = read_settings(folder)
-    chosen: dict[str, Path] = {}
+    chosen = {}
     for name in names:
         try:
             path = find(name, folder)
@@ -148,7 +168,7 @@ def plan(
     for stem, path in queue:  # which grows by what they need
         # A notebook that lies elsewhere may share a stem with ours without sharing its settings.
         inside = path.resolve().parent == folder.resolve()
-        setting = (settings if inside else {}).get(stem, Setting())
+        setting = settings.get(stem, Setting()) if inside else Setting()
         there = dict(queue)
         queue += [(n, folder / f"{n}.ipynb") for n in setting.needs if n not in there]
         try:
@@ -188,7 +208,7 @@ def plan(
     return _ordered(jobs)
 
 
-def _ordered(jobs: dict[str, Job]) -> list[Job]:
+def _ordered(jobs):
     makers = tuple(sorted(stem for stem, job in jobs.items() if not job.gathers))
     after = {s: job.needs + (makers if job.gathers else ()) for s, job in sorted(jobs.items())}
     return [
@@ -196,8 +216,9 @@ def _ordered(jobs: dict[str, Job]) -> list[Job]:
     ]
 
 
-def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Setting:
-    if not isinstance(entry, dict) or not entry.keys() <= {"needs", "full", "cases"}:
+def _setting(folder, stem, entry, known):
+    """The `Setting` that an entry of settings.yaml says; raises NotebookError."""
+    if not isinstance(entry, dict) or not entry.keys() <= ENTRY.keys():
         raise NotebookError(f"{stem} may hold `needs`, `full` and `cases` only, not {entry!r}")
     needs, full, cases = (entry.get(k) or kind() for k, kind in ENTRY.items())
     if not (isinstance(needs, list) and isinstance(full, dict) and isinstance(cases, dict)) or (
@@ -218,7 +239,7 @@ def _setting(folder: Path, stem: object, entry: object, known: set[str]) -> Sett
     return Setting(tuple(needs), check_parameters(path, full), cases)
 
 
-def _in_order(needs: Mapping[str, tuple[str, ...]]) -> list[str]:
+def _in_order(needs):
     """Each notebook after those that it needs; raises NotebookError for a circle."""
     try:
         return list(TopologicalSorter(needs).static_order())

@@ -64,11 +64,9 @@ def check_out(out: Path, todo: Sequence[Job]) -> None:
     for job in todo:
         folder = out / job.stem
         made = read_manifest(folder).get("files", {})
-        files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-        names = (path.relative_to(folder).as_posix() for path in files)
         foreign = [
             name
-            for name in names
+            for name in _files(folder)
             if name not in made and not name.endswith(_KINDS) and "/." not in f"/{name}"
         ]
         if foreign or (folder.exists() and not folder.is_dir()):
@@ -104,9 +102,15 @@ def complete(job: Job, temporary: Path, folder: Path, key: str) -> None:
         )
     _clean(temporary / job.notebook.name, temporary, folder)
     content = _renamed(read_json(manifest), temporary, folder)
-    made = (path for path in sorted(temporary.rglob("*")) if path.is_file() and path != manifest)
-    content["files"] = {path.relative_to(temporary).as_posix(): sha256(path) for path in made}
+    made = _files(temporary).items()
+    content["files"] = {name: sha256(path) for name, path in made if path != manifest}
     write_json(manifest, content | {"key": key})
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """All files below a folder by their relative posix paths."""
+    found = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path for path in found}
 
 
 def failed_copy(folder: Path) -> Path:
@@ -114,14 +118,15 @@ def failed_copy(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.failed.ipynb")
 
 
-def keep_failed(executed: Path, temporary: Path, folder: Path) -> Path | None:
-    """Keep the executed part of a failed notebook; None if there is nothing readable to keep."""
+def keep_failed(executed: Path, temporary: Path, folder: Path) -> str:
+    """Keep the executed part of a failed notebook; says where, "" if nothing readable is there."""
     try:
-        _clean(executed, temporary, folder)
+        with suppress(OSError):  # a full disk: it is kept as it is
+            _clean(executed, temporary, folder)
+        os.replace(executed, failed_copy(folder))
     except (FileFormatError, FileNotFoundError):
-        return None
-    os.replace(executed, failed_copy(folder))
-    return failed_copy(folder)
+        return ""
+    return f"\nIts executed part is {os.path.relpath(failed_copy(folder))}"
 
 
 def _listing(value: object) -> list:

@@ -49,7 +49,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("dataset", "model"), NAME),
     **dict.fromkeys(("group", "weights", "finetuned", "beside", "other_dataset"), TEXT),
     **dict.fromkeys(("audited", "source_class", "target_class", "target", "other_data"), TEXT),
-    **dict.fromkeys(("data_args", "model_args", "other_args"), OPTIONS),
+    **dict.fromkeys(("data_args", "model_args", "other_args", "pretrain"), OPTIONS),
     **dict.fromkeys(("limit", "beside_limit", "other_limit"), _whole(0)),
     **dict.fromkeys(("seed", "max_pairs", "relearn_steps"), _whole(0)),
     **dict.fromkeys(("epochs", "beside_epochs", "other_epochs", "collapse_epochs"), _whole(1)),

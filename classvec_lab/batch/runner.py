@@ -148,7 +148,11 @@ class _Run:
                     with atomic(final) as temporary:
                         temporary.mkdir()
                         self.execute(job, temporary, final)
-                        complete(job, temporary, final, key)
+                        try:
+                            complete(job, temporary, final, key)
+                        except (ClassvecError, OSError) as error:
+                            kept = keep_failed(temporary / job.notebook.name, temporary, final)
+                            raise NotebookError(f"{error}{kept}") from error
                 failed_copy(final).unlink(missing_ok=True)
                 return result(status=status, seconds=time.monotonic() - started, key=key)
         except (ClassvecError, OSError) as error:
@@ -203,10 +207,9 @@ class _Run:
         error = last.get("error", last | ended)
         cell = f" in code cell {error['cell']} (`{error['line']}`)" if "cell" in error else ""
         kept = keep_failed(executed, temporary, final)
-        where = f"\nIts executed part is {os.path.relpath(kept)}" if kept else ""
         raise NotebookError(
             f"{job.notebook.name} failed{cell}: {error['ename']}: "
-            f"{error['evalue'].strip()[:1000]}{where}"
+            f"{error['evalue'].strip()[:1000]}{kept}"
         )
 
     def work(self, stem: str, request: dict, noise: object, bars: Path) -> tuple[dict, int]:

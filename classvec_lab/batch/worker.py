@@ -9,6 +9,7 @@ results into place is left to `batch`.
 
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -50,8 +51,7 @@ def main() -> None:
         def kernel_spec(self) -> KernelSpec:
             return KernelSpec(**get_kernel_dict())
 
-    cells: dict[int, dict] = {}
-    current: dict = {}
+    cells, current = {}, {}
 
     def started(notebook: dict) -> None:
         # Cells are numbered as the user's own notebook has them, without the one that papermill
@@ -74,7 +74,7 @@ def main() -> None:
     def escaped(path: str) -> str:
         return path.replace("{", "{{").replace("}", "}}")  # papermill formats the paths it is given
 
-    outcome: dict = {"done": True}
+    outcome = {"done": True}
     try:
         execute_notebook(
             escaped(request["notebook"]),
@@ -92,7 +92,7 @@ def main() -> None:
     except Exception as error:
         # Papermill's own error knows the cell and what it raised. A dead kernel, a kernel that
         # won't start and the like have no common base: all are reported.
-        where = cells.get(getattr(error, "cell_index", None), current)
+        where = cells.get(getattr(error, "cell_index", None), current) | _guilty(error)
         ename = getattr(error, "ename", type(error).__name__)
         evalue = getattr(error, "evalue", str(error))
         outcome = {"error": {**where, "ename": ename, "evalue": evalue}}
@@ -111,6 +111,13 @@ def _end_with_parent() -> None:
         except psutil.NoSuchProcess:
             continue
     os._exit(1)
+
+
+def _guilty(error: Exception) -> dict:
+    """The line of its cell that an error came from, where its traceback tells."""
+    frames = str(error).rpartition("above exception")[2]  # those of its causes come before
+    found = re.search(rf"Cell In\[{getattr(error, 'exec_count', '')}\], line (\d+)", frames)
+    return {"line": error.source.splitlines()[int(found[1]) - 1].strip()} if found else {}
 
 
 def _first_line(source: str) -> str:

@@ -14,7 +14,7 @@ from .base import ImageDataset, check_options, integer, warn
 from .digits import load_digits_dataset
 from .folder import read_folder
 from .hub import ON_DISK, read_hf
-from .items import gathered, usable
+from .items import gathered, wrap
 from .photographs import load_photographs
 from .shapes import load_shapes
 from .splits import SPLITS, stratified_sample
@@ -29,8 +29,11 @@ _BUILT_IN = {
     "photographs": load_photographs,
 }
 _FILES = {
-    **dict.fromkeys((".csv", ".tsv", ".parquet"), read_table),
-    **dict.fromkeys((".npy", ".npz"), read_arrays),
+    ".csv": read_table,
+    ".tsv": read_table,
+    ".parquet": read_table,
+    ".npy": read_arrays,
+    ".npz": read_arrays,
 }
 
 
@@ -97,20 +100,16 @@ def load_dataset(
     return dataset.subset(stratified_sample(dataset.targets, limit, seed))
 
 
-def _load(source: object, split: str, seed: int, options: dict, named: tuple) -> ImageDataset:
+def _load(source, split, seed, options, named):
     name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
-    path, ways, (kind, _, rest) = (
-        Path(name).expanduser(),
-        {"split": split, "seed": seed},
-        name.partition(":"),
-    )
+    path, hub = Path(name).expanduser(), name.startswith("hf:")
+    ways = {"split": split, "seed": seed}
     if isinstance(source, str) and name in _BUILT_IN:
-        takes = inspect.signature(_BUILT_IN[name]).parameters.keys() - ways.keys()
-        check_options(name, options, takes)
+        check_options(name, options, inspect.signature(_BUILT_IN[name]).parameters.keys() - ways)
         return _BUILT_IN[name](**ways, **options)
-    if kind == "torchvision":
-        return load_torchvision(rest, **ways, **options)
-    if isinstance(source, str) and kind != "hf" and not (name and path.exists()):
+    if name.startswith("torchvision:"):
+        return load_torchvision(name.removeprefix("torchvision:"), **ways, **options)
+    if isinstance(source, str) and not hub and not (name and path.exists()):
         raise DatasetError(  # "" would be the current folder
             f"unknown data set {source!r}: no such name, and no such folder"
             f"{nearest(name, [*_BUILT_IN, 'torchvision:', 'hf:'])} Understood are "
@@ -121,12 +120,10 @@ def _load(source: object, split: str, seed: int, options: dict, named: tuple) ->
     read, place = partial(read_folder, named=named), path
     if not name:
         read, place = read_hf if hasattr(source, "column_names") else _read_memory, source
-    elif kind == "hf":
-        read, place = read_hf, rest
-    elif path.suffix.lower() in _FILES and path.is_file():
-        read = _FILES[path.suffix.lower()]
-    elif any((path / file).is_file() for file in ON_DISK):
-        read, place = read_hf, str(path)
+    elif hub or any((path / file).is_file() for file in ON_DISK):
+        read, place = read_hf, name.removeprefix("hf:")
+    elif path.is_file():
+        read = _FILES.get(path.suffix.lower(), read)
     takes = {*inspect.signature(read).parameters, "group"} - {"place", "named"}
     check_options(name or type(source).__name__, options, takes)
     group = options.pop("group", None)
@@ -134,4 +131,4 @@ def _load(source: object, split: str, seed: int, options: dict, named: tuple) ->
 
 
 def _read_memory(place, /):
-    return (gathered(*place) if isinstance(place, tuple) else usable(place, None),)
+    return (gathered(*place) if isinstance(place, tuple) else wrap(place),)

@@ -1,10 +1,10 @@
 """`ImageDataset`: targets and class names at hand, images drawn or read when asked for."""
 
-import operator
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import cached_property, partial
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -14,7 +14,7 @@ from ..checks import index_of, listed
 from ..errors import DatasetError
 from ..files import hash_json
 
-warn = partial(warnings.warn, category=UserWarning, stacklevel=5)  # the caller of load_dataset
+warn = partial(warnings.warn, stacklevel=5)  # the caller of load_dataset
 
 
 @dataclass(eq=False, repr=False)
@@ -87,8 +87,8 @@ class ImageDataset:
         Args:
             dataset: gives pairs by index: an image that is PIL's, an array or a tensor, in one of
                 the forms of `from_arrays`, before any normalisation; and its class number.
-            classes: names in the order of the numbers, in place of its own. Labels that count from
-                1 are shifted, with a warning.
+            classes: names in the order of the numbers, in place of its own, which the members of
+                a `ConcatDataset` must share. Labels that count from 1 are shifted, with a warning.
             split: what the data set calls itself.
         Raises:
             DatasetError: for items that aren't such, labels that don't fit the classes.
@@ -160,8 +160,9 @@ class ImageDataset:
         classes = tuple(map(str, classes))
         if len(set(classes)) < len(classes) or not classes:
             raise DatasetError(f"{self.name}: choose each class once, at least one; got {classes}")
-        new = np.full(len(self.classes), -1)
-        new[[index_of(c, self.classes, DatasetError) for c in classes]] = np.arange(len(classes))
+        for name in classes:
+            index_of(name, self.classes, DatasetError)
+        new = pd.Index(classes).get_indexer(self.classes)  # -1 for those that go
         kept = self.indices[new[self.targets] >= 0]
         return replace(self, all_targets=new[self.all_targets], classes=classes, indices=kept)
 
@@ -182,13 +183,10 @@ class ImageDataset:
 
 def integer(name: str, value: object, low: int) -> int:
     """`value` as an int, if it is a whole number from `low` on; else raises DatasetError."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = None
-    if number is None or isinstance(value, bool) or not low <= number < 2**63:
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not (whole and low <= value < 2**63):
         raise DatasetError(f"{name} must be an integer >= {low}, got {name}={value!r}")
-    return number
+    return int(value)
 
 
 def check_options(owner: str, options: Collection[str], valid: Collection[str]) -> None:

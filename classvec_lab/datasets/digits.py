@@ -11,7 +11,7 @@ from .splits import carve
 
 
 @lru_cache(maxsize=1)
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def _digits():
     """Grey values (1797, 8, 8) uint8 in 0..255, and labels (1797,)."""
     from sklearn.datasets import load_digits
 

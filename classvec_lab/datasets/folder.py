@@ -3,8 +3,9 @@ group.
 """
 
 import os
+import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -18,6 +19,9 @@ from .items import class_order, made
 from .splits import find_parts
 from .table import Parts, read_frame, relative
 
+BESIDE = re.compile(  # what lies beside images and is none: hidden files, notes, tables
+    r"\..*|.*\.(txt|md|json|ya?ml|xml|html|csv|tsv|parquet|db|ini|pdf|py)", re.IGNORECASE
+)
 _LAYOUTS = (
     "Understood are: one folder per class with images in it (ROOT/cat/1.jpg), or "
     "ROOT/train/cat/1.jpg "
@@ -25,30 +29,47 @@ _LAYOUTS = (
 )
 
 
+def _shown(folder: Path) -> list[Path]:
+    """What lies right in a folder and isn't hidden; raises DatasetError where it can't be read."""
+    try:
+        return sorted(path for path in folder.iterdir() if path.name[0] != ".")
+    except OSError as error:
+        _refuse(error)
+
+
 def _folders(path: Path) -> list[Path]:
     """Folders right in a folder, but for links to where it lies; dead links may have been some."""
-    around = (path.resolve(), *path.resolve().parents)
-    found = [p for p in path.iterdir() if p.name[0] != "." and p.resolve() not in around]
-    return sorted(p for p in found if p.is_dir() or not (p.exists() or p.suffix))
+    real = path.resolve()
+    found = (p for p in _shown(path) if not real.is_relative_to(p.resolve()))
+    return [p for p in found if p.is_dir() or not (p.exists() or p.suffix)]
 
 
-def _images(folder: Path, root: Path, *, deep: bool = True) -> list[str]:
+def _images(folder: Path, root: Path) -> list[str]:
     """Image files below `folder`, each real file once, as sorted posix paths relative to `root`.
 
-    `deep`: looks into its folders too, but not back into those that it lies in.
+    Links that lead back into folders that it lies in are not followed.
     """
-    met, found = set(map(str, Path(os.path.realpath(folder)).parents)), {}
+    met, found, odd = {str(parent) for parent in folder.resolve().parents}, {}, []
     for here, inner, names in os.walk(folder, onerror=_refuse, followlinks=True):
         real = os.path.realpath(here)
-        fresh = deep and real not in met
-        inner[:] = sorted(name for name in inner if fresh and not name.startswith("."))
-        for name in sorted(names) if real not in met else ():
-            path = os.path.join(here, name)
-            if name[0] != "." and IMAGES.fullmatch(name):
-                place = os.path.realpath(path) if os.path.islink(path) else f"{real}/{name}"
-                found.setdefault(place, os.path.relpath(path, root).replace(os.sep, "/"))
+        if real in met:
+            inner.clear()
+            continue
         met.add(real)
+        inner[:] = sorted(name for name in inner if name[0] != ".")
+        odd += [f"{real}/{n}" for n in names if not (BESIDE.fullmatch(n) or IMAGES.fullmatch(n))]
+        for name in filter(IMAGES.fullmatch, sorted(names)):
+            path = os.path.join(here, name)
+            place = os.path.realpath(path) if os.path.islink(path) else f"{real}/{name}"
+            found.setdefault(place, os.path.relpath(path, root).replace(os.sep, "/"))
+    if odd := sorted(filter(os.path.isfile, {*odd} - found.keys())):  # but for what links name
+        warn(f"{folder}: {several(len(odd), 'file')} left out as no images, such as {odd[0]}")
     return sorted(found.values())
+
+
+def _loose(folder: Path) -> list[Path]:
+    """Image files right in a folder."""
+    return [p for p in _shown(folder) if IMAGES.fullmatch(p.name) and p.is_file()]
 
 
 def _refuse(error: OSError):
@@ -58,14 +79,14 @@ def _refuse(error: OSError):
 def _within(folder: Path) -> Path:
     """`folder`, or the one in it that says the same again: seg_train/seg_train, train/images."""
     inner = _folders(folder)
-    if len(inner) != 1 or not _folders(inner[0]) or _images(folder, folder, deep=False):
+    if len(inner) != 1 or not _folders(inner[0]) or _loose(folder):
         return folder
     name = inner[0].name
     again = name == folder.name or find_parts([name, f"{name}_train"])
     return _within(inner[0]) if again else folder
 
 
-def _parts(root: Path, named: Iterable[Iterable[str] | None]) -> dict[str, Path]:
+def _parts(root, named):
     """Folder of each ready-made split; {"train": root} where the class folders lie in the root
     itself, as where the folders are `named` as classes.
     """
@@ -76,26 +97,26 @@ def _parts(root: Path, named: Iterable[Iterable[str] | None]) -> dict[str, Path]
             ".csv, .tsv, .parquet, .npz and .npy hold no data set that can be read."
         )
     folders = {folder.name: folder for folder in _folders(root)}
-    if _all_named(folders, named):
-        return {"train": root}
-    found = find_parts(folders)
+    found = {} if _all_named(folders, named) else find_parts(folders)
     if list(found.values()) == ["train"] and len(folders) > 1:
         (only,) = (folders[name] for name in found)
-        if _images(only, root, deep=False) and not _folders(only):
+        if _loose(only) and not _folders(only):
             found = {}  # beside "bus" and "car", a "train" with images right in it is a class
-    parts: dict[str, Path] = {}
+    if not found:
+        return {"train": root}
+    parts = {}
     for name, part in found.items():
         if (first := parts.setdefault(part, folders[name])) != folders[name]:
             raise DatasetError(
                 f"{root} has two {part} folders, {first.name}/ and {name}/; rename or remove one"
             )
-    if parts and "train" not in parts:
+    if "train" not in parts:
         raise DatasetError(
             f"{root} has {listed(f'{name}/' for name in folders)} but no train/. {_LAYOUTS} If "
             f"these are classes, name them: classes={list(folders)}"
         )
-    parts = {part: _within(folder) for part, folder in parts.items()} or {"train": root}
-    for name in sorted(folders.keys() - found.keys()) if found else ():
+    parts = {part: _within(folder) for part, folder in parts.items()}
+    for name in sorted(folders.keys() - found.keys()):
         if _sorted_into(folders[name]) & {p.name for p in _folders(parts["train"])}:
             raise DatasetError(
                 f"{root} has {listed(f'{name}/' for name in folders)}: {name}/ holds classes of "
@@ -109,33 +130,32 @@ def _parts(root: Path, named: Iterable[Iterable[str] | None]) -> dict[str, Path]
     return parts
 
 
-def _all_named(folders: Iterable[str], named: Iterable) -> bool:
+def _all_named(folders, named):
     """Whether all names of one of some lists, which may be None, are names of folders."""
     return any(names and {*folders} >= set(map(str, names)) for names in named)
 
 
-def _scan(
-    root: Path, parts: Mapping[str, Path], order: str | None, named: Iterable
-) -> tuple[pd.DataFrame, list[str]]:
+def _scan(root, parts, order, named):
     """One row an image, `file` (relative), `target` (class number) and `part`; the class names."""
     train = parts["train"]
-    inside = {part: {p.name: _images(p, root) for p in _folders(parts[part])} for part in parts}
-    names = list(inside["train"])
-    outside = {part: _images(folder, root, deep=False) for part, folder in parts.items()}
-    for part, folders in inside.items():
-        if not any(folders.values()):
-            lie = f" ({len(outside[part])} lie outside of any)" if outside[part] else ""
+    inside, loose = {}, []
+    for part, folder in parts.items():
+        inside[part] = {p.name: _images(p, root) for p in _folders(folder)}
+        loose += (outside := _loose(folder))
+        if not any(inside[part].values()):
+            lie = f" ({len(outside)} lie outside of any)" if outside else ""
             raise DatasetError(
-                f"no images in class folders under {parts[part]}{lie}. {_LAYOUTS} Without its "
+                f"no images in class folders under {folder}{lie}. {_LAYOUTS} Without its "
                 f"splits a set can be loaded as {train}"
             )
-    if loose := [image for images in outside.values() for image in images]:
+    if loose:
         warn(
             f"{root}: {several(len(loose), 'image')} outside of class folders left out, such as "
-            f"{loose[0]}"
+            f"{loose[0].relative_to(root).as_posix()}"
         )
+    names = list(inside["train"])
     only = train / names[0]
-    if len(names) == 1 and len(inner := _folders(only)) > 1 and not _images(only, root, deep=False):
+    if len(names) == 1 and len(inner := _folders(only)) > 1 and not _loose(only):
         raise DatasetError(
             f"{train} holds one folder with {len(inner)} folders inside: if these are the classes, "
             f"load {only}"
@@ -177,12 +197,12 @@ def _scan(
 def _sorted_into(folder: Path) -> set[str]:
     """Names of the folders that a class folder's images are sorted into, where they are."""
     inner = _folders(folder)
-    if _images(folder, folder, deep=False):
+    if _loose(folder):
         return set()
     return _sorted_into(inner[0]) if len(inner) == 1 else {p.name for p in inner}
 
 
-def _with_metadata(files: pd.DataFrame, root: Path) -> pd.DataFrame:
+def _with_metadata(files, root):
     """The frame with what `metadata.csv` in the root, where there is one, says of each file."""
     path = root / "metadata.csv"
     if not path.is_file():
@@ -198,11 +218,7 @@ def _with_metadata(files: pd.DataFrame, root: Path) -> pd.DataFrame:
 
 
 def read_folder(
-    place: str | os.PathLike,
-    /,
-    *,
-    order: str | None = None,
-    named: Iterable[Iterable[str] | None] = (),
+    place: str | os.PathLike, /, *, order: str | None = None, named: Iterable = ()
 ) -> Parts:
     """An image folder as a data set: class folders in the root (cut 60/20/20), or in train/, val/
     and test/, also by such names as Training, seg_test/seg_test, val_images or dev.

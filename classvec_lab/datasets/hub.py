@@ -25,7 +25,8 @@ def read_hf(
     """A data set of the package `datasets`, an extra: pip install 'classvec_lab[hf]'.
 
     Its splits are used, by any usual name, and what is missing is carved out of train; without
-    splits it is cut 60/20/20. Columns other than image and label become `.metadata`.
+    splits it is cut 60/20/20. A val or test without labels (-1) counts as missing. Columns other
+    than image and label become `.metadata`.
 
     Args:
         place: a name on the hub (downloaded once), a folder that `save_to_disk` wrote, or the data
@@ -43,10 +44,8 @@ def read_hf(
     if isinstance(place, str):
         saved = os.path.expanduser(place)
         try:
-            if os.path.isdir(saved):
-                found = hub.load_from_disk(saved)
-            else:
-                found = hub.load_dataset(place, config)
+            here = os.path.isdir(saved)
+            found = hub.load_from_disk(saved) if here else hub.load_dataset(place, config)
         except Exception as error:  # whatever stops it: network, name, files, a missing package
             reason = " ".join(str(error).split())[:300] or type(error).__name__
             raise DatasetError(
@@ -54,7 +53,7 @@ def read_hf(
                 "save_to_disk wrote needs none"
             ) from error
     sets = found if isinstance(found, dict) else {"": found}
-    named = find_parts(sets) or list(sets)
+    named = find_parts(sets) or dict.fromkeys(sets)
     if left := sets.keys() - named:
         warn(f"{name}: {listed(sorted(left))} left out, no name of a split as {listed(named)} are")
     rows = hub.concatenate_datasets([sets[key] for key in named]).with_format(None)
@@ -70,8 +69,15 @@ def read_hf(
     if label is None and len(labels) == 1:
         (label,) = labels
     frame = rows.remove_columns(images).to_pandas()
-    names = kinds[label].names if label in labels else None
+    part, names = None, kinds[label].names if label in labels else None
     if isinstance(found, dict):
-        frame[PART] = np.repeat(list(named), [len(sets[key]) for key in named])
-    part = PART if isinstance(found, dict) else None
+        frame[part := PART] = np.repeat(list(named), [len(sets[key]) for key in named])
+    if part and names:
+        frame[label] = frame[label].fillna(-1).astype(int)
+        bare = (frame[label] < 0).groupby(frame[part]).transform("all")
+        bare &= frame[part].map(named) != "train"
+        if bare.any():
+            left = listed(frame[part][bare].unique())
+            warn(f"{name}: {left} left out, where no image has a class; train gives what it lacks")
+            rows, frame = rows.select(np.flatnonzero(~bare)), frame[~bare].reset_index(drop=True)
     return tabulated(frame, Items(rows, name, path), name, label, part, names)

@@ -3,11 +3,11 @@ bytes.
 """
 
 import hashlib
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -19,8 +19,8 @@ from ..errors import DatasetError, FileFormatError
 from ..files import cache_dir, hash_bytes, read_json, write_json
 from ..progress import progress_bar
 
-IMAGES = re.compile(  # names of files
-    r".*\.(avif|bmp|gif|hei[cf]|jfif|jpe?g?|jp2|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE
+IMAGES = re.compile(  # names of files that are not hidden
+    r"[^.].*\.(avif|bmp|gif|hei[cf]|jfif|jpe?g?|jp2|p[bgnp]m|png|tiff?|webp)", re.IGNORECASE
 )
 _SETTLED = 2.0  # seconds: a younger file may change again without a new time stamp
 
@@ -69,8 +69,8 @@ def _reading(path: Path) -> Iterator[None]:
         what = str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError):
             what = "not an image, or damaged at its very start"
-        elif isinstance(error, OSError) and error.errno is not None:
-            what = os.strerror(error.errno).lower()
+        elif getattr(error, "strerror", None):
+            what = error.strerror.lower()
         raise DatasetError(f"can't read the image {path}: {what}") from error
 
 
@@ -128,14 +128,15 @@ def content_hashes(root: Path, files: Sequence[str]) -> list[str]:
     return hashes
 
 
+@dataclass
 class ImageFiles:
     """Image files under a root, in order, as an `ImageDataset` asks for them.
 
     `table`: a frame with one row a file, of which `file` is the path relative to the root.
     """
 
-    def __init__(self, root: Path, table: pd.DataFrame):
-        self.root, self.table = root, table
+    root: Path
+    table: pd.DataFrame
 
     def load(self, i: int) -> Image.Image:
         return read_image(self.root / self.table["file"].iat[i])

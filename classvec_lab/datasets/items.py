@@ -1,15 +1,17 @@
 """Images and labels in memory: arrays, and the items of map-style data sets."""
 
-import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..checks import listed, one_of
-from ..errors import DatasetError
+from ..checks import array, listed, one_of
+from ..errors import DatasetError, ModelError
 from ..files import hash_bytes
 from .base import ImageDataset, warn
 from .images import to_rgb
@@ -28,16 +30,7 @@ def class_order(names: Iterable[str], order: str | None = None) -> list[str]:
     return sorted(text, key=int) if numbers and order != "text" else text
 
 
-def as_array(values) -> np.ndarray:
-    """An array of anything like one, such as a tensor on any device."""
-    if hasattr(values, "detach"):
-        values = values.detach().cpu()
-        values = values.float() if values.is_floating_point() else values
-    try:
-        values = np.asarray(values)
-        return np.array(values.tolist()) if values.dtype == object else values
-    except ValueError as error:  # of several shapes
-        raise DatasetError(f"{type(values).__name__} is no array of one shape: {error}") from error
+as_array = partial(array, what="a data set", kinds="biufcUTSOmM", error=DatasetError)
 
 
 def to_image(values, name: str, *, many: bool = False) -> Image.Image:
@@ -88,17 +81,17 @@ def numbered(labels, classes: Sequence[str] | None, name: str) -> tuple[np.ndarr
     """
     labels = as_array(labels)
     text = labels.dtype.kind in "UT"
-    if labels.ndim != 1 or not len(labels) or not (text or labels.dtype.kind in "bui"):
+    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "UTbui":
         raise DatasetError(
             f"{name}: labels are a whole number or a name for each image; got {labels.dtype} of "
             f"shape {labels.shape}"
         )
-    if text or classes is None:
+    known = classes
+    if classes is None:
         known = class_order(labels.tolist()) if text else np.unique(labels[labels >= 0])
-        known = known if classes is None else list(classes)
+    if text or classes is None:
         targets = pd.Index(known).get_indexer(labels)
     else:
-        known = classes
         targets = labels - int(labels.min() == 1 and labels.max() == len(classes))
     if (wrong := (targets < 0) | (targets >= len(known))).any():
         raise DatasetError(
@@ -113,6 +106,7 @@ def numbered(labels, classes: Sequence[str] | None, name: str) -> tuple[np.ndarr
     return targets, known
 
 
+@dataclass
 class Items:
     """The images of a data set in memory, known by their pixels.
 
@@ -120,10 +114,10 @@ class Items:
     image is the same at each reading.
     """
 
-    steady = True
-
-    def __init__(self, source, name: str, key=None):
-        self.source, self.name, self.key = source, name, key
+    source: object
+    name: str
+    key: object = None
+    steady: bool = True
 
     def load(self, i: int) -> Image.Image:
         image = self.source[int(i)]
@@ -157,7 +151,6 @@ def labels_of(source, name: str, *, probe: bool = False) -> np.ndarray:
     n = len(source)
     listings = [getattr(source, known, ()) for known in ("targets", "labels", "_labels")]
     listings += [[target for _, target in getattr(source, "_samples", [])]]
-    listings += getattr(source, "tensors", ())[1:]
     some = (0, n // 2, n - 1) if probe else ()
     for labels in map(as_array, listings):
         whole = labels.shape == (n,) and labels.dtype.kind in "iu"
@@ -173,43 +166,56 @@ def labels_of(source, name: str, *, probe: bool = False) -> np.ndarray:
 
 
 def class_names(source) -> list[str] | None:
-    """A map-style data set's own class names, or those of the one inside; None without."""
-    numbers = getattr(source, "class_to_idx", None) or {}
-    known = [getattr(source, listing, ()) for listing in ("classes", "categories")]
-    for names in (*known, sorted(numbers, key=numbers.get)):
+    """A map-style data set's own class names, or those of the ones inside; None without.
+
+    Raises DatasetError where a `ConcatDataset` joins several that differ.
+    """
+    for listing in ("classes", "categories", "class_to_idx"):
+        names = getattr(source, listing, None)
+        if isinstance(names, dict):  # their numbers by name
+            names = sorted(names, key=names.get)
         if isinstance(names, (list, tuple, np.ndarray)) and len(names):
             return [", ".join(name) if isinstance(name, tuple) else str(name) for name in names]
-    return class_names(source.dataset) if hasattr(source, "dataset") else None
+    inside = [source.dataset] if hasattr(source, "dataset") else getattr(source, "datasets", ())
+    members = [class_names(member) for member in inside]
+    if any(names != members[0] for names in members):
+        told = " and ".join(listed(names or ["no names"]) for names in members)
+        raise DatasetError(
+            f"{type(source).__name__} joins data sets of different classes, {told}: give them the "
+            "same ones, or say what the numbers mean by ImageDataset.from_dataset(…, classes=[…])"
+        )
+    return members[0] if members else None
 
 
-def files_of(source, root: str | None) -> list[str] | None:
-    """The image files behind the items, in order, below `root`, where a data set has such."""
+def files_of(source, root: str | None) -> pd.DataFrame | None:
+    """A column `file` of the images behind the items, below `root`, where a data set has files."""
     for name in ("samples", "_samples", "_image_files", "_images"):
-        listing = getattr(source, name, None)
-        if root is None or not isinstance(listing, Sequence) or len(listing) != len(source):
-            continue
-        paths = [entry[0] if isinstance(entry, tuple) else entry for entry in listing]
-        if all(isinstance(p, (str, os.PathLike)) and Path(p).is_relative_to(root) for p in paths):
-            return [Path(p).relative_to(root).as_posix() for p in paths]
+        with suppress(TypeError, ValueError):  # something else than paths below the root
+            listing = getattr(source, name, ())
+            paths = (entry[0] if isinstance(entry, tuple) else entry for entry in listing)
+            files = [Path(path).relative_to(root).as_posix() for path in paths]
+            if len(files) == len(source):
+                return pd.DataFrame({"file": files})
     return None
 
 
 def wrap(source, classes: Sequence[str] | None = None, split: str = "all") -> ImageDataset:
     """A map-style data set as an `ImageDataset`, see `ImageDataset.from_dataset`."""
+    if isinstance(source, ImageDataset):
+        return source
     name = type(source).__name__
     if name == "Subset" and type(source).__module__.startswith("torch."):
         return wrap(source.dataset, classes, split).subset(as_array(source.indices))
     try:
         first, some = source[0], range(len(source))[:PROBED]
-        pair = isinstance(first, (tuple, list)) and len(first) == 2
     except Exception as error:
-        first, pair = error, False
-    if not pair:
+        first = error
+    if not isinstance(first, (tuple, list)) or len(first) != 2:
         raise DatasetError(
             f"{name} is no map-style data set, with len() and [i], of pairs (image, label): its "
             f"first item is {first!r:.80}. Of a DataLoader give .dataset"
         )
-    items, files = Items(source, name, 0), files_of(source, getattr(source, "root", None))
+    items = Items(source, name, 0)
     items.steady = items.identity(some) == items.identity(some)
     if not items.steady:
         warn(
@@ -218,7 +224,7 @@ def wrap(source, classes: Sequence[str] | None = None, split: str = "all") -> Im
         )
     labels = labels_of(source, name, probe=True)
     targets, names = numbered(labels, classes or class_names(source), name)
-    table = None if files is None else pd.DataFrame({"file": files})
+    table = files_of(source, getattr(source, "root", None))
     return made(items, targets, names, name, split, table)
 
 
@@ -237,12 +243,18 @@ def gathered(images, labels, classes=None, metadata=None, split: str = "all") ->
 
 def made(items, targets, classes, name: str, split: str = "all", table=None) -> ImageDataset:
     """The data set of `Items` or `ImageFiles`, with a frame `table` of what is known of each."""
-    of = {"name": name, "split": split, "identity": items.identity, "describe": table}
-    return ImageDataset(items.load, targets, classes, **of)
+    how = {"split": split, "identity": items.identity, "describe": table}
+    return ImageDataset(items.load, targets, classes, name=name, **how)
+
+
+def usable_for(classifier, dataset) -> ImageDataset:
+    """`usable`, by default with a classifier's classes; raises ModelError for another network."""
+    if not hasattr(classifier, "classes"):
+        how = "write Classifier.from_module(network, classes=…, preprocess=…) of it"
+        raise ModelError(f"a Classifier is needed, no {type(classifier).__name__}: {how}")
+    return usable(dataset, classifier.classes)
 
 
 def usable(dataset, classes: Sequence[str]) -> ImageDataset:
     """An `ImageDataset` as it is, else of a map-style data set, by default with these classes."""
-    if isinstance(dataset, ImageDataset):
-        return dataset
     return wrap(dataset, class_names(dataset) or classes)

@@ -14,18 +14,16 @@ SIDE, BLOCK = 32, 3  # pixels of a patch; patches along a block, which no split 
 
 
 @lru_cache(maxsize=1)
-def _patches() -> tuple[np.ndarray, np.ndarray, tuple[str, ...], np.ndarray]:
+def _patches():
     """Grey values (N, 32, 32) uint8, labels (N,), class names, and the block of each patch."""
     patches, targets, blocks = [], [], []
     paths = sorted(builtin_dir("photographs").glob("*.png"))
     for label, path in enumerate(paths):
         grey = np.asarray(Image.open(path))
-        for row in range(grey.shape[0] // SIDE):
-            for column in range(grey.shape[1] // SIDE):
-                y, x = row * SIDE, column * SIDE
-                patches.append(grey[y : y + SIDE, x : x + SIDE])
-                targets.append(label)
-                blocks.append(f"{path.stem} {row // BLOCK} {column // BLOCK}")
+        for row, column in np.ndindex(grey.shape[0] // SIDE, grey.shape[1] // SIDE):
+            patches.append(grey[SIDE * row :, SIDE * column :][:SIDE, :SIDE])
+            targets.append(label)
+            blocks.append(f"{path.stem} {row // BLOCK} {column // BLOCK}")
     return np.stack(patches), np.array(targets), tuple(p.stem for p in paths), np.array(blocks)
 
 

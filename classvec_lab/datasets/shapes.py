@@ -41,8 +41,7 @@ def _arc(radius, x=0.0, y=0.0, start=0.0, stop=2.0):
 def _outlines():
     """Per class a polygon in the unit circle to fill, and a second one to cut out of rings."""
     a, b = 1.0, 0.34
-    plus = [(-b, -a), (b, -a), (b, -b), (a, -b), (a, b), (b, b), (b, a), (-b, a), (-b, b), (-a, b)]
-    plus += [(-a, -b), (-b, -b)]
+    plus = np.array([-b, b, b, a, a, b, b, -b, -b, -a, -a, -b])  # x; y is x a quarter turn later
     tips = np.arange(10)
     star = _polar(-math.pi / 2 + math.pi / 5 * tips, np.where(tips % 2, 0.42, 1.0)) * 1.1
     arch = [_arc(0.85, 0, -0.05, 1, 2), [(0.85, 0.85), (0.4, 0.85)]]
@@ -53,7 +52,7 @@ def _outlines():
         "box": [[(-0.75, -0.75), (0.75, -0.75), (0.75, 0.75), (-0.75, 0.75)]],
         "ring": [_arc(0.95), _arc(0.5)],
         "star": [star],
-        "plus": [plus],
+        "plus": [np.stack([plus, np.roll(plus, 3)], axis=1)],
         "moon": [_arc(0.95), _arc(0.8, 0.5)],
         "drop": [[(0, -1.1), *_arc(0.62, 0, 0.36, -0.15, 1.15)]],
         "bolt": [bolt],
@@ -67,8 +66,7 @@ def _textures():
     clouds.
     """
     y, x = np.mgrid[:SIDE, :SIDE] / (SIDE - 1)
-    masks = [np.zeros_like(x)] * 3
-    masks += [x, y, (x + y) / 2, (x - y + 1) / 2]
+    masks = [*[0 * x] * 3, x, y, (x + y) / 2, (x - y + 1) / 2]
     masks += [(x * k + y * m) % 1 < 0.5 for k, m in ((4, 0), (0, 4), (3, 3))]
     masks += [(np.floor(x * 4.001) + np.floor(y * 4.001)) % 2]
     rng = np.random.RandomState(7)
@@ -85,14 +83,14 @@ _OVER = 4
 _LUMA = np.array([0.299, 0.587, 0.114])
 
 
-def _rng(seed: int, split: str, index: int, stream: int) -> np.random.Generator:
+def _rng(seed, split, index, stream):
     # the generator counts up in the lowest word, so that word stays free and no two images share
     # numbers
     counter = [0, index, list(SPLITS).index(split), 0]
     return np.random.Generator(np.random.Philox(key=[seed, stream], counter=counter))
 
 
-def _scene(seed: int, split: str, index: int) -> tuple[np.ndarray, np.ndarray, float, float]:
+def _scene(seed, split, index):
     """The 16 uniform numbers that determine the clean image, and what they say of it: the colour,
     the radius in pixels, and the background's lightness in 0..1, kept away from the object's own.
     """
@@ -121,8 +119,8 @@ def draw(
     reach = 1.05 * radius
     x = reach + u[3] * (SIDE - 2 * reach)
     y = reach + u[13] * (SIDE - 5 - 2 * reach)
-    cos, sin = radius * _OVER * math.cos(angle), radius * _OVER * math.sin(angle)
-    turn = np.array([[cos, sin], [-sin, cos]])
+    cos, sin = math.cos(angle), math.sin(angle)
+    turn = radius * _OVER * np.array([[cos, sin], [-sin, cos]])
     mask = Image.new("L", (SIDE * _OVER, SIDE * _OVER))
     for polygon, fill in zip(_OUTLINES[CLASSES[index % len(CLASSES)]], (255, 0), strict=False):
         points = polygon @ turn + (x * _OVER, y * _OVER)
@@ -140,15 +138,14 @@ def written(word: str | None, seed: int, split: str, index: int) -> str | None:
     """The word on image `index`: None, "" (blank paper), the "true" name, a "conflict", "random",
     or the word itself.
     """
-    shape = index % len(CLASSES)
-    if word == "true":
-        return CLASSES[shape]
-    if word in ("conflict", "random"):
-        u = _rng(seed, split, index, 2).random()
-        if word == "random":
-            return CLASSES[int(u * len(CLASSES))]
-        return CLASSES[(shape + 1 + int(u * (len(CLASSES) - 1))) % len(CLASSES)]
-    return "" if word == "blank" else word
+    n, u = len(CLASSES), _rng(seed, split, index, 2).random()
+    names = {
+        "true": CLASSES[index % n],
+        "random": CLASSES[int(u * n)],
+        "conflict": CLASSES[(index + 1 + int(u * (n - 1))) % n],
+        "blank": "",
+    }
+    return names.get(word, word)
 
 
 def describe(

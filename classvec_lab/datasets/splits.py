@@ -33,22 +33,21 @@ def find_parts(names: Iterable[str]) -> dict[str, str]:
     return {n: m.lastgroup for n, m in read.items() if not m[1] or rests.count(m[1]) > 1}
 
 
-def _apportion(
-    counts: np.ndarray, total: int, lowest: np.ndarray | int, highest: np.ndarray
-) -> np.ndarray:
+def _apportion(counts, total, lowest, highest):
     """Seats per class by largest remainder within lowest..highest; their sum is `total` where
     bounds allow.
     """
     quota = total * counts / counts.sum()
     seats = np.clip(np.floor(quota).astype(int), lowest, highest)
-    while seats.sum() < total and (seats < highest).any():
-        seats[np.argmax(np.where(seats < highest, quota - seats, -np.inf))] += 1
-    while seats.sum() > total and (seats > lowest).any():
-        seats[np.argmin(np.where(seats > lowest, quota - seats, np.inf))] -= 1
+    while step := np.sign(total - seats.sum()):
+        free = seats < highest if step > 0 else seats > lowest
+        if not free.any():
+            break
+        seats[np.argmax(np.where(free, step * (quota - seats), -np.inf))] += step
     return seats
 
 
-def _draw(labels: np.ndarray, seats: np.ndarray, seed: int) -> np.ndarray:
+def _draw(labels, seats, seed):
     """Mask of `seats[c]` images drawn from each class c of `labels` (0..C-1)."""
     lots = pd.Series(np.random.default_rng(seed).random(len(labels)))
     return lots.groupby(labels).rank(method="first").to_numpy() <= seats[labels]
@@ -95,7 +94,7 @@ def hold_out(
     return np.flatnonzero(~held), np.flatnonzero(held)
 
 
-def _draw_groups(sizes: np.ndarray, fraction: float, seed: int, leave: int) -> np.ndarray:
+def _draw_groups(sizes, fraction, seed, leave):
     """Mask of groups that hold about `fraction` of each class, the best of several draws by lot.
 
     sizes (groups, classes): images. Every class is kept. A class from more than one group is held,
@@ -105,15 +104,15 @@ def _draw_groups(sizes: np.ndarray, fraction: float, seed: int, leave: int) -> n
     wanted, leave = fraction * sizes.sum(axis=0), np.minimum(leave, n_groups - 1)
     costs, drawn = _costs(sizes, wanted, leave), []
     if len(sizes) <= FEW:  # all there are, in an order by lot
-        masks = rng.permutation(np.arange(2 ** len(sizes)))[:, None] >> np.arange(len(sizes)) & 1
+        masks = rng.permutation(2 ** len(sizes))[:, None] >> np.arange(len(sizes)) & 1
         images = masks @ sizes
         cost = costs(images, masks @ (sizes > 0)).sum(axis=1)
         return masks[(cost + np.abs(images.sum(axis=1) - wanted.sum())).argmin()] > 0
     for _ in range(DRAWS):
-        lots = pd.DataFrame({"of": sizes.argmax(axis=1), "lot": rng.random(len(sizes))})
-        lots["size"] = sizes.max(axis=1)
+        size, of = sizes.max(axis=1), sizes.argmax(axis=1)
+        lots = pd.DataFrame({"of": of, "lot": rng.random(len(sizes)), "size": size})
         upto = lots.sort_values("lot").groupby("of")["size"].cumsum().sort_index()
-        held = np.array(upto - lots["size"] / 2 < wanted[lots["of"]])
+        held = np.array(upto - size / 2 < wanted[of])
         drawn.append(_improved(held, sizes, wanted, costs, rng))
         if drawn[-1][0] <= CLOSE * wanted.sum():
             break
@@ -132,7 +131,7 @@ def _costs(sizes, wanted, leave):
     return costs
 
 
-def _improved(held, sizes, wanted, costs, rng) -> tuple[float, np.ndarray]:
+def _improved(held, sizes, wanted, costs, rng):
     """(cost, mask) after groups changed sides, one or two at a time, for as long as that helps."""
     group, label = np.nonzero(sizes)
     count, size, total = sizes[group, label], sizes.sum(axis=1), wanted.sum()
@@ -177,21 +176,20 @@ def carve(
     """
     targets = np.asarray(targets)
     groups = None if groups is None else pd.Series(groups, dtype=object)
-    test = 0.0 if "test" in given else 0.2
-    val = 0.0 if "val" in given else min(0.1, MAX_VAL / len(targets)) if given else 0.2
-    needed = 1 + (test > 0) + (val > 0)
-    if groups is not None and (n_groups := groups.nunique()) < needed:
+    fractions = {"test": 0.2, "val": min(0.1, MAX_VAL / len(targets)) if given else 0.2}
+    missing = [name for name in fractions if name not in given]
+    if groups is not None and (n_groups := groups.nunique()) <= len(missing):
         raise DatasetError(
-            f"too few groups: there are {n_groups}, and {needed} are needed to split without "
-            "parting one"
+            f"too few groups: there are {n_groups}, and {len(missing) + 1} are needed to split "
+            "without parting one"
         )
     rest = np.arange(len(targets))
-    for name, fraction in (("test", test), ("val", val)):
-        if fraction:
-            of_rest = None if groups is None else groups.iloc[rest]
-            share, leave = fraction * len(targets) / len(rest), 2 if name == "test" and val else 1
-            kept, held = hold_out(targets[rest], share, seed, of_rest, leave=leave)
-            if split == name:
-                return rest[held]
-            rest = rest[kept]
+    for name in missing:
+        share = fractions[name] * len(targets) / len(rest)
+        of_rest = None if groups is None else groups.iloc[rest]
+        leave = 1 + (name != missing[-1])  # for the part that is still to come
+        kept, held = hold_out(targets[rest], share, seed, of_rest, leave=leave)
+        if split == name:
+            return rest[held]
+        rest = rest[kept]
     return rest

@@ -55,9 +55,7 @@ def find_groups(group: str, table: pd.DataFrame | None, name: str) -> pd.Series:
                 f"group={group!r} is no column {known}, and as a regular expression it needs "
                 f"file names and exactly one capture group, such as '/([^/_]+)_': {fault}"
             )
-        found = pd.Series(
-            [match and match[1] for match in map(pattern.search, table["file"])], dtype=object
-        )
+        found = table["file"].str.extract(pattern, expand=False)
         how = f"the pattern group={group!r} finds nothing in"
     if (lost := found.isna() | (found == "")).any():
         first = table.get("file", lost.index)[lost.argmax()]
@@ -105,15 +103,15 @@ def cut(
     files = getattr(whole.load, "__self__", None)
     if isinstance(files, ImageFiles):
         here = np.isin(np.arange(len(whole)), pool)
-        rows = pd.DataFrame({"file": table["file"], "label": whole.targets, "here": here})
+        rows = table.assign(label=whole.targets, here=here)
         _warn_of_copies(files.root, rows, f"{split} of {whole.name}")
     return replace(whole.subset(pool), split=split)
 
 
 def _warn_of_shared_groups(table, group, name):
     """Warn where ready-made splits have images of one group."""
-    table = table.assign(file=table.get("file", table.index)).drop_duplicates(["group", "part"])
-    files = table.pivot(index="group", columns="part", values="file").reindex(columns=SPLITS)
+    table = table.assign(file=table.get("file", table.index))
+    files = table.pivot_table("file", "group", "part", "first").reindex(columns=SPLITS)
     for one, other in combinations(SPLITS, 2):
         if len(shared := files[[one, other]].dropna()):
             told = (
@@ -163,10 +161,9 @@ def find_column(frame: pd.DataFrame, given: str | None, option: str, name: str, 
     Raises DatasetError where there is none, several, or a gap.
     """
     letters = {column: re.sub("[^a-z]", "", str(column).lower()) for column in frame}
-    found = [column for column in frame if re.fullmatch(USUAL[option], letters[column])]
-    if given is not None:
-        found = [given] if given in frame else []
-    if not needed and (given == "" or not (given or found)):
+    usual = [column for column in frame if re.fullmatch(USUAL[option], letters[column])]
+    found = usual if given is None else [column for column in frame if column == given]
+    if not (needed or given or found):
         return None
     if len(found) != 1:
         raise DatasetError(
@@ -237,8 +234,9 @@ def read_frame(file: Path) -> pd.DataFrame:
             return pd.read_parquet(file)
         with open(file, encoding="utf-8-sig") as lines:
             sep = max(",;\t", key=lines.readline().count)
-        how = {"sep": sep, "dtype": str, "na_values": [""], "keep_default_na": False}
-        frame = pd.read_csv(file, encoding="utf-8-sig", skipinitialspace=True, **how)
+            lines.seek(0)
+            how = {"dtype": str, "na_values": [""], "keep_default_na": False}
+            frame = pd.read_csv(lines, sep=sep, skipinitialspace=True, **how)
     except ImportError as error:
         raise DatasetError(f"{file} needs pyarrow: pip install 'classvec_lab[tables]'") from error
     except (ValueError, OSError) as error:

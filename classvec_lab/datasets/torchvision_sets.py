@@ -5,10 +5,7 @@ not.
 import inspect
 import os
 import tempfile
-from collections.abc import Collection
 from pathlib import Path
-
-import pandas as pd
 
 from ..checks import listed, nearest
 from ..errors import DatasetError
@@ -34,31 +31,27 @@ _OURS = {
     "loader",
     "is_valid_file",
 }
-_GENERIC = {"VisionDataset", "ImageFolder", "DatasetFolder"}
+_GENERIC = {"VisionDataset", "ImageFolder", "DatasetFolder", "wrap_dataset_for_transforms_v2"}
 
 
-def _find_class(name: str) -> type:
+def _find_class(name):
     ensure_torchvision()
     from torchvision import datasets
 
-    known = {
-        n: c
-        for n, c in vars(datasets).items()
-        if inspect.isclass(c) and issubclass(c, datasets.VisionDataset) and n not in _GENERIC
-    }
+    known = [known for known in datasets.__all__ if known not in _GENERIC]
     if name not in known:
         raise DatasetError(
             f"torchvision has no data set {name!r}{nearest(name, known)} It has {listed(known, 99)}"
         )
-    return known[name]
+    return getattr(datasets, name)
 
 
-def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+def _parameters(cls):
     """Of the constructor, and of its parents' for as long as it passes **kwargs on.
 
     A `split` is called `split_` where `train` chooses the part.
     """
-    found: dict[str, inspect.Parameter] = {}
+    found = {}
     for klass in cls.__mro__:
         own = inspect.signature(klass).parameters
         named = {n: p for n, p in own.items() if p.kind != p.VAR_KEYWORD}
@@ -70,22 +63,18 @@ def _parameters(cls: type) -> dict[str, inspect.Parameter]:
     return found
 
 
-def _arguments(label: str, parameters: dict[str, inspect.Parameter], options: dict) -> dict:
+def _arguments(label, parameters, options):
     """The constructor's arguments but for the part."""
     check_options(label, options, parameters.keys() - _OURS)
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in {"root", *_OURS, *options}:
             raise DatasetError(f"{label} needs the option {name}")
-    arguments = {n.removesuffix("_"): value for n, value in options.items()}
-    if "root" in parameters:
-        root = options.get("root", data_dir() / "torchvision")
-        arguments["root"] = os.path.abspath(os.path.expanduser(root))
-    if "download" in parameters:
-        arguments["download"] = False
-    return arguments
+    arguments = {"root": data_dir() / "torchvision", "download": False, **options}
+    arguments["root"] = os.path.abspath(os.path.expanduser(arguments["root"]))
+    return {n.removesuffix("_"): value for n, value in arguments.items() if n in parameters}
 
 
-def _ready_made(cls: type, parameters: Collection[str], arguments: dict) -> dict[str, dict]:
+def _ready_made(cls, parameters, arguments):
     """Per split that the set itself has, the argument that chooses it."""
     if "train" in parameters:
         return {"train": {"train": True}, "test": {"train": False}}
@@ -105,7 +94,7 @@ def _ready_made(cls: type, parameters: Collection[str], arguments: dict) -> dict
     }
 
 
-def _build(label: str, cls: type, arguments: dict):
+def _build(label, cls, arguments):
     """The torchvision data set, downloaded when it isn't there yet."""
     try:
         return cls(**arguments)
@@ -154,9 +143,8 @@ def load_torchvision(
         raise DatasetError(f"{label} holds no images")
     targets, names = labels_of(source, label), class_names(source) or ()
     count = max(int(targets.max()) + 1, int(getattr(source, "num_classes", 0) or 0))
-    items, table, root = Items(source, label, 0), None, arguments.get("root")
-    if (files := files_of(source, root)) is not None:
-        table = pd.DataFrame({"file": files})
-        items = ImageFiles(Path(root), table)
+    root = arguments.get("root")
+    table = files_of(source, root)
+    items = Items(source, label, 0) if table is None else ImageFiles(Path(root), table)
     whole = made(items, targets, names if len(names) >= count else range(count), label, table=table)
     return cut(whole, split=split, seed=seed, group=group, given=ready)

@@ -2,7 +2,7 @@
 
 from .class_counts import counts_say
 from .correction import correct_error
-from .experiment import Experiment, prepare
+from .experiment import Experiment, accuracy_says, prepare
 from .forget import forget_study, summarise_audits, summarise_methods
 from .forget_words import study_says
 from .gate_choice import (

@@ -1,11 +1,15 @@
 """`Experiment`: a pair of models and three splits, with what diagnostics and edits read of them."""
 
+import copy
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..checks import in_range, index_of, listed, record
 from ..datasets import load_dataset
@@ -14,15 +18,18 @@ from ..datasets.splits import SPLITS
 from ..editing.calibration import calibrate_gate, quietly
 from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
 from ..editing.weights.suffix import layernorm_names
-from ..errors import ClassvecError, EditError
+from ..errors import ClassvecError, DatasetError, EditError, MismatchError
 from ..features import Features, extract_features
 from ..gates import DEPLOYED, SCORES, Gate
 from ..models import Classifier, finetune, load_classifier
 from ..models.blocks import recorded
+from ..models.classifier import can_build
 from ..models.heads import probe_head
 from ..moments import ClassMoments
+from ..readout import predict
+from ..statistics import paired_change, share
 from ..vectors import ClassVectors
-from ..words import several
+from ..words import percent, several
 
 GATES = ("none", *SCORES)
 
@@ -185,11 +192,40 @@ def require_asked(asked: Mapping, pre: Classifier, data: Mapping, group: str | N
             raise type(error)(f"{name}={value!r}: {error}") from error
 
 
+def accuracy_says(pre: Classifier, ft: Classifier, data: ImageDataset) -> tuple[str, ...]:
+    """The accuracy of both models, each read by its own head, with a warning for a poor fine-tuned
+    one: nearer to always naming the largest class than to all right, or below the pre-trained one.
+    """
+    hits = [predict(model, data) == data.targets for model in (pre, ft)]
+    before, after = map(share, hits)
+    n, least = data.counts, data.counts.max() / len(data)
+    says = [
+        f"Accuracy on {data.split} (n = {len(data)}): pre-trained {percent(*before)}, fine-tuned "
+        f"{percent(*after)}."
+    ]
+    if n.max() > 3 * n.min():
+        ends = f"{n.min()} images of {n.idxmin()!r}, {n.max()} of {n.idxmax()!r}"
+        says.append(f"Classes are uneven in {data.split}: {ends}.")
+    if after.value < (1 + least) / 2:
+        says.append(
+            f"Warning: the fine-tuned model is poor, nearer to naming always the largest class "
+            f"({least:.1%}) than to all right. Look at its preprocessing, its weights and the "
+            "order of the classes before you trust what follows."
+        )
+    if paired_change(*hits).high < 0:
+        says.append(
+            "Warning: the fine-tuned model is below the pre-trained one. Are they in this order, "
+            "and is this the data that it was fine-tuned for?"
+        )
+    return tuple(says)
+
+
 def prepare(
     *,
     dataset: str,
     model: str,
     finetuned: str = "",
+    pretrain: Mapping | None = None,
     data_args: Mapping | None = None,
     group: str | None = None,
     limit: int | None = None,
@@ -215,36 +251,88 @@ def prepare(
         classes: keeps these alone, of the limited splits.
         model, model_args, weights, templates, head: see `load_classifier`; head "probe" is a linear
             head fitted to the pre-trained representation, see `models.heads.probe_head`.
-        finetuned: a folder that `Classifier.save` wrote, in place of fine-tuning.
+        finetuned: in place of fine-tuning: a file of weights of `model`'s architecture, or any
+            source of `load_classifier`. A file without a head takes that of `model`; where `model`
+            has none that fits, and for head "own", both have the fine-tuned one's.
+        pretrain: trains `model`, with a linear head of its own, on other data first, such as a
+            network with random weights: {"dataset": "shapes", "epochs": 6, "lr": 1e-3}, with
+            "data_args" and "limit" where wanted and the options of `finetune`.
         epochs, lr, batch_size: see `finetune`.
         seed: of a new head and of the order of training.
         asked: further parameters of a notebook by name (targets, error, split, layernorms, …) that
-            data and model must have an answer to.
+            data and model must have an answer to. With them, as a notebook asks, `accuracy_says`
+            of the pair on val is printed.
         fine_tune: False only loads and checks; `ft` is then `pre`.
     Raises:
         ClassvecError: before training, for whatever data, model or `asked` can't be.
     """
     options = {"limit": limit or None, "group": group or None, **(data_args or {})}
+    taken = ("name_or_path", "split")
+    if wrong := [key for key in options if key in taken or not isinstance(key, str)]:
+        raise DatasetError(
+            f"data_args={data_args!r} can't hold {listed(wrong)}: give options of load_dataset by "
+            "name; train, val and test of what dataset names are loaded in any case"
+        )
     splits = [load_dataset(dataset, split=split, **options) for split in SPLITS]
     train, val, test = [split.only(classes) for split in splits] if classes else splits
     in_range(f"the number of classes of {dataset}", len(train.classes), 2, np.inf, error=EditError)
-    probed = head == "probe"
+    probed, shared = head == "probe", bool(finetuned) and head == "own"
+    known = {"classes": train.classes, "seed": seed}
     pre = load_classifier(
-        model, classes=train.classes, templates=templates or None, weights=weights or None,
-        head="linear" if probed else head, model_args=model_args or None, seed=seed,
+        model, **known, templates=templates or None, weights=weights or None,
+        head="linear" if probed or shared else head, model_args=model_args or None,
     )  # fmt: skip
     data = {"train": train, "val": val, "test": test}
     require_images(train.classes, data, options["group"], ["train"])
     require_asked(asked or {}, pre, data, options["group"])
+    if pretrain and fine_tune:
+        pre.encoder = _pretrained(pre, seed=seed, **pretrain)
     if probed and fine_tune:
-        known = (extract_features(pre, part, progress=False) for part in (train, val))
-        pre.head = probe_head(*known)
+        fitted = (extract_features(pre, part, progress=False) for part in (train, val))
+        pre.head = probe_head(*fitted)
     recipe = {"epochs": epochs, "lr": lr or None, "batch_size": batch_size, "seed": seed}
     if not fine_tune:
         ft, history = pre, None
     elif finetuned:
-        ft, history = load_classifier(finetuned, classes=train.classes), None
+        ft, history = _given(finetuned, pre, head, known, templates), None
+        if shared or (head == "auto" and (pre.source or {}).get("head") == "linear"):
+            pre.head = copy.deepcopy(ft.head)
     else:
         tuned = finetune(pre, train, val=val, **recipe)
         ft, history, recipe["lr"] = tuned.classifier, tuned.history, tuned.settings["lr"]
+    if fine_tune and asked is not None:
+        print(*accuracy_says(pre, ft, val), sep="\n")
     return Experiment(pre, ft, history, train, val, test, recipe, seed)
+
+
+def _pretrained(
+    model: Classifier, *, dataset: str, seed: int, data_args=None, limit=None, **options
+):
+    """The encoder of `model` after training on another data set."""
+    train, val = (
+        load_dataset(dataset, split=split, limit=limit or None, **(data_args or {}))
+        for split in ("train", "val")
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        head = torch.nn.Linear(model.dim, len(train.classes))
+    of = {"classes": train.classes, "preprocess": model.preprocess}
+    first = Classifier(model.encoder, head, **of)
+    return finetune(first, train, val=val, seed=seed, **options).classifier.encoder
+
+
+def _given(finetuned: str, pre: Classifier, head: str, known: Mapping, templates) -> Classifier:
+    """The fine-tuned model that was given, fit to stand beside the pre-trained one."""
+    path, how = Path(finetuned).expanduser(), {}
+    if path.is_file() or (path.is_dir() and not can_build(pre.source)):
+        how["arch"] = pre
+    if not path.is_dir():
+        how |= {"head": "auto" if head == "probe" else head, "templates": templates or None}
+    ft = load_classifier(finetuned, **known, **how)
+    if pre.dim != ft.dim:
+        what = f"gives {ft.dim} dimensions and the pre-trained one {pre.dim}"
+        raise MismatchError(f"finetuned={finetuned!r} {what}")
+    if "arch" not in how and pre.preprocess != ft.preprocess:
+        message = f"finetuned={finetuned!r} has other preprocessing than the pre-trained model"
+        warnings.warn(message, stacklevel=3)
+    return ft

@@ -75,10 +75,10 @@ def recorded(encoder: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, to
     def start(module, args, kwargs):
         nonlocal size
         outputs.clear()
-        size = len(_first_tensor((args, kwargs)))
+        size = len(first_tensor((args, kwargs)))
 
     def keep(name, module, args, output):
-        tensor = _first_tensor(output)
+        tensor = first_tensor(output)
         shape = () if tensor is None else tuple(tensor.shape)
         axes = [axis for axis, length in enumerate(shape) if length == size]
         if 1 in axes and len(shape) > 2 and _sequence_first(modules, name):
@@ -115,7 +115,8 @@ def _in_stacks(module: nn.Module, prefix: str) -> list[str]:
     return found
 
 
-def _first_tensor(value) -> torch.Tensor | None:
+def first_tensor(value) -> torch.Tensor | None:
+    """The first tensor of a tuple, a mapping or an output object; None where there is none."""
     return next((leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)), None)
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..checks import one_of
+from ..checks import listed, one_of
 from ..errors import ModelError
 
 # numbers in the images that a CPU takes at once: 8 of 224 × 224, 390 of 32 × 32
@@ -24,7 +24,15 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def resolve_precision(precision: str, module: torch.nn.Module, device: torch.device) -> str:
-    """What "auto" stands for: float32, or bfloat16 for a large network where it is native."""
+    """What "auto" stands for: float32, or bfloat16 for a large network where it is native.
+
+    Raises ModelError for an unknown precision, and for weights in half precision.
+    """
+    if half := {str(p.dtype) for p in module.parameters() if p.dtype.itemsize < 4}:
+        raise ModelError(
+            f"the encoder's weights are {listed(half)}, in which small steps and differences are "
+            "lost: write classifier.float() first; precision='bfloat16' then computes in bfloat16"
+        )
     known = "auto", "float32", "bfloat16"
     if one_of(precision, known, "precision", ModelError) != "auto":
         return precision

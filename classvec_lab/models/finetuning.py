@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from ..datasets.items import usable
+from ..datasets.items import usable_for
 from .classifier import Classifier
 from .device import default_device, resolve_precision
 from .preprocess import PreprocessedImages, loader
@@ -85,17 +85,17 @@ def finetune(
         ModelError: for impossible settings or a diverged loss.
     Source: Ilharco et al., ICLR 2023, appendix.
     """
-    dataset = usable(dataset, classifier.classes)
+    dataset = usable_for(classifier, dataset)
     classifier.require_classes(dataset.classes, "the training set")
     if val is not None:
-        val = usable(val, classifier.classes)
+        val = usable_for(classifier, val)
         classifier.require_classes(val.classes, "the validation set")
     precision = resolve_precision(precision, classifier.encoder, default_device())
     settings = {
         "epochs": epochs, "lr": lr, "batch_size": batch_size, "weight_decay": weight_decay,
         "clip": clip, "seed": seed, "precision": precision,
     }  # fmt: skip
-    check_settings("finetune", settings)
+    check_settings("finetune", settings | {"workers": workers})
 
     def train(model, settings):
         images = PreprocessedImages(dataset, model.preprocess)

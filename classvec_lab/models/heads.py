@@ -1,14 +1,16 @@
 """Classification heads: the cosine head of CLIP, built from prompts, and its rules."""
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from ..datasets.torchvision_repair import ensure_torchvision
 from ..errors import ModelError
+from .weights import load_into
 
 TEMPLATES = (
     "a photo of a {}.",
@@ -48,7 +50,26 @@ class CosineHead(nn.Module):
         return self.scale * F.linear(F.normalize(z, dim=-1), self.weight)
 
 
-@torch.no_grad()
+def stored_head(entries: Mapping, dim: int, head: nn.Module | None = None) -> nn.Module | None:
+    """The head with these entries: `head`, a linear or a cosine head; None if none fits.
+
+    Args:
+        entries: a head's tensors by name.
+        dim: m.
+        head: of another class; a copy is filled where it has the same entries.
+    """
+    fitting = [copy.deepcopy(head)] if head else []
+    weight = entries.get("weight", torch.zeros(0))
+    if weight.shape[1:] == (dim,):
+        fitting += [nn.Linear(dim, len(weight), bias=bias) for bias in (True, False)]
+        fitting.append(CosineHead(weight, 1.0))
+    for found in fitting:
+        with suppress(RuntimeError):  # of torch, where names or shapes differ
+            found.load_state_dict(entries)
+            return found
+    return None
+
+
 def probe_head(train, val) -> nn.Linear:
     """Make a linear head by logistic regression on a frozen representation: a linear probe.
 
@@ -63,18 +84,14 @@ def probe_head(train, val) -> nn.Linear:
 
     mean, spread = train.z.mean(axis=0), np.maximum(train.z.std(axis=0), 1e-12)
     standard = [(features.z - mean) / spread for features in (train, val)]
-    best, score = None, -1.0
-    for c in PENALTIES:
-        model = LogisticRegression(C=c, max_iter=2000).fit(standard[0], train.y)
-        if (found := model.score(standard[1], val.y)) > score:
-            best, score = model, found
+    models = [LogisticRegression(C=c, max_iter=2000).fit(standard[0], train.y) for c in PENALTIES]
+    best = max(models, key=lambda model: model.score(standard[1], val.y))  # the first of equals
     weight, bias = best.coef_ / spread, best.intercept_
     bias = bias - weight @ mean
     if len(weight) == 1:  # two classes have one row between them
         weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
     head = nn.Linear(weight.shape[1], len(weight))
-    for tensor, values in ((head.weight, weight), (head.bias, bias)):
-        tensor.copy_(torch.as_tensor(values))
+    load_into(head, {"weight": weight, "bias": bias}, "the probe")
     return head
 
 
@@ -94,7 +111,6 @@ def zero_shot_head(
             training of the image tower could tell apart.
     Source: Radford et al., ICML 2021.
     """
-    ensure_torchvision()
     from open_clip import build_zero_shot_classifier
 
     if wrong := [template for template in templates if str(template).count("{}") != 1]:

@@ -13,7 +13,7 @@ from .blocks import batchnorms
 from .classifier import Classifier
 from .device import default_device
 from .preprocess import PreprocessedImages, loader
-from .weights import same_entries
+from .weights import own_entries, same_entries
 
 CALIBRATION, BATCH = 512, 128  # images that give batch-norm statistics; how many at a time, at most
 LOWEST, HIGHEST = -1.0, 2.0  # of alpha: further out nothing but noise is to be seen
@@ -51,7 +51,7 @@ def interpolate(pre: Classifier, ft: Classifier, alpha: float, *, calibration=No
         MismatchError: naming entries that differ in name or shape.
     """
     (alpha,) = check_alphas(alpha)
-    first, second = pre.encoder.state_dict(), ft.encoder.state_dict()
+    first, second = own_entries(pre.encoder), own_entries(ft.encoder)
     same_entries(second, first, "the fine-tuned encoder", "the pre-trained one")
     between = copy.deepcopy(ft).eval()
     blend(between.encoder, pre.encoder, ft.encoder, alpha)
@@ -109,6 +109,6 @@ def recalibrate(classifier: Classifier, dataset) -> Classifier:
     like = next(encoder.parameters())
     with torch.no_grad():
         for x, _ in loader(images, batch_size=size, shuffle_seed=0):
-            encoder(x.to(like.device, like.dtype))
+            encoder(x.to(like))
     fresh.encoder.load_state_dict(encoder.state_dict())
     return fresh

@@ -5,33 +5,36 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from numbers import Real
 
 import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..checks import record
 from ..errors import ModelError
 from ..files import read_or_make, read_tensors, write_tensors
 from ..progress import progress_bar
 from .blocks import batchnorms
 from .classifier import Classifier
-from .device import autocast, default_device, parts
+from .device import autocast, default_device, parts, resolve_precision
 from .fingerprint import cache_key
-from .preprocess import loader
+from .preprocess import loader, try_first
 from .weights import load_into, to_numpy
 
-COUNTS = ("epochs", "steps", "max_steps", "every", "n_samples", "batch_size")
-POSITIVE = ("lr", "clip", "alpha", "original_accuracy")
-AT_MOST_ONE, BELOW_ONE = ("threshold", "original_accuracy"), ("tolerance", "stop_at")
+COUNTS = ("epochs", "steps", "max_steps", "every", "batch_size")
+WHOLE = (*COUNTS, "workers", "seed")
+POSITIVE = (*COUNTS, "lr", "clip", "alpha", "original_accuracy")
+NAMES = ("precision", "method", "target")
+AT_MOST_ONE = ("threshold", "original_accuracy")
 
 
 class Diverged(ModelError):
     """A loss became infinite or NaN."""
 
 
-@dataclass(frozen=True)
+@record
 class FineTuned:
     """A trained classifier and how it came about; it unpacks into classifier and history.
 
@@ -58,14 +61,12 @@ class FineTuned:
 def check_settings(owner: str, settings: dict) -> None:
     """Raise ModelError, naming the first, for settings that can't be; None stands for a default."""
     for name, value in settings.items():
-        if name in COUNTS:
-            good = isinstance(value, int) and value >= 1
-        elif isinstance(value, str | None):
+        if name in NAMES or (value is None and name not in COUNTS):
             continue
-        else:
-            high = (name in AT_MOST_ONE and value > 1) or (name in BELOW_ONE and value >= 1)
-            good = value >= 0 and not high and (value > 0 or name not in POSITIVE)
-        if not good:
+        kind = int if name in WHOLE else Real
+        good = isinstance(value, kind) and type(value) is not bool and 0 <= value < math.inf
+        good = good and (value > 0 or name not in POSITIVE)
+        if not good or (name in AT_MOST_ONE and value > 1):
             raise ModelError(f"{owner} can't work with {name}={value!r}")
 
 
@@ -109,9 +110,7 @@ def fit(
         ModelError: where nothing is trainable.
         Diverged: where a figure is not finite.
     """
-    device, trained = default_device(), [p for p in model.parameters() if p.requires_grad]
-    if not trained:
-        raise ModelError("the model has no trainable parameter: nothing could be learnt")
+    device, trained = default_device(), trainable(model)
     if optimizer is None:
         decay = settings["weight_decay"]
         optimizer = torch.optim.AdamW(trained, settings["lr"], weight_decay=decay)
@@ -159,6 +158,17 @@ def fit(
     for row in rows:
         row["kept"] = row is best
     return rows
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """The parameters that training changes; raises ModelError for none."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    if not trained:
+        raise ModelError(
+            "the model has no trainable parameter, as all are frozen: nothing could be learnt; "
+            "write classifier.encoder.requires_grad_(True)"
+        )
+    return trained
 
 
 def endless(batches: Iterable) -> Iterator:
@@ -267,6 +277,9 @@ def train_or_load(
 
     def make():
         start, used = time.perf_counter(), dict(settings)
+        trainable(model)
+        resolve_precision("auto", model, default_device())
+        try_first(model, *data)
         rows = train(model.to(default_device()), used)
         model.to("cpu").eval()
         history = {"data": rows, "columns": list(rows[-1])}
@@ -276,8 +289,9 @@ def train_or_load(
         if not read:
             raise FileNotFoundError
         state, card = read_tensors(path, kind="trained model")
+        facts = card["facts"]  # before the model becomes what may turn out to be half a result
         load_into(model, state, path)
-        return card["facts"]
+        return facts
 
     def store(path, facts):
         if read or not path.exists():

@@ -1,6 +1,5 @@
 """`Panel`: what all panels share. Traits are the state, widgets show it, something can be kept."""
 
-import re
 from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import count
@@ -24,7 +23,7 @@ from ipywidgets import (
 
 from .. import checks, plots
 from ..errors import ClassvecError, PanelError
-from ..files import FIGURES, figures_dir, save_figure
+from ..files import FIGURES, figures_dir, file_name, save_figure
 from .canvas import Charts, Frame
 
 MOST_LISTED = 200  # names in a dropdown
@@ -89,12 +88,12 @@ class Panel(VBox):
         self.frame.put(message=message, problem=problem)
 
     def guarded(self, action: Callable) -> None:
-        """Call `action`; an error of ours becomes a message of the panel, until the next call."""
+        """Call `action`; an error of ours or of the disk becomes a message, until the next call."""
         if self.frame.problem:
             self.say("")
         try:
             action()
-        except ClassvecError as error:
+        except (ClassvecError, OSError) as error:
             self.say(str(error), problem=True)
 
     def bind(
@@ -172,7 +171,7 @@ class Panel(VBox):
 
 def new_paths(folder: Path, stem: str, suffixes: Sequence[str]) -> list[Path]:
     """Names in `folder` that no file has yet: the stem, or it with -2, -3, …, with each suffix."""
-    clean = re.sub(r"[^\w.-]", "_", stem).strip("._") or "panel"
+    clean = file_name(stem)
     for k in count(1):
         name = f"{clean}-{k}" if k > 1 else clean
         paths = [folder / f"{name}{suffix}" for suffix in suffixes]

@@ -1,5 +1,8 @@
 """Figures: a frame in, Axes out. Nothing here computes a statistic or opens a window."""
 
+import inspect
+
+from . import style
 from .audit import audit_dots, collateral_maps, routing_bars
 from .collapse import collapse_bars, collapse_curves, collapse_map
 from .editing import gate_curves, gate_intervals, method_intervals, trade_off
@@ -20,3 +23,7 @@ from .matrices import cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
 from .study import over_class_counts, over_epochs
 from .verdict import verdict_page, verdict_pair
+
+for _name, _draw in [*globals().items()]:
+    if inspect.isfunction(_draw) and _draw is not cluster_order:
+        globals()[_name] = style.legible(_draw)

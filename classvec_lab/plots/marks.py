@@ -159,4 +159,5 @@ def counts(values: pd.Series) -> str:
 def short(name, most: int = 14) -> str:
     """Both ends of a long name: what tells classes apart is often the last part."""
     name, half = str(name), most // 2
+    name = " " * name.startswith("_") + name  # else matplotlib leaves it out of legends
     return name if len(name) <= most else f"{name[: half - 1]}…{name[-half:]}"

@@ -2,7 +2,12 @@
 can read.
 """
 
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
+from functools import cache, wraps
+
+import numpy as np
 
 DIVERGING, SEQUENTIAL = "RdBu_r", "viridis"
 ACCENT, CONTRAST, MUTED = "#0b6e99", "#c8553d", "#8a8f98"
@@ -43,6 +48,51 @@ def context():
 
     with mpl.rc_context(RC):
         yield
+
+
+def legible(draw: Callable) -> Callable:
+    """A function that gives Axes or a figure, whose text then stands as it is, whatever its names.
+
+    No text is read as mathematics. Letters that the default font lacks are drawn in one of this
+    machine's that has them, or shown as escapes such as \\u732b where none has.
+    """
+
+    @wraps(draw)
+    def drawn(*args, **options):
+        import matplotlib as mpl
+        from matplotlib.axis import Axis
+        from matplotlib.text import Text
+
+        with mpl.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # seaborn draws what is respelt below
+            result = draw(*args, **options)
+        figure = np.ravel(result)[0].figure
+        texts = figure.findobj(Text)
+        families, spelt = _spelling(frozenset("".join(text.get_text() for text in texts)))
+        for axis in figure.findobj(Axis):  # which writes its own anew each time it is drawn
+            names = [label.get_text() for label in axis.get_ticklabels()]
+            if names != (new := [name.translate(spelt) for name in names]):
+                axis.set_ticklabels(new)
+        for text in texts:
+            new = text.get_text().translate(spelt)
+            text.set(parse_math=False, family=text.get_family() + families, text=new)
+        return result
+
+    return drawn
+
+
+@cache
+def _spelling(letters: frozenset[str]) -> tuple[list[str], dict]:
+    """Families that draw letters, the default one first, and escapes of those that none draws."""
+    from matplotlib.font_manager import fontManager, get_font
+
+    families, left = [], letters - {"\n"}
+    for font in sorted(fontManager.ttflist, key=lambda font: font.name != "DejaVu Sans"):
+        if left and "Last Resort" not in font.name:  # which draws a box for everything
+            with suppress(RuntimeError, OSError):  # a font of pictures, or a damaged one
+                drawn = left & {*map(chr, get_font(font.fname).get_charmap())}
+                families, left = families + [font.name] * bool(drawn), left - drawn
+    return families, str.maketrans({letter: ascii(letter)[1:-1] for letter in left})
 
 
 def class_colours(n: int) -> list:

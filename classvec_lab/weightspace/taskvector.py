@@ -9,14 +9,15 @@ import torch
 
 from ..checks import one_of
 from ..errors import MismatchError
-from ..models.weights import same_entries
+from ..models.weights import own_entries, same_entries
 
 
 class TaskVector:
     """tau = theta_ft - theta_pre over the encoder's floating-point entries.
 
-    Heads are not part of it: a cosine head is frozen, and a new linear head has no pre-trained
-    counterpart. Supports +, unary and binary -, * and / by a number, and sum().
+    Tied weights are one entry. Heads are not part of it: a cosine head is frozen, and a new linear
+    head has no pre-trained counterpart. Supports +, unary and binary -, * and / by a number, and
+    sum().
 
     Args:
         deltas: each entry's name in `encoder.state_dict()` to its difference, float32, on the CPU.
@@ -55,10 +56,10 @@ class TaskVector:
         """
         same_entries(self.deltas, _weights(classifier), "the task vector", "the encoder")
         edited = copy.deepcopy(classifier)
-        state = edited.encoder.state_dict()
-        with torch.no_grad():
-            for name, delta in self.deltas.items():
-                state[name].add_(delta.to(state[name].device), alpha=float(scale))
+        state, moved = edited.encoder.state_dict(), {}
+        for name, delta in self.deltas.items():  # all before any is written: some may overlap
+            moved[name] = state[name] + float(scale) * delta.to(state[name].device)
+        edited.encoder.load_state_dict(moved, strict=False)
         return edited
 
     def norm(self) -> float:
@@ -128,5 +129,5 @@ def block_of(name: str) -> str:
 
 
 def _weights(classifier) -> dict[str, torch.Tensor]:
-    state = classifier.encoder.state_dict()
+    state = own_entries(classifier.encoder)
     return {k: v.detach().cpu().float() for k, v in state.items() if v.is_floating_point()}

@@ -72,6 +72,25 @@ def test_its_own_splits_by_any_name(tmp_path):
         load_dataset(hub.DatasetDict(a=train, b=test), split="train")
 
 
+@pytest.mark.parametrize("none", [-1, None])
+def test_a_split_without_labels_is_left_out_and_cut(none):
+    """As the test splits of competitions are: what is cut is what a set without it would have."""
+    train, images = rows(20)
+    blank, _ = rows(6, seed=1)
+    blank = blank.remove_columns("animal").add_column(
+        "animal", [none] * 6, feature=blank.features["animal"]
+    )
+    whole = hub.DatasetDict(train=train, test=blank)
+    with pytest.warns(UserWarning, match="test left out, where no image has a class; train gives"):
+        parts = [load_dataset(whole, split=split) for split in SPLITS]
+    expected = [load_dataset(hub.DatasetDict(train=train), split=split) for split in SPLITS]
+    for part, other in zip(parts, expected, strict=True):
+        assert part.fingerprint == other.fingerprint
+        assert same(part, images)
+    with pytest.raises(DatasetError, match="labels -1 are none of the 2 classes cat, dog"):
+        load_dataset(hub.DatasetDict(train=blank, test=train), split="train")
+
+
 def test_columns_are_found_or_named():
     made, _ = rows(12, label=["x", "y", "z"] * 4)
     assert load_dataset(made, split="train").classes == ("cat", "dog")

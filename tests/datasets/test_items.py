@@ -297,6 +297,23 @@ def test_sets_without_names_have_those_of_the_classifier():
     np.testing.assert_array_equal(shifted.y, features.y)
 
 
+def test_joined_sets_have_the_names_of_their_members(folder):
+    whole = folder()
+    joined = ConcatDataset([whole, Subset(whole, [3, 4])])
+    data = ImageDataset.from_dataset(joined)
+    assert data.classes == tuple(sorted(CLASSES))
+    assert data.targets.tolist() == [*whole.targets, *whole.targets[3:5]]
+    assert ImageDataset.from_dataset(Subset(joined, [0, 31])).classes == data.classes
+    other = ImageDataset.from_arrays(COLOUR, LABELS, classes=["a", "b", "c"])
+    plain = TensorDataset(torch.from_numpy(COLOUR), torch.from_numpy(LABELS))
+    for member, said in ((other, "blue, green, red and a, b, c"), (plain, "red and no names")):
+        joined = ConcatDataset([whole, member])
+        with pytest.raises(DatasetError, match=f"ConcatDataset joins .* classes, .*{said}: give"):
+            ImageDataset.from_dataset(joined)
+        named = ImageDataset.from_dataset(joined, classes=["x", "y", "z"])
+        assert (len(named), named.classes) == (60, ("x", "y", "z"))
+
+
 def test_wrong_sets_are_refused_before_any_training(monkeypatch, folder):
     monkeypatch.setattr(finetuning, "train_or_load", lambda *a, **k: pytest.fail("trained"))
     images = torch.rand(9, 3, 8, 8)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -153,6 +154,13 @@ def test_dead_links_are_named(tmp_path):
         load_dataset(root, split="train")
 
 
+def test_a_dead_link_beside_splits_is_named(tmp_path):
+    root = make(tmp_path / "set", "train/a", "train/b")
+    os.symlink("unmounted", root / "more")
+    with pytest.raises(DatasetError, match=r"can't look into .*more: No such file"):
+        load_dataset(root, split="train")
+
+
 @pytest.mark.parametrize("place", ["train/{}", "{}"])
 def test_loose_images_in_test_are_refused(tmp_path, place):
     root = make(tmp_path / "set", place.format("a"), place.format("b"), "test", n=5)
@@ -182,6 +190,65 @@ def test_formats_that_are_not_read_are_no_silent_loss(tmp_path):
     assert sum(map(len, data)) == 11
     with pytest.raises(DatasetError, match=r"can't read the image .*photo\.HEIC"):
         [part.fingerprint for part in data]
+
+
+def test_names_and_leftovers_of_any_system(tmp_path):
+    names = ["Grüner Käfer", "été 100%", "Maikäfer (groß)", "猫"]
+    root = make(tmp_path / "set", *(f"train/{n}" for n in names), *(f"test/{n}" for n in names))
+    for place in (root, root / "train", root / "train" / names[0]):
+        for left in (".DS_Store", "Thumbs.db", "desktop.ini"):
+            (place / left).write_bytes(b"x")
+    assert load_dataset(root, split="test").classes == tuple(sorted(names))
+    assert sizes(root) == [16, 4, 20]
+
+
+def test_images_of_any_mode_become_rgb(tmp_path):
+    root = make(tmp_path / "set", "a", "b")
+    noise = np.random.default_rng(0).integers(0, 256, (6, 7, 4), dtype=np.uint8)
+    deep = Image.fromarray(noise[..., 0].astype(np.uint16) * 257)
+    rgb = Image.fromarray(noise[..., :3])
+    odd = {"deep.png": deep, "clear.png": Image.fromarray(noise), "print.jpg": rgb.convert("CMYK")}
+    odd |= {
+        "grey.tif": rgb.convert("LA"),
+        "bits.bmp": rgb.convert("1"),
+        "few.GIF": rgb.convert("P"),
+    }
+    for name, image in odd.items():
+        image.save(root / "a" / name)
+    data = [load_dataset(root, split=split) for split in SPLITS]
+    assert sum(map(len, data)) == 16
+    assert {image.mode for part in data for image, _ in part} == {"RGB"}
+    found = {f: part[i][0] for part in data for i, f in enumerate(part.metadata["file"])}
+    assert (np.asarray(found["a/deep.png"])[..., 1] == noise[..., 0]).all()
+
+
+@pytest.mark.parametrize("content", ["cut", "page", "nothing"])
+def test_a_damaged_image_is_named_at_the_latest_when_it_is_read(tmp_path, content):
+    root = make(tmp_path / "set", "a", "b")
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(root / "a" / "bad.jpg")
+    whole = (root / "a" / "bad.jpg").read_bytes()
+    held = {"cut": whole[:-600], "page": b"<html>404</html>", "nothing": b""}
+    (root / "a" / "bad.jpg").write_bytes(held[content])
+    with pytest.raises(DatasetError, match=r"can't read the image .*a/bad\.jpg: \w"):
+        [list(load_dataset(root, split=split)) for split in SPLITS]
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("fold0/a", "fold0/b", "fold1/a", "fold1/b"), "same folders, a, b: variants"),
+        (("train/Cat", "train/Dog", "test/cat", "test/dog"), r"test/cat is no class of .*Cat, Dog"),
+        (("images/train", "images/val"), r"labels holds no images"),
+        (("train/images", "test/images"), r"train/labels holds no images"),
+    ],
+)
+def test_other_layouts_are_refused_with_what_was_seen(tmp_path, folders, said):
+    root = make(tmp_path / "set", *folders)
+    if "labels" in said:  # as detection has them
+        (root / folders[0].replace("images", "labels").replace("/train", "")).mkdir()
+    with pytest.raises(DatasetError, match=said):
+        load_dataset(root, split="train")
 
 
 @pytest.mark.parametrize(
@@ -238,3 +305,20 @@ def test_numbers_in_another_order_than_torchvisions(tmp_path):
         load_dataset(root, split="train", order="ImageFolder")
     with pytest.raises(DatasetError, match="no order of classes 'number'; there are None, text"):
         load_dataset(make(tmp_path / "words", "a", "b"), split="train", order="number")
+
+
+def test_files_that_are_no_images_are_told_and_notes_are_not(tmp_path):
+    for name in ("cat", "dog"):
+        for i in range(4):
+            path = tmp_path / name / f"{i}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8), (40 * i, 0, 0 if name == "cat" else 99)).save(path)
+    for note in ("notes.txt", "labels.json", "Thumbs.db", ".DS_Store"):
+        (tmp_path / "cat" / note).write_text("x")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_dataset(str(tmp_path), split="train")
+    for odd in ("raw.CR2", "photo", "5.npy"):
+        (tmp_path / "dog" / odd).write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"3 files left out as no images, such as .*5\.npy"):
+        load_dataset(str(tmp_path), split="train")

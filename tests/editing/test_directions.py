@@ -101,7 +101,7 @@ def test_rows_of_a_head():
     )
     np.testing.assert_allclose(np.linalg.norm(head_rows(cosine).weight, axis=1), 1, rtol=1e-6)
     assert not head_rows(cosine).bias.any()
-    with pytest.raises(EditError, match=r"reads nn\.Linear and CosineHead, not EditedHead"):
+    with pytest.raises(EditError, match=r"W z \+ b and .*EditedHead is neither"):
         head_rows(inject(linear, V["c0"]))
 
 

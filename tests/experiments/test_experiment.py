@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from conftest import CLASSES, coloured, small_classifier
 from PIL import Image
 from small_experiments import (
@@ -20,13 +21,23 @@ from small_experiments import (
     with_labels,
 )
 
-from classvec_lab import class_vectors, extract_features, finetune, load_dataset, prepare
+from classvec_lab import (
+    Classifier,
+    class_vectors,
+    extract_features,
+    finetune,
+    load_dataset,
+    prepare,
+)
 from classvec_lab.editing.calibration import threshold
 from classvec_lab.editing.strength import Bounds, choose_lambda
 from classvec_lab.errors import DatasetError, EditError, MismatchError, ModelError
-from classvec_lab.experiments import outlook, rates_say
+from classvec_lab.experiments import accuracy_says, outlook, rates_say
 from classvec_lab.gates import SCORES
 from classvec_lab.models import finetuning
+from classvec_lab.readout import predict
+from classvec_lab.statistics import share
+from classvec_lab.words import percent
 
 SETUP = {
     "model": "mlp",
@@ -67,6 +78,15 @@ def test_empty_parameters_stand_for_none(folder):
     assert facts["models"]["fine_tuned"] == exp.ft.fingerprint
     assert len(set(facts["data"].values())) == 3
     assert exp.data == {"train": exp.train, "val": exp.val, "test": exp.test}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"split": "train"}, {"name_or_path": "shapes"}, {3: 4}, {"x": 1}]
+)
+def test_options_of_the_data_that_can_not_be_are_named(wrong):
+    said = f"can't hold {next(iter(wrong))}: give|digits has no option x; it takes none"
+    with pytest.raises(DatasetError, match=said):
+        prepare(dataset="digits", model="tiny-clip", data_args=wrong)
 
 
 def test_group_and_limit_reach_the_data(folder):
@@ -376,3 +396,68 @@ def test_a_small_val_has_gates_of_the_rate_that_it_allows_and_says_so(exp):
 
 def test_making_an_experiment_extracts_nothing():
     assert "features" not in small_experiment().__dict__
+
+
+def reading(right, seed=0):
+    """A classifier that names coloured images rightly with a given share, by their index."""
+
+    class Encoder(torch.nn.Module):
+        def forward(self, images):
+            true = images.mean(dim=(2, 3)).argmax(1)
+            drawn = torch.rand(len(true), generator=torch.Generator().manual_seed(seed))
+            return 9.0 * torch.nn.functional.one_hot((true + (drawn >= right)) % 3, 3)
+
+    head = torch.nn.Linear(3, 3)
+    with torch.no_grad():
+        head.weight.copy_(torch.eye(3))
+        head.bias.zero_()
+    return Classifier(
+        Encoder(), head, classes=CLASSES, preprocess=small_classifier().preprocess
+    ).eval()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "warned"),
+    [
+        (0.34, 1.0, []),
+        (0.97, 1.0, []),
+        (0.34, 0.34, ["is poor"]),
+        (0.2, 0.41, ["is poor"]),
+        (1.0, 0.34, ["is poor", "is below"]),
+        (1.0, 0.85, ["is below"]),
+        (0.99, 0.98, []),
+    ],
+)
+def test_the_accuracy_of_a_pair_is_said_with_a_warning_where_it_is_poor(before, after, warned):
+    val = coloured(150, split="val", noise=5)
+    says = accuracy_says(reading(before), reading(after), val)
+    shown = [percent(*share(predict(m, val) == val.targets)) for m in map(reading, (before, after))]
+    assert says[0] == f"Accuracy on val (n = 150): pre-trained {shown[0]}, fine-tuned {shown[1]}."
+    assert len(says) == 1 + len(warned)
+    for sentence, words in zip(says[1:], warned, strict=True):
+        assert sentence.startswith("Warning: the fine-tuned model ")
+        assert words in sentence
+
+
+def test_uneven_classes_are_said():
+    model = small_classifier()
+    data = coloured(24)
+    uneven = data.subset(
+        np.r_[np.flatnonzero(data.targets != 1), np.flatnonzero(data.targets == 1)[:2]]
+    )
+    assert not any("uneven" in line for line in accuracy_says(model, model, data))
+    said = accuracy_says(model, model, uneven)
+    assert "Classes are uneven in train: 2 images of 'green', 8 of 'red'." in said
+
+
+def test_accuracies_are_said_where_a_notebook_prepares_a_pair(folder, tmp_path, capsys):
+    exp = prepare(dataset=folder, asked={}, **SETUP)
+    said = capsys.readouterr().out.splitlines()
+    assert said == list(accuracy_says(exp.pre, exp.ft, exp.val))
+    exp.pre.save(tmp_path / "poor")
+    given = {"dataset": folder, "finetuned": str(tmp_path / "poor"), **SETUP}
+    prepare(**given, seed=1, asked={"targets": []})
+    assert capsys.readouterr().out.startswith("Accuracy on val (n = ")
+    prepare(**given)
+    prepare(dataset=folder, asked={}, fine_tune=False, **SETUP)
+    assert capsys.readouterr().out == ""

@@ -7,6 +7,10 @@ import nbformat
 import pytest
 import yaml
 from conftest import REPOSITORY
+from in_process import run
+
+from classvec_lab import load_classifier, load_dataset
+from classvec_lab.batch.planning import begun, plan
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
@@ -63,3 +67,43 @@ def test_the_readme_and_the_gallery_show_what_is_there():
         links = [link for link in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in link]
         assert any(link.endswith(".png") for link in links)
         assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+SMALL = {"model": "mlp", "model_args": {"size": 8, "hidden": [8], "dim": 12}, "limit": 60}
+
+
+@pytest.mark.usefixtures("look")
+def test_a_new_notebook_has_the_form_of_the_house_and_runs_at_once(tmp_path, capsys):
+    folder = tmp_path / "notebooks"
+    path = begun("of_mine", folder)
+    test_a_notebook_is_thin(path)
+    test_parameters_are_flat_and_explained(path)
+    (job,) = plan(["01"], folder=folder)
+    assert job.parameters["dataset"] == "digits"
+    names = run("01", SMALL | {"epochs": 1, "out": str(tmp_path / "out")}, folder)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "cosine.pdf",
+        "cosine.png",
+        "lengths.csv",
+        "manifest.json",
+    ]
+    said = capsys.readouterr().out
+    assert said.startswith("Accuracy on val (n = 60): pre-trained ")
+    assert names["says"][0] in said
+
+
+@pytest.mark.usefixtures("look")
+def test_neural_collapse_of_a_pair_that_is_given(tmp_path, capsys):
+    """Notebook 04 trains nothing, and leaves out what only epochs have."""
+    data = load_dataset("digits", split="train", limit=60)
+    mlp = load_classifier("mlp", classes=data.classes, model_args=SMALL["model_args"])
+    mlp.save(tmp_path / "mine")
+    out = tmp_path / "out"
+    changes = {"finetuned": str(tmp_path / "mine"), "heads": ["linear"], "n_boot": 2}
+    names = run("04", SMALL | changes | {"out": str(out)})
+    assert not names["histories"]
+    assert list(names["reports"]) == ["the pair given, pre-trained", "the pair given, fine-tuned"]
+    made = {p.name for p in out.iterdir()}
+    assert made >= {"collapse.csv", "per_class.csv", "per_class.png", "manifest.json"}
+    assert not [name for name in made if name.startswith(("over_epochs", "map_"))]
+    assert capsys.readouterr().out.startswith("Accuracy on val")

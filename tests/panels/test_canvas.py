@@ -155,10 +155,12 @@ def test_without_a_front_end_a_line_tells_what_stands_here():
 
 def test_new_names_are_new_and_safe(tmp_path):
     first = new_paths(tmp_path, "a/b c?", (".png", ".pdf"))
-    assert [p.name for p in first] == ["a_b_c.png", "a_b_c.pdf"]
+    stem = first[0].stem
+    assert re.fullmatch(r"a_b_c_-[0-9a-f]{6}", stem)  # distinct from that of another text
+    assert [p.name for p in first] == [f"{stem}.png", f"{stem}.pdf"]
     first[1].touch()
     assert [p.name for p in new_paths(tmp_path, "a/b c?", (".png", ".pdf"))] == [
-        "a_b_c-2.png",
-        "a_b_c-2.pdf",
+        f"{stem}-2.png",
+        f"{stem}-2.pdf",
     ]
     assert new_paths(tmp_path, "../..", (".png",))[0].parent == tmp_path

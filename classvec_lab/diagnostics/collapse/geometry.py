@@ -6,10 +6,8 @@ Float64, with no D × D array, and no whole K × K one either.
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from ...features import Features
-from ...models.device import has_bf16
 from ...readout import HeadRows
 
 CHUNK = 1 << 20  # float64 numbers held at a time
@@ -135,10 +133,10 @@ def agreement(features: Features, rows: HeadRows, mean: np.ndarray) -> np.ndarra
 
 
 class Decider:
-    """Position of the largest (z - o) · w + b, as float64 has it; cheaper formats decide first.
+    """Position of the largest (z - o) · w + b, as float64 has it; float32 decides first.
 
-    They decide where their rounding errors can't: what is lost of z and w takes a scalar product at
-    most |z - z'| |w| + |z'| |w - w'| away, float32 sums D eps |z'| |w'|, and a result is rounded.
+    It decides where its rounding errors can't: what is lost of z and w takes a scalar product at
+    most |z - z'| |w| + |z'| |w - w'| away, sums D eps |z'| |w'|, and the result is rounded.
 
     Args:
         weight, bias, origin: w (K, D), b (K,) and o (D,), float64.
@@ -147,38 +145,32 @@ class Decider:
     def __init__(self, weight: np.ndarray, bias: np.ndarray, origin: np.ndarray | float = 0.0):
         self.weight, self.bias, self.origin = weight, bias, origin
         self.shift = bias - (weight * origin).sum(1)
-        kinds = [torch.bfloat16] * has_bf16(torch.device("cpu")) + [torch.float32]
-        self.tables = [_rounded(weight, kind) for kind in kinds]
+        self.low, self.size, self.lost = _rounded(weight)
 
     @np.errstate(over="ignore", invalid="ignore")
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """For each row of z (N, D), (N,)."""
-        found, left, single = np.empty(len(z), dtype=int), np.arange(len(z)), torch.float32
-        for table, size, lost in self.tables:
-            rows, sizes, losses = _rounded(z[left], table.dtype)
-            values = (rows @ table.T).to(single).numpy()
-            values += self.shift.astype(np.float32)
-            every, best = np.arange(len(values)), values.argmax(1)
-            first = values[every, best]
-            values[every, best] = -np.inf
-            second = values.max(1)
-            error = losses * size.max() + (sizes + losses) * lost.max()
-            sums = (z.shape[1] + 4) * torch.finfo(single).eps
-            error += sums * (sizes + losses) * (size + lost).max()
-            last = np.abs(first) + np.abs(second) + 2 * np.abs(self.shift).max()
-            error += torch.finfo(table.dtype).eps * last + torch.finfo(single).tiny
-            sure = first - second > 2.1 * error  # 2, and what the bound itself is rounded by
-            found[left] = best
-            left = left[~sure]
+        (rows, sizes, losses), every = _rounded(z), np.arange(len(z))
+        values = rows @ self.low.T
+        values += self.shift.astype(np.float32)
+        found = values.argmax(1)
+        first = values[every, found]
+        values[every, found] = -np.inf
+        second, single = values.max(1), np.finfo(np.float32)
+        error = losses * self.size.max() + (sizes + losses) * self.lost.max()
+        sums = (sizes + losses) * (self.size + self.lost).max()
+        last = np.abs(first) + np.abs(second) + 2 * np.abs(self.shift).max()
+        error += single.eps * ((z.shape[1] + 4) * sums + last) + single.tiny
+        # 2, and what the bound itself is rounded by
+        left = np.flatnonzero(~(first - second > 2.1 * error))
         found[left] = ((z[left] - self.origin) @ self.weight.T + self.bias).argmax(1)
         return found
 
 
-def _rounded(x: np.ndarray, kind: torch.dtype) -> tuple[torch.Tensor, np.ndarray, np.ndarray]:
-    """Rows x (N, D) in another format, their norms, and the norms of what is lost, (N,)."""
-    given = torch.from_numpy(x)
-    low = given.to(kind)
-    return low, *(torch.linalg.vector_norm(t, dim=1).numpy() for t in (given, given - low))
+def _rounded(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows x (N, D) in float32, their norms, and the norms of what is lost, (N,)."""
+    low = x.astype(np.float32)
+    return low, np.linalg.norm(x, axis=1), np.linalg.norm(x - low, axis=1)
 
 
 def ideal(metric: str, k: int, dim: int) -> float:

@@ -12,12 +12,14 @@ from torch import nn
 
 from ...checks import record
 from ...errors import ModelError
-from ...models import Classifier, CosineHead
+from ...models import Classifier
 from ...models.blocks import block_names, recorded
 from ...models.device import default_device, parts
 from ...models.interpolation import check_alphas, interpolate
-from ...models.preprocess import PreprocessedImages, loader
+from ...models.preprocess import PreprocessedImages, loader, try_first
+from ...models.training import check_settings
 from ...progress import progress_bar
+from ...readout import find_rows
 from ...statistics import columns, ends, known_mean, per_class, ratio_interval
 from ...words import change, number, side
 
@@ -113,11 +115,16 @@ def cross_task_linearity(
     al., NeurIPS 2023; relative deviation as in Kim and Do, NeurIPS 2025.
     """
     alphas, device = check_alphas(alphas), default_device()
+    check_settings("cross_task_linearity", {"batch_size": batch_size})
+    for classifier in (pre, ft):
+        try_first(classifier, dataset)
     names = block_names(ft.encoder) if layers == "blocks" else np.atleast_1d(layers)
     inner = [str(name) for name in names if name not in ("", REPRESENTATION)]
     images = PreprocessedImages(dataset, ft.preprocess, memory=0)
     calibration = dataset if calibration is None else calibration
     head, kept = copy.deepcopy(ft.head).eval().to(device), defaultdict(list)
+    rows = find_rows(head)
+    cosine = rows is not None and rows.scale is not None
     with torch.no_grad(), ExitStack() as stack:
 
         def watched(classifier):
@@ -128,7 +135,7 @@ def cross_task_linearity(
             def features(x) -> dict:
                 z = encoder(x.to(device, next(encoder.parameters(), x).dtype))
                 found = {**trace, REPRESENTATION: z}
-                if isinstance(head, CosineHead):
+                if cosine:
                     found |= {UNIT: nn.functional.normalize(z.double(), dim=-1), LOGITS: head(z)}
                 return found
 

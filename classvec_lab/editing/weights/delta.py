@@ -10,7 +10,7 @@ import numpy as np
 
 from ...checks import listed, one_of, same_classes
 from ...errors import EditError, MismatchError
-from ...files import hash_arrays, hash_json, read_tensors, write_tensors
+from ...files import hash_arrays, hash_json, read_tensors, reading, write_tensors
 
 KIND = "weight delta"
 CARD = ("name", "classes", "origin")
@@ -85,6 +85,10 @@ class Delta:
         """Hash of all that it does and for which model, and its place in the order of adding."""
         return hash_json([self.origin, list(self.classes), hash_arrays(self._arrays())])
 
+    def require(self, classifier) -> "Delta":
+        """This delta, if it was made for the classifier; MismatchError says what differs."""
+        return _fitting(self, classifier, _carried(classifier))
+
     def apply_to(self, classifier):
         """A copy of the classifier with this change too; see `apply_deltas`."""
         return apply_deltas(classifier, [self])
@@ -117,7 +121,8 @@ class Delta:
         changes = {}
         for key in sorted(arrays):
             changes.setdefault(key.rpartition("|")[0], []).append(arrays[key])
-        return cls(changes=changes, **{key: card[key] for key in CARD})
+        with reading(path):
+            return cls(changes=changes, **{key: card[key] for key in CARD})
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {

@@ -10,7 +10,8 @@ from ...errors import EditError
 from ...features import Features
 from ...moments import ClassMoments
 from ...vectors import require_pairs
-from .mapping import KEYS, MappedEdit, reference_moments, spread_metric, written
+from .keys import spread_metric
+from .mapping import KEYS, MappedEdit, reference_moments, written
 from .sites import find_site
 
 RANK = 2  # terms that scatter a class, at most

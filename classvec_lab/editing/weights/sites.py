@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import ModelError
+from ...readout import find_rows
 from .delta import base_weights
 
 
@@ -14,8 +15,8 @@ class Site:
     """The place of a change.
 
     Args:
-        kind: "head" (nn.Linear), "projection" (a matrix that the pooled tokens are multiplied with)
-            or "linear" (the encoder's last nn.Linear).
+        kind: "head" (if it is linear), "projection" (a matrix that the pooled tokens are multiplied
+            with) or "linear" (the encoder's last nn.Linear).
         name: its module or parameter in the classifier's state.
         bias: whether it has one.
     """
@@ -57,8 +58,9 @@ def find_site(classifier) -> Site:
     from torch import nn
 
     head, encoder = classifier.head, classifier.encoder
-    if isinstance(head, nn.Linear):
-        return Site("head", "head", head.bias is not None)
+    rows = find_rows(head)
+    if rows is not None and rows.scale is None and "weight" in dict(head.named_parameters()):
+        return Site("head", "head", getattr(head, "bias", None) is not None)
     if isinstance(getattr(encoder, "proj", None), nn.Parameter):
         from open_clip.transformer import VisionTransformer
 
@@ -90,6 +92,10 @@ def _last_linear(classifier) -> Site:
             out = encoder(images.to(next(encoder.parameters()).device))
         module, noise = given[-1]
         once = [m for m, _ in given].count(module) == 1
+        rows = find_rows(classifier.encoder.get_submodule(names[module]))  # which has no hook
+        once &= rows is not None and rows.scale is None
+        owners = [m for m in encoder.modules() if module.weight in {*m.parameters(recurse=False)}]
+        once &= len(owners) == 1  # a tied weight would change the other layer too
         if once and noise.shape == out.shape and torch.equal(noise, out):
             return Site("linear", f"encoder.{names[module]}".rstrip("."), module.bias is not None)
     raise ModelError(

@@ -1,8 +1,12 @@
 """Mapped edits move class means as promised, come off bit for bit, and say where they can't be."""
 
+import copy
+import pickle
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import coloured, small_classifier
@@ -15,20 +19,24 @@ from worlds import PREPROCESS, bits, class_vectors_of, logits, names, reader, sa
 from classvec_lab import (
     Classifier,
     ClassMoments,
+    ClassVectors,
     CosineHead,
     Features,
+    calibrate_gate,
     extract_features,
     load_classifier,
 )
 from classvec_lab.editing.weights.delta import apply_deltas
 from classvec_lab.editing.weights.mapping import (
+    MappedEdit,
     discriminant_keys,
     map_edit,
     nullspace_keys,
 )
 from classvec_lab.editing.weights.sites import find_site
 from classvec_lab.edits import Edit
-from classvec_lab.errors import EditError, MismatchError, ModelError
+from classvec_lab.errors import EditError, FileFormatError, MismatchError, ModelError
+from classvec_lab.files import read_tensors, write_tensors
 
 COLOURS = ("red", "green", "blue")
 TEN = ("red", "green", "blue", "black", "white", "yellow", "orange", "pink", "brown", "grey")
@@ -525,3 +533,98 @@ def test_bad_input(changes, error, message):
     with pytest.raises(error, match=message):
         map_edit(**{"classifier": classifier, "edit": V["c1"], "references": HELD, **changes})
     assert same_bits(bits(classifier), before)
+
+
+def two_edits(classifier, f):
+    """Two edits, one of them behind a gate, with facts of their own."""
+    vectors = ClassVectors.from_features(f, f)
+    how = {"score": "predicted", "classifier": classifier}
+    gate = calibrate_gate(f, vectors, "green", **how)
+    edits = [edit_on(classifier, f, name) for name in ("red", "green")]
+    return [replace(edits[0], facts={"note": "ü"}), edits[1].gated(gate)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mapped_edit_comes_back_as_it_was(kind, tmp_path):
+    classifier, _, f = setting(kind)
+    mapped = map_edit(classifier, two_edits(classifier, f), f)
+    changed = mapped.apply_to(classifier)  # which hashes the delta
+    path = mapped.save(tmp_path / "mapped.safetensors")
+    again = MappedEdit.load(path, classifier)
+    for name in ("keys", "offsets", "steps"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(mapped, name))
+    pd.testing.assert_frame_equal(again.moved_means, mapped.moved_means)
+    assert (again.site, again.seconds, again.n_parameters) == (
+        mapped.site,
+        mapped.seconds,
+        mapped.n_parameters,
+    )
+    assert again.delta.fingerprint == mapped.delta.fingerprint
+    assert [str(e) for e in again.edits] == [str(e) for e in mapped.edits]
+    assert again.edits[0].facts == {"note": "ü"}
+    own = mapped.edits[1].gate
+    np.testing.assert_array_equal(again.edits[1].gate.scores(f.z), own.scores(f.z))
+    assert again.edits[1].gate.threshold == own.threshold
+    assert same_bits(bits(again.apply_to(classifier)), bits(changed))
+    assert same_bits(bits(again.remove_from(changed)), bits(classifier))
+    pd.testing.assert_frame_equal(again.limits(f), mapped.limits(f))
+    assert MappedEdit.load(path, changed).delta.fingerprint == mapped.delta.fingerprint
+
+
+def test_a_mapped_edit_refuses_another_model_by_name(tmp_path):
+    classifier, _, f = setting("linear head")
+    path = map_edit(classifier, edit_on(classifier, f, "red"), f).save(tmp_path / "m.safetensors")
+    others = {
+        "the encoder, its preprocessing or the values of head.bias, head.weight differ": small_classifier(COLOURS, dim=12, seed=5),
+        "another order": small_classifier(COLOURS[::-1], dim=12),
+    }  # fmt: skip
+    for told, other in others.items():
+        with pytest.raises(MismatchError, match=told):
+            MappedEdit.load(path, other)
+        MappedEdit.load(path).delta  # noqa: B018 (without a model it is read)
+        with pytest.raises(MismatchError, match=told):
+            MappedEdit.load(path).apply_to(other)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "card", "another kind"])
+def test_a_damaged_mapped_edit_is_refused(tmp_path, damage):
+    classifier, _, f = setting("linear head")
+    edit = edit_on(classifier, f, "red")
+    mapped = map_edit(classifier, edit, f)
+    path = mapped.save(tmp_path / "m.safetensors")
+    content = bytearray(path.read_bytes())
+    match damage:
+        case "cut":
+            path.write_bytes(content[:-9])
+        case "flipped":
+            content[-9] ^= 4
+            path.write_bytes(content)
+        case "card":
+            arrays, card = read_tensors(path)
+            card["edits"][0]["coefficients"]["u[red]"] = -3.0
+            write_tensors(path, arrays, card)
+        case "another kind":
+            edit.save(path)
+    with pytest.raises(FileFormatError, match=r"m\.safetensors"):
+        MappedEdit.load(path)
+    with pytest.raises(FileFormatError, match="mapped edit"):
+        Edit.load(mapped.save(path))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_mapped_classifier_can_be_pickled(kind, tmp_path):
+    classifier, _, f = setting(kind)
+    mapped = map_edit(classifier, edit_on(classifier, f, "red"), f)
+    changed = mapped.apply_to(classifier)
+    torch.save(changed, tmp_path / "whole.pt")
+    copies = (
+        pickle.loads(pickle.dumps(changed)),
+        copy.deepcopy(changed),
+        torch.load(tmp_path / "whole.pt", weights_only=False),
+    )
+    for made in copies:
+        assert same_bits(bits(made), bits(changed))
+        assert made.fingerprint == changed.fingerprint
+        assert same_bits(bits(mapped.remove_from(made)), bits(classifier))
+    again = pickle.loads(pickle.dumps(mapped))
+    assert same_bits(bits(again.apply_to(classifier)), bits(changed))

@@ -1,0 +1,1 @@
+"""Files of weights that others wrote: what they are, and what they hold."""
