@@ -23,8 +23,8 @@ from .weights import load_into, to_numpy
 
 WEIGHTS, CARD = "weights.safetensors", "card.json"
 OURS = (nn.Linear, CosineHead)  # heads that `load` makes by itself
-# by the ids of what decides on a representation: its hash
-_held: dict[tuple, str | None] = {}
+# by the ids of what decides on a representation: its hash, once known
+_held: dict[tuple, list] = {}
 
 
 def named(classes: Sequence[str]) -> tuple[str, ...]:
@@ -126,12 +126,13 @@ class Classifier(nn.Module):
     def fingerprint(self) -> str | None:
         """Hash of what decides on the representation; None where it can't be hashed."""
         representation = self.representation
-        if (ids := _ids(representation)) in _held:
-            return _held[ids]
-        try:
-            return digest(**representation)
-        except Unidentified:
-            return None
+        found = _held.get(_ids(representation), [])
+        if not found:
+            try:
+                found.append(digest(**representation))
+            except Unidentified:
+                found.append(None)
+        return found[0]
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
         """Un-normalised representations (N, m), float32, of preprocessed images (N, 3, H, W)."""
@@ -268,9 +269,9 @@ def _bounded(folder: Path, left: int) -> Iterator[None]:
 
 @contextmanager
 def held(*classifiers: Classifier) -> Iterator[None]:
-    """While it lasts, fingerprints stay as they are: for a step that must not write to them."""
+    """While it lasts, each fingerprint is computed once: for a step that must not write to them."""
     before = dict(_held)
-    _held.update((_ids(one.representation), one.fingerprint) for one in classifiers)
+    _held.update((_ids(classifier.representation), []) for classifier in classifiers)
     try:
         yield
     finally:

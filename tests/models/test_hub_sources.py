@@ -3,36 +3,21 @@
 import json
 import sys
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
+from one_image import ABC, IMAGE, close, read
 from torch import nn
 
 from classvec_lab import CosineHead, load_classifier
-from classvec_lab.datasets.torchvision_repair import ensure_torchvision
 from classvec_lab.errors import MismatchError, ModelError
 from classvec_lab.models import state_dict_as_loaded
 
-IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8))
-ABC = ["a", "b", "c"]
 TINY = {
     "vision_cfg": {"image_size": 32, "patch_size": 16, "width": 32, "layers": 1, "head_width": 16},
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
     "embed_dim": 24,
 }
 CLIP = "open_clip:ViT-B-32/random"
-ensure_torchvision()
-
-
-def read(classifier):
-    with torch.inference_mode():
-        z = classifier.encode(classifier.preprocess(IMAGE)[None])
-        return z, classifier.logits(z)
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

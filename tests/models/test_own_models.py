@@ -6,34 +6,18 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from one_image import ABC, IMAGE, close, read
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from classvec_lab import Classifier, Features, load_classifier
-from classvec_lab.datasets.torchvision_repair import ensure_torchvision
 from classvec_lab.errors import MismatchError, ModelError
 from classvec_lab.models import state_dict_as_loaded
 from classvec_lab.readout import predict
 
-ensure_torchvision()
-PIXELS = np.random.default_rng(0).integers(0, 256, (40, 56, 3), np.uint8)
-IMAGE = Image.fromarray(PIXELS)
 SMALL = {"size": 32, "mean": [0.5] * 3, "std": [0.5] * 3}
 ARCH = {"arch": "timm:test_resnet", "preprocess": SMALL}
-ABC = ["a", "b", "c"]
-
-
-def read(classifier):
-    """Representation and logits of an image."""
-    with torch.inference_mode():
-        z = classifier.encode(classifier.preprocess(IMAGE)[None])
-        return z, classifier.logits(z)
-
-
-def close(a, b):
-    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def quiet(*arguments, **options):
