@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from conftest import REPOSITORY
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from classvec_lab import prepare
 from classvec_lab.batch import begin
@@ -194,6 +195,19 @@ def test_a_folder_that_cannot_be_made_is_named_at_once(tmp_path):
 def test_tables_are_not_read_as_mathematics(tmp_path):
     begin("02_x", session(PARAMETERS.replace('""', repr(str(tmp_path / "here")))))
     assert "mathjax_ignore" in pd.DataFrame({"bill_$1_to_$5": [1]})._repr_html_()
+
+
+@pytest.mark.usefixtures("look")
+def test_linear_algebra_does_not_compete_with_torch_for_the_cores(tmp_path):
+    """NumPy's and SciPy's threads, spinning beside torch's, made a study of 48 classes twice as long."""
+    with threadpool_limits():  # as it was before, afterwards
+        threadpool_limits(2, user_api="blas")
+        found = threadpool_info()
+        begin("02_x", session(PARAMETERS.replace('""', repr(str(tmp_path / "here")))))
+        for before, after in zip(found, threadpool_info(), strict=False):
+            blas = before["user_api"] == "blas"
+            assert after["num_threads"] == (1 if blas else before["num_threads"])
+        assert sum(each["user_api"] == "blas" for each in found) >= 1
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}])

@@ -185,12 +185,16 @@ def begin(notebook: str, namespace: Mapping[str, object]) -> tuple[Outputs, dict
     from inspect import signature
 
     import pandas as pd
+    import scipy.linalg  # noqa: F401  it has a BLAS of its own, and only loaded ones are limited
+    from threadpoolctl import threadpool_limits
 
     from ..experiments import prepare
     from ..plots import style
     from .rules import ASKED, check_values
 
     style.use()
+    # torch's threads stay; beside them NumPy's and SciPy's wait for a core more than they compute
+    threadpool_limits(1, user_api="blas")
     pd.set_option("display.html.use_mathjax", False)  # a class may be called $5 to $10
     names = list(namespace)
     if "out" not in names:

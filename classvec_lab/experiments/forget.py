@@ -1,6 +1,7 @@
 """`forget_study`: every method on every class to forget, one table, judged on the test split."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from ..editing.audit.relearn import BACK, relearn_time
 from ..editing.audit.report import SPLITS, Audit, audit
 from ..errors import EditError
 from ..features import Features
+from ..models.classifier import held
 from ..progress import progress_bar
 from ..readout import Readout, predict
 from ..statistics import split_accuracy, summarise, with_ends
@@ -179,8 +181,11 @@ def forget_study(
     plan = [(n, t) for t in targets for n in methods if t in only.get(n, targets)]
     plan.sort(key=lambda job: job[0] in only)
     outcomes = {target: [] for target in targets}
-    for name, target in progress_bar(plan, desc="forget", disable=not progress):
-        outcomes[target] += measure(exp, name, target, methods[name])
+    jobs = progress_bar(plan, desc="forget", disable=not progress)
+    for target, few in groupby(jobs, key=lambda job: job[1]):
+        with held(exp.pre, exp.ft):  # hashed anew for each target: a method might write to them
+            for name, _ in few:
+                outcomes[target] += measure(exp, name, target, methods[name])
     base = predict(exp.ft, exp.features["test"]) == exp.features["test"].y
     rows, order = [], [*methods]
     for found in outcomes.values():

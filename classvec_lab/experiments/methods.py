@@ -30,7 +30,8 @@ from ..editing import (
 )
 from ..editing.advice import MAPPINGS
 from ..editing.strength import BOUNDS, Bounds, Strength
-from ..editing.weights import MappedEdit, map_edit, relocate
+from ..editing.weights import MappedEdit, map_edit
+from ..editing.weights.relocation import relocations
 from ..edits import Edit
 from ..errors import EditError
 from ..features import extract_features
@@ -127,7 +128,7 @@ def measure(exp: Experiment, name: str, target: str, method: Method) -> list[Out
         EditError: where it gives anything else.
         MismatchError: for a classifier of other classes.
     """
-    with held(exp.pre, exp.ft):  # hashed anew for each method, which might have written to them
+    with held(exp.pre, exp.ft):  # hashed anew for each method, which might write to them
         return _measured(exp, name, target, method)
 
 
@@ -250,12 +251,8 @@ def standard_methods(
         return map_edit(exp.ft, edit, exp.moments, method=keys), {"keys": keys}
 
     def scattered(exp, target):
-        found = {
-            keys: relocate(
-                exp.ft, target, exp.pre_features["train"], exp.features["train"], method=keys
-            )
-            for keys in MAPPINGS.values()
-        }
+        pre, ft = exp.pre_features["train"], exp.features["train"]
+        found = relocations(exp.ft, target, pre, ft, methods=MAPPINGS.values())
         left = {keys: left_of(read(exp, way, "val"), [target]) for keys, way in found.items()}
         keys = min(found, key=lambda x: left[x]["acc_f"] - left[x]["acc_r"])
         return found[keys], {"keys": keys}

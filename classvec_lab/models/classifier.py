@@ -271,7 +271,8 @@ def _bounded(folder: Path, left: int) -> Iterator[None]:
 def held(*classifiers: Classifier) -> Iterator[None]:
     """While it lasts, each fingerprint is computed once: for a step that must not write to them."""
     before = dict(_held)
-    _held.update((_ids(classifier.representation), []) for classifier in classifiers)
+    for classifier in classifiers:
+        _held.setdefault(_ids(classifier.representation), [])
     try:
         yield
     finally:

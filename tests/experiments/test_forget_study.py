@@ -2,9 +2,13 @@
 before any work.
 """
 
+import copy
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from small_experiments import idle_experiment, warmed
 
 from classvec_lab import inject
@@ -372,6 +376,21 @@ def test_a_way_of_ones_own_is_one_line_and_has_its_row(exp):
     (audit,) = study.audits(["my way"], "red").values()
     assert audit.get("ACC_f")["value"] == rows["acc_f"].iloc[0]
     assert study.summary()["method"].tolist() == [FINE_TUNED, "my way"]
+
+
+def test_a_method_that_writes_to_the_model_is_noticed_at_the_next_target(exp):
+    mine = replace(exp, ft=copy.deepcopy(exp.ft))
+
+    def careless(exp, target):
+        edited = inject(exp.ft, -2 * exp.vectors[target])
+        with torch.no_grad():
+            next(edited.encoder.parameters()).add_(1.0)
+        return edited
+
+    forget_study(mine, ["red"], {"careless": careless}, progress=False)
+    mine = replace(exp, ft=copy.deepcopy(exp.ft))
+    with pytest.raises(MismatchError, match="made for another model"):
+        forget_study(mine, ["red", "blue"], {"careless": careless}, progress=False)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Relocating a class in closed form: its samples scatter among those that they resembled before."""
 
 import time
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -46,13 +47,20 @@ def relocate(
         MismatchError: for features of other images, classes or models.
         EditError: as `map_edit` does, and for fewer than 2 classes.
     """
-    own, find = index_of(target, ft.classes), KEYS[one_of(method, KEYS, "mapping", EditError)]
+    return relocations(classifier, target, pre, ft, methods=[method])[method]
+
+
+def relocations(
+    classifier, target: str, pre: Features, ft: Features, *, methods: Iterable[str]
+) -> dict[str, MappedEdit]:
+    """`relocate` by several methods, by name: they differ in their first key alone."""
+    finds = {method: KEYS[one_of(method, KEYS, "mapping", EditError)] for method in methods}
+    own = index_of(target, ft.classes)
     if len(ft.classes) < 2:
         raise EditError(f"relocating {target!r} needs another class to go to")
     require_pairs(pre, ft)
     start = time.perf_counter()
     moments, site = reference_moments(classifier, ft), find_site(classifier)
-    keys, offsets = find(moments, [own], bias=site.bias)
     others = np.delete(moments.mean, own, axis=0)
     wanted = likeness(pre, own) @ others
     place = wanted.mean(axis=0)
@@ -63,8 +71,12 @@ def relocate(
     origin = {"classes": ft.classes, "ft": ft.model, "pre": pre.model, "data": ft.data}
     edits = [Edit.along(name, v, target=target, **origin) for name, v in terms.items()]
     edits[0].require_effect()
-    keys, offsets = np.vstack([keys, b]), np.concatenate([offsets, -b @ centre])
-    return written(classifier, site, edits, keys, offsets, moments, start)
+    found = {}
+    for method, find in finds.items():
+        keys, offsets = find(moments, [own], bias=site.bias)
+        keys, offsets = np.vstack([keys, b]), np.concatenate([offsets, -b @ centre])
+        found[method] = written(classifier, site, edits, keys, offsets, moments, start)
+    return found
 
 
 def likeness(pre: Features, own: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from classvec_lab import CosineHead, Features
 from classvec_lab.editing.audit.probe import probe_recovery
 from classvec_lab.editing.weights import relocation
 from classvec_lab.editing.weights.mapping import map_edit
-from classvec_lab.editing.weights.relocation import likeness, relocate
+from classvec_lab.editing.weights.relocation import likeness, relocate, relocations
 from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.experiments.methods import MAPPING, measure, standard_methods
 from classvec_lab.readout import Readout
@@ -126,6 +126,19 @@ def test_without_scatter_it_is_a_mapping_along_its_step(kind, monkeypatch):
     np.testing.assert_array_equal(m.keys, plain.keys)
     np.testing.assert_array_equal(m.offsets, plain.offsets)
     assert same_bits(bits(m.apply_to(classifier)), bits(plain.apply_to(classifier)))
+
+
+def test_several_methods_at_once_are_each_alone():
+    vectors, pre, f, _ = world()
+    classifier, methods = classifier_of(vectors, "cosine"), ("discriminant", "nullspace")
+    found = relocations(classifier, "c1", pre, f, methods=methods)
+    assert tuple(found) == methods
+    for method, several in found.items():
+        alone = relocate(classifier, "c1", pre, f, method=method)
+        assert same_bits(bits(several.apply_to(classifier)), bits(alone.apply_to(classifier)))
+    first, second = (each.keys for each in found.values())
+    assert (first[0] != second[0]).any()
+    np.testing.assert_array_equal(first[1:], second[1:])
 
 
 @pytest.mark.parametrize("kind", HEADS)
