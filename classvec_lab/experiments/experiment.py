@@ -16,6 +16,7 @@ from ..datasets import load_dataset
 from ..datasets.base import ImageDataset
 from ..datasets.splits import SPLITS
 from ..editing.calibration import calibrate_gate, quietly
+from ..editing.heads import with_head
 from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
 from ..editing.weights.suffix import layernorm_names
 from ..errors import ClassvecError, DatasetError, EditError, MismatchError
@@ -47,6 +48,7 @@ class Experiment:
         recipe: options of `finetune` behind `ft`, or, where it was given, those asked for.
             Retraining without a class uses them.
         seed: of the training; draws of random directions and references follow from it.
+        probed: whether the head of `pre` was fitted to train, see `prepare`.
     """
 
     pre: Classifier
@@ -57,6 +59,7 @@ class Experiment:
     test: ImageDataset
     recipe: dict = field(default_factory=dict)
     seed: int = 0
+    probed: bool = False
     _kept: dict = field(default_factory=dict, init=False, repr=False)
 
     @property
@@ -91,6 +94,13 @@ class Experiment:
 
     def _extract(self, classifier: Classifier) -> dict[str, Features]:
         return {s: extract_features(classifier, d, progress=False) for s, d in self.data.items()}
+
+    def pre_without(self, target: str) -> Classifier:
+        """What a reference that never saw a class begins with: `pre`, a probed head fitted anew."""
+        if not self.probed:
+            return self.pre
+        parts = self.pre_features["train"], self.pre_features["val"]
+        return with_head(self.pre, probe_head(*parts, index_of(target, self.pre.classes)))
 
     def gate(self, target: str, score: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Gate | None:
         """The gate of a class, calibrated on val and kept; None for the score "none".
@@ -302,7 +312,7 @@ def prepare(
         ft, history, recipe["lr"] = tuned.classifier, tuned.history, tuned.settings["lr"]
     if fine_tune and asked is not None:
         print(*accuracy_says(pre, ft, val), sep="\n")
-    return Experiment(pre, ft, history, train, val, test, recipe, seed)
+    return Experiment(pre, ft, history, train, val, test, recipe, seed, probed)
 
 
 def _pretrained(

@@ -320,7 +320,7 @@ def training_methods(
 
     def retrained(exp, target):
         options = {"val": exp.val, "progress": progress, **exp.recipe}
-        tuned = retrain_without(exp.pre, exp.train, target, **options)
+        tuned = retrain_without(exp.pre_without(target), exp.train, target, **options)
         return tuned.classifier, {"family": REFERENCE}
 
     def further(exp, target, method):

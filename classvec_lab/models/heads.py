@@ -70,7 +70,7 @@ def stored_head(entries: Mapping, dim: int, head: nn.Module | None = None) -> nn
     return None
 
 
-def probe_head(train, val) -> nn.Linear:
+def probe_head(train, val, absent: int | None = None) -> nn.Linear:
     """Make a linear head by logistic regression on a frozen representation: a linear probe.
 
     Each dimension is standardised, which the head's weights then undo. The penalty is that of
@@ -78,18 +78,30 @@ def probe_head(train, val) -> nn.Linear:
 
     Args:
         train, val: labelled `Features` of one encoder.
+        absent: index of a class of which no image is read. Its row is 0 and its bias that of one
+            image in the training set, all else equal.
     Source: as the start of fine-tuning, Kumar et al., ICLR 2022.
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean, spread = train.z.mean(axis=0), np.maximum(train.z.std(axis=0), 1e-12)
-    standard = [(features.z - mean) / spread for features in (train, val)]
-    models = [LogisticRegression(C=c, max_iter=2000).fit(standard[0], train.y) for c in PENALTIES]
-    best = max(models, key=lambda model: model.score(standard[1], val.y))  # the first of equals
-    weight, bias = best.coef_ / spread, best.intercept_
-    bias = bias - weight @ mean
-    if len(weight) == 1:  # two classes have one row between them
-        weight, bias = np.vstack([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
+    kept = [features.y != absent for features in (train, val)]
+    (z, y), (z_val, y_val) = ((f.z[k], f.y[k]) for f, k in zip((train, val), kept, strict=True))
+    mean, spread = z.mean(axis=0), np.maximum(z.std(axis=0), 1e-12)
+    weight = np.zeros((len(train.classes), z.shape[1]))
+    bias = np.full(len(weight), -np.log(len(y)))
+    if len(known := np.unique(y)) == 1:  # nothing to tell apart
+        bias[known] = 0.0
+    else:
+        models = [
+            LogisticRegression(C=c, max_iter=2000).fit((z - mean) / spread, y) for c in PENALTIES
+        ]
+        # the first of equals
+        best = max(models, key=lambda model: model.score((z_val - mean) / spread, y_val))
+        rows, constants = best.coef_ / spread, best.intercept_
+        constants = constants - rows @ mean
+        if len(rows) == 1:  # two classes have one row between them
+            rows, constants = (np.concatenate([-x, x]) / 2 for x in (rows, constants))
+        weight[known], bias[known] = rows, constants
     head = nn.Linear(weight.shape[1], len(weight))
     load_into(head, {"weight": weight, "bias": bias}, "the probe")
     return head

@@ -194,6 +194,14 @@ def test_the_recipe_makes_the_same_model_again(folder):
     assert prepare(dataset=folder, lr=0.02, **SETUP).recipe["lr"] == 0.02
 
 
+def test_a_probed_head_is_fitted_to_train_and_for_a_reference_without_the_class(folder):
+    plain, exp = (prepare(dataset=folder, head=head, **SETUP) for head in ("linear", "probe"))
+    features = exp.pre_features
+    assert (predict(exp.pre, features["train"]) == features["train"].y).all()
+    assert (predict(exp.pre_without("dark"), features["train"]) == 1).all()
+    assert plain.pre_without("dark") is plain.pre
+
+
 def test_the_recipe_of_a_given_model_is_what_was_asked_for(folder, tmp_path):
     prepare(dataset=folder, **SETUP).ft.save(tmp_path / "mine")
     given = prepare(dataset=folder, finetuned=str(tmp_path / "mine"), lr=0.0, seed=5, **SETUP)

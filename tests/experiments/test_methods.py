@@ -2,6 +2,7 @@
 
 import functools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.experiments import methods as M
 from classvec_lab.models import Classifier
+from classvec_lab.models.heads import probe_head
 from classvec_lab.readout import Readout, predict
 
 SCORES = ("margin", "none", "cosine", "predicted", "discriminant")
@@ -291,6 +293,22 @@ def test_retraining_follows_the_recipe(linear):
     np.testing.assert_array_equal(logits, Readout.of(expected, z).logits)
     assert (found.family, found.leaves_encoder) == ("reference", False)
     assert found.n_parameters == sum(p.numel() for p in linear.ft.parameters())
+
+
+def test_a_retrained_model_of_a_probed_head_never_saw_the_class(linear, monkeypatch):
+    begun = []
+
+    def tuned(pre, *args, **options):
+        begun.append(pre)
+        return SimpleNamespace(classifier=pre)
+
+    monkeypatch.setattr(M, "retrain_without", tuned)
+    for exp in (linear, changed(linear, probed=True)):
+        M.training_methods()[M.RETRAINED](exp, "red")
+    assert begun[0] is linear.pre
+    assert begun[1].encoder is linear.pre.encoder
+    expected = probe_head(*(linear.pre_features[s] for s in ("train", "val")), 0)
+    torch.testing.assert_close(begun[1].head.state_dict(), expected.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
