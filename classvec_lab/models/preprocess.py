@@ -95,6 +95,8 @@ class Preprocess:
             import transformers
 
             kind = getattr(transformers, self.config["image_processor_type"])
+            if not issubclass(kind, transformers.ImageProcessingMixin):
+                raise ModelError(f"{kind.__name__} is no image processor")
             made = kind.from_dict(self.config)
             return lambda image: made(image.convert("RGB"), return_tensors="pt").pixel_values[0]
         from open_clip.transform import PreprocessCfg, image_transform_v2

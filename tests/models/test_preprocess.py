@@ -95,6 +95,12 @@ def test_a_card_makes_transforms_and_nothing_else(config):
         Preprocess("torchvision", config)(IMAGE)
 
 
+def test_a_card_names_no_other_class_of_transformers():
+    pytest.importorskip("transformers")
+    with pytest.raises(ModelError, match="ViTConfig is no image processor"):
+        Preprocess("transformers", {"image_processor_type": "ViTConfig"})(IMAGE)
+
+
 @pytest.mark.parametrize("library", ["open_clip", "timm", "transformers", "nonsense"])
 def test_configurations_that_can_t_be_are_refused_by_name(library):
     with pytest.raises(ModelError, match=f"no preprocessing of '{library}' can be made of"):
