@@ -112,15 +112,6 @@ def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataF
     )
 
 
-def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(hits, n) of each class, (C,) integers: samples that are True in `hits` (N,), and all.
-
-    y (N,): integers in 0..C-1, C = n_classes.
-    """
-    y = np.asarray(y)
-    return tuple(np.bincount(chosen, minlength=n_classes) for chosen in (y[hits], y))
-
-
 def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -4,25 +4,24 @@ No image passes through an encoder.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from .. import words
-from ..checks import representations
+from ..checks import record, representations
 from ..edits import Edit
 from ..gates import Gate
 from ..readout import head_rows
-from ..statistics import class_counts, columns, paired_change, rates, share, split_accuracy
+from ..statistics import columns, paired_change, rates, share, split_accuracy
 
 N_RANDOM = 5
 OTHERS = "all others"
 _KEPT_GATES = 256
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LiveReadout:
     """What edits do to N labelled samples.
 
@@ -57,10 +56,13 @@ class LiveReadout:
 
     def per_class(self) -> pd.DataFrame:
         """One row a class: n, accuracy before, after, and under random directions, or NaN."""
-        counts = [class_counts(hit, self.y, len(self.classes)) for hit in self._hits()]
-        before, after, *drawn = (rates(*found)[0] for found in counts)
+        n, *hits = (
+            np.bincount(self.y[chosen], minlength=len(self.classes))
+            for chosen in (slice(None), *self._hits())
+        )
+        before, after, *drawn = rates(hits, n)[0]
         random = np.mean(drawn, axis=0) if drawn else np.nan
-        frame = {"class": self.classes, "n": counts[0][1], "before": before, "after": after}
+        frame = {"class": self.classes, "n": n, "before": before, "after": after}
         return pd.DataFrame({**frame, "random": random})
 
     def table(self) -> pd.DataFrame:

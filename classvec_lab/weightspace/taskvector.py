@@ -89,14 +89,11 @@ class TaskVector:
     def _require(self, other) -> None:
         same_entries(other.deltas, self.deltas, "the other task vector", "this one")
 
-    def _map(self, function) -> "TaskVector":
-        return TaskVector({name: function(name, delta) for name, delta in self.deltas.items()})
-
     def __add__(self, other):
         if not isinstance(other, TaskVector):
             return NotImplemented
         self._require(other)
-        return self._map(lambda name, delta: delta + other.deltas[name])
+        return TaskVector({name: d + other.deltas[name] for name, d in self.deltas.items()})
 
     def __radd__(self, other):  # sum() starts from 0
         return self if isinstance(other, Real) and other == 0 else NotImplemented
@@ -110,7 +107,7 @@ class TaskVector:
     def __mul__(self, scale):
         if not isinstance(scale, Real):
             return NotImplemented
-        return self._map(lambda _, delta: delta * float(scale))
+        return TaskVector({name: d * float(scale) for name, d in self.deltas.items()})
 
     __rmul__ = __mul__
 

@@ -1,11 +1,10 @@
 """Writing a latent edit into weights by the LayerNorm parameters of an encoder's last blocks."""
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
-from ...checks import in_range, index_of, one_of
+from ...checks import in_range, index_of, one_of, record
 from ...errors import EditError, MismatchError
 from .delta import Delta, WrittenEdit
 
@@ -16,7 +15,7 @@ WINDOW, TOLERANCE = 5, 1e-3  # steps over which the loss falls by less than this
 RATE = 1e-2  # Adam's, for the published method: the upper end of what its sources name
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LayerNormMapping(WrittenEdit):
     """A latent edit as a change of LayerNorm parameters.
 
