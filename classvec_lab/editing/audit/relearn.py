@@ -61,6 +61,8 @@ def relearn_time(
         "max_steps": max_steps,
         "original_accuracy": original_accuracy,
         "seed": seed,
+        "weight_decay": 0.0,
+        "clip": 1.0,
     }
     check_settings("relearn_time", settings)
     own = _images_of(classifier, forget, target, N_SAMPLES, "the images to relearn from")
@@ -85,7 +87,7 @@ def relearn_time(
             model,
             itertools.repeat(batch),
             lambda x, y: {"loss": accumulate(model, x, y)[0]},
-            settings | {"weight_decay": 0.0, "clip": 1.0},
+            settings,
             steps=max_steps,
             checkpoint=checkpoint,
             stop=back,
