@@ -81,10 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(switch, action="store_true", help=help_)
     run.set_defaults(command=_run)
 
-    listing = commands.add_parser(
+    commands.add_parser(
         "list", parents=[folder], help="show the notebooks and their parameters"
-    )
-    listing.set_defaults(command=_list)
+    ).set_defaults(command=_list)
 
     new = commands.add_parser("new", parents=[folder], help="begin a notebook of your own")
     new.add_argument("name", metavar="NAME", help="effective_rank, or 17_effective_rank")

@@ -75,7 +75,7 @@ def head_aware(classifier, vectors: ClassVectors, target: str, features) -> Edit
         )
     read = basis.T @ (basis @ vectors.kappa[i])
     unit = centred[i] / np.linalg.norm(centred[i])
-    logits = np.asarray(features.z, dtype=np.float64) @ weight.T + head.bias
+    logits = np.asarray(features.z, float) @ weight.T + head.bias
     called = logits[logits.argmax(axis=1) == i] - read @ weight.T
     if not len(called):
         raise EditError(

@@ -79,15 +79,22 @@ class LiveReadout:
         rows = []
         for name, chosen in (*own.items(), (OTHERS, rest)):
             before, after, *drawn = self._hits(chosen)
-            now, goes = share(after), ("", np.nan)
+            now, called, called_share = share(after), "", np.nan
             if name != OTHERS and now.n:
-                called = np.bincount(self.after[chosen])
-                goes = self.classes[called.argmax()], called.max() / now.n
-            row = {"class": name, "n": now.n, "before": share(before).value}
-            row |= columns("after", now, "") | columns("change", paired_change(before, after))
-            row["random"] = np.mean(drawn) if drawn and now.n else np.nan
-            row["called"], row["called_share"] = goes
-            rows.append(row | {"split": self.split})
+                counts = np.bincount(self.after[chosen])
+                called, called_share = self.classes[counts.argmax()], counts.max() / now.n
+            row = {
+                "class": name,
+                "n": now.n,
+                "before": share(before).value,
+                **columns("after", now, ""),
+                **columns("change", paired_change(before, after)),
+                "random": np.mean(drawn) if drawn and now.n else np.nan,
+                "called": called,
+                "called_share": called_share,
+                "split": self.split,
+            }
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def says(self) -> tuple[str, ...]:

@@ -187,12 +187,14 @@ def choose_lambda(
             f"choosing lambda needs samples of {edit.target!r} and of other classes "
             "in the val split"
         )
-    keeps = "acc_f <= @threshold and acc_r >= (1 - @tolerance) * @base.acc_r"
-    curve["meets"] = curve.eval(f"lambda_ != 0 and {keeps}")
-    cost = curve.query("lambda_ != 0").eval("acc_f - acc_r")
-    tried = curve["meets"] if curve["meets"].any() else cost <= cost.min() + ROUNDING
-    best = min(curve.loc[tried[tried].index, "lambda_"], key=lambda x: reserve(x, floor))
-    chosen, hidden = best if curve["meets"].any() else np.nan, 0.0
+    curve["meets"] = curve.eval(
+        "lambda_ != 0 and acc_f <= @threshold and acc_r >= (1 - @tolerance) * @base.acc_r"
+    )
+    tried, serves = curve.query("lambda_ != 0"), curve["meets"].any()
+    cost = tried["acc_f"] - tried["acc_r"]
+    tried = tried[tried["meets"] if serves else cost <= cost.min() + ROUNDING]
+    best = min(tried["lambda_"], key=lambda x: reserve(x, floor))
+    chosen, hidden = best if serves else np.nan, 0.0
     if weights is None and edit.gate is not None:
         own = features.y == classifier.classes.index(edit.target)
         right = predict(classifier, features) == features.y

@@ -78,13 +78,14 @@ def map_layernorms(
 
     classifier.require_classes(images.classes, "the images")
     index_of(target, classifier.classes)
-    shift = np.asarray(shift, dtype=np.float64)
+    shift = np.asarray(shift, float)
     if shift.shape != (classifier.dim,):
         raise MismatchError(f"shift needs shape ({classifier.dim},); got {shift.shape}")
     if not 0 < np.linalg.norm(shift) < np.inf:
         raise EditError("shift has norm 0 and would change nothing, or is not finite")
     published = one_of(method, METHODS, "method", EditError) == "published"
-    steps = steps if steps is not None else 100 if published else 200
+    if steps is None:
+        steps = 100 if published else 200
     in_range("steps", steps, 1, np.inf, error=EditError)
     layernorms = layernorm_names(classifier.encoder, parameters)
     rng, others = np.random.default_rng(seed), [c for c in images.classes if c != target]

@@ -91,9 +91,14 @@ class MappedEdit(WrittenEdit):
         for (edit, _, held), (*_, new) in sides:
             quantile = float(np.quantile(held * edit.norm, 0.95, method="higher"))
             beyond = share(new * edit.norm > quantile)
-            row = {"edit": edit.expression, "target": edit.target, "quantile": quantile}
-            row |= {"norm": edit.norm, "n": beyond.n} | columns("beyond", beyond, "")
-            rows.append(row)
+            row = {
+                "edit": edit.expression,
+                "target": edit.target,
+                "quantile": quantile,
+                "norm": edit.norm,
+                "n": beyond.n,
+            }
+            rows.append(row | columns("beyond", beyond, ""))
         return pd.DataFrame(rows)
 
     def _sides(self, features):
@@ -243,7 +248,7 @@ def _ridge_keys(features, own, n_references, bias, seed):
     rng = np.random.default_rng(seed)
     order = (rng.permutation(np.flatnonzero(features.y == c)) for c in range(len(features.classes)))
     chosen = np.concatenate([drawn[:n_references] for drawn in order])
-    z = np.asarray(features.z[chosen], dtype=np.float64)
+    z = np.asarray(features.z[chosen], float)
     centred = z - z.mean(axis=0) if bias else z
     model = Ridge(alpha=0.1 * np.square(centred).sum() / len(z), fit_intercept=bias)
     model.fit(z, (features.y[chosen][:, None] == np.asarray(own)).astype(np.float64))
