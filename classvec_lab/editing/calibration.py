@@ -185,13 +185,14 @@ def exchangeability(gate: Gate, calibration, features) -> dict:
                 f"both sets of features need samples of classes other than {gate.target!r}"
             )
         sides.append((given.y[other], gate.scores(given.z)[other]))
-    (y, scores), (new_y, new_scores) = sides
-    counts = np.stack([np.bincount(labels, minlength=len(gate.classes)) for labels in (y, new_y)])
+    labels, scores = zip(*sides, strict=True)
+    counts = np.stack([np.bincount(y, minlength=len(gate.classes)) for y in labels])
+    n = len(labels[1])
     balance = float(chi2_contingency(counts[:, counts.any(axis=0)]).pvalue)  # 1 for one class
-    shift = float(ks_2samp(scores, new_scores).pvalue)
+    shift = float(ks_2samp(*scores).pvalue)
     causes = {"another balance of the other classes": balance, "other scores (a shift)": shift}
     found = " and ".join(text for text, p in causes.items() if p < DOUBT)
-    tests = f"class balance p = {balance:.2g}, gate scores p = {shift:.2g}; n = {len(new_y)}"
+    tests = f"class balance p = {balance:.2g}, gate scores p = {shift:.2g}; n = {n}"
     if gate.guarantee not in GUARANTEES[:2]:
         says = f"The gate for {gate.target} carries no guarantee."
     elif found:
@@ -209,7 +210,7 @@ def exchangeability(gate: Gate, calibration, features) -> dict:
         "guarantee": gate.guarantee,
         "balance_p": balance,
         "scores_p": shift,
-        "n": len(new_y),
+        "n": n,
         "doubtful": bool(found),
         "says": says,
     }

@@ -181,7 +181,7 @@ class LiveEdits:
         scratch = np.empty_like(start)  # one for all: fresh memory costs more than the arithmetic
         for answers, move in zip(predicted, moves, strict=True):
             answers[touched] = _moved(start, acting, move, scratch).argmax(axis=1)
-        of = self.features.y, tuple(self.features.classes), tuple(e.target for e in edits)
+        of = self.features.y, self.features.classes, tuple(e.target for e in edits)
         return LiveReadout(self.before, predicted[0], weights, predicted[1:], *of, self.split)
 
     def strengths(self, edits: Sequence[Edit], factors: Sequence[float]) -> pd.DataFrame:

@@ -218,7 +218,7 @@ def reference_moments(classifier, references: Features | ClassMoments) -> ClassM
         raise MismatchError(
             f"references of {sizes} classes and dimensions don't fit a classifier of {own}"
         )
-    if empty := [c for c, n in zip(classifier.classes, references.count, strict=True) if n == 0]:
+    if len(empty := np.array(classifier.classes)[references.count == 0]):
         raise MismatchError(f"no reference of class {listed(empty)}")
     return references
 
