@@ -15,9 +15,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns 0, 1 (a notebook failed), 2 (a request that can't be met) or
     130 (interrupted).
     """
-    arguments = _parser().parse_args(argv)
+    options = vars(_parser().parse_args(argv))
     try:
-        return arguments.command(arguments)
+        return options.pop("command")(**options) or 0
     except ClassvecError as error:
         print(f"classvec: {error}", file=sys.stderr)
         return 2
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     folder = argparse.ArgumentParser(add_help=False)
     folder.add_argument(
         "--notebooks",
+        dest="folder",
         type=Path,
         metavar="DIR",
         help="folder of the notebooks (default: the repository's)",
@@ -80,10 +81,9 @@ def _parser() -> argparse.ArgumentParser:
         run.add_argument(switch, action="store_true", help=help_)
     run.set_defaults(command=_run)
 
-    listing = commands.add_parser(
+    commands.add_parser(
         "list", parents=[folder], help="show the notebooks and their parameters"
-    )
-    listing.set_defaults(command=_list)
+    ).set_defaults(command=_list)
 
     new = commands.add_parser("new", parents=[folder], help="begin a notebook of your own")
     new.add_argument("name", metavar="NAME", help="effective_rank, or 17_effective_rank")
@@ -99,23 +99,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(arguments: argparse.Namespace) -> int:
+def _run(parameters: Sequence[str], **options) -> int:
     from .batch.runner import FAILED, NOT_RUN, run, table
 
     # As Ctrl-C does: an exception in the main thread, so that the workers are ended before this
     # process is.
     previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        results = run(
-            arguments.names,
-            _pairs(arguments.parameters),
-            jobs=arguments.jobs,
-            out=arguments.out,
-            full=arguments.full,
-            force=arguments.force,
-            quiet=arguments.quiet,
-            folder=arguments.notebooks,
-        )
+        results = run(parameters=_pairs(parameters), **options)
     finally:
         signal.signal(signal.SIGTERM, previous)
     print(table(results))
@@ -125,12 +116,12 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if bad else 0
 
 
-def _list(arguments: argparse.Namespace) -> int:
+def _list(folder: Path | None) -> None:
     from .batch.parameters import RESERVED, read_parameters, title
     from .batch.planning import numbered
     from .batch.runner import aligned
 
-    for path in numbered(arguments.notebooks):
+    for path in numbered(folder):
         try:
             heading, parameters = title(path), read_parameters(path).values()
         except NotebookError as error:
@@ -141,25 +132,22 @@ def _list(arguments: argparse.Namespace) -> int:
             (p.name, p.type, repr(p.default), p.help) for p in parameters if p.name not in RESERVED
         ]
         print(*(f"    {line}" for line in aligned(rows)), "", sep="\n")
-    return 0
 
 
-def _new(arguments: argparse.Namespace) -> int:
+def _new(name: str, folder: Path | None) -> None:
     from .batch.planning import begun
 
-    print(os.path.relpath(begun(arguments.name, arguments.notebooks)))
-    return 0
+    print(os.path.relpath(begun(name, folder)))
 
 
-def _gallery(arguments: argparse.Namespace) -> int:
+def _gallery(folder: Path | None) -> None:
     from .batch.gallery import finished, write_gallery
     from .files import figures_dir
 
-    folder = arguments.folder or figures_dir()
+    folder = folder or figures_dir()
     if not finished(folder):
         raise NotebookError(f"no finished runs in {folder}; make them with `classvec run --full`")
     print(os.path.relpath(write_gallery(folder)))
-    return 0
 
 
 def _pairs(texts):

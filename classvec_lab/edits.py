@@ -66,12 +66,12 @@ class Edit:
         one_of(self.target, classes, "class")
         for vector in directions.values():
             vector.flags.writeable = False
-        mappings = {
-            "directions": directions,
-            "coefficients": coefficients,
-            "facts": dict(self.facts),
-        }
-        vars(self).update({k: MappingProxyType(v) for k, v in mappings.items()}, classes=classes)
+        vars(self).update(
+            directions=MappingProxyType(directions),
+            coefficients=MappingProxyType(coefficients),
+            facts=MappingProxyType(dict(self.facts)),
+            classes=classes,
+        )
 
     @classmethod
     def along(cls, name: str, direction: np.ndarray, *, target: str, classes, **origin) -> "Edit":
@@ -217,15 +217,15 @@ class Edit:
 
     def save(self, path: str | Path, **facts) -> Path:
         """Write an edit card: a safetensors file with edit, gate and facts, all or nothing."""
-        arrays = {"directions": np.stack([*self.directions.values()])}
         card = {
             "kind": KIND,
             "expression": self.expression,
+            **vars(self),
             "names": list(self.directions),
             "coefficients": list(self.coefficients.values()),
             "facts": {**self.facts, **facts},
-            "gate": None,
-        } | {name: getattr(self, name) for name in _PLAIN}
+        }
+        arrays = {"directions": np.stack([*card.pop("directions").values()])}
         if self.gate is not None:
             of_gate, card["gate"] = self.gate.packed()
             arrays |= of_gate

@@ -45,7 +45,7 @@ class Features:
             raise MismatchError("Features needs at least one sample, N >= 1; got none")
         finite = np.isfinite(z).all(axis=1)
         if not finite.all():
-            first = int(np.flatnonzero(~finite)[0])
+            first = finite.argmin()
             raise MismatchError(
                 f"{(~finite).sum()} of {len(z)} representations are not finite, first sample "
                 f"{first} (class {classes[y[first]]!r}) under model {self.model or 'unknown'}"

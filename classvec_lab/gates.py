@@ -57,7 +57,7 @@ class Gate:
     n_negatives: int = 0
 
     def __post_init__(self):
-        weight, bias = (np.array(getattr(self, name), dtype=np.float64) for name in _ARRAYS)
+        weight, bias = (np.array(getattr(self, name), float) for name in _ARRAYS)
         classes = tuple(str(c) for c in self.classes)
         if (
             weight.ndim != 2
@@ -74,8 +74,14 @@ class Gate:
         in_range("a gate's temperature", self.temperature, 0, np.inf)
         one_of(self.target, classes, "class")
         weight.flags.writeable = bias.flags.writeable = False
-        numbers = {"threshold": float(self.threshold), "temperature": float(self.temperature)}
-        vars(self).update(numbers, weight=weight, bias=bias, classes=classes, own=int(self.own))
+        vars(self).update(
+            weight=weight,
+            bias=bias,
+            classes=classes,
+            own=int(self.own),
+            threshold=float(self.threshold),
+            temperature=float(self.temperature),
+        )
 
     @property
     def dim(self) -> int:

@@ -88,8 +88,6 @@ class ClassMoments:
         """
         owner = "ClassMoments"
         z, y = labelled(representations(z, self.dim, owner), y, self.n_classes, owner)
-        if len(y) == 0:
-            return self
         order = np.argsort(y, kind="stable")
         for block in _split(order, BLOCK // self.dim):
             rows = [self._take(z[part], y[part]) for part in _split(block, CACHED // self.dim)]

@@ -200,7 +200,7 @@ class Readout:
 
     def __post_init__(self):
         z, y, classes = np.asarray(self.z), np.asarray(self.y), tuple(self.classes)
-        logits = np.asarray(self.logits, dtype=np.float64)
+        logits = np.asarray(self.logits, float)
         if z.ndim != 2 or logits.shape != (len(z), len(classes)) or y.shape != z.shape[:1]:
             raise MismatchError(
                 f"Readout needs z (N, m), logits (N, {len(classes)}) and y (N,); "

@@ -8,6 +8,8 @@ import pandas as pd
 
 from .errors import MismatchError
 
+Interval = tuple[float, float, float]  # a value and the ends of its 95 % interval
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -37,20 +39,25 @@ def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarr
 
 
 def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of a proportion, (low, high), elementwise; NaN where n is 0.
+    """Wilson's 95 % interval of a proportion, (low, high), see `rates`."""
+    return rates(hits, n)[1:]
+
+
+def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0.
 
     `hits` may be fractional.
     """
     from scipy.special import ndtri  # norm.ppf without its checks, which cost ten times as much
 
-    hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    hits, n = np.asarray(hits, float), np.asarray(n, float)
     z = ndtri(0.975)
     with np.errstate(invalid="ignore", divide="ignore"):
         p, more = hits / n, z**2 / n
         centre = (p + more / 2) / (1 + more)
         half = z / (1 + more) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     # rounding must not leave a share of 0 or 1 outside
-    return np.clip(centre - half, 0, p), np.clip(centre + half, p, 1)
+    return p, np.clip(centre - half, 0, p), np.clip(centre + half, p, 1)
 
 
 def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -61,19 +68,19 @@ def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.nda
     return mean - half, mean + half
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float, float]:
+def mean_interval(values: np.ndarray) -> Interval:
     """(mean, low, high) of independent values (…, n) over the last axis, by Student's t.
 
     The ends of the 95 % interval are NaN for fewer than two values.
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values, float)
     n = values.shape[-1]
     mean = values.mean(axis=-1) if n else np.nan
     error = values.std(axis=-1, ddof=1) / np.sqrt(n) if n > 1 else np.nan
     return mean, *t_interval(mean, error, n - 1)
 
 
-def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[float, float, float]:
+def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> Interval:
     """(ratio, low, high) of mean(numerator) / mean(denominator) over paired samples (n,).
 
     By linearisation and Student's t; NaN without samples or where the denominator is 0 throughout.
@@ -83,7 +90,7 @@ def ratio_interval(numerator: np.ndarray, denominator: np.ndarray) -> tuple[floa
     return ratio, ratio + low, ratio + high
 
 
-def ratio_difference(first, second) -> tuple[float, float, float]:
+def ratio_difference(first, second) -> Interval:
     """(difference, low, high) of two ratios of means over the same samples.
 
     Args:
@@ -96,7 +103,7 @@ def ratio_difference(first, second) -> tuple[float, float, float]:
 
 def _linearised(numerator, denominator):
     """The ratio of the means, and what each sample adds to its error."""
-    numerator, denominator = (np.asarray(x, dtype=np.float64) for x in (numerator, denominator))
+    numerator, denominator = (np.asarray(x, float) for x in (numerator, denominator))
     if not denominator.any():
         return np.nan, np.full(len(numerator), np.nan)
     ratio = float(numerator.mean() / denominator.mean())
@@ -112,27 +119,12 @@ def per_class(function, y: np.ndarray, classes, *values: np.ndarray) -> pd.DataF
     )
 
 
-def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """(hits, n) of each class, (C,) integers: samples that are True in `hits` (N,), and all.
-
-    y (N,): integers in 0..C-1, C = n_classes.
-    """
-    y = np.asarray(y)
-    return tuple(np.bincount(chosen, minlength=n_classes) for chosen in (y[hits], y))
-
-
-def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.divide(hits, n), *wilson(hits, n)
-
-
 def shares(hits) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(share, low, high) of hits (…, n) over the last axis with Wilson's interval; NaN for none.
 
     Hits may be fractional, as means over draws.
     """
-    hits = np.asarray(hits, dtype=np.float64)
+    hits = np.asarray(hits, float)
     return rates(hits.sum(axis=-1), hits.shape[-1])
 
 
@@ -148,7 +140,7 @@ def median(values) -> Estimate:
     """
     from scipy.stats import quantile_test
 
-    values = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values, float)
     values = values[np.isfinite(values)]
     ends = quantile_test(values).confidence_interval(0.95)
     return Estimate(float(np.median(values)), *map(float, ends), len(values))
@@ -194,9 +186,9 @@ def accuracy(predicted: np.ndarray, y: np.ndarray, classes=()) -> pd.DataFrame:
     return per_class(lambda hit: columns("accuracy", share(hit), ""), y, classes, hits)
 
 
-def known_mean(values) -> tuple[float, float, float]:
+def known_mean(values) -> Interval:
     """`mean_interval` of the finite ones among `values` (n,)."""
-    values = np.asarray(values, dtype=np.float64)
+    values = np.asarray(values, float)
     return mean_interval(values[np.isfinite(values)])
 
 
@@ -223,12 +215,12 @@ def columns(name: str, found, prefix: str | None = None) -> dict[str, float]:
     return dict(zip(_names(name, prefix), found, strict=True))
 
 
-def ends(row, name: str, prefix: str | None = None) -> tuple[float, float, float]:
+def ends(row, name: str, prefix: str | None = None) -> Interval:
     """(value, low, high) from a row of a table whose columns `columns` named."""
     return tuple(row[column] for column in _names(name, prefix))
 
 
-def _names(name, prefix):
+def _names(name, prefix=None):
     prefix = f"{name}_" if prefix is None else prefix
     return name, f"{prefix}low", f"{prefix}high"
 
@@ -310,7 +302,7 @@ def crossed_mean(values: pd.Series, classes: pd.Series, trainings: pd.Series) ->
 
 def with_ends(*names: str) -> list[str]:
     """Each name with those of its interval's ends: "x", "x_low", "x_high"."""
-    return [name + end for name in names for end in ("", "_low", "_high")]
+    return [column for name in names for column in _names(name)]
 
 
 def summarise(

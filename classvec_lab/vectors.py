@@ -40,7 +40,7 @@ class ClassVectors:
 
     def __post_init__(self):
         z_pre, z_ft = np.asarray(self.z_pre, float), np.asarray(self.z_ft, float)
-        count, classes = np.asarray(self.count, dtype=np.int64), tuple(map(str, self.classes))
+        count, classes = np.asarray(self.count, np.int64), tuple(map(str, self.classes))
         alike = z_pre.shape == z_ft.shape and count.shape == z_pre.shape[:1] == (len(classes),)
         if z_pre.ndim != 2 or not alike:
             raise MismatchError(
@@ -92,8 +92,12 @@ class ClassVectors:
 
     def __getitem__(self, name: str) -> Edit:
         """The class vector of one class as an `Edit` of strength 1."""
+        return self.edit(f"κ[{name}]", self.kappa[self.index(name)], name)
+
+    def edit(self, name: str, direction: np.ndarray, target: str) -> Edit:
+        """An `Edit` of strength 1 along a direction (m,) made from these vectors."""
         origins = {key: getattr(self, key) for key in ORIGINS}
-        return Edit.along(f"κ[{name}]", self.kappa[self.index(name)], target=name, **origins)
+        return Edit.along(name, direction, target=target, **origins)
 
     def centred(self) -> "ClassVectors":
         """Both sides minus their mean over classes, so that z_pre, z_ft and kappa sum to zero."""
@@ -136,8 +140,8 @@ class ClassVectors:
 
     def save(self, path: str | Path) -> Path:
         """Write arrays, names and fingerprints as one safetensors file, whole or not at all."""
-        card = {"kind": KIND, **{name: getattr(self, name) for name in ORIGINS}}
-        write_tensors(path, {name: getattr(self, name) for name in MEANS}, card)
+        card = {"kind": KIND, **vars(self)}
+        write_tensors(path, {name: card.pop(name) for name in MEANS}, card)
         return Path(path)
 
     @classmethod

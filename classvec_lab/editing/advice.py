@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..gates import DEPLOYED
-from ..words import percent
-from .strength import BOUNDS, Bounds, reserve
+from .strength import BOUNDS, Bounds, left, reserve
 
 METHODS = VECTOR, CONTRAST, HEAD, RETIRE = (
     "class vector", "z_ft - mu", "head direction", "retired to the mean",
@@ -48,11 +47,10 @@ def recommend(curves: pd.DataFrame, deploy: str, bounds: Bounds = BOUNDS) -> pd.
         ACC_f and ACC_r on validation with n and 95 % Wilson intervals, `control`, what random
         directions leave there, and a `sentence`.
     """
-    serving = curves[curves["meets"]]
+    serving = curves.query("meets")
     if deploy == "none":
         serving = serving[serving["gate"].isin(["none", *MAPPINGS])]
-    plain = (serving["method"] == VECTOR) & (serving["gate"] == deploy)
-    mild = plain & (serving["lambda_"] >= -MILD) & serving["matters"]
+    mild = serving.eval("method == @VECTOR and gate == @deploy and lambda_ >= -@MILD and matters")
     retired = serving["method"] == RETIRE
     ranked = serving.assign(
         light=np.select([mild, ~retired], [0, 1], 2),
@@ -66,9 +64,7 @@ def recommend(curves: pd.DataFrame, deploy: str, bounds: Bounds = BOUNDS) -> pd.
     best["direction"] = best["method"]
     mapped = best["gate"].isin(MAPPINGS)
     best["method"] = best["method"].mask(mapped, "weight mapping").fillna(MASK)
-    vector = curves[
-        (curves["method"] == VECTOR) & (curves["gate"] == deploy) & (curves["lambda_"] < 0)
-    ]
+    vector = curves.query("method == @VECTOR and gate == @deploy and lambda_ < 0")
     best["sentence"] = [
         f"{name}: {_sentence(row, vector[vector['class'] == name], bounds)}"
         for name, row in best.iterrows()
@@ -88,12 +84,6 @@ def behind(gate: str) -> str:
     if gate in MAPPINGS:
         return f"written into the weights ({gate.partition(', ')[2]})"
     return "without a gate" if gate == "none" else f"behind the gate {gate!r}"
-
-
-def left(row, kind: str) -> str:
-    """ACC_f or ACC_r ("f" or "r") of a row of curves, in words with its interval and n."""
-    value, low, high = (row[f"acc_{kind}{end}"] for end in ("", "_low", "_high"))
-    return f"ACC_{kind} {percent(value, low, high)} (n = {row[f'n_{kind}']:.0f})"
 
 
 def cannot_lose(gate: str, n_classes: int) -> tuple[str, ...]:
@@ -131,9 +121,9 @@ def _sentence(best: pd.Series, vector: pd.DataFrame, bounds: Bounds) -> str:
         return remedy
     if best.direction == RETIRE:
         remedy = f"no other step of that length does, but {remedy}"
-    reason, meeting = f"class vectors {behind(vector['gate'].iloc[0])}", vector[vector["meets"]]
+    reason, meeting = f"class vectors {behind(vector['gate'].iloc[0])}", vector.query("meets")
     hidden = vector["out_of_reach"].iloc[0]
-    idle = meeting[(meeting["lambda_"] >= -MILD) & ~meeting["matters"]]
+    idle = meeting.query("lambda_ >= -@MILD and not matters")
     if len(idle):
         reason += (
             f" forget it at lambda {idle['lambda_'].max():g}, but random directions of the same "

@@ -67,8 +67,7 @@ def threshold(
         EditError: for too few scores, with the number needed.
     """
     in_range("false_fire", false_fire, 0, 1, open_low=True, open_high=True, error=EditError)
-    one_of(guarantee, GUARANTEES[:2], "guarantee", EditError)
-    scores = np.sort(np.asarray(negative_scores, dtype=np.float64))
+    scores = np.sort(np.asarray(negative_scores, float))
     n = len(scores)
     if guarantee == "pac":
         from scipy.stats import binom
@@ -186,11 +185,11 @@ def exchangeability(gate: Gate, calibration, features) -> dict:
                 f"both sets of features need samples of classes other than {gate.target!r}"
             )
         sides.append((given.y[other], gate.scores(given.z)[other]))
-    (y, scores), (new_y, new_scores) = sides
-    counts = np.stack([np.bincount(labels, minlength=len(gate.classes)) for labels in (y, new_y)])
-    counts, n = counts[:, counts.any(axis=0)], len(new_y)
-    balance = 1.0 if counts.shape[1] < 2 else float(chi2_contingency(counts).pvalue)
-    shift = float(ks_2samp(scores, new_scores).pvalue)
+    labels, scores = zip(*sides, strict=True)
+    counts = np.stack([np.bincount(y, minlength=len(gate.classes)) for y in labels])
+    n = len(labels[1])
+    balance = float(chi2_contingency(counts[:, counts.any(axis=0)]).pvalue)  # 1 for one class
+    shift = float(ks_2samp(*scores).pvalue)
     causes = {"another balance of the other classes": balance, "other scores (a shift)": shift}
     found = " and ".join(text for text, p in causes.items() if p < DOUBT)
     tests = f"class balance p = {balance:.2g}, gate scores p = {shift:.2g}; n = {n}"
@@ -206,8 +205,15 @@ def exchangeability(gate: Gate, calibration, features) -> dict:
             f"Nothing speaks against the {gate.guarantee} guarantee of the gate for {gate.target} "
             f"({tests})."
         )
-    row = {"target": gate.target, "guarantee": gate.guarantee, "balance_p": balance}
-    return row | {"scores_p": shift, "n": n, "doubtful": bool(found), "says": says}
+    return {
+        "target": gate.target,
+        "guarantee": gate.guarantee,
+        "balance_p": balance,
+        "scores_p": shift,
+        "n": n,
+        "doubtful": bool(found),
+        "says": says,
+    }
 
 
 def _shortage(n, rate, guarantee):

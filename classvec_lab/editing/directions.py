@@ -18,21 +18,21 @@ def contrast_direction(vectors: ClassVectors, target: str) -> Edit:
     """
     means = vectors.z_ft
     direction = means[vectors.index(target)] - means.mean(axis=0)
-    return _edit(f"(z_ft[{target}] - μ)", direction, vectors, target)
+    return vectors.edit(f"(z_ft[{target}] - μ)", direction, target)
 
 
 def head_direction(classifier, vectors: ClassVectors, target: str) -> Edit:
     """w_c - mean of the head's rows: what raises the class's logit over the others'."""
     classifier.require_classes(vectors.classes, "the class vectors")
     direction = head_rows(classifier).centred[vectors.index(target)]
-    return _edit(f"(w[{target}] - mean w)", direction, vectors, target)
+    return vectors.edit(f"(w[{target}] - mean w)", direction, target)
 
 
 def random_direction(vectors: ClassVectors, target: str, *, seed: int) -> Edit:
     """A Gaussian direction of the length of κ_c: the control of every edit."""
     i = vectors.index(target)
     drawn = random_like(vectors.kappa[i], np.random.default_rng([seed, i]))
-    return _edit(f"random[{target}, seed {seed}]", drawn, vectors, target)
+    return vectors.edit(f"random[{target}, seed {seed}]", drawn, target)
 
 
 def relocation(vectors: ClassVectors, target: str, *, without: tuple[str, ...] = ()) -> Edit:
@@ -48,7 +48,7 @@ def relocation(vectors: ClassVectors, target: str, *, without: tuple[str, ...] =
     if not len(others):
         raise EditError(f"relocating {target!r} needs another class to go to")
     name = f"(mean of others - z_ft[{target}])"
-    return _edit(name, others.mean(axis=0) - vectors.z_ft[i], vectors, target)
+    return vectors.edit(name, others.mean(axis=0) - vectors.z_ft[i], target)
 
 
 def head_aware(classifier, vectors: ClassVectors, target: str, features) -> Edit:
@@ -75,7 +75,7 @@ def head_aware(classifier, vectors: ClassVectors, target: str, features) -> Edit
         )
     read = basis.T @ (basis @ vectors.kappa[i])
     unit = centred[i] / np.linalg.norm(centred[i])
-    logits = np.asarray(features.z, dtype=np.float64) @ weight.T + head.bias
+    logits = np.asarray(features.z, float) @ weight.T + head.bias
     called = logits[logits.argmax(axis=1) == i] - read @ weight.T
     if not len(called):
         raise EditError(
@@ -89,10 +89,5 @@ def head_aware(classifier, vectors: ClassVectors, target: str, features) -> Edit
     crossing = (called[:, [i]] - called)[:, falls] / slope[falls]
     first = np.sort(np.maximum(crossing.min(axis=1), 0))
     t = float(first[len(first) - 1 - int(MISS * len(first))])
-    edit = _edit(f"head-aware κ[{target}]", read + t * unit, vectors, target)
+    edit = vectors.edit(f"head-aware κ[{target}]", read + t * unit, target)
     return edit * -(1.0 + RESERVE)
-
-
-def _edit(name, direction, vectors, target) -> Edit:
-    origin = {key: getattr(vectors, key) for key in ("classes", "ft", "pre", "data")}
-    return Edit.along(name, direction, target=target, **origin)

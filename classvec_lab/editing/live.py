@@ -4,25 +4,24 @@ No image passes through an encoder.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from .. import words
-from ..checks import representations
+from ..checks import record, representations
 from ..edits import Edit
 from ..gates import Gate
 from ..readout import head_rows
-from ..statistics import class_counts, columns, paired_change, rates, share, split_accuracy
+from ..statistics import columns, paired_change, rates, share, split_accuracy
 
 N_RANDOM = 5
 OTHERS = "all others"
 _KEPT_GATES = 256
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LiveReadout:
     """What edits do to N labelled samples.
 
@@ -57,10 +56,13 @@ class LiveReadout:
 
     def per_class(self) -> pd.DataFrame:
         """One row a class: n, accuracy before, after, and under random directions, or NaN."""
-        counts = [class_counts(hit, self.y, len(self.classes)) for hit in self._hits()]
-        before, after, *drawn = (rates(*found)[0] for found in counts)
+        n, *hits = (
+            np.bincount(self.y[chosen], minlength=len(self.classes))
+            for chosen in (slice(None), *self._hits())
+        )
+        before, after, *drawn = rates(hits, n)[0]
         random = np.mean(drawn, axis=0) if drawn else np.nan
-        frame = {"class": self.classes, "n": counts[0][1], "before": before, "after": after}
+        frame = {"class": self.classes, "n": n, "before": before, "after": after}
         return pd.DataFrame({**frame, "random": random})
 
     def table(self) -> pd.DataFrame:
@@ -77,15 +79,22 @@ class LiveReadout:
         rows = []
         for name, chosen in (*own.items(), (OTHERS, rest)):
             before, after, *drawn = self._hits(chosen)
-            now, goes = share(after), ("", np.nan)
+            now, called, called_share = share(after), "", np.nan
             if name != OTHERS and now.n:
-                called = np.bincount(self.after[chosen])
-                goes = self.classes[called.argmax()], called.max() / now.n
-            row = {"class": name, "n": now.n, "before": share(before).value}
-            row |= columns("after", now, "") | columns("change", paired_change(before, after))
-            row["random"] = np.mean(drawn) if drawn and now.n else np.nan
-            row["called"], row["called_share"] = goes
-            rows.append(row | {"split": self.split})
+                counts = np.bincount(self.after[chosen])
+                called, called_share = self.classes[counts.argmax()], counts.max() / now.n
+            row = {
+                "class": name,
+                "n": now.n,
+                "before": share(before).value,
+                **columns("after", now, ""),
+                **columns("change", paired_change(before, after)),
+                "random": np.mean(drawn) if drawn and now.n else np.nan,
+                "called": called,
+                "called_share": called_share,
+                "split": self.split,
+            }
+            rows.append(row)
         return pd.DataFrame(rows)
 
     def says(self) -> tuple[str, ...]:
@@ -172,7 +181,7 @@ class LiveEdits:
         scratch = np.empty_like(start)  # one for all: fresh memory costs more than the arithmetic
         for answers, move in zip(predicted, moves, strict=True):
             answers[touched] = _moved(start, acting, move, scratch).argmax(axis=1)
-        of = self.features.y, tuple(self.features.classes), tuple(e.target for e in edits)
+        of = self.features.y, self.features.classes, tuple(e.target for e in edits)
         return LiveReadout(self.before, predicted[0], weights, predicted[1:], *of, self.split)
 
     def strengths(self, edits: Sequence[Edit], factors: Sequence[float]) -> pd.DataFrame:

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from .. import words
-from ..checks import in_range
+from ..checks import in_range, record
 from ..edits import Edit
 from ..errors import EditError
 from ..readout import Latent, predict
-from ..statistics import split_accuracy
+from ..statistics import ends, split_accuracy
 from .injection import inject
 
 LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
@@ -47,7 +47,7 @@ class Bounds:
         for name in ("threshold", "tolerance", "false_fire"):
             in_range(name, getattr(self, name), 0, 1, error=EditError)
         in_range("floor", self.floor, 0, np.inf, error=EditError)
-        object.__setattr__(self, "lambdas", tuple(self.lambdas))
+        vars(self).update(lambdas=tuple(self.lambdas))
 
     @property
     def strength(self) -> dict:
@@ -63,7 +63,7 @@ class Bounds:
 BOUNDS = Bounds()
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Strength:
     """The curve of an edit over lambda on val, and the lambda that is taken, see `choose_lambda`.
 
@@ -101,20 +101,15 @@ class Strength:
         if np.isnan(self.lambda_):
             found = f"no lambda tried brings {bounds}; the best is {self.best:+g}"
         row = table.loc[self.best]
-        f, r = (
-            f"{words.percent(row[f'acc_{x}'], row[f'acc_{x}_low'], row[f'acc_{x}_high'])} "
-            f"(n = {row[f'n_{x}']:.0f})"
-            for x in "fr"
-        )
-        sentences = [f"{self.edit.target}: {found}: ACC_f {f} and ACC_r {r}."]
+        sentences = [f"{self.edit.target}: {found}: {left(row, 'f')} and {left(row, 'r')}."]
         if -1.0 in table.index:
             f, r = (words.percent(table.loc[-1.0, f"acc_{x}"]) for x in "fr")
             sentences.append(f"At lambda = -1: ACC_f {f}, ACC_r {r}.")
         if self.out_of_reach:
-            left = words.percent(self.out_of_reach)
+            hidden = words.percent(self.out_of_reach)
             sentences.append(
-                f"The gate does not see {left} of the class's samples that are named rightly: no "
-                f"strength brings ACC_f below {left}."
+                f"The gate does not see {hidden} of the class's samples that are named rightly: no "
+                f"strength brings ACC_f below {hidden}."
             )
         return tuple(sentences)
 
@@ -192,17 +187,25 @@ def choose_lambda(
             f"choosing lambda needs samples of {edit.target!r} and of other classes "
             "in the val split"
         )
-    keeps = curve["acc_r"] >= (1 - tolerance) * base["acc_r"]
-    curve["meets"] = keeps & (curve["acc_f"] <= threshold) & (curve["lambda_"] != 0)
-    cost = (curve["acc_f"] - curve["acc_r"])[curve["lambda_"] != 0]
-    tried = curve["meets"] if curve["meets"].any() else cost <= cost.min() + ROUNDING
-    best = min(curve.loc[tried[tried].index, "lambda_"], key=lambda x: reserve(x, floor))
-    chosen, hidden = best if curve["meets"].any() else np.nan, 0.0
+    curve["meets"] = curve.eval(
+        "lambda_ != 0 and acc_f <= @threshold and acc_r >= (1 - @tolerance) * @base.acc_r"
+    )
+    tried, serves = curve.query("lambda_ != 0"), curve["meets"].any()
+    cost = tried["acc_f"] - tried["acc_r"]
+    tried = tried[tried["meets"] if serves else cost <= cost.min() + ROUNDING]
+    best = min(tried["lambda_"], key=lambda x: reserve(x, floor))
+    chosen, hidden = best if serves else np.nan, 0.0
     if weights is None and edit.gate is not None:
         own = features.y == classifier.classes.index(edit.target)
         right = predict(classifier, features) == features.y
         hidden = float((right & (edit.gate.weights(features.z) == 0))[own].mean())
     return Strength(edit, curve, chosen, float(best), threshold, tolerance, hidden)
+
+
+def left(row, kind: str) -> str:
+    """ACC_f or ACC_r ("f" or "r") of a row of curves, in words with its interval and n."""
+    acc = words.percent(*ends(row, f"acc_{kind}"))
+    return f"ACC_{kind} {acc} (n = {row[f'n_{kind}']:.0f})"
 
 
 def reserve(lambdas, floor: float = FLOOR) -> np.ndarray:

@@ -104,8 +104,8 @@ def unlearn(
     settings |= METHODS[one_of(method, METHODS, "unlearning method", ModelError)]
     for name in changes:
         one_of(name, settings, f"setting of {method!r}", ModelError)
-    settings |= changes
-    settings |= {"method": method, "target": target, "threshold": threshold, "seed": seed}
+    given = {"method": method, "target": target, "threshold": threshold, "seed": seed}
+    settings |= changes | given
     check_settings("unlearn", settings)
     parts = _split(ft, train, target, "the training set")
     held_out = _split(ft, val, target, "the validation set")
@@ -125,8 +125,12 @@ def unlearn(
         def validate():
             found = (evaluate(model, data, batch_size=4 * size) for data in tried)
             (loss_f, acc_f), (loss_r, acc_r) = found
-            row = {"val_ACC_f": acc_f, "val_ACC_r": acc_r}
-            return row | {"val_loss_f": loss_f, "val_loss_r": loss_r}
+            return {
+                "val_ACC_f": acc_f,
+                "val_ACC_r": acc_r,
+                "val_loss_f": loss_f,
+                "val_loss_r": loss_r,
+            }
 
         def loss(*batches):
             row = {}

@@ -1,13 +1,12 @@
 """`TaskVector`: the difference of two encoders' weights, with the operators of task arithmetic."""
 
 import copy
+import math
 from collections.abc import Mapping
 from numbers import Real
 
-import pandas as pd
 import torch
 
-from ..checks import one_of
 from ..errors import MismatchError
 from ..models.weights import own_entries, same_entries
 
@@ -56,9 +55,11 @@ class TaskVector:
         """
         same_entries(self.deltas, _weights(classifier), "the task vector", "the encoder")
         edited = copy.deepcopy(classifier)
-        state, moved = edited.encoder.state_dict(), {}
-        for name, delta in self.deltas.items():  # all before any is written: some may overlap
-            moved[name] = state[name] + float(scale) * delta.to(state[name].device)
+        state = edited.encoder.state_dict()
+        moved = {  # all before any is written: some may overlap
+            name: state[name] + float(scale) * delta.to(state[name].device)
+            for name, delta in self.deltas.items()
+        }
         edited.encoder.load_state_dict(moved, strict=False)
         return edited
 
@@ -66,37 +67,21 @@ class TaskVector:
         """Euclidean length, summed in float64."""
         return sum(d.double().square().sum().item() for d in self.deltas.values()) ** 0.5
 
-    def cosine(self, other: "TaskVector", by: str = "model") -> float | pd.Series:
-        """Cosine to another task vector; NaN where a part is zero.
-
-        Args:
-            other: of the same architecture.
-            by: "model", "block" or "parameter".
-        Returns:
-            One number, or a series by block or by parameter.
-        """
-        levels = {"model": lambda _: by, "block": block_of, "parameter": str}
-        part_of = levels[one_of(by, levels, "level")]
+    def cosine(self, other: "TaskVector") -> float:
+        """Cosine to another task vector of the same architecture; NaN where one is zero."""
         self._require(other)
-        products = {}
-        for name, delta in self.deltas.items():
-            a, b = (d.double().flatten() for d in (delta, other.deltas[name]))
-            products[name] = [(u @ v).item() for u, v in ((a, b), (a, a), (b, b))]
-        sums = pd.DataFrame(products, ["ab", "aa", "bb"]).T.groupby(part_of, sort=False).sum()
-        cosine = (sums["ab"] / (sums["aa"] * sums["bb"]) ** 0.5).rename("cosine").rename_axis(by)
-        return cosine.item() if by == "model" else cosine
+        pairs = ((d.double(), other.deltas[name].double()) for name, d in self.deltas.items())
+        product, length = sum((a * b).sum().item() for a, b in pairs), self.norm() * other.norm()
+        return product / length if length else math.nan
 
     def _require(self, other) -> None:
         same_entries(other.deltas, self.deltas, "the other task vector", "this one")
-
-    def _map(self, function) -> "TaskVector":
-        return TaskVector({name: function(name, delta) for name, delta in self.deltas.items()})
 
     def __add__(self, other):
         if not isinstance(other, TaskVector):
             return NotImplemented
         self._require(other)
-        return self._map(lambda name, delta: delta + other.deltas[name])
+        return TaskVector({name: d + other.deltas[name] for name, d in self.deltas.items()})
 
     def __radd__(self, other):  # sum() starts from 0
         return self if isinstance(other, Real) and other == 0 else NotImplemented
@@ -110,22 +95,12 @@ class TaskVector:
     def __mul__(self, scale):
         if not isinstance(scale, Real):
             return NotImplemented
-        return self._map(lambda _, delta: delta * float(scale))
+        return TaskVector({name: d * float(scale) for name, d in self.deltas.items()})
 
     __rmul__ = __mul__
 
     def __truediv__(self, scale):
         return self * (1 / scale) if isinstance(scale, Real) else NotImplemented
-
-
-def block_of(name: str) -> str:
-    """The block of a parameter: its name up to the first number, else its first part.
-
-    "transformer.resblocks.0.attn.in_proj_weight" is in "transformer.resblocks.0".
-    """
-    parts = name.split(".")
-    first = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
-    return ".".join(parts[: first + 1])
 
 
 def _weights(classifier) -> dict[str, torch.Tensor]:

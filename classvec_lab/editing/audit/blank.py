@@ -26,8 +26,8 @@ def incompetent(classifier, features, dataset, *, seed: int = 0) -> Readout:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         for module in blank.encoder.modules():
-            reset = getattr(module, "reset_parameters", None)
-            if reset := reset or getattr(module, "_reset_parameters", None):
+            reset = getattr(module, "_reset_parameters", None)
+            if reset := getattr(module, "reset_parameters", reset):
                 reset()
                 continue
             for own in module.parameters(recurse=False):  # embeddings that no layer owns

@@ -65,7 +65,7 @@ def routing_distance(
         these sizes from their common histogram stay below. A distance within chance shows no
         difference.
     """
-    pair = [np.asarray(c, dtype=np.int64) for c in (counts, reference)]
+    pair = [np.asarray(c, np.int64) for c in (counts, reference)]
     shares, rng, found = _distributions(*pair), np.random.default_rng(seed), {}
     drawn = [rng.multinomial(c.sum(), p, n_boot) for c, p in zip(pair, shares, strict=True)]
     same = [rng.multinomial(c.sum(), sum(shares) / 2, n_boot) for c in pair]
@@ -84,7 +84,7 @@ def linear_cka(x, y) -> Estimate:
     constant. Biased upwards where N is not large beside the dimensions. No interval is known.
     Source: Kornblith et al. 2019.
     """
-    x, y = (np.asarray(a, dtype=np.float64) for a in (x, y))
+    x, y = (np.asarray(a, float) for a in (x, y))
     x, y = x - x.mean(axis=0), y - y.mean(axis=0)
     size = np.linalg.norm(x.T @ x) * np.linalg.norm(y.T @ y)
     value = min(np.square(np.linalg.norm(y.T @ x)) / size, 1.0) if size > 0 else np.nan

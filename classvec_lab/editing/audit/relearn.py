@@ -50,24 +50,30 @@ def relearn_time(
         DatasetError: where there are too few images of the class.
         ModelError: for impossible settings, or where nothing is trainable.
     """
-    import torch
-
     from ...models.device import default_device
     from ...models.finetuning import default_lr
-    from ...models.preprocess import PreprocessedImages
+    from ...models.preprocess import PreprocessedImages, loader
     from ...models.training import Diverged, accumulate, check_settings, fit
     from ...models.training import evaluate as measure
 
-    settings = {"lr": default_lr(classifier, 0.9) if lr is None else lr, "max_steps": max_steps}
-    settings |= {"original_accuracy": original_accuracy, "seed": seed}
+    settings = {
+        "lr": default_lr(classifier, 0.9) if lr is None else lr,
+        "max_steps": max_steps,
+        "original_accuracy": original_accuracy,
+        "seed": seed,
+        "weight_decay": 0.0,
+        "clip": 1.0,
+    }
     check_settings("relearn_time", settings)
     own = _images_of(classifier, forget, target, N_SAMPLES, "the images to relearn from")
     held_out = _images_of(classifier, evaluate, target, 1, "the images to evaluate on")
     drawn = np.sort(np.random.default_rng(seed).permutation(len(own))[:N_SAMPLES])
     model = copy.deepcopy(classifier).to(default_device())
-    items = list(PreprocessedImages(own.subset(drawn), classifier.preprocess))
-    batch = torch.stack([image for image, _ in items]), torch.tensor([label for _, label in items])
-    tested, reached = PreprocessedImages(held_out, classifier.preprocess), []
+    learnt, tested = (
+        PreprocessedImages(images, classifier.preprocess)
+        for images in (own.subset(drawn), held_out)
+    )
+    batch, reached = next(iter(loader(learnt, batch_size=N_SAMPLES))), []
 
     def checkpoint(step, since):
         reached.append(measure(model, tested, batch_size=256)[1])
@@ -81,7 +87,7 @@ def relearn_time(
             model,
             itertools.repeat(batch),
             lambda x, y: {"loss": accumulate(model, x, y)[0]},
-            settings | {"weight_decay": 0.0, "clip": 1.0},
+            settings,
             steps=max_steps,
             checkpoint=checkpoint,
             stop=back,
@@ -92,8 +98,7 @@ def relearn_time(
 def _images_of(classifier, dataset, target: str, least: int, owner: str):
     classifier.require_classes(dataset.classes, owner)
     own = np.asarray(dataset.targets) == index_of(target, dataset.classes)
-    if own.sum() < least:
-        n = own.sum()
+    if (n := own.sum()) < least:
         raise DatasetError(
             f"{owner}, {dataset!r}, hold {n} of class {target!r}; {least} are needed"
         )

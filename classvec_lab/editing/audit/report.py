@@ -1,16 +1,15 @@
 """`audit`: an edit that should forget a class, beside the original and a retrained model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ...checks import index_of, listed, same_images
+from ...checks import index_of, listed, record, same_images
 from ...errors import MismatchError
 from ...readout import Readout
-from ...statistics import Estimate, paired_change, share
-from .membership import FEWEST, Membership, confidence_scores, membership_inference
+from ...statistics import paired_change, share
+from .membership import Membership, confidence_scores, membership_inference
 from .metrics import (
     linear_cka,
     of_others,
@@ -36,7 +35,7 @@ SUMMARY = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Audit:
     """What an edit did to class `target`.
 
@@ -139,16 +138,14 @@ def audit(
     for name in models:
         if name == "edited" or name not in known:
             known[name] = _measure(models, name, target, own, incompetent, seed)
-    measured = [known[name] for name in models]
-    found, attacks, probes, chances = (
-        dict(zip(models, parts, strict=True)) for parts in zip(*measured, strict=True)
-    )
+    measured = {name: known[name] for name in models}
+    found, attack, _, chance = measured["edited"]
     for split, where in (fired or {}).items():
         part = edited[split]
-        found["edited"]["worst sibling", split] = worst_sibling(where, part.y, target, part.classes)
+        found["worst sibling", split] = worst_sibling(where, part.y, target, part.classes)
     tables = {
         name: pd.DataFrame(map(vars, values.values()), pd.MultiIndex.from_tuples(values))
-        for name, values in found.items()
+        for name, (values, *_) in measured.items()
     }
     table = tables["edited"].rename(columns={"name": "of"})
     for name in ("original", "retrained"):
@@ -166,10 +163,10 @@ def audit(
         leaves_encoder,
         table,
         pd.concat(goes, ignore_index=True),
-        attacks["edited"],
-        probes,
+        attack,
+        {name: probe for name, (_, _, probe, _) in measured.items()},
         share(logits.argmax(axis=1) == test.y[others]).value,
-        chances["edited"],
+        chance,
     )
 
 
@@ -191,10 +188,7 @@ def _measure(models, name, target, own, incompetent, seed) -> tuple:
 
     groups = ("train", ~own["train"]), ("test", ~own["test"]), ("train", own["train"])
     scores = [confidence_scores(parts[split].probabilities[rows]) for split, rows in groups]
-    if min(len(scores[0]), len(scores[1])) < FEWEST:
-        attack = Membership(*[Estimate(np.nan, np.nan, np.nan, 0)] * 3)
-    else:
-        attack = membership_inference(*scores, seed)
+    attack = membership_inference(*scores, seed)
     probe = probe_recovery(parts["train"], test, target)
     found["MIA", "train"], found["MIA AUC", "test"] = attack.members, attack.auc
     found["probe", "test"], found["probe others", "test"] = probe.recall, probe.others

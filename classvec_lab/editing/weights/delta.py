@@ -2,13 +2,13 @@
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ...checks import listed, one_of, same_classes
+from ...checks import listed, one_of, record, same_classes
 from ...errors import EditError, MismatchError
 from ...files import hash_arrays, hash_json, read_tensors, reading, write_tensors
 
@@ -17,7 +17,7 @@ CARD = ("name", "classes", "origin")
 _ATTRIBUTE = "_carried_deltas"  # where a classifier carries its deltas
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Delta:
     """W += difference, or W += A Bᵀ, for a few named weights of one classifier.
 
@@ -55,8 +55,7 @@ class Delta:
                 raise EditError(f"the delta {self.name!r} is not finite in {name}")
         if not changes:
             raise EditError(f"the delta {self.name!r} changes no weight")
-        object.__setattr__(self, "changes", changes)
-        object.__setattr__(self, "classes", tuple(self.classes))
+        vars(self).update(changes=changes, classes=tuple(self.classes))
 
     @classmethod
     def on(cls, classifier, name: str, changes: Mapping) -> "Delta":
@@ -185,7 +184,7 @@ def base_weights(classifier, names: Iterable[str]) -> list[np.ndarray]:
     return [values.astype(np.float64) for values in base.values()]
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class _Carried:
     """Deltas on a classifier, and what it is without any.
 
@@ -248,8 +247,7 @@ def _values(classifier, names: Iterable[str], known: Mapping) -> dict[str, np.nd
 
     own = _tensors(classifier)
     tensors = {name: own[one_of(name, own, "weight")] for name in names}
-    values = to_numpy({k: v for k, v in tensors.items() if k not in known})
-    return {k: known[k] if k in known else values[k].copy() for k in tensors}
+    return {k: known[k] if k in known else v.copy() for k, v in to_numpy(tensors).items()}
 
 
 def _summed(name: str, base: np.ndarray, deltas: Iterable[Delta]) -> np.ndarray:

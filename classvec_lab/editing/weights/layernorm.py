@@ -1,11 +1,10 @@
 """Writing a latent edit into weights by the LayerNorm parameters of an encoder's last blocks."""
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
-from ...checks import in_range, index_of, one_of
+from ...checks import in_range, index_of, one_of, record
 from ...errors import EditError, MismatchError
 from .delta import Delta, WrittenEdit
 
@@ -16,7 +15,7 @@ WINDOW, TOLERANCE = 5, 1e-3  # steps over which the loss falls by less than this
 RATE = 1e-2  # Adam's, for the published method: the upper end of what its sources name
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class LayerNormMapping(WrittenEdit):
     """A latent edit as a change of LayerNorm parameters.
 
@@ -79,13 +78,14 @@ def map_layernorms(
 
     classifier.require_classes(images.classes, "the images")
     index_of(target, classifier.classes)
-    shift = np.asarray(shift, dtype=np.float64)
+    shift = np.asarray(shift, float)
     if shift.shape != (classifier.dim,):
         raise MismatchError(f"shift needs shape ({classifier.dim},); got {shift.shape}")
     if not 0 < np.linalg.norm(shift) < np.inf:
         raise EditError("shift has norm 0 and would change nothing, or is not finite")
     published = one_of(method, METHODS, "method", EditError) == "published"
-    steps = steps if steps is not None else 100 if published else 200
+    if steps is None:
+        steps = 100 if published else 200
     in_range("steps", steps, 1, np.inf, error=EditError)
     layernorms = layernorm_names(classifier.encoder, parameters)
     rng, others = np.random.default_rng(seed), [c for c in images.classes if c != target]

@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range, listed, one_of, same_classes
+from ...checks import in_range, listed, one_of, record, same_classes
 from ...edits import Edit, read_card, require_all, write_card
 from ...errors import EditError, MismatchError
 from ...features import Features
@@ -20,12 +20,12 @@ from .delta import Delta, WrittenEdit
 from .keys import discriminant_keys, nullspace_keys
 from .sites import Site, find_site
 
-METHODS = ("nullspace", "discriminant", "ridge")
 KEYS = {"nullspace": nullspace_keys, "discriminant": discriminant_keys}
+METHODS = (*KEYS, "ridge")
 KIND = "mapped edit"
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class MappedEdit(WrittenEdit):
     """z becomes z + Σ_t (k_t · z + o_t) v_t for every input, without gate or label.
 
@@ -70,11 +70,10 @@ class MappedEdit(WrittenEdit):
             class's samples, which should be 1 (below about a half most edits leave them); `others`,
             the 95 % quantile of |k · z + o| over the others' samples, which should be 0.
         """
-        rows, amounts = [], self.amounts(features.z).T
-        for edit, amount in zip(self.edits, amounts, strict=True):
-            own = features.y == features.classes.index(edit.target)
-            quantiles = np.quantile(amount[own], 0.05), np.quantile(np.abs(amount[~own]), 0.95)
-            rows.append((edit.target, *map(float, quantiles)))
+        rows = [
+            (edit.target, np.quantile(own, 0.05), np.quantile(others, 0.95))
+            for edit, own, others in self._sides(features)
+        ]
         return pd.DataFrame(rows, columns=["target", "own", "others"])
 
     def report(self, calibration: Features, features: Features) -> pd.DataFrame:
@@ -88,17 +87,25 @@ class MappedEdit(WrittenEdit):
             `beyond` that quantile with `low` and `high` (95 % Wilson).
         """
         rows = []
-        for t, edit in enumerate(self.edits):
-            held, new = (
-                np.abs(self.amounts(f.z[f.y != f.classes.index(edit.target)])[:, t]) * edit.norm
-                for f in (calibration, features)
-            )
-            quantile = float(np.quantile(held, 0.95, method="higher"))
-            beyond = share(new > quantile)
-            row = {"edit": edit.expression, "target": edit.target, "quantile": quantile}
-            row |= {"norm": edit.norm, "n": beyond.n} | columns("beyond", beyond, "")
-            rows.append(row)
+        sides = zip(self._sides(calibration), self._sides(features), strict=True)
+        for (edit, _, held), (*_, new) in sides:
+            quantile = float(np.quantile(held * edit.norm, 0.95, method="higher"))
+            beyond = share(new * edit.norm > quantile)
+            row = {
+                "edit": edit.expression,
+                "target": edit.target,
+                "quantile": quantile,
+                "norm": edit.norm,
+                "n": beyond.n,
+            }
+            rows.append(row | columns("beyond", beyond, ""))
         return pd.DataFrame(rows)
+
+    def _sides(self, features):
+        """Each edit, its amounts on samples of its class, and their sizes on all others."""
+        for edit, amount in zip(self.edits, self.amounts(features.z).T, strict=True):
+            own = features.y == features.classes.index(edit.target)
+            yield edit, amount[own], np.abs(amount[~own])
 
     def save(self, path: str | Path) -> Path:
         """Write a card: one safetensors file with edits, keys and weights, all or nothing."""
@@ -211,7 +218,7 @@ def reference_moments(classifier, references: Features | ClassMoments) -> ClassM
         raise MismatchError(
             f"references of {sizes} classes and dimensions don't fit a classifier of {own}"
         )
-    if empty := [c for c, n in zip(classifier.classes, references.count, strict=True) if n == 0]:
+    if len(empty := np.array(classifier.classes)[references.count == 0]):
         raise MismatchError(f"no reference of class {listed(empty)}")
     return references
 
@@ -241,7 +248,7 @@ def _ridge_keys(features, own, n_references, bias, seed):
     rng = np.random.default_rng(seed)
     order = (rng.permutation(np.flatnonzero(features.y == c)) for c in range(len(features.classes)))
     chosen = np.concatenate([drawn[:n_references] for drawn in order])
-    z = np.asarray(features.z[chosen], dtype=np.float64)
+    z = np.asarray(features.z[chosen], float)
     centred = z - z.mean(axis=0) if bias else z
     model = Ridge(alpha=0.1 * np.square(centred).sum() / len(z), fit_intercept=bias)
     model.fit(z, (features.y[chosen][:, None] == np.asarray(own)).astype(np.float64))
