@@ -1,12 +1,13 @@
 """`TaskVector`: the difference of two encoders' weights, with the operators of task arithmetic."""
 
 import copy
-import math
 from collections.abc import Mapping
 from numbers import Real
 
+import pandas as pd
 import torch
 
+from ..checks import one_of
 from ..errors import MismatchError
 from ..models.weights import own_entries, same_entries
 
@@ -55,11 +56,9 @@ class TaskVector:
         """
         same_entries(self.deltas, _weights(classifier), "the task vector", "the encoder")
         edited = copy.deepcopy(classifier)
-        state = edited.encoder.state_dict()
-        moved = {  # all before any is written: some may overlap
-            name: state[name] + float(scale) * delta.to(state[name].device)
-            for name, delta in self.deltas.items()
-        }
+        state, moved = edited.encoder.state_dict(), {}
+        for name, delta in self.deltas.items():  # all before any is written: some may overlap
+            moved[name] = state[name] + float(scale) * delta.to(state[name].device)
         edited.encoder.load_state_dict(moved, strict=False)
         return edited
 
@@ -67,12 +66,25 @@ class TaskVector:
         """Euclidean length, summed in float64."""
         return sum(d.double().square().sum().item() for d in self.deltas.values()) ** 0.5
 
-    def cosine(self, other: "TaskVector") -> float:
-        """Cosine to another task vector of the same architecture; NaN where one is zero."""
+    def cosine(self, other: "TaskVector", by: str = "model") -> float | pd.Series:
+        """Cosine to another task vector; NaN where a part is zero.
+
+        Args:
+            other: of the same architecture.
+            by: "model", "block" or "parameter".
+        Returns:
+            One number, or a series by block or by parameter.
+        """
+        levels = {"model": lambda _: by, "block": block_of, "parameter": str}
+        part_of = levels[one_of(by, levels, "level")]
         self._require(other)
-        pairs = ((d.double(), other.deltas[name].double()) for name, d in self.deltas.items())
-        product, length = sum((a * b).sum().item() for a, b in pairs), self.norm() * other.norm()
-        return product / length if length else math.nan
+        products = {}
+        for name, delta in self.deltas.items():
+            a, b = (d.double().flatten() for d in (delta, other.deltas[name]))
+            products[name] = [(u @ v).item() for u, v in ((a, b), (a, a), (b, b))]
+        sums = pd.DataFrame(products, ["ab", "aa", "bb"]).T.groupby(part_of, sort=False).sum()
+        cosine = (sums["ab"] / (sums["aa"] * sums["bb"]) ** 0.5).rename("cosine").rename_axis(by)
+        return cosine.item() if by == "model" else cosine
 
     def _require(self, other) -> None:
         same_entries(other.deltas, self.deltas, "the other task vector", "this one")
@@ -101,6 +113,16 @@ class TaskVector:
 
     def __truediv__(self, scale):
         return self * (1 / scale) if isinstance(scale, Real) else NotImplemented
+
+
+def block_of(name: str) -> str:
+    """The block of a parameter: its name up to the first number, else its first part.
+
+    "transformer.resblocks.0.attn.in_proj_weight" is in "transformer.resblocks.0".
+    """
+    parts = name.split(".")
+    first = next((i for i, part in enumerate(parts) if part.isdigit()), 0)
+    return ".".join(parts[: first + 1])
 
 
 def _weights(classifier) -> dict[str, torch.Tensor]:

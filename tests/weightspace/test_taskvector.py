@@ -10,6 +10,7 @@ from torch import nn
 from classvec_lab import Classifier, interpolate
 from classvec_lab.errors import MismatchError
 from classvec_lab.weightspace import TaskVector
+from classvec_lab.weightspace.taskvector import block_of
 
 
 def state(classifier):
@@ -68,7 +69,19 @@ def test_norm_and_cosine(models):
     assert a.cosine(b) == pytest.approx(torch.cosine_similarity(*flat, dim=0).item(), rel=1e-12)
     assert a.cosine(a) == pytest.approx(1)
     assert a.cosine(-3 * a) == pytest.approx(-1)
-    assert math.isnan(a.cosine(0 * a))
+    by_parameter = a.cosine(a, by="parameter")
+    assert list(by_parameter.index) == list(a.deltas)
+    assert by_parameter["1.weight"] == pytest.approx(1)
+    assert math.isnan(by_parameter["2.weight"])  # batch norm starts alike in both networks
+    assert list(a.cosine(b, by="block").index) == ["1", "2", "4"]
+    with pytest.raises(MismatchError, match="no level 'layer'; there are model, block, parameter"):
+        a.cosine(b, by="layer")
+
+
+def test_blocks():
+    assert block_of("transformer.resblocks.3.attn.in_proj_weight") == "transformer.resblocks.3"
+    assert block_of("blocks.0.1.conv.weight") == "blocks.0"
+    assert block_of("ln_post.weight") == "ln_post"
 
 
 def test_networks_that_do_not_fit_are_named(models):
@@ -135,6 +148,7 @@ def test_a_tied_weight_counts_once():
     assert list(tau.deltas) == ["scale", "first.weight", "first.bias", "last.bias"]
     squares = sum(p.detach().square().sum() for p in delta_parameters())
     assert tau.norm() == pytest.approx(squares.item() ** 0.5, rel=1e-5)
+    assert TaskVector.between(tied(0), tied(2)).cosine(tau, by="parameter").size == 4
 
 
 def delta_parameters():
