@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import UNIT, below, curve, inches, name_rows, panels, short
+from .marks import ACCURACIES, UNIT, below, curve, inches, name_rows, panels, short
 from .style import ACCENT, CONTRAST, MUTED
 
 _MOST = 45
@@ -34,9 +34,7 @@ def edit_effect(
     Returns:
         The Axes, 1 to 3.
     """
-    frame = per_class.dropna(subset="before")
-    moved = (frame["after"] - frame["before"]).abs() + 2 * frame["class"].isin(edited)
-    frame = frame.loc[moved.nlargest(_MOST).index.sort_values()]
+    frame = most_changed(per_class.dropna(subset="before"), edited, _MOST)
     n = sum(curves is not None for curves in (gate, strength))
     size = ((4.6 + 3.4 * n) / (1 + n), inches(len(frame), 0.19, 1.8, 3.4, 10.4))
     axes = panels(1 + n, size=size, over=title, width_ratios=[1.5, *[1] * n])
@@ -46,6 +44,13 @@ def edit_effect(
     if strength is not None:
         _strength(axes[-1], strength, at)
     return axes
+
+
+def most_changed(per_class: pd.DataFrame, edited: Sequence[str], most: int) -> pd.DataFrame:
+    """At most so many rows in the given order: edited classes, and those that changed most."""
+    change = (per_class["after"] - per_class["before"]).abs().fillna(0)
+    change += 2 * per_class["class"].isin(edited)
+    return per_class.loc[change.nlargest(most).index.sort_values()]
 
 
 def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
@@ -80,7 +85,7 @@ def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
 
 
 def _strength(ax, curves: pd.DataFrame, at: float | None) -> None:
-    for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
+    for column, colour, name in ACCURACIES:
         label = f"{name}, n = {curves[f'n_{column[-1]}'].iloc[0]:.0f}"
         curve(ax, curves, "factor", column, color=colour, label=label)
     if at is not None:

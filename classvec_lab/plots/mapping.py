@@ -5,6 +5,7 @@ import pandas as pd
 
 from .editing import gate_name
 from .marks import (
+    ACCURACIES,
     FAINT,
     HOLLOW,
     UNIT,
@@ -45,7 +46,7 @@ def over_lambda(ax, curves: pd.DataFrame, each: list[str]) -> None:
     """The curves of one gate, in which the edit grows to the right; `each`: whose they are."""
     ax.axvline(-1, color="black", linestyle=":", linewidth=0.9)
     ax.axvline(0, color=MUTED, linewidth=0.6)
-    for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
+    for column, colour, name in ACCURACIES:
         for _, own in curves.sort_values("lambda_").groupby(each):
             ax.plot(own["lambda_"], own[column], color=colour, linewidth=0.8, alpha=0.3)
         mean = curves.groupby("lambda_")[column].mean()

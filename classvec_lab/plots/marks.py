@@ -5,8 +5,9 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from .style import MUTED, SMALL, WIDE
+from .style import ACCENT, CONTRAST, MUTED, SMALL, WIDE
 
+ACCURACIES = (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r"))  # of an edit
 UNIT = (-0.03, 1.03)  # an axis of shares, with a little room
 FAINT = {"color": MUTED, "linewidth": 0.8}
 HOLLOW = {"linestyle": "none", "fillstyle": "none"}
@@ -89,8 +90,7 @@ def curve(ax, rows: pd.DataFrame, x: str, y: str, *, band: float = 0.15, **look)
     """A line over x, and over its intervals a band as dark as `band`, none at 0."""
     ax.plot(rows[x], rows[y], **look)
     if band:
-        shade = {"color": look["color"], "alpha": band, "linewidth": 0}
-        ax.fill_between(rows[x], *interval(rows, y), **shade)
+        ax.fill_between(rows[x], *interval(rows, y), color=look["color"], alpha=band, linewidth=0)
 
 
 def labelled(*axes) -> dict:
