@@ -62,8 +62,9 @@ def routing_bars(routes: pd.DataFrame, *, target: str, ax=None, title: str = "")
         words = [_within(part, share) if share >= NAMED_FROM else "" for share in shares[part]]
         pad = {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if own else None
         ink = "black" if relative_luminance(colour) > 0.4 else "white"
-        look = {"color": ink, "fontsize": SMALL, "linespacing": 0.9, "bbox": pad}
-        ax.bar_label(bars, words, label_type="center", **look)
+        ax.bar_label(
+            bars, words, label_type="center", color=ink, fontsize=SMALL, linespacing=0.9, bbox=pad
+        )
     ax.set(xlim=(0, 1), ylim=(y[-1] + 0.55, y[0] - 0.55), xlabel="share predicted as")
     ax.set_yticks(y, shares.index)
     ax.spines["left"].set_visible(False)
@@ -94,8 +95,7 @@ def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: 
         if len(known):
             mean, lowest = np.round([known.mean(), known.min()], 1) + 0.0
             name += f"\nmean {mean:+.1f}, lowest {lowest:+.1f}"
-        look = {"limit": limit, "label": label, "fmt": fmt, "title": name}
-        heatmap(frame.round(1) + 0.0, ax=ax, **look)
+        heatmap(frame.round(1) + 0.0, ax=ax, limit=limit, label=label, fmt=fmt, title=name)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)
         ax.set_xlabel("accuracy of")
     axes[0].set_ylabel("edited")
@@ -136,8 +136,9 @@ def audit_dots(audits: pd.DataFrame, summary: pd.DataFrame | None = None, *, tit
         split, value = METRICS[metric]
         for column, style, colour in (("retrained", "-", "black"), ("original", ":", MUTED)):
             for known in rows[column].dropna().agg(["mean"]).dropna():
-                look = {"color": colour, "linestyle": style, "linewidth": 1.1, "zorder": 1}
-                ax.axvline(known, label=column, **look)
+                ax.axvline(
+                    known, label=column, color=colour, linestyle=style, linewidth=1.1, zorder=1
+                )
         found, name = (summary, value) if len(again) else (rows, "value")
         look = {"color": ACCENT, "label": "after the edit", "markersize": 5.5, "linewidth": 1.2}
         dots(ax, found, name, found["method"].map(methods.index), along="x", **look)

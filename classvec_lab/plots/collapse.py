@@ -49,8 +49,9 @@ def collapse_curves(
     known = frame.sort_values("epoch").groupby("metric")
     known = {m: rows for m, rows in known if rows["value"].notna().any()}
     metrics = [m for m in metrics if m in known]
-    shape = {"columns": min(4, len(metrics)), "size": (2.9, 2.5)}
-    axes = panels(len(metrics), **shape, over=title, figure=figure)
+    axes = panels(
+        len(metrics), columns=min(4, len(metrics)), size=(2.9, 2.5), over=title, figure=figure
+    )
     for ax, metric in zip(axes, metrics, strict=True):
         for run, part in known[metric].groupby("run"):
             look = {"color": runs[run], "label": run if len(runs) > 1 else None, "marker": "."}
@@ -67,8 +68,9 @@ def collapse_curves(
         whole_numbers(ax)
         for epoch, name, width, line in ((kept, "kept: epoch", 0.9, ":"), (at, "epoch", 1.6, "-")):
             if epoch is not None:
-                look = {"color": "black", "linewidth": width, "linestyle": line}
-                ax.axvline(epoch, label=f"{name} {epoch}", **look)
+                ax.axvline(
+                    epoch, label=f"{name} {epoch}", color="black", linewidth=width, linestyle=line
+                )
     if len(axes):
         handles, labels = axes[0].get_legend_handles_labels()
         where = {"loc": "outside lower center", "ncols": 4}
@@ -99,8 +101,7 @@ def collapse_map(
     names = list(means["class"].cat.categories)
     colours, few = np.array(class_colours(len(names))), len(names) <= 20
     size = (3.1 + 1.6 * few / len(epochs), 3.4)
-    shared = {"sharex": True, "sharey": True}
-    axes = panels(len(epochs), size=size, over=title, figure=figure, **shared)
+    axes = panels(len(epochs), size=size, over=title, figure=figure, sharex=True, sharey=True)
     ring = {"edgecolor": "black", "zorder": 3}
     ring |= {"s": 60, "linewidth": 1.0} if few else {"s": 14, "linewidth": 0.4}
     for ax, epoch in zip(axes, epochs, strict=True):
@@ -152,8 +153,7 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
     else:
         said = f"{len(names)} classes, the largest CDNV of the last run first"
         axes[-1].set(xticks=[], xlabel=said)
-    where = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-    axes[0].legend(ncols=len(runs), **where)
+    axes[0].legend(ncols=len(runs), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     return axes
 
 

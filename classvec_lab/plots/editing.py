@@ -88,8 +88,7 @@ def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None,
     if np.isfinite(base):
         ax.axvline(base, zorder=1, label=f"fine-tuned, mean ACC_r {base:.3f}", **_BASE)
     for family in dict.fromkeys(map(_family, looks)):
-        mark = {"marker": "o", "linestyle": "none", "color": _colour(family)}
-        ax.plot([], [], label=family, **mark)
+        ax.plot([], [], label=family, marker="o", linestyle="none", color=_colour(family))
     return below(ax, columns=2 if given else 4)
 
 
@@ -119,8 +118,7 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
                 left.annotate(short(row.worst_target), (row.worst_acc_f, row.y), **where, **look)
             if row.acc_r < 0.5 * base:
                 said = f"← {row.acc_r:.2f} [{row.acc_r_low:.2f}, {row.acc_r_high:.2f}]"
-                where = {"transform": right.get_yaxis_transform()}
-                right.text(0.015, row.y, said, **where, **look)
+                right.text(0.015, row.y, said, transform=right.get_yaxis_transform(), **look)
         for ax in axes:
             ax.axhline(rows["y"].max() + 0.5, color=MUTED, linewidth=0.5, alpha=0.6)
     left.plot([], [], color="black", label="worst target", **_WORST)
@@ -188,8 +186,12 @@ def gate_intervals(gate_summary: pd.DataFrame, *, title: str = ""):
     n, unit = counts(gate_summary["n"]), gate_summary["unit"].iloc[0]
     over = f"{title}{': ' if title else ''}mean of n = {n} {unit}, 95 % interval"
     axes = panels(4, size=(2.25, 0.4 * len(gates) + 1.5), sharey=True, over=over)
-    names = {"acc_f": "ACC_f", "acc_r": "ACC_r", "false_fire": "false fire"}
-    names["worst_sibling"] = "fires on worst sibling"
+    names = {
+        "acc_f": "ACC_f",
+        "acc_r": "ACC_r",
+        "false_fire": "false fire",
+        "worst_sibling": "fires on worst sibling",
+    }
     for ax, (column, name) in zip(axes, names.items(), strict=True):
         for split, face, beneath in (("val", "white", -0.12), ("test", ACCENT, 0.12)):
             rows = gate_summary[gate_summary["split"] == split]

@@ -151,11 +151,9 @@ def class_shift(
         ("target", ACCENT, short(report.target, 20)),
         ("other", MUTED, "a third class"),
     ):
-        look = {"color": colour, "marker": ".", "label": f"predicted: {label}"}
-        curve(ax, table, "alpha", name, **look)
+        curve(ax, table, "alpha", name, color=colour, marker=".", label=f"predicted: {label}")
         if name != "other":
-            look = {"color": colour, "linestyle": "--"}
-            ax.plot(table["alpha"], table[f"{name}_probability"], **look)
+            ax.plot(table["alpha"], table[f"{name}_probability"], color=colour, linestyle="--")
     ax.plot([], [], "k--", label="probability among the pair")
     for row, style in zip(report.crossing.itertuples(), ("-", "--"), strict=True):
         if np.isfinite(row.alpha):
@@ -247,7 +245,6 @@ def _paths(table: pd.DataFrame, value: str, ax, title: str):
     for path, (colour, style, label) in _PATHS.items():
         rows = table[table["path"] == path].dropna(subset=value).sort_values("alpha")
         if len(rows):
-            look = {"color": colour, "linestyle": style, "marker": ".", "label": label}
-            curve(ax, rows, "alpha", value, **look)
+            curve(ax, rows, "alpha", value, color=colour, linestyle=style, marker=".", label=label)
     ax.set_xlabel(f"α, n = {table['n'].iloc[0]}")
     return ax

@@ -105,8 +105,7 @@ def heatmap(
     if n > CROWDED:
         ax.tick_params(axis="x", rotation=90)
     elif max(len(str(c)) for c in frame.columns) > 4:
-        look = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticklabels(ax.get_xticklabels(), **look)
+        ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ends = np.atleast_1d([] if mark is None else mark)
     if len(ends) and np.isfinite(ends).all():
         bar = ax.collections[0].colorbar.ax
@@ -192,8 +191,9 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, WIDE), 4.2, title)
     ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
     expected = shown["expected"].iloc[0]
-    look = {"color": CONTRAST, "linestyle": "--", "linewidth": 1.2}
-    ax.axhline(expected, label="every pair of an exact ETF", **look)
+    ax.axhline(
+        expected, label="every pair of an exact ETF", color=CONTRAST, linestyle="--", linewidth=1.2
+    )
     ax.vlines(x, shown["low"], shown["high"], color=ACCENT, linewidth=1.2)
     differs = shown["differs"].to_numpy(bool)
     for chosen, face, name in (
@@ -205,8 +205,9 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     if left_out > 0:
         ax.axvline(half + 0.5, color=MUTED, linestyle=":")
         look = {"ha": "center", "va": "bottom", "fontsize": SMALL, "color": MUTED}
-        where = {"transform": ax.get_xaxis_transform()}
-        ax.text(half + 0.5, 1, f"{left_out:,} pairs between", **where, **look)
+        ax.text(
+            half + 0.5, 1, f"{left_out:,} pairs between", transform=ax.get_xaxis_transform(), **look
+        )
     names = shown["kappa"].map(short) + " → " + shown["z_ft"].map(short)
     ax.set_xticks(x, names, rotation=90, fontsize=SMALL)
     ax.set(xlim=(x[0] - 1, x[-1] + 1), ylabel="cos(κ_c, z_ft^c')")
@@ -226,8 +227,9 @@ def departures(frame: pd.DataFrame, *, ax=None, title: str = ""):
     ax, y = new_axes(ax, WIDE, 0.45 * len(frame) + 1.7, title), range(len(frame))
     look = {"color": ACCENT, "alpha": 0.6, "label": "root mean square over pairs"}
     ax.barh(y, frame["rms_added"], height=0.55, **look)
-    look = {"color": MUTED, "label": "what noise of the means alone adds"}
-    ax.barh(y, frame["rms_noise"], height=0.2, **look)
+    ax.barh(
+        y, frame["rms_noise"], height=0.2, color=MUTED, label="what noise of the means alone adds"
+    )
     look = {
         "along": "x",
         "color": CONTRAST,
