@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import one_of
-from .marks import below, counts, dots, few_ticks, name_rows, new_axes, panels, short
+from .marks import below, counts, dots, few_ticks, mark, name_rows, new_axes, panels, short
 from .matrices import heatmap
 from .style import ACCENT, MUTED, SMALL, WIDE, class_colours
 
@@ -127,18 +127,15 @@ def audit_dots(audits: pd.DataFrame, summary: pd.DataFrame | None = None, *, tit
         summary = summary[summary["method"].isin(methods)]
         said = f"mean of n = {counts(summary['n'])} {summary['unit'].iloc[0]}, 95 % interval"
         title = f"{title}{': ' if title else ''}{said}"
-    splits = {metric: split for metric, (split, _) in METRICS.items()}
-    shown = audits[audits["metric"].map(splits) == audits["split"]]
-    parts = {m: part for m in METRICS if len(part := shown[shown["metric"] == m])}
+    known = dict([*audits.groupby(["metric", "split"])])
+    parts = {m: known[m, split] for m, (split, _) in METRICS.items() if (m, split) in known}
     size = (WIDE / 4, 0.24 * len(methods) + 1.2)
     axes = panels(len(parts), columns=min(4, len(parts)), size=size, sharey=True, over=title)
     for ax, (metric, rows) in zip(axes, parts.items(), strict=True):
         split, value = METRICS[metric]
         for column, style, colour in (("retrained", "-", "black"), ("original", ":", MUTED)):
-            for known in rows[column].dropna().agg(["mean"]).dropna():
-                ax.axvline(
-                    known, label=column, color=colour, linestyle=style, linewidth=1.1, zorder=1
-                )
+            look = {"color": colour, "linestyle": style, "linewidth": 1.1, "zorder": 1}
+            mark(ax, rows[column].mean(), column, **look)
         found, name = (summary, value) if len(again) else (rows, "value")
         look = {"color": ACCENT, "label": "after the edit", "markersize": 5.5, "linewidth": 1.2}
         dots(ax, found, name, found["method"].map(methods.index), along="x", **look)

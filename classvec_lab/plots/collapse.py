@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import MOST_NAMES, curve, inches, name_columns, panels, short, whole_numbers
+from .marks import (
+    MOST_NAMES,
+    curve,
+    inches,
+    labelled,
+    mark,
+    name_columns,
+    panels,
+    short,
+    whole_numbers,
+)
 from .style import ACCENT, MUTED, WIDE, class_colours
 
 PANELS = {
@@ -66,16 +76,10 @@ def collapse_curves(
         ax.set_xlabel("epoch")
         ax.set_title(PANELS[metric], fontsize=9)
         whole_numbers(ax)
-        for epoch, name, width, line in ((kept, "kept: epoch", 0.9, ":"), (at, "epoch", 1.6, "-")):
-            if epoch is not None:
-                ax.axvline(
-                    epoch, label=f"{name} {epoch}", color="black", linewidth=width, linestyle=line
-                )
-    if len(axes):
-        handles, labels = axes[0].get_legend_handles_labels()
-        where = {"loc": "outside lower center", "ncols": 4}
-        if labels:
-            axes[0].figure.legend(handles, labels, **where)
+        mark(ax, kept, "kept: epoch {}", linewidth=0.9, linestyle=":")
+        mark(ax, at, "epoch {}", linewidth=1.6)
+    if len(axes) and (marks := labelled(axes[0])):
+        axes[0].figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=4)
     return axes
 
 
@@ -96,8 +100,8 @@ def collapse_map(
         The Axes (array).
     """
     points, means = history.points, history.means2d
-    known = sorted(means["epoch"].unique())
-    epochs = epochs or list(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
+    known = np.unique(means["epoch"])
+    epochs = epochs or np.unique(known[[0, len(known) // 2, -1]])
     names = list(means["class"].cat.categories)
     colours, few = np.array(class_colours(len(names))), len(names) <= 20
     size = (3.1 + 1.6 * few / len(epochs), 3.4)

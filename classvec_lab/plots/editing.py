@@ -5,17 +5,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from .marks import (
-    HOLLOW,
-    below,
-    counts,
-    dots,
-    few_ticks,
-    name_rows,
-    new_axes,
-    panels,
-    short,
-)
+from .marks import HOLLOW, below, counts, dots, few_ticks, mark, name_rows, new_axes, panels, short
 from .style import ACCENT, CONTRAST, MUTED, SMALL
 
 FINE_TUNED = "fine-tuned"
@@ -33,7 +23,7 @@ _FAMILIES = {
 _MARKERS = ("os", "v8", "^p", "D<", "hX", "P>", "dH")
 _FILLS = ("full", "none", "bottom", "top", "left", "right")
 _ROW, _PLANE = 0.17, 2.2  # inches: of a setting's row, and of the plane above the rows
-_BASE = {"color": "black", "linestyle": "--", "linewidth": 0.9}
+_BASE = {"linestyle": "--", "linewidth": 0.9}
 _SPAN = {"along": "x", "markersize": 5.5, "linewidth": 1.2}
 _WORST = {"marker": "D", "markersize": 5, **HOLLOW}
 
@@ -85,8 +75,7 @@ def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None,
     ax.set_yticks([*ticks, *rows], [f"{tick:.1f}" for tick in ticks] + names, fontsize=SMALL)
     ax.set(ylim=(rows[-1] - 0.06, 1.04), xlabel="ACC_r, all other classes")
     ax.set_ylabel("ACC_f, class to forget", loc="top")
-    if np.isfinite(base):
-        ax.axvline(base, zorder=1, label=f"fine-tuned, mean ACC_r {base:.3f}", **_BASE)
+    mark(ax, base, "fine-tuned, mean ACC_r {:.3f}", zorder=1, **_BASE)
     for family in dict.fromkeys(map(_family, looks)):
         ax.plot([], [], label=family, marker="o", linestyle="none", color=_colour(family))
     return below(ax, columns=2 if given else 4)
@@ -122,8 +111,7 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
         for ax in axes:
             ax.axhline(rows["y"].max() + 0.5, color=MUTED, linewidth=0.5, alpha=0.6)
     left.plot([], [], color="black", label="worst target", **_WORST)
-    if np.isfinite(base):
-        right.axvline(base, label="fine-tuned, ACC_r", **_BASE)
+    mark(right, base, "fine-tuned, ACC_r", **_BASE)
     (usual, unit), names = summary[["n", "unit"]].value_counts().index[0], setting_names(summary)
     counted = [f"{a} (n = {n})" for a, n in zip(names, summary["n"], strict=True)]
     name_rows(axes, np.where(summary["n"] == usual, names, counted))
@@ -166,9 +154,10 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
         ax.set_yscale("symlog", linthresh=stated)
         ticks = [0, stated, *(t for t in (0.01, 0.1, 1.0) if t > stated)]
         ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
-        ax.set_yticks([], minor=True)
-        ax.set(ylim=(-0.08 * stated, 1.4), title=f"{split}: n = {part['target'].nunique()} targets")
-        ax.set_xlabel(f"threshold on the {part['score'].iloc[0]} score")
+        ax.minorticks_off()
+        title = f"{split}: n = {part['target'].nunique()} targets"
+        xlabel = f"threshold on the {part['score'].iloc[0]} score"
+        ax.set(ylim=(-0.08 * stated, 1.4), title=title, xlabel=xlabel)
     axes[0].set_ylabel("rate")
     below(*axes, columns=3)
     return axes

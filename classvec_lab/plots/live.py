@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import ACCURACIES, UNIT, below, curve, inches, name_rows, panels, short
+from .marks import ACCURACIES, UNIT, below, curve, inches, mark, name_rows, panels, short
 from .style import ACCENT, CONTRAST, MUTED
 
 _MOST = 45
@@ -63,8 +63,8 @@ def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
     name_rows(
         [ax], [f"{short(c, 24)} (n = {n})" for c, n in zip(frame["class"], frame["n"], strict=True)]
     )
-    for label, name in zip(ax.get_yticklabels(), frame["class"], strict=True):
-        label.set_fontweight("bold" if name in edited else "normal")
+    for row in np.flatnonzero(frame["class"].isin(edited)):
+        ax.get_yticklabels()[row].set_fontweight("bold")
     ax.set(xlim=UNIT, xlabel="accuracy")
     below(ax, columns=1)
 
@@ -77,10 +77,9 @@ def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
         ("worst", CONTRAST, "--", "worst other class"),
     ):
         ax.plot(rates["threshold"], rates[column], color=colour, linestyle=style, label=label)
-    if threshold is not None and np.isfinite(threshold):
-        ax.axvline(threshold, color="black", linewidth=1.2, label=f"γ = {threshold:.3f}")
-    ax.set_xlabel(f"threshold of the {rates['score'].iloc[0]} gate")
-    ax.set(ylim=UNIT, ylabel="share that fires")
+    mark(ax, threshold, "γ = {:.3f}")
+    xlabel = f"threshold of the {rates['score'].iloc[0]} gate"
+    ax.set(ylim=UNIT, xlabel=xlabel, ylabel="share that fires")
     below(ax, columns=1)
 
 
@@ -88,7 +87,6 @@ def _strength(ax, curves: pd.DataFrame, at: float | None) -> None:
     for column, colour, name in ACCURACIES:
         label = f"{name}, n = {curves[f'n_{column[-1]}'].iloc[0]:.0f}"
         curve(ax, curves, "factor", column, color=colour, label=label)
-    if at is not None:
-        ax.axvline(at, color="black", linewidth=1.2, label=f"strength {at:g}")
+    mark(ax, at, "strength {:g}")
     ax.set(ylim=UNIT, xlabel="strength of the edit", ylabel="accuracy")
     below(ax, columns=1)

@@ -65,18 +65,18 @@ def mapping_intervals(frame: pd.DataFrame, *, title: str = ""):
         The two Axes. Hollow: the worst target. Behind each name is how many numbers it stores.
     """
     frame = frame.sort_values("n_parameters", kind="stable")
-    axes = panels(2, size=(4.5, 0.3 * len(frame) + 1.6), sharey=True, over=title)
+    axes = left, right = panels(2, size=(4.5, 0.3 * len(frame) + 1.6), sharey=True, over=title)
     look = {"along": "x", "color": ACCENT, "linewidth": 1.2}
     for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
         dots(ax, frame, column, range(len(frame)), label="mean, 95 % interval", **look)
         few_ticks(ax, 5)
     worst = {"color": CONTRAST, "marker": "D", "label": "worst target"}
-    axes[0].plot(frame["worst_acc_f"], range(len(frame)), **worst, **HOLLOW)
+    left.plot(frame["worst_acc_f"], range(len(frame)), **worst, **HOLLOW)
     sizes = frame["n_parameters"].map("{:,.0f}".format).replace("nan", "unknown")
     name_rows(axes, frame["mapping"] + ": " + sizes)
-    axes[0].set_title(f"numbers stored; n = {counts(frame['n'])} targets")
-    axes[0].set(xlim=UNIT, xlabel="ACC_f, accuracy on the class to forget")
-    axes[1].set_xlabel("ACC_r, all other classes")
+    left.set_title(f"numbers stored; n = {counts(frame['n'])} targets")
+    left.set(xlim=UNIT, xlabel="ACC_f, accuracy on the class to forget")
+    right.set_xlabel("ACC_r, all other classes")
     below(*axes)
     return axes
 

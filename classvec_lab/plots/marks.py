@@ -93,6 +93,12 @@ def curve(ax, rows: pd.DataFrame, x: str, y: str, *, band: float = 0.15, **look)
         ax.fill_between(rows[x], *interval(rows, y), color=look["color"], alpha=band, linewidth=0)
 
 
+def mark(ax, at: float | None, label: str, **look) -> None:
+    """A line across the x axis where `at` is a number, which the label names as "α = {:g}"."""
+    if at is not None and np.isfinite(at):
+        ax.axvline(at, label=label.format(at), **{"color": "black", "linewidth": 1.2} | look)
+
+
 def labelled(*axes) -> dict:
     """Label to mark, each label once, of all these Axes."""
     found = {}
@@ -102,22 +108,21 @@ def labelled(*axes) -> dict:
     return found
 
 
-def beside(*axes, **options):
-    """The legend of these Axes right of the last, which is returned."""
-    found = labelled(*axes)
-    look = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} | options
-    axes[-1].legend(found.values(), found.keys(), **look)
-    return axes[-1]
-
-
-def below(*axes, columns: int = 4, **options):
-    """The legend of one Axes under its label, or of several under all; the last is returned."""
-    found, ax = labelled(*axes), axes[-1]
-    under = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
-    where = under if len(axes) == 1 else {"loc": "outside lower center"}
-    owner = ax if len(axes) == 1 else ax.figure
-    owner.legend(found.values(), found.keys(), ncols=columns, **where | options)
+def beside(ax, **options):
+    """The legend of these Axes right of them; they are returned."""
+    found, where = labelled(ax), {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    ax.legend(found.values(), found.keys(), **where, **options)
     return ax
+
+
+def below(*axes, columns: int = 4):
+    """The legend of one Axes under its label, or of several under all; the last is returned."""
+    found, owner, where = labelled(*axes), axes[-1].figure, {"loc": "outside lower center"}
+    if len(axes) == 1:
+        (owner,) = axes
+        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
+    owner.legend(found.values(), found.keys(), ncols=columns, **where)
+    return axes[-1]
 
 
 def name_rows(axes, names) -> None:

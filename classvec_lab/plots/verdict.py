@@ -121,9 +121,9 @@ def _page(*heights: float):
 def _curves(collateral, ax) -> None:
     """ACC_f and ACC_r of the class vector over strength: classes on test, and the mean on val."""
     over_lambda(ax, collateral.test.curves(), ["class"])
-    means = collateral.val.curves().groupby("lambda_")[["acc_f", "acc_r"]].mean()
+    on_val = collateral.val.curves().groupby("lambda_")
     for column, colour, name in ACCURACIES:
-        ax.plot(means[column], label=f"{name}, mean on val", color=colour, **ON_VAL)
+        ax.plot(on_val[column].mean(), label=f"{name}, mean on val", color=colour, **ON_VAL)
     n = len(collateral.test.targets)
     ax.set_title(f"Class vector, test, n = {n} classes,\n{behind(collateral.gate)}")
     below(ax, columns=1)
