@@ -119,11 +119,11 @@ def audit_dots(audits: pd.DataFrame, summary: pd.DataFrame | None = None, *, tit
     Raises:
         ValueError: where a method has two audits and there is no summary.
     """
-    again = audits.loc[audits.duplicated(["method", "metric", "split"]), "method"]
-    if len(again) and summary is None:
-        raise ValueError(f"{again.iloc[0]!r} has several audits here; pass their summary too")
+    again = list(audits.loc[audits.duplicated(["method", "metric", "split"]), "method"])
+    if again and summary is None:
+        raise ValueError(f"{again[0]!r} has several audits here; pass their summary too")
     methods = list(audits["method"].unique())
-    if len(again):
+    if again:
         summary = summary[summary["method"].isin(methods)]
         said = f"mean of n = {counts(summary['n'])} {summary['unit'].iloc[0]}, 95 % interval"
         title = f"{title}{': ' if title else ''}{said}"
@@ -136,10 +136,10 @@ def audit_dots(audits: pd.DataFrame, summary: pd.DataFrame | None = None, *, tit
         for column, style, colour in (("retrained", "-", "black"), ("original", ":", MUTED)):
             look = {"color": colour, "linestyle": style, "linewidth": 1.1, "zorder": 1}
             mark(ax, rows[column].mean(), column, **look)
-        found, name = (summary, value) if len(again) else (rows, "value")
+        found, name = (summary, value) if again else (rows, "value")
         look = {"color": ACCENT, "label": "after the edit", "markersize": 5.5, "linewidth": 1.2}
         dots(ax, found, name, found["method"].map(methods.index), along="x", **look)
-        if len(again):
+        if again:
             look = {"marker": "|", "s": 40, "color": MUTED, "alpha": 0.4, "zorder": 0}
             y = rows["method"].map(methods.index)
             ax.scatter(rows["value"], y, label="one class and training", **look)

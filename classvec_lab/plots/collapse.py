@@ -28,6 +28,7 @@ PANELS = {
     "nc3_centred": "NC3: centred head",
     "nc4": "NC4: as the nearest mean",
 }
+LOGARITHMIC = ("nc1", "cdnv")
 _COLUMNS = {
     "variance": "variance within",
     "cdnv": "CDNV, mean over others",
@@ -69,7 +70,7 @@ def collapse_curves(
             null = part.assign(low=0.0, high=part["null_high"])
             look = {"color": runs[run], "linestyle": ":", "linewidth": 1}
             curve(ax, null, "epoch", "null_high", band=0.08, **look)
-        if metric in ("nc1", "cdnv"):
+        if metric in LOGARITHMIC:
             _logarithmic(ax, known[metric]["value"])
         elif metric != "nc4":
             ax.set_ylim(bottom=0)

@@ -139,9 +139,9 @@ def name_columns(ax, names) -> None:
     Of more than fifty, every second, third, … is written.
     """
     names, step = [short(name, 24) for name in names], -(-len(names) // MOST_NAMES)
-    level = max(map(len, names)) <= 5 and len(names) <= 20
-    turned = {"rotation": 45 if len(names) <= 20 else 90, "ha": "right", "va": "center"}
-    look = {} if level else turned | {"rotation_mode": "anchor", "fontsize": SMALL}
+    few = len(names) <= 20
+    look = {"rotation": 45 if few else 90, "ha": "right", "va": "center", "fontsize": SMALL}
+    look = {} if few and max(map(len, names)) <= 5 else look | {"rotation_mode": "anchor"}
     ax.set_xticks(range(0, len(names), step), names[::step], **look)
 
 

@@ -30,7 +30,7 @@ def cluster_order(frame: pd.DataFrame) -> list:
     if len(values) < 3:
         return list(frame.index)
     tree = linkage((values + values.T) / 2, method="average", optimal_ordering=len(values) <= 500)
-    return [frame.index[i] for i in leaves_list(tree)]
+    return list(frame.index[leaves_list(tree)])
 
 
 def heatmap(
@@ -71,8 +71,7 @@ def heatmap(
     if order != "given":
         names = cluster_order(frame) if order == "cluster" else list(order)
         frame = frame.loc[names, names]
-    marked = None if marked is None else marked.loc[frame.index, frame.columns].to_numpy()
-    n, diverging = len(frame.columns), centre is not None
+    shown, n, diverging = frame.axes, len(frame.columns), centre is not None
     side = inches(n, 0.42, 1.8, 4.2, WIDE - 1)
     ax = new_axes(ax, side + 1.0, side, title)
     frame = frame.rename(index=short, columns=short)
@@ -117,7 +116,7 @@ def heatmap(
         at = 0, ends.mean()  # left of the bar, clear of its numbers
         bar.annotate(text, at, xytext=(-4, 0), annotation_clip=False, **where, **look)
     if marked is not None and not large:
-        rows, columns = np.nonzero(marked)
+        rows, columns = np.nonzero(marked.loc[*shown].to_numpy())
         shade = frame.to_numpy()[rows, columns] / top
         colours = np.where((np.abs(shade) if diverging else shade) > 0.6, "white", "black")
         inset, size = 0.88 if few else 0.5, np.clip(260 / n, 4, 14)
