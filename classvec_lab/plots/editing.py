@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from .marks import HOLLOW, below, counts, dots, few_ticks, mark, name_rows, new_axes, panels, short
+from .marks import below, counts, dots, few_ticks, mark, name_rows, new_axes, panels, short
 from .style import ACCENT, CONTRAST, MUTED, SMALL
 
 FINE_TUNED = "fine-tuned"
@@ -25,7 +25,7 @@ _FILLS = ("full", "none", "bottom", "top", "left", "right")
 _ROW, _PLANE = 0.17, 2.2  # inches: of a setting's row, and of the plane above the rows
 _BASE = {"linestyle": "--", "linewidth": 0.9}
 _SPAN = {"along": "x", "markersize": 5.5, "linewidth": 1.2}
-_WORST = {"marker": "D", "markersize": 5, **HOLLOW}
+_WORST = {"markersize": 5, "fillstyle": "none"}
 
 
 def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None, title: str = ""):
@@ -77,7 +77,7 @@ def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None,
     ax.set_ylabel("ACC_f, class to forget", loc="top")
     mark(ax, base, "fine-tuned, mean ACC_r {:.3f}", zorder=1, **_BASE)
     for family in dict.fromkeys(map(_family, looks)):
-        ax.plot([], [], label=family, marker="o", linestyle="none", color=_colour(family))
+        ax.plot([], [], "o", label=family, color=_colour(family))
     return below(ax, columns=2 if given else 4)
 
 
@@ -98,7 +98,7 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
         near, colour = rows[~(rows["acc_r"] < 0.5 * base)], _colour(family)
         dots(left, rows, "acc_f", rows["y"], color=colour, label=family, **_SPAN)
         dots(right, near, "acc_r", near["y"], color=colour, **_SPAN)
-        left.plot(rows["worst_acc_f"], rows["y"], color=colour, **_WORST)
+        left.plot(rows["worst_acc_f"], rows["y"], "D", color=colour, **_WORST)
         look = {"va": "center", "fontsize": SMALL, "color": colour}
         for row in rows.itertuples():
             known = np.nanmax([row.acc_f, row.acc_f_high])
@@ -110,7 +110,7 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
                 right.text(0.015, row.y, said, transform=right.get_yaxis_transform(), **look)
         for ax in axes:
             ax.axhline(rows["y"].max() + 0.5, color=MUTED, linewidth=0.5, alpha=0.6)
-    left.plot([], [], color="black", label="worst target", **_WORST)
+    left.plot([], [], "kD", label="worst target", **_WORST)
     mark(right, base, "fine-tuned, ACC_r", **_BASE)
     (usual, unit), names = summary[["n", "unit"]].value_counts().index[0], setting_names(summary)
     counted = [f"{a} (n = {n})" for a, n in zip(names, summary["n"], strict=True)]

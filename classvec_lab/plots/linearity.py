@@ -150,7 +150,7 @@ def class_shift(
     ):
         curve(ax, table, "alpha", name, color=colour, marker=".", label=f"predicted: {label}")
         if name != "other":
-            ax.plot(table["alpha"], table[f"{name}_probability"], color=colour, linestyle="--")
+            ax.plot(table["alpha"], table[f"{name}_probability"], "--", color=colour)
     ax.plot([], [], "k--", label="probability among the pair")
     for row, style in zip(report.crossing.itertuples(), ("-", "--"), strict=True):
         mark(ax, row.alpha, f"{row.of} cross: α = {{:.2f}}", linewidth=0.9, linestyle=style)

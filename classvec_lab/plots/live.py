@@ -76,7 +76,7 @@ def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
         ("false_fire", CONTRAST, "-", "false fires, all others"),
         ("worst", CONTRAST, "--", "worst other class"),
     ):
-        ax.plot(rates["threshold"], rates[column], color=colour, linestyle=style, label=label)
+        ax.plot(rates["threshold"], rates[column], style, color=colour, label=label)
     mark(ax, threshold, "γ = {:.3f}")
     xlabel = f"threshold of the {rates['score'].iloc[0]} gate"
     ax.set(ylim=UNIT, xlabel=xlabel, ylabel="share that fires")

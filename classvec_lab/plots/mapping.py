@@ -7,7 +7,6 @@ from .editing import gate_name
 from .marks import (
     ACCURACIES,
     FAINT,
-    HOLLOW,
     UNIT,
     below,
     counts,
@@ -50,7 +49,7 @@ def over_lambda(ax, curves: pd.DataFrame, each: list[str]) -> None:
         for _, own in curves.sort_values("lambda_").groupby(each):
             ax.plot(own["lambda_"], own[column], color=colour, linewidth=0.8, alpha=0.3)
         mean = curves.groupby("lambda_")[column].mean()
-        ax.plot(mean, color=colour, linewidth=2.2, marker=".", label=f"{name}, mean")
+        ax.plot(mean, ".-", color=colour, linewidth=2.2, label=f"{name}, mean")
     ax.plot([], [], label="one target", **FAINT)
     ax.set(ylim=UNIT, xlabel="λ of z + λ κ_c", ylabel="accuracy")
     ax.invert_xaxis()
@@ -70,8 +69,8 @@ def mapping_intervals(frame: pd.DataFrame, *, title: str = ""):
     for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
         dots(ax, frame, column, range(len(frame)), label="mean, 95 % interval", **look)
         few_ticks(ax, 5)
-    worst = {"color": CONTRAST, "marker": "D", "label": "worst target"}
-    left.plot(frame["worst_acc_f"], range(len(frame)), **worst, **HOLLOW)
+    worst = {"color": CONTRAST, "fillstyle": "none", "label": "worst target"}
+    left.plot(frame["worst_acc_f"], range(len(frame)), "D", **worst)
     sizes = frame["n_parameters"].map("{:,.0f}".format).replace("nan", "unknown")
     name_rows(axes, frame["mapping"] + ": " + sizes)
     left.set_title(f"numbers stored; n = {counts(frame['n'])} targets")

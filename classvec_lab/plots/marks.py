@@ -10,7 +10,6 @@ from .style import ACCENT, CONTRAST, MUTED, SMALL, WIDE
 ACCURACIES = (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r"))  # of an edit
 UNIT = (-0.03, 1.03)  # an axis of shares, with a little room
 FAINT = {"color": MUTED, "linewidth": 0.8}
-HOLLOW = {"linestyle": "none", "fillstyle": "none"}
 MOST_NAMES = 50  # along the x axis of the widest figure
 
 

@@ -86,7 +86,7 @@ def history_curves(history: pd.DataFrame, *, ax=None, title: str = ""):
         ("val_accuracy", "validation", ACCENT),
     ):
         if column in history:
-            ax.plot(history["epoch"], history[column], marker=".", color=colour, label=name)
+            ax.plot(history["epoch"], history[column], ".-", color=colour, label=name)
     kept = history.loc[history["kept"], "epoch"].iloc[0]
     mark(ax, kept, "kept: epoch {}", linewidth=0.8, linestyle=":")
     ax.set(xlabel="epoch", ylabel="accuracy")

@@ -35,7 +35,6 @@ SENTENCES = {  # a quantity, whether it is a share, and what follows its value
 }
 HEAD, LINE = 4.4, 0.19  # inches of the header, and from one of its lines to the next
 QUIET = "#555b63"
-ON_VAL = {"linestyle": ":", "linewidth": 1.8}
 
 
 def verdict_page(report):
@@ -123,7 +122,8 @@ def _curves(collateral, ax) -> None:
     over_lambda(ax, collateral.test.curves(), ["class"])
     on_val = collateral.val.curves().groupby("lambda_")
     for column, colour, name in ACCURACIES:
-        ax.plot(on_val[column].mean(), label=f"{name}, mean on val", color=colour, **ON_VAL)
+        label = f"{name}, mean on val"
+        ax.plot(on_val[column].mean(), ":", color=colour, linewidth=1.8, label=label)
     n = len(collateral.test.targets)
     ax.set_title(f"Class vector, test, n = {n} classes,\n{behind(collateral.gate)}")
     below(ax, columns=1)
