@@ -10,13 +10,12 @@ import traitlets as t
 
 from .. import plots
 from ..diagnostics.collapse.report import ideal
-from ..plots.collapse import PANELS
+from ..plots.collapse import LOGARITHMIC, PANELS
 from ..words import number
 from .base import Panel, choice, in_range, one_of, some_of
 from .canvas import Charts, Scatter
 from .payload import chart, colour_bytes, series, table
 
-LOGARITHMIC = ("nc1", "cdnv")
 MOST_DOTS = 40  # epochs that are drawn with dots
 NULL = {"name": "95 % of what an exact ETF would show", "colour": "accent", "dash": [5, 3]}
 

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ..editing import LiveReadout
+from ..plots.live import most_changed
 from ..words import percent, points
 from .payload import chart, group, paragraphs, series, table
 from .terms import EditTerm
@@ -67,16 +68,13 @@ def effect_table(readout: LiveReadout, *said: str) -> str:
 
 def class_bars(readout: LiveReadout) -> dict:
     """The state of `Bars`: of more than 60 classes those edited and those that changed most."""
-    frame = readout.per_class()
-    own = frame["class"].isin(readout.targets)
-    moved = (frame["after"] - frame["before"]).abs().fillna(0) + 2 * own
-    frame = frame.loc[moved.nlargest(MOST_BARS).index.sort_values()]
+    frame = most_changed(readout.per_class(), readout.targets, MOST_BARS)
     return {
         "names": frame["class"].tolist(),
         "counts": frame["n"].tolist(),
         "before": frame["before"],
         "after": frame["after"],
-        "edited": np.flatnonzero(own[frame.index]).tolist(),
+        "edited": np.flatnonzero(frame["class"].isin(readout.targets)).tolist(),
     }
 
 

@@ -79,8 +79,7 @@ class EditTerms(t.HasTraits):
         """
         self.live, self.vectors, self.moments = live, vectors, moments
         self.classes = vectors.classes
-        known = SCORES if moments else [s for s in SCORES if s != "discriminant"]
-        self.gate_scores = [NO_GATE, *known]
+        self.gate_scores = [s for s in (NO_GATE, *SCORES) if moments or s != "discriminant"]
         self._gate = cache(self._calibrate)
         self._gate_curve = lru_cache(1)(
             lambda gate: gate_curve(gate, live.features, scores=live.scores(gate))
@@ -121,9 +120,9 @@ class EditTerms(t.HasTraits):
         if switch and term.to == term.class_name:
             raise PanelError(f"a switch leads from one class to another; got {term.to!r} twice")
         gate, gamma = self.calibrated(term), term.gamma
-        if gamma is not None and gate is None:
-            raise PanelError(f"γ = {gamma:g} has no meaning without a gate: choose one")
         if gamma is not None:
+            if gate is None:
+                raise PanelError(f"γ = {gamma:g} has no meaning without a gate: choose one")
             in_range("γ, beyond which a gate fires always or never,", gamma, *self.span(gate))
 
     # actions

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import one_of
-from .marks import below, counts, dots, few_ticks, name_rows, new_axes, panels, short
+from .marks import below, counts, dots, few_ticks, mark, name_rows, new_axes, panels, short
 from .matrices import heatmap
 from .style import ACCENT, MUTED, SMALL, WIDE, class_colours
 
@@ -62,8 +62,9 @@ def routing_bars(routes: pd.DataFrame, *, target: str, ax=None, title: str = "")
         words = [_within(part, share) if share >= NAMED_FROM else "" for share in shares[part]]
         pad = {"facecolor": colour, "edgecolor": "none", "pad": 0.8} if own else None
         ink = "black" if relative_luminance(colour) > 0.4 else "white"
-        look = {"color": ink, "fontsize": SMALL, "linespacing": 0.9, "bbox": pad}
-        ax.bar_label(bars, words, label_type="center", **look)
+        ax.bar_label(
+            bars, words, label_type="center", color=ink, fontsize=SMALL, linespacing=0.9, bbox=pad
+        )
     ax.set(xlim=(0, 1), ylim=(y[-1] + 0.55, y[0] - 0.55), xlabel="share predicted as")
     ax.set_yticks(y, shares.index)
     ax.spines["left"].set_visible(False)
@@ -94,8 +95,7 @@ def collateral_maps(changes: Mapping[str, pd.DataFrame], *, figure=None, title: 
         if len(known):
             mean, lowest = np.round([known.mean(), known.min()], 1) + 0.0
             name += f"\nmean {mean:+.1f}, lowest {lowest:+.1f}"
-        look = {"limit": limit, "label": label, "fmt": fmt, "title": name}
-        heatmap(frame.round(1) + 0.0, ax=ax, **look)
+        heatmap(frame.round(1) + 0.0, ax=ax, limit=limit, label=label, fmt=fmt, title=name)
         ax.patch.set(facecolor="#e3e5e8", edgecolor=MUTED, hatch="////", linewidth=0)
         ax.set_xlabel("accuracy of")
     axes[0].set_ylabel("edited")
@@ -119,29 +119,27 @@ def audit_dots(audits: pd.DataFrame, summary: pd.DataFrame | None = None, *, tit
     Raises:
         ValueError: where a method has two audits and there is no summary.
     """
-    again = audits.loc[audits.duplicated(["method", "metric", "split"]), "method"]
-    if len(again) and summary is None:
-        raise ValueError(f"{again.iloc[0]!r} has several audits here; pass their summary too")
+    again = list(audits.loc[audits.duplicated(["method", "metric", "split"]), "method"])
+    if again and summary is None:
+        raise ValueError(f"{again[0]!r} has several audits here; pass their summary too")
     methods = list(audits["method"].unique())
-    if len(again):
+    if again:
         summary = summary[summary["method"].isin(methods)]
         said = f"mean of n = {counts(summary['n'])} {summary['unit'].iloc[0]}, 95 % interval"
         title = f"{title}{': ' if title else ''}{said}"
-    splits = {metric: split for metric, (split, _) in METRICS.items()}
-    shown = audits[audits["metric"].map(splits) == audits["split"]]
-    parts = {m: part for m in METRICS if len(part := shown[shown["metric"] == m])}
+    known = dict([*audits.groupby(["metric", "split"])])
+    parts = {m: known[m, split] for m, (split, _) in METRICS.items() if (m, split) in known}
     size = (WIDE / 4, 0.24 * len(methods) + 1.2)
     axes = panels(len(parts), columns=min(4, len(parts)), size=size, sharey=True, over=title)
     for ax, (metric, rows) in zip(axes, parts.items(), strict=True):
         split, value = METRICS[metric]
         for column, style, colour in (("retrained", "-", "black"), ("original", ":", MUTED)):
-            for known in rows[column].dropna().agg(["mean"]).dropna():
-                look = {"color": colour, "linestyle": style, "linewidth": 1.1, "zorder": 1}
-                ax.axvline(known, label=column, **look)
-        found, name = (summary, value) if len(again) else (rows, "value")
+            look = {"color": colour, "linestyle": style, "linewidth": 1.1, "zorder": 1}
+            mark(ax, rows[column].mean(), column, **look)
+        found, name = (summary, value) if again else (rows, "value")
         look = {"color": ACCENT, "label": "after the edit", "markersize": 5.5, "linewidth": 1.2}
         dots(ax, found, name, found["method"].map(methods.index), along="x", **look)
-        if len(again):
+        if again:
             look = {"marker": "|", "s": 40, "color": MUTED, "alpha": 0.4, "zorder": 0}
             y = rows["method"].map(methods.index)
             ax.scatter(rows["value"], y, label="one class and training", **look)

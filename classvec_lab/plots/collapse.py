@@ -5,7 +5,17 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import MOST_NAMES, curve, inches, name_columns, panels, short, whole_numbers
+from .marks import (
+    MOST_NAMES,
+    curve,
+    inches,
+    labelled,
+    mark,
+    name_columns,
+    panels,
+    short,
+    whole_numbers,
+)
 from .style import ACCENT, MUTED, WIDE, class_colours
 
 PANELS = {
@@ -18,6 +28,7 @@ PANELS = {
     "nc3_centred": "NC3: centred head",
     "nc4": "NC4: as the nearest mean",
 }
+LOGARITHMIC = ("nc1", "cdnv")
 _COLUMNS = {
     "variance": "variance within",
     "cdnv": "CDNV, mean over others",
@@ -49,8 +60,9 @@ def collapse_curves(
     known = frame.sort_values("epoch").groupby("metric")
     known = {m: rows for m, rows in known if rows["value"].notna().any()}
     metrics = [m for m in metrics if m in known]
-    shape = {"columns": min(4, len(metrics)), "size": (2.9, 2.5)}
-    axes = panels(len(metrics), **shape, over=title, figure=figure)
+    axes = panels(
+        len(metrics), columns=min(4, len(metrics)), size=(2.9, 2.5), over=title, figure=figure
+    )
     for ax, metric in zip(axes, metrics, strict=True):
         for run, part in known[metric].groupby("run"):
             look = {"color": runs[run], "label": run if len(runs) > 1 else None, "marker": "."}
@@ -58,22 +70,17 @@ def collapse_curves(
             null = part.assign(low=0.0, high=part["null_high"])
             look = {"color": runs[run], "linestyle": ":", "linewidth": 1}
             curve(ax, null, "epoch", "null_high", band=0.08, **look)
-        if metric in ("nc1", "cdnv"):
+        if metric in LOGARITHMIC:
             _logarithmic(ax, known[metric]["value"])
         elif metric != "nc4":
             ax.set_ylim(bottom=0)
         ax.set_xlabel("epoch")
         ax.set_title(PANELS[metric], fontsize=9)
         whole_numbers(ax)
-        for epoch, name, width, line in ((kept, "kept: epoch", 0.9, ":"), (at, "epoch", 1.6, "-")):
-            if epoch is not None:
-                look = {"color": "black", "linewidth": width, "linestyle": line}
-                ax.axvline(epoch, label=f"{name} {epoch}", **look)
-    if len(axes):
-        handles, labels = axes[0].get_legend_handles_labels()
-        where = {"loc": "outside lower center", "ncols": 4}
-        if labels:
-            axes[0].figure.legend(handles, labels, **where)
+        mark(ax, kept, "kept: epoch {}", linewidth=0.9, linestyle=":")
+        mark(ax, at, "epoch {}", linewidth=1.6)
+    if len(axes) and (marks := labelled(axes[0])):
+        axes[0].figure.legend(marks.values(), marks.keys(), loc="outside lower center", ncols=4)
     return axes
 
 
@@ -94,13 +101,12 @@ def collapse_map(
         The Axes (array).
     """
     points, means = history.points, history.means2d
-    known = sorted(means["epoch"].unique())
-    epochs = epochs or list(dict.fromkeys((known[0], known[len(known) // 2], known[-1])))
+    known = np.unique(means["epoch"])
+    epochs = epochs or np.unique(known[[0, len(known) // 2, -1]])
     names = list(means["class"].cat.categories)
     colours, few = np.array(class_colours(len(names))), len(names) <= 20
     size = (3.1 + 1.6 * few / len(epochs), 3.4)
-    shared = {"sharex": True, "sharey": True}
-    axes = panels(len(epochs), size=size, over=title, figure=figure, **shared)
+    axes = panels(len(epochs), size=size, over=title, figure=figure, sharex=True, sharey=True)
     ring = {"edgecolor": "black", "zorder": 3}
     ring |= {"s": 60, "linewidth": 1.0} if few else {"s": 14, "linewidth": 0.4}
     for ax, epoch in zip(axes, epochs, strict=True):
@@ -152,8 +158,7 @@ def collapse_bars(frame: pd.DataFrame, *, title: str = ""):
     else:
         said = f"{len(names)} classes, the largest CDNV of the last run first"
         axes[-1].set(xticks=[], xlabel=said)
-    where = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0.2}
-    axes[0].legend(ncols=len(runs), **where)
+    axes[0].legend(ncols=len(runs), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.2)
     return axes
 
 

@@ -5,17 +5,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 
-from .marks import (
-    HOLLOW,
-    below,
-    counts,
-    dots,
-    few_ticks,
-    name_rows,
-    new_axes,
-    panels,
-    short,
-)
+from .marks import below, counts, dots, few_ticks, mark, name_rows, new_axes, panels, short
 from .style import ACCENT, CONTRAST, MUTED, SMALL
 
 FINE_TUNED = "fine-tuned"
@@ -33,9 +23,9 @@ _FAMILIES = {
 _MARKERS = ("os", "v8", "^p", "D<", "hX", "P>", "dH")
 _FILLS = ("full", "none", "bottom", "top", "left", "right")
 _ROW, _PLANE = 0.17, 2.2  # inches: of a setting's row, and of the plane above the rows
-_BASE = {"color": "black", "linestyle": "--", "linewidth": 0.9}
+_BASE = {"linestyle": "--", "linewidth": 0.9}
 _SPAN = {"along": "x", "markersize": 5.5, "linewidth": 1.2}
-_WORST = {"marker": "D", "markersize": 5, **HOLLOW}
+_WORST = {"markersize": 5, "fillstyle": "none"}
 
 
 def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None, title: str = ""):
@@ -85,11 +75,9 @@ def trade_off(table: pd.DataFrame, *, like: pd.DataFrame | None = None, ax=None,
     ax.set_yticks([*ticks, *rows], [f"{tick:.1f}" for tick in ticks] + names, fontsize=SMALL)
     ax.set(ylim=(rows[-1] - 0.06, 1.04), xlabel="ACC_r, all other classes")
     ax.set_ylabel("ACC_f, class to forget", loc="top")
-    if np.isfinite(base):
-        ax.axvline(base, zorder=1, label=f"fine-tuned, mean ACC_r {base:.3f}", **_BASE)
+    mark(ax, base, "fine-tuned, mean ACC_r {:.3f}", zorder=1, **_BASE)
     for family in dict.fromkeys(map(_family, looks)):
-        mark = {"marker": "o", "linestyle": "none", "color": _colour(family)}
-        ax.plot([], [], label=family, **mark)
+        ax.plot([], [], "o", label=family, color=_colour(family))
     return below(ax, columns=2 if given else 4)
 
 
@@ -110,7 +98,7 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
         near, colour = rows[~(rows["acc_r"] < 0.5 * base)], _colour(family)
         dots(left, rows, "acc_f", rows["y"], color=colour, label=family, **_SPAN)
         dots(right, near, "acc_r", near["y"], color=colour, **_SPAN)
-        left.plot(rows["worst_acc_f"], rows["y"], color=colour, **_WORST)
+        left.plot(rows["worst_acc_f"], rows["y"], "D", color=colour, **_WORST)
         look = {"va": "center", "fontsize": SMALL, "color": colour}
         for row in rows.itertuples():
             known = np.nanmax([row.acc_f, row.acc_f_high])
@@ -119,13 +107,11 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
                 left.annotate(short(row.worst_target), (row.worst_acc_f, row.y), **where, **look)
             if row.acc_r < 0.5 * base:
                 said = f"← {row.acc_r:.2f} [{row.acc_r_low:.2f}, {row.acc_r_high:.2f}]"
-                where = {"transform": right.get_yaxis_transform()}
-                right.text(0.015, row.y, said, **where, **look)
+                right.text(0.015, row.y, said, transform=right.get_yaxis_transform(), **look)
         for ax in axes:
             ax.axhline(rows["y"].max() + 0.5, color=MUTED, linewidth=0.5, alpha=0.6)
-    left.plot([], [], color="black", label="worst target", **_WORST)
-    if np.isfinite(base):
-        right.axvline(base, label="fine-tuned, ACC_r", **_BASE)
+    left.plot([], [], "kD", label="worst target", **_WORST)
+    mark(right, base, "fine-tuned, ACC_r", **_BASE)
     (usual, unit), names = summary[["n", "unit"]].value_counts().index[0], setting_names(summary)
     counted = [f"{a} (n = {n})" for a, n in zip(names, summary["n"], strict=True)]
     name_rows(axes, np.where(summary["n"] == usual, names, counted))
@@ -168,9 +154,10 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
         ax.set_yscale("symlog", linthresh=stated)
         ticks = [0, stated, *(t for t in (0.01, 0.1, 1.0) if t > stated)]
         ax.set_yticks(ticks, [f"{t:g}" for t in ticks])
-        ax.set_yticks([], minor=True)
-        ax.set(ylim=(-0.08 * stated, 1.4), title=f"{split}: n = {part['target'].nunique()} targets")
-        ax.set_xlabel(f"threshold on the {part['score'].iloc[0]} score")
+        ax.minorticks_off()
+        title = f"{split}: n = {part['target'].nunique()} targets"
+        xlabel = f"threshold on the {part['score'].iloc[0]} score"
+        ax.set(ylim=(-0.08 * stated, 1.4), title=title, xlabel=xlabel)
     axes[0].set_ylabel("rate")
     below(*axes, columns=3)
     return axes
@@ -188,8 +175,12 @@ def gate_intervals(gate_summary: pd.DataFrame, *, title: str = ""):
     n, unit = counts(gate_summary["n"]), gate_summary["unit"].iloc[0]
     over = f"{title}{': ' if title else ''}mean of n = {n} {unit}, 95 % interval"
     axes = panels(4, size=(2.25, 0.4 * len(gates) + 1.5), sharey=True, over=over)
-    names = {"acc_f": "ACC_f", "acc_r": "ACC_r", "false_fire": "false fire"}
-    names["worst_sibling"] = "fires on worst sibling"
+    names = {
+        "acc_f": "ACC_f",
+        "acc_r": "ACC_r",
+        "false_fire": "false fire",
+        "worst_sibling": "fires on worst sibling",
+    }
     for ax, (column, name) in zip(axes, names.items(), strict=True):
         for split, face, beneath in (("val", "white", -0.12), ("test", ACCENT, 0.12)):
             rows = gate_summary[gate_summary["split"] == split]

@@ -1,6 +1,5 @@
 """Linearity drawn: deviations by layer, paths to the fine-tuned model, and what edits do."""
 
-import numpy as np
 import pandas as pd
 
 from ..checks import listed
@@ -13,6 +12,7 @@ from .marks import (
     dots,
     errors,
     inches,
+    mark,
     name_columns,
     new_axes,
     short,
@@ -41,10 +41,9 @@ def deviation_curves(report, *, ax=None, title: str = ""):
     for (layer, own), colour in zip(layers, class_colours(len(layers)), strict=True):
         look = {"marker": "o", "markersize": 4, "color": colour, "label": layer}
         curve(ax, own, "alpha", "deviation", band=0.2, **look)
-    look = {"linestyle": "--", "color": "black", "label": "nearer end alone"}
-    ax.plot(own["alpha"], own["trivial_deviation"], **look)
-    ax.set(xlabel=f"α of (1 - α) θ_0 + α θ_1, n = {own['n'].iloc[0]}")
-    ax.set(ylim=(0, None), ylabel="deviation, share of E|f_1 - f_0|")
+    ax.plot(own["alpha"], own["trivial_deviation"], "k--", label="nearer end alone")
+    xlabel = f"α of (1 - α) θ_0 + α θ_1, n = {own['n'].iloc[0]}"
+    ax.set(ylim=(0, None), xlabel=xlabel, ylabel="deviation, share of E|f_1 - f_0|")
     return beside(ax)
 
 
@@ -92,10 +91,8 @@ def order_scatter(report, *, ax=None, title: str = ""):
         across = errors(rows, "delta_pre")
         dots(ax, rows, "delta_between", rows["delta_pre"], xerr=across, label=label, **look)
     ax.axline((0, 0), slope=1, zorder=0, **FAINT)
-    ends = ["delta_pre", "delta_pre_high", "delta_between", "delta_between_high"]
-    top = 1.08 * table[ends].to_numpy().max()
-    ax.set(xlim=(0, top), ylim=(0, top), aspect="equal")
-    ax.set(xlabel="δ(pre, i)", ylabel="δ(i, j)")
+    ends = 0, 1.08 * table.filter(like="delta_").max(axis=None)
+    ax.set(xlim=ends, ylim=ends, aspect="equal", xlabel="δ(pre, i)", ylabel="δ(i, j)")
     return beside(ax)
 
 
@@ -109,7 +106,7 @@ def path_accuracy(report, *, at: float | None = None, ax=None, title: str = ""):
         The Axes.
     """
     ax = _paths(report.table, "accuracy", ax, title)
-    _mark(ax, at)
+    mark(ax, at, "α = {:g}", linewidth=1.6)
     ax.set(ylim=UNIT, ylabel="accuracy")
     return beside(ax)
 
@@ -151,22 +148,18 @@ def class_shift(
         ("target", ACCENT, short(report.target, 20)),
         ("other", MUTED, "a third class"),
     ):
-        look = {"color": colour, "marker": ".", "label": f"predicted: {label}"}
-        curve(ax, table, "alpha", name, **look)
+        curve(ax, table, "alpha", name, color=colour, marker=".", label=f"predicted: {label}")
         if name != "other":
-            look = {"color": colour, "linestyle": "--"}
-            ax.plot(table["alpha"], table[f"{name}_probability"], **look)
+            ax.plot(table["alpha"], table[f"{name}_probability"], "--", color=colour)
     ax.plot([], [], "k--", label="probability among the pair")
     for row, style in zip(report.crossing.itertuples(), ("-", "--"), strict=True):
-        if np.isfinite(row.alpha):
-            label = f"{row.of} cross: α = {row.alpha:.2f}"
-            ax.axvline(row.alpha, color="black", linewidth=0.9, linestyle=style, label=label)
+        mark(ax, row.alpha, f"{row.of} cross: α = {{:.2f}}", linewidth=0.9, linestyle=style)
     for (first, last), rows in () if detours is None else detours.groupby(["first", "last"]):
         look = {"color": "#7b4ea3", "alpha": 0.12, "linewidth": 0.8}
         ax.axvspan(first, last, label=f"passing {listed(rows['class'], 3)}", **look)
-    _mark(ax, at)
-    ax.set(ylim=UNIT, xlabel="α of z - α κ_source + α κ_target")
-    ax.set_ylabel(f"share, n = {table['n'].iloc[0]}")
+    mark(ax, at, "α = {:g}", linewidth=1.6)
+    ylabel = f"share, n = {table['n'].iloc[0]}"
+    ax.set(ylim=UNIT, xlabel="α of z - α κ_source + α κ_target", ylabel=ylabel)
     return beside(ax)
 
 
@@ -195,8 +188,8 @@ def adding_curves(report, *, ax=None, title: str = ""):
     """
     names = {"inside": "classes in the set", "outside": "other classes"}
     ax = _with_control(report.table, "k", names, "sum of κ", ax, title)
-    ax.set(xlabel=f"classes in the set, λ = {report.lambda_:+g}")
-    ax.set_ylabel("accuracy, mean of orders")
+    xlabel = f"classes in the set, λ = {report.lambda_:+g}"
+    ax.set(xlabel=xlabel, ylabel="accuracy, mean of orders")
     whole_numbers(ax)
     return beside(ax)
 
@@ -222,11 +215,6 @@ def shift_bars(report, *, ax=None, title: str = ""):
     return beside(ax)
 
 
-def _mark(ax, at: float | None) -> None:
-    if at is not None:
-        ax.axvline(at, color="black", linewidth=1.6, label=f"α = {at:g}")
-
-
 def _with_control(rows: pd.DataFrame, x: str, names: dict[str, str], edit: str, ax, title: str):
     """Two accuracies over x, along class vectors with bands and along random directions."""
     ax = new_axes(ax, 8, 3.6, title)
@@ -247,7 +235,6 @@ def _paths(table: pd.DataFrame, value: str, ax, title: str):
     for path, (colour, style, label) in _PATHS.items():
         rows = table[table["path"] == path].dropna(subset=value).sort_values("alpha")
         if len(rows):
-            look = {"color": colour, "linestyle": style, "marker": ".", "label": label}
-            curve(ax, rows, "alpha", value, **look)
+            curve(ax, rows, "alpha", value, color=colour, linestyle=style, marker=".", label=label)
     ax.set_xlabel(f"α, n = {table['n'].iloc[0]}")
     return ax

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import UNIT, below, curve, inches, name_rows, panels, short
+from .marks import ACCURACIES, UNIT, below, curve, inches, mark, name_rows, panels, short
 from .style import ACCENT, CONTRAST, MUTED
 
 _MOST = 45
@@ -34,9 +34,7 @@ def edit_effect(
     Returns:
         The Axes, 1 to 3.
     """
-    frame = per_class.dropna(subset="before")
-    moved = (frame["after"] - frame["before"]).abs() + 2 * frame["class"].isin(edited)
-    frame = frame.loc[moved.nlargest(_MOST).index.sort_values()]
+    frame = most_changed(per_class.dropna(subset="before"), edited, _MOST)
     n = sum(curves is not None for curves in (gate, strength))
     size = ((4.6 + 3.4 * n) / (1 + n), inches(len(frame), 0.19, 1.8, 3.4, 10.4))
     axes = panels(1 + n, size=size, over=title, width_ratios=[1.5, *[1] * n])
@@ -46,6 +44,13 @@ def edit_effect(
     if strength is not None:
         _strength(axes[-1], strength, at)
     return axes
+
+
+def most_changed(per_class: pd.DataFrame, edited: Sequence[str], most: int) -> pd.DataFrame:
+    """At most so many rows in the given order: edited classes, and those that changed most."""
+    change = (per_class["after"] - per_class["before"]).abs().fillna(0)
+    change += 2 * per_class["class"].isin(edited)
+    return per_class.loc[change.nlargest(most).index.sort_values()]
 
 
 def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
@@ -58,8 +63,8 @@ def _dumbbells(ax, frame: pd.DataFrame, edited) -> None:
     name_rows(
         [ax], [f"{short(c, 24)} (n = {n})" for c, n in zip(frame["class"], frame["n"], strict=True)]
     )
-    for label, name in zip(ax.get_yticklabels(), frame["class"], strict=True):
-        label.set_fontweight("bold" if name in edited else "normal")
+    for row in np.flatnonzero(frame["class"].isin(edited)):
+        ax.get_yticklabels()[row].set_fontweight("bold")
     ax.set(xlim=UNIT, xlabel="accuracy")
     below(ax, columns=1)
 
@@ -71,19 +76,17 @@ def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
         ("false_fire", CONTRAST, "-", "false fires, all others"),
         ("worst", CONTRAST, "--", "worst other class"),
     ):
-        ax.plot(rates["threshold"], rates[column], color=colour, linestyle=style, label=label)
-    if threshold is not None and np.isfinite(threshold):
-        ax.axvline(threshold, color="black", linewidth=1.2, label=f"γ = {threshold:.3f}")
-    ax.set_xlabel(f"threshold of the {rates['score'].iloc[0]} gate")
-    ax.set(ylim=UNIT, ylabel="share that fires")
+        ax.plot(rates["threshold"], rates[column], style, color=colour, label=label)
+    mark(ax, threshold, "γ = {:.3f}")
+    xlabel = f"threshold of the {rates['score'].iloc[0]} gate"
+    ax.set(ylim=UNIT, xlabel=xlabel, ylabel="share that fires")
     below(ax, columns=1)
 
 
 def _strength(ax, curves: pd.DataFrame, at: float | None) -> None:
-    for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
+    for column, colour, name in ACCURACIES:
         label = f"{name}, n = {curves[f'n_{column[-1]}'].iloc[0]:.0f}"
         curve(ax, curves, "factor", column, color=colour, label=label)
-    if at is not None:
-        ax.axvline(at, color="black", linewidth=1.2, label=f"strength {at:g}")
+    mark(ax, at, "strength {:g}")
     ax.set(ylim=UNIT, xlabel="strength of the edit", ylabel="accuracy")
     below(ax, columns=1)

@@ -5,8 +5,8 @@ import pandas as pd
 
 from .editing import gate_name
 from .marks import (
+    ACCURACIES,
     FAINT,
-    HOLLOW,
     UNIT,
     below,
     counts,
@@ -45,11 +45,11 @@ def over_lambda(ax, curves: pd.DataFrame, each: list[str]) -> None:
     """The curves of one gate, in which the edit grows to the right; `each`: whose they are."""
     ax.axvline(-1, color="black", linestyle=":", linewidth=0.9)
     ax.axvline(0, color=MUTED, linewidth=0.6)
-    for column, colour, name in (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r")):
+    for column, colour, name in ACCURACIES:
         for _, own in curves.sort_values("lambda_").groupby(each):
             ax.plot(own["lambda_"], own[column], color=colour, linewidth=0.8, alpha=0.3)
         mean = curves.groupby("lambda_")[column].mean()
-        ax.plot(mean, color=colour, linewidth=2.2, marker=".", label=f"{name}, mean")
+        ax.plot(mean, ".-", color=colour, linewidth=2.2, label=f"{name}, mean")
     ax.plot([], [], label="one target", **FAINT)
     ax.set(ylim=UNIT, xlabel="λ of z + λ κ_c", ylabel="accuracy")
     ax.invert_xaxis()
@@ -64,18 +64,18 @@ def mapping_intervals(frame: pd.DataFrame, *, title: str = ""):
         The two Axes. Hollow: the worst target. Behind each name is how many numbers it stores.
     """
     frame = frame.sort_values("n_parameters", kind="stable")
-    axes = panels(2, size=(4.5, 0.3 * len(frame) + 1.6), sharey=True, over=title)
+    axes = left, right = panels(2, size=(4.5, 0.3 * len(frame) + 1.6), sharey=True, over=title)
     look = {"along": "x", "color": ACCENT, "linewidth": 1.2}
     for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
         dots(ax, frame, column, range(len(frame)), label="mean, 95 % interval", **look)
         few_ticks(ax, 5)
-    worst = {"color": CONTRAST, "marker": "D", "label": "worst target"}
-    axes[0].plot(frame["worst_acc_f"], range(len(frame)), **worst, **HOLLOW)
+    worst = {"color": CONTRAST, "fillstyle": "none", "label": "worst target"}
+    left.plot(frame["worst_acc_f"], range(len(frame)), "D", **worst)
     sizes = frame["n_parameters"].map("{:,.0f}".format).replace("nan", "unknown")
     name_rows(axes, frame["mapping"] + ": " + sizes)
-    axes[0].set_title(f"numbers stored; n = {counts(frame['n'])} targets")
-    axes[0].set(xlim=UNIT, xlabel="ACC_f, accuracy on the class to forget")
-    axes[1].set_xlabel("ACC_r, all other classes")
+    left.set_title(f"numbers stored; n = {counts(frame['n'])} targets")
+    left.set(xlim=UNIT, xlabel="ACC_f, accuracy on the class to forget")
+    right.set_xlabel("ACC_r, all other classes")
     below(*axes)
     return axes
 

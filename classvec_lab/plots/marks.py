@@ -5,11 +5,11 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from .style import MUTED, SMALL, WIDE
+from .style import ACCENT, CONTRAST, MUTED, SMALL, WIDE
 
+ACCURACIES = (("acc_f", CONTRAST, "ACC_f"), ("acc_r", ACCENT, "ACC_r"))  # of an edit
 UNIT = (-0.03, 1.03)  # an axis of shares, with a little room
 FAINT = {"color": MUTED, "linewidth": 0.8}
-HOLLOW = {"linestyle": "none", "fillstyle": "none"}
 MOST_NAMES = 50  # along the x axis of the widest figure
 
 
@@ -89,8 +89,13 @@ def curve(ax, rows: pd.DataFrame, x: str, y: str, *, band: float = 0.15, **look)
     """A line over x, and over its intervals a band as dark as `band`, none at 0."""
     ax.plot(rows[x], rows[y], **look)
     if band:
-        shade = {"color": look["color"], "alpha": band, "linewidth": 0}
-        ax.fill_between(rows[x], *interval(rows, y), **shade)
+        ax.fill_between(rows[x], *interval(rows, y), color=look["color"], alpha=band, linewidth=0)
+
+
+def mark(ax, at: float | None, label: str, **look) -> None:
+    """A line across the x axis where `at` is a number, which the label names as "α = {:g}"."""
+    if at is not None and np.isfinite(at):
+        ax.axvline(at, label=label.format(at), **{"color": "black", "linewidth": 1.2} | look)
 
 
 def labelled(*axes) -> dict:
@@ -102,22 +107,21 @@ def labelled(*axes) -> dict:
     return found
 
 
-def beside(*axes, **options):
-    """The legend of these Axes right of the last, which is returned."""
-    found = labelled(*axes)
-    look = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)} | options
-    axes[-1].legend(found.values(), found.keys(), **look)
-    return axes[-1]
-
-
-def below(*axes, columns: int = 4, **options):
-    """The legend of one Axes under its label, or of several under all; the last is returned."""
-    found, ax = labelled(*axes), axes[-1]
-    under = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
-    where = under if len(axes) == 1 else {"loc": "outside lower center"}
-    owner = ax if len(axes) == 1 else ax.figure
-    owner.legend(found.values(), found.keys(), ncols=columns, **where | options)
+def beside(ax, **options):
+    """The legend of these Axes right of them; they are returned."""
+    found, where = labelled(ax), {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}
+    ax.legend(found.values(), found.keys(), **where, **options)
     return ax
+
+
+def below(*axes, columns: int = 4):
+    """The legend of one Axes under its label, or of several under all; the last is returned."""
+    found, owner, where = labelled(*axes), axes[-1].figure, {"loc": "outside lower center"}
+    if len(axes) == 1:
+        (owner,) = axes
+        where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
+    owner.legend(found.values(), found.keys(), ncols=columns, **where)
+    return axes[-1]
 
 
 def name_rows(axes, names) -> None:
@@ -134,9 +138,9 @@ def name_columns(ax, names) -> None:
     Of more than fifty, every second, third, … is written.
     """
     names, step = [short(name, 24) for name in names], -(-len(names) // MOST_NAMES)
-    level = max(map(len, names)) <= 5 and len(names) <= 20
-    turned = {"rotation": 45 if len(names) <= 20 else 90, "ha": "right", "va": "center"}
-    look = {} if level else turned | {"rotation_mode": "anchor", "fontsize": SMALL}
+    few = len(names) <= 20
+    look = {"rotation": 45 if few else 90, "ha": "right", "va": "center", "fontsize": SMALL}
+    look = {} if few and max(map(len, names)) <= 5 else look | {"rotation_mode": "anchor"}
     ax.set_xticks(range(0, len(names), step), names[::step], **look)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from .marks import below, counts, dots, inches, name_rows, new_axes, short
+from .marks import below, counts, dots, inches, mark, name_rows, new_axes, short
 from .style import ACCENT, CONTRAST, DIVERGING, MUTED, SEQUENTIAL, SMALL, WIDE
 
 CROWDED, LARGE = 25, 60  # classes from which names stand upright, and cells have no lines or dots
@@ -30,7 +30,7 @@ def cluster_order(frame: pd.DataFrame) -> list:
     if len(values) < 3:
         return list(frame.index)
     tree = linkage((values + values.T) / 2, method="average", optimal_ordering=len(values) <= 500)
-    return [frame.index[i] for i in leaves_list(tree)]
+    return list(frame.index[leaves_list(tree)])
 
 
 def heatmap(
@@ -71,16 +71,15 @@ def heatmap(
     if order != "given":
         names = cluster_order(frame) if order == "cluster" else list(order)
         frame = frame.loc[names, names]
-    marked = None if marked is None else marked.loc[frame.index, frame.columns].to_numpy()
-    n, diverging = len(frame.columns), centre is not None
+    shown, n, diverging = frame.axes, len(frame.columns), centre is not None
     side = inches(n, 0.42, 1.8, 4.2, WIDE - 1)
     ax = new_axes(ax, side + 1.0, side, title)
     frame = frame.rename(index=short, columns=short)
     square, cell = len(frame) == n, _cell(ax, frame)
     cell = np.full(2, cell.min()) if square else cell
-    along, down = np.ceil(LEAST / cell.clip(0.01)).astype(int)
+    along, down = np.ceil(LEAST / cell.clip(0.01)).astype(int).tolist()
     top = limit if limit is not None else float(np.nanmax(np.abs(frame.to_numpy()), initial=1e-9))
-    letters = max(len(format(value, fmt)) for value in frame.to_numpy(float).ravel())
+    letters = max(len(format(value, fmt)) for value in frame.to_numpy(float).flat)
     large, few = n > LARGE, n <= NUMBERS_UP_TO and bool(cell[0] > LETTER * letters)
     sns.heatmap(
         frame,
@@ -93,8 +92,8 @@ def heatmap(
         annot=few,
         fmt=fmt,
         annot_kws={"fontsize": SMALL},
-        xticklabels=int(along),
-        yticklabels=int(down),
+        xticklabels=along,
+        yticklabels=down,
         linewidths=0.4 * (not large),
         cbar_kws={"label": label, "shrink": 0.8},
         rasterized=not few,
@@ -104,9 +103,8 @@ def heatmap(
     ax.tick_params(axis="y", rotation=0)
     if n > CROWDED:
         ax.tick_params(axis="x", rotation=90)
-    elif max(len(str(c)) for c in frame.columns) > 4:
-        look = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-        ax.set_xticklabels(ax.get_xticklabels(), **look)
+    elif frame.columns.str.len().max() > 4:
+        ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ends = np.atleast_1d([] if mark is None else mark)
     if len(ends) and np.isfinite(ends).all():
         bar = ax.collections[0].colorbar.ax
@@ -118,7 +116,7 @@ def heatmap(
         at = 0, ends.mean()  # left of the bar, clear of its numbers
         bar.annotate(text, at, xytext=(-4, 0), annotation_clip=False, **where, **look)
     if marked is not None and not large:
-        rows, columns = np.nonzero(marked)
+        rows, columns = np.nonzero(marked.loc[*shown].to_numpy())
         shade = frame.to_numpy()[rows, columns] / top
         colours = np.where((np.abs(shade) if diverging else shade) > 0.6, "white", "black")
         inset, size = 0.88 if few else 0.5, np.clip(260 / n, 4, 14)
@@ -134,7 +132,7 @@ def _cell(ax, frame: pd.DataFrame) -> np.ndarray:
     spec = ax.get_subplotspec()
     rows, columns = spec.get_gridspec().get_geometry() if spec else (1, 1)
     box = ax.figure.bbox.size / ax.figure.dpi / (columns, rows)
-    names = [0.07 * max(map(len, map(str, along))) for along in (frame.index, frame.columns)]
+    names = [0.07 * along.str.len().max() for along in frame.axes]
     return (box - names - (1.7, 0.9)) / frame.shape[::-1]
 
 
@@ -151,25 +149,22 @@ def histogram(report, *, ax=None, title: str = ""):
     ax = new_axes(ax, WIDE, 4, title)
     if report.directions:
         half = 1.96 / np.sqrt(report.dim)
-        drawn = report.chance()
+        said = "95 % of random directions"
         look = {"color": MUTED, "alpha": 0.2, "linewidth": 0}
-        ax.axvspan(*drawn, label="95 % of random directions, features' covariance", **look)
-        look = {"color": "black", "linestyle": ":", "linewidth": 1.5}
+        ax.axvspan(*report.chance(), label=f"{said}, features' covariance", **look)
         for end in (-half, half):
-            ax.axvline(end, label="95 % of random directions, isotropic", **look)
+            mark(ax, end, f"{said}, isotropic", linestyle=":", linewidth=1.5)
     outline = {"facecolor": "none", "edgecolor": CONTRAST, "linewidth": 1.1}
     for frame, expected, name, colour, style, look in (
         (report.cosine, report.expected, "raw", ACCENT, "--", {"color": ACCENT, "alpha": 0.5}),
         (report.cosine_centred, report.expected_centred, "centred on both sides", CONTRAST, "-.",
          outline),
     ):  # fmt: skip
-        values = frame.to_numpy()[~np.eye(len(frame), dtype=bool)]
-        values = values[np.isfinite(values)]
+        values = frame.mask(np.eye(len(frame), dtype=bool)).stack().dropna()
         label = f"{name}, n = {len(values)}"
         ax.hist(values, bins=np.linspace(-1, 1, 81), label=label, **look)
-        if np.isfinite(expected):
-            label = f"an exact ETF, {name}: {expected:+.3f}"
-            ax.axvline(expected, color=colour, label=label, linestyle=style)
+        etf = f"an exact ETF, {name}: {{:+.3f}}"
+        mark(ax, expected, etf, color=colour, linestyle=style, linewidth=1.5)
     ax.axvline(0, color=MUTED, linewidth=0.8)
     ax.set(xlim=(-1, 1), xlabel="cos(κ_c, z_ft^c'), c ≠ c'", ylabel="pairs of classes")
     return below(ax, columns=2)
@@ -191,9 +186,8 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     x[half:] += 2 * (left_out > 0)
     ax = new_axes(ax, inches(len(shown), 0.16, 2.5, 5, WIDE), 4.2, title)
     ax.axhspan(-delta, delta, color=MUTED, alpha=0.16, linewidth=0, label=f"±{delta:g}")
-    expected = shown["expected"].iloc[0]
     look = {"color": CONTRAST, "linestyle": "--", "linewidth": 1.2}
-    ax.axhline(expected, label="every pair of an exact ETF", **look)
+    ax.axhline(shown["expected"].iloc[0], label="every pair of an exact ETF", **look)
     ax.vlines(x, shown["low"], shown["high"], color=ACCENT, linewidth=1.2)
     differs = shown["differs"].to_numpy(bool)
     for chosen, face, name in (
@@ -205,8 +199,9 @@ def entries(table: pd.DataFrame, *, delta: float = 0.1, ax=None, title: str = ""
     if left_out > 0:
         ax.axvline(half + 0.5, color=MUTED, linestyle=":")
         look = {"ha": "center", "va": "bottom", "fontsize": SMALL, "color": MUTED}
-        where = {"transform": ax.get_xaxis_transform()}
-        ax.text(half + 0.5, 1, f"{left_out:,} pairs between", **where, **look)
+        ax.text(
+            half + 0.5, 1, f"{left_out:,} pairs between", transform=ax.get_xaxis_transform(), **look
+        )
     names = shown["kappa"].map(short) + " → " + shown["z_ft"].map(short)
     ax.set_xticks(x, names, rotation=90, fontsize=SMALL)
     ax.set(xlim=(x[0] - 1, x[-1] + 1), ylabel="cos(κ_c, z_ft^c')")
@@ -226,14 +221,11 @@ def departures(frame: pd.DataFrame, *, ax=None, title: str = ""):
     ax, y = new_axes(ax, WIDE, 0.45 * len(frame) + 1.7, title), range(len(frame))
     look = {"color": ACCENT, "alpha": 0.6, "label": "root mean square over pairs"}
     ax.barh(y, frame["rms_added"], height=0.55, **look)
-    look = {"color": MUTED, "label": "what noise of the means alone adds"}
-    ax.barh(y, frame["rms_noise"], height=0.2, **look)
-    look = {
-        "along": "x",
-        "color": CONTRAST,
-        "label": f"mean, 95 % interval, n = {counts(frame['n_pairs'])} pairs",
-    }
-    dots(ax, frame, "mean_added", y, **look)
+    ax.barh(
+        y, frame["rms_noise"], height=0.2, color=MUTED, label="what noise of the means alone adds"
+    )
+    label = f"mean, 95 % interval, n = {counts(frame['n_pairs'])} pairs"
+    dots(ax, frame, "mean_added", y, along="x", color=CONTRAST, label=label)
     ax.axvline(0, color="black", linewidth=0.8)
     name_rows([ax], frame["assumption"])
     ax.set_xlabel("added to an off-diagonal cosine")

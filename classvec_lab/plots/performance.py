@@ -9,6 +9,7 @@ from .marks import (
     counts,
     dots,
     inches,
+    mark,
     name_columns,
     new_axes,
     short,
@@ -85,9 +86,9 @@ def history_curves(history: pd.DataFrame, *, ax=None, title: str = ""):
         ("val_accuracy", "validation", ACCENT),
     ):
         if column in history:
-            ax.plot(history["epoch"], history[column], marker=".", color=colour, label=name)
+            ax.plot(history["epoch"], history[column], ".-", color=colour, label=name)
     kept = history.loc[history["kept"], "epoch"].iloc[0]
-    ax.axvline(kept, color="black", linewidth=0.8, linestyle=":", label=f"kept: epoch {kept}")
+    mark(ax, kept, "kept: epoch {}", linewidth=0.8, linestyle=":")
     ax.set(xlabel="epoch", ylabel="accuracy")
     whole_numbers(ax)
     ax.legend(loc="lower right")

@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 import numpy as np
 
-from .marks import below, counts, panels, short, whole_numbers
+from .marks import UNIT, below, counts, panels, short, whole_numbers
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
 MEASURES = {  # and the ends of what each can be
@@ -61,7 +61,7 @@ def over_class_counts(runs, *, title: str = ""):
         ax.set(xlabel="number of classes C", title=name)
         below(ax, columns=1)
         whole_numbers(ax)
-    pairs.set_ylim(-0.03, 1.03)
+    pairs.set_ylim(UNIT)
     return axes
 
 
@@ -89,7 +89,7 @@ def over_epochs(runs, table):
             known = part[part["n_runs"] > 2]
             spans = known[["low", "high"]].clip(*ends).to_numpy().T
             ax.vlines(known["epochs"], *spans, color=colour, linewidth=1.2)
-        low, high = runs[measure].min(), runs[measure].max()
+        low, high = runs[measure].agg(["min", "max"])
         # the interval of few runs may reach far beyond what any of them shows
         margin = 0.15 * (high - low) or 0.1
         ax.set(title=measure.replace("_", " "), ylim=(low - margin, high + margin))
@@ -103,6 +103,6 @@ def over_epochs(runs, table):
 
 def _by_dataset(frame) -> list[tuple]:
     """Name (of a folder the last part), rows and colour of each data set."""
-    colours, parts = (ACCENT, CONTRAST, *class_colours(10)), frame.groupby("dataset", sort=False)
-    named = ((short(PurePath(name).name, 24), part) for name, part in parts)
-    return [(*part, colour) for part, colour in zip(named, colours, strict=False)]
+    colours = ACCENT, CONTRAST, *class_colours(10)
+    parts = zip(frame.groupby("dataset", sort=False), colours, strict=False)
+    return [(short(PurePath(name).name, 24), part, colour) for (name, part), colour in parts]

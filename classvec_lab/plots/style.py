@@ -4,7 +4,7 @@ can read.
 
 import warnings
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache, wraps
 
 import numpy as np
@@ -41,13 +41,11 @@ def use() -> None:
     mpl.rcParams.update(RC)
 
 
-@contextmanager
 def context():
     """The look for the length of a with block."""
     import matplotlib as mpl
 
-    with mpl.rc_context(RC):
-        yield
+    return mpl.rc_context(RC)
 
 
 def legible(draw: Callable) -> Callable:

@@ -9,9 +9,9 @@ from ..editing.advice import behind
 from .audit import collateral_maps, routing_bars
 from .editing import trade_off
 from .mapping import over_lambda
-from .marks import below, labelled, short
+from .marks import ACCURACIES, below, labelled, short
 from .matrices import heatmap
-from .style import ACCENT, CONTRAST, SMALL, WIDE
+from .style import SMALL, WIDE
 
 LIGHTS = {"green": "#2e8b57", "amber": "#c77700", "red": "#b5322a"}
 MEANING = {
@@ -35,7 +35,6 @@ SENTENCES = {  # a quantity, whether it is a share, and what follows its value
 }
 HEAD, LINE = 4.4, 0.19  # inches of the header, and from one of its lines to the next
 QUIET = "#555b63"
-ON_VAL = {"linestyle": ":", "linewidth": 1.8}
 
 
 def verdict_page(report):
@@ -48,13 +47,9 @@ def verdict_page(report):
     Returns:
         The figure.
     """
-    import matplotlib.pyplot as plt
-
     shown = "Recommended", "The edits recommended", "Behind the gate", "With two classes"
     told = [s for s in report.says() if s.startswith(shown)]
-    fig = plt.figure(figsize=(WIDE, HEAD + 18.6), layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-    head, methods, goes, pays = fig.subfigures(4, 1, height_ratios=(HEAD, 5.8, 4.6, 8.2))
+    fig, (head, methods, goes, pays) = _page(5.8, 4.6, 8.2)
     said = [line for s in (_outlook(report), *told) for line in textwrap.wrap(s, 58)]
     _head(head, 0.01, 0.98, report, said, probed=True)
     # maps first: seaborn draws the whole figure to see whether labels overlap
@@ -90,16 +85,11 @@ def verdict_pair(first, second):
     Returns:
         The figure.
     """
-    import matplotlib.pyplot as plt
-
     reports, tables, found = (first, second), [], {}
     for table in map(_shown, reports):  # names are equal in both: lambda only where it is fixed
         fixed = (table["method"] == "class vector") & ~table["chosen"]
         tables.append(table.assign(lambda_=table["lambda_"].where(fixed)))
-    fig = plt.figure(figsize=(WIDE, HEAD + 8.7), layout="constrained")
-    fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
-    heights = HEAD, 4.8, 0.6, 2.7, 0.6
-    head, methods, key, curves, last = fig.subfigures(5, 1, height_ratios=heights)
+    fig, (head, methods, key, curves, last) = _page(4.8, 0.6, 2.7, 0.6)
     middles, bottoms = methods.subplots(1, 2, sharex=True), curves.subplots(1, 2, sharey=True)
     for i, (report, middle, bottom) in enumerate(zip(reports, middles, bottoms, strict=True)):
         _head(head, 0.01 + 0.5 * i, 0.48, report, textwrap.wrap(_outlook(report), 64))
@@ -114,17 +104,26 @@ def verdict_pair(first, second):
         axes[1].set_ylabel("")
         for ax in axes:
             ax.get_legend().remove()
-        look = {"loc": "upper center", "ncols": 4, "labelspacing": 0.4}
-        part.legend(marks.values(), marks.keys(), **look)
+        part.legend(marks.values(), marks.keys(), loc="upper center", ncols=4, labelspacing=0.4)
     return fig
+
+
+def _page(*heights: float):
+    """A figure and its strips, one above the other: the header, and others of so many inches."""
+    import matplotlib.pyplot as plt
+
+    fig = plt.figure(figsize=(WIDE, HEAD + sum(heights)), layout="constrained")
+    fig.get_layout_engine().set(w_pad=0.06, h_pad=0.06)
+    return fig, fig.subfigures(1 + len(heights), 1, height_ratios=(HEAD, *heights))
 
 
 def _curves(collateral, ax) -> None:
     """ACC_f and ACC_r of the class vector over strength: classes on test, and the mean on val."""
     over_lambda(ax, collateral.test.curves(), ["class"])
-    means = collateral.val.curves().groupby("lambda_")[["acc_f", "acc_r"]].mean()
-    for column, name, colour in (("acc_f", "ACC_f", CONTRAST), ("acc_r", "ACC_r", ACCENT)):
-        ax.plot(means[column], label=f"{name}, mean on val", color=colour, **ON_VAL)
+    on_val = collateral.val.curves().groupby("lambda_")
+    for column, colour, name in ACCURACIES:
+        label = f"{name}, mean on val"
+        ax.plot(on_val[column].mean(), ":", color=colour, linewidth=1.8, label=label)
     n = len(collateral.test.targets)
     ax.set_title(f"Class vector, test, n = {n} classes,\n{behind(collateral.gate)}")
     below(ax, columns=1)
@@ -180,8 +179,9 @@ def _facts(ax, top: float, over: str, table: pd.DataFrame, lines: int, probe: st
         _text(ax, 0.62, y, value, SMALL, fontweight="bold", ha="right")
         _text(ax, 0.68, y, sentence, SMALL)
         place, side = (4.95, "right") if lines == 1 else (0.68, "left")
-        look = {"ha": side, "color": QUIET}
-        _text(ax, place, y + lines - 1, f"{interval}n = {row.n:,} {unit}", SMALL, **look)
+        _text(
+            ax, place, y + lines - 1, f"{interval}n = {row.n:,} {unit}", SMALL, ha=side, color=QUIET
+        )
     return top + 1.2 + lines * len(table)
 
 
