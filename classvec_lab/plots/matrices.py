@@ -103,7 +103,7 @@ def heatmap(
     ax.tick_params(axis="y", rotation=0)
     if n > CROWDED:
         ax.tick_params(axis="x", rotation=90)
-    elif frame.columns.str.len().max() > 4:
+    elif frame.columns.astype(str).str.len().max() > 4:
         ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ends = np.atleast_1d([] if mark is None else mark)
     if len(ends) and np.isfinite(ends).all():
@@ -132,7 +132,7 @@ def _cell(ax, frame: pd.DataFrame) -> np.ndarray:
     spec = ax.get_subplotspec()
     rows, columns = spec.get_gridspec().get_geometry() if spec else (1, 1)
     box = ax.figure.bbox.size / ax.figure.dpi / (columns, rows)
-    names = [0.07 * along.str.len().max() for along in frame.axes]
+    names = [0.07 * along.astype(str).str.len().max() for along in frame.axes]
     return (box - names - (1.7, 0.9)) / frame.shape[::-1]
 
 
