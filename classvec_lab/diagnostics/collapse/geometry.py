@@ -3,10 +3,11 @@
 Float64, with no D × D array, and no whole K × K one either.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from ...checks import record
 from ...features import Features
 from ...readout import HeadRows
 
@@ -16,7 +17,7 @@ EPS = np.finfo(float).eps
 DIRECTIONS = ("nc2_equiangular", "uniformity", "uniformity_variance")  # what those of means decide
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Means:
     """Centred class means M = U S Vᵀ of numerical rank r.
 

@@ -1,13 +1,12 @@
 """Neural collapse: how tight classes are, how regular their means, how aligned the head."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from ...checks import in_range, listed
+from ...checks import in_range, listed, record
 from ...errors import MismatchError
 from ...features import Features
 from ...moments import ClassMoments
@@ -29,7 +28,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class NeuralCollapse:
     """The measures of neural collapse of K classes in D dimensions, see `neural_collapse`.
 

@@ -1,11 +1,9 @@
 """Cosines between class vectors and class means: whole, partly centred, in blocks, of very many."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range, one_of
+from ...checks import in_range, one_of, record
 from ...vectors import ClassVectors
 from .geometry import scalars_of_means
 from .grams import KINDS
@@ -84,7 +82,7 @@ class ClassCosines:
         return summed(*sides) / np.where(n > 0, n, np.nan)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CosineBlocks:
     """cos(kappa_c, z_ft^c') of C classes, summed up.
 

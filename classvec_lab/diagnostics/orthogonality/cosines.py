@@ -1,10 +1,9 @@
 """Cosines between class vectors and class means with honest intervals, from a bootstrap."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
+from ...checks import record
 from ...statistics import t_interval, with_ends
 from ...words import several
 from . import geometry
@@ -20,7 +19,7 @@ TYPICAL_LIMIT, OWN_LIMIT = 0.5, 1.0
 SUBTRACTED, HEAVY = 0.5, 0.3
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CosineIntervals:
     """Intervals of one C × C family of cosines (KINDS, raw or centred).
 

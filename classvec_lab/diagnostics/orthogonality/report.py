@@ -2,12 +2,12 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range, listed, same_classes
+from ...checks import in_range, listed, record, same_classes
 from ...errors import MismatchError
 from ...features import Features
 from ...vectors import ClassVectors
@@ -31,7 +31,7 @@ MOST_CLASSES = 5_000  # beyond it a C × C matrix is no longer a thing to hold o
 VERSIONS = {"raw": "", "centred": "_centred"}  # and how their attributes end
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Orthogonality:
     """cos(kappa_c, z_ft^c') raw and centred, beside an ETF's and chance, and what explains it.
 
