@@ -36,6 +36,11 @@ def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarr
     return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(np.float64)
 
 
+def zero_divisions():
+    """A context, or a decorator, in which 0/0 gives NaN and x/0 infinity, without a warning."""
+    return np.errstate(divide="ignore", invalid="ignore")
+
+
 def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's 95 % interval of a proportion, (low, high), elementwise; NaN where n is 0.
 
@@ -45,7 +50,7 @@ def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
 
     hits, n = np.asarray(hits, dtype=np.float64), np.asarray(n, dtype=np.float64)
     z = ndtri(0.975)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         p, more = hits / n, z**2 / n
         centre = (p + more / 2) / (1 + more)
         half = z / (1 + more) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
@@ -123,7 +128,7 @@ def class_counts(hits, y: np.ndarray, n_classes: int) -> tuple[np.ndarray, np.nd
 
 def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0."""
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         return np.divide(hits, n), *wilson(hits, n)
 
 

@@ -35,7 +35,7 @@ from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
-from ..statistics import accuracy, wilson
+from ..statistics import accuracy, wilson, zero_divisions
 from .experiment import GATES, Experiment
 from .replay import replay_edits
 
@@ -281,7 +281,7 @@ def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
     head, kappa, held = head_rows(classifier), vectors.kappa, val.moments()
     moved, norm = kappa - kappa.mean(axis=0), np.linalg.norm(kappa, axis=1)
     lengths = np.linalg.norm(moved, axis=1) * np.linalg.norm(head.centred, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         table = pd.DataFrame({"class": vectors.classes, "n": held.count, "norm_kappa": norm})
         table["spread"] = np.sqrt(held.variance)
         table["shift_to_spread"] = table["norm_kappa"] / table["spread"]

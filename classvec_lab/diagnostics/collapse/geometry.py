@@ -10,6 +10,7 @@ import numpy as np
 from ...checks import record
 from ...features import Features
 from ...readout import HeadRows
+from ...statistics import zero_divisions
 
 CHUNK = 1 << 20  # float64 numbers held at a time
 CLOSE = 1e-5  # squared distance of unit vectors below which 2 - 2 cos has lost digits
@@ -57,7 +58,7 @@ def etf_error(s: np.ndarray, k: int) -> float:
     return np.linalg.norm(eigenvalues / np.linalg.norm(eigenvalues) - 1 / np.sqrt(k - 1))
 
 
-@np.errstate(divide="ignore", invalid="ignore")
+@zero_divisions()
 def pairs(m: np.ndarray, variance: np.ndarray) -> tuple[dict, dict]:
     """All statistics over pairs of classes, in bands of the Gram matrix.
 
@@ -109,7 +110,7 @@ def pairs(m: np.ndarray, variance: np.ndarray) -> tuple[dict, dict]:
     return means, classwise
 
 
-@np.errstate(divide="ignore", invalid="ignore")
+@zero_divisions()
 def duality(weight: np.ndarray, means: Means) -> tuple[dict, dict]:
     """The forms of NC3 for a head's rows W (K, D), and the cosines of each row and mean, (K,)."""
     k, m, errors, cosines = len(weight), means.m, {}, {}

@@ -203,8 +203,8 @@ def neural_collapse(
     values["nc4"] = intervals["nc4"][0]
     table = []
     for metric, plain in values.items():
-        found = intervals.get(metric) if np.isfinite(plain) else None
-        found = (plain, *NONE) if found is None else found
+        known = metric in intervals and np.isfinite(plain)
+        found = intervals[metric] if known else (plain, *NONE)
         numbers = (*found, plain, *nulls.get(metric, NONE), ideal(metric, k, dim))
         table.append((metric, *numbers, count.sum(), notes.get(metric, "")))
     columns = ["metric", "value", "low", "high", "plain", "null", "null_high", "ideal", "n", "note"]

@@ -1,6 +1,5 @@
 """From one class to another along κ: where the predictions cross, and by what way."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +9,7 @@ from scipy.special import expit
 from ...checks import record
 from ...features import Features
 from ...models import Classifier
-from ...models.interpolation import check_alphas
-from ...statistics import Estimate, columns, ends, resampling_counts, share, shares
+from ...statistics import Estimate, columns, ends, resampling_counts, share, shares, zero_divisions
 from ...vectors import ClassVectors
 from ...words import MAJORITY, most, number, percent
 from .pair import class_path
@@ -114,7 +112,6 @@ def class_interpolation(
     source: str,
     target: str,
     *,
-    alphas: Sequence[float] = ALPHAS,
     n_boot: int = 1000,
     seed: int = 0,
 ) -> ClassInterpolation:
@@ -127,19 +124,17 @@ def class_interpolation(
         features: ft's, best of images that the vectors were not made from.
         vectors: class vectors of the same classes.
         source, target: names of two classes.
-        alphas: positions in [-1, 2]; 0 and 1 are always among them.
         n_boot, seed: bootstrap resamples behind the intervals of the crossings; what draws them.
     Returns:
         A `ClassInterpolation`.
     Raises:
         MismatchError: for an unknown class, source = target, no sample of `source`, or classes and
             dimensions that don't agree.
-        ModelError: for alphas out of range.
     Source: Kim and Do, NeurIPS 2025, the class-to-class plots.
     """
     path = class_path(ft, features, vectors, source, target)
     counts = resampling_counts(len(path), n_boot, np.random.default_rng(seed))
-    return _interpolated(path, counts, np.unique([0.0, 1.0, *check_alphas(alphas)]))
+    return _interpolated(path, counts)
 
 
 def class_interpolations(
@@ -183,29 +178,23 @@ def class_interpolations(
     return ClassInterpolations(pd.DataFrame(rows), vectors.classes)
 
 
-def _interpolated(path, counts, alphas=ALPHAS) -> ClassInterpolation:
+def _interpolated(path, counts) -> ClassInterpolation:
     """A path summed up; counts (n_boot, n): how often each sample is drawn in each resample."""
     (s, t), n = path.places, len(path)
-    logits = path.latent.along(path.step, alphas)
+    logits = path.latent.along(path.step, ALPHAS)
     predicted = logits.argmax(axis=2)
     probability = expit(logits[:, :, t] - logits[:, :, s])  # the softmax over the two
-    table = {"alpha": alphas, "n": n, "knows_label": True}
+    table = {"alpha": ALPHAS, "n": n, "knows_label": True}
     hits = {"source": predicted == s, "target": predicted == t, "other": path.third(predicted)}
     for name, taken in hits.items():
         table |= columns(f"{name}_share", shares(taken), f"{name}_")
     chosen = probability.mean(axis=1)
     table |= {"source_probability": 1 - chosen, "target_probability": chosen}
     curves = {"shares": hits["source"] * 1.0 - hits["target"], "probabilities": 0.5 - probability}
-    crossing = [
-        {
-            "of": of,
-            **columns("alpha", _crossing(alphas, curve, counts), ""),
-            "n": n,
-            "n_boot": len(counts),
-        }
-        for of, curve in curves.items()
-    ]
-    way = predicted[(alphas > 0) & (alphas < 1)][:, predicted[alphas == 0][0] == s]
+    crossing = pd.DataFrame(
+        {"of": of, **columns("alpha", _crossing(curve, counts), "")} for of, curve in curves.items()
+    )
+    way = predicted[1:-1, predicted[0] == s]
     third = path.third(way)
     detour = share(third.any(axis=0))
     if detour.value > 0:
@@ -214,18 +203,18 @@ def _interpolated(path, counts, alphas=ALPHAS) -> ClassInterpolation:
         path.source,
         path.target,
         pd.DataFrame(table),
-        pd.DataFrame(crossing),
+        crossing.assign(n=n, n_boot=len(counts)),
         detour,
-        share(hits["target"][alphas == 1][0]),
+        share(hits["target"][-1]),
     )
 
 
-def _crossing(alphas, curve, counts) -> np.ndarray:
+def _crossing(curve, counts) -> np.ndarray:
     """(alpha, low, high) where the mean of curve (A, n) falls to 0.
 
     A bound is NaN where resamples that never cross reach it.
     """
-    falls = _falls(alphas, np.vstack([curve.mean(axis=1), counts @ curve.T / counts.shape[1]]))
+    falls = _falls(ALPHAS, np.vstack([curve.mean(axis=1), counts @ curve.T / counts.shape[1]]))
     found = np.append(falls[:1], np.quantile(falls[1:], (0.025, 0.975), method="nearest"))
     return np.where(np.isfinite(found[0]) & np.isfinite(found), found, np.nan)
 
@@ -233,7 +222,7 @@ def _crossing(alphas, curve, counts) -> np.ndarray:
 def _falls(alphas, curves) -> np.ndarray:
     """Where curves (B, A) first go from above 0 to 0 or below; inf where they never do."""
     before, after = curves[:, :-1], curves[:, 1:]
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         at = alphas[:-1] + np.diff(alphas) * before / (before - after)
     return np.where((before > 0) & (after <= 0), at, np.inf).min(axis=1, initial=np.inf)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from ...checks import record
-from ...statistics import t_interval, with_ends
+from ...statistics import t_interval, with_ends, zero_divisions
 from ...words import several
 from . import geometry
 from .grams import COLUMN, FEWEST, KINDS, ROW, SIDES, GramBootstrap, diagonal, double_centre, pieces
@@ -59,7 +59,7 @@ class CosineIntervals:
         return np.abs(self.estimate - value) > t.isf(norm.sf(self.critical), self.df) * self.se
 
 
-@np.errstate(invalid="ignore", divide="ignore")  # a resample may find a length of 0
+@zero_divisions()  # a resample may find a length of 0
 def cosine_intervals(boot: GramBootstrap, *, n_boot: int, seed: int) -> dict:
     """Intervals of all families of cosines and of all else that is made of the same inner products.
 

@@ -14,15 +14,7 @@ from ...vectors import ClassVectors
 from . import geometry
 from .class_cosines import ClassCosines, cosine_matrix
 from .cosines import CosineIntervals, cosine_intervals
-from .grams import (
-    FEWEST,
-    KINDS,
-    GramBootstrap,
-    affordable,
-    diagonal,
-    inner_products,
-    off_diagonal,
-)
+from .grams import FEWEST, KINDS, GramBootstrap, affordable, diagonal, inner_products, off_diagonal
 from .nulls import PARTS, middle, permuted_labels
 from .words import DELTA, orthogonality_says
 

@@ -77,23 +77,3 @@ def test_what_cannot_be_is_refused():
     ):
         with pytest.raises(MismatchError, match=words):
             class_path(*given, *pair)
-
-
-def test_the_interpolation_takes_other_alphas_and_keeps_both_ends():
-    classifier, features, vectors = plane()
-    usual = class_interpolation(classifier, features, vectors, "a", "b", n_boot=20)
-    fine = np.arange(21) / 20
-    same = class_interpolation(classifier, features, vectors, "a", "b", alphas=fine, n_boot=20)
-    assert same.table.equals(usual.table)
-    assert same.detour == usual.detour
-    few = class_interpolation(
-        classifier, features, vectors, "a", "b", alphas=[1.5, 0.5, -0.5], n_boot=20
-    )
-    assert few.table["alpha"].tolist() == [-0.5, 0.0, 0.5, 1.0, 1.5]
-    assert few.success == usual.success
-    own = usual.table.set_index("alpha")["source_share"]
-    assert few.table.set_index("alpha")["source_share"].loc[[0.0, 0.5, 1.0]].tolist() == [
-        own[0.0],
-        own[0.5],
-        own[1.0],
-    ]
