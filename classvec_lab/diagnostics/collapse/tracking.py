@@ -99,9 +99,15 @@ def collapse_over_training(
     classifier.require_classes(held_out.classes, "the held-out set")
     in_range("samples", samples, 0, np.inf)
     device, precision = default_device(), settings.get("precision", "auto")
-    precision = resolve_precision(precision, classifier.encoder, device)
-    known = {"samples": samples, "n_boot": n_boot, "seed": seed, "device": device.type}
-    known = settings | known | {"precision": precision, "workers": None}
+    known = {
+        **settings,
+        "samples": samples,
+        "n_boot": n_boot,
+        "seed": seed,
+        "device": device.type,
+        "precision": resolve_precision(precision, classifier.encoder, device),
+        "workers": None,
+    }
     data, version = (train, held_out, val), ["collapse", _VERSION]
     key = model_key(version, classifier, data, known, "collapse histories") if cache else None
     given = {"val": val, "seed": seed, "progress": progress, "cache": key is not None, **settings}

@@ -119,8 +119,10 @@ def cosine_blocks(vectors: ClassVectors) -> CosineBlocks:
         size[np.equal.outer(rows, every)] = 0
         chosen = np.argpartition(size, -min(N_EXTREMES, size.size), axis=None)[-N_EXTREMES:]
         row, column = np.unravel_index(chosen, size.shape)
-        part = {"kappa": names[rows[row]], "z_ft": names[column], "cosine": cosine[row, column]}
-        found.append(pd.DataFrame(part)[size[row, column] > 0])
+        part = pd.DataFrame(
+            {"kappa": names[rows[row]], "z_ft": names[column], "cosine": cosine[row, column]}
+        )
+        found.append(part[size[row, column] > 0])
     extremes = pd.concat(found).sort_values("cosine", key=abs, ascending=False, kind="stable")
     starts = np.unique(every * N_BLOCKS // n, return_index=True)[1]
     means = cosines.block_means("cosine", every, starts)

@@ -308,14 +308,13 @@ def orthogonality(
     scalars = scalars.reindex(columns=["scalar", "value", "corrected", "low", "high"])
     plain = scalars["scalar"].map(geometry.scalars_of_means(vectors))
     scalars["value"] = plain.fillna(scalars["corrected"])
-    facts = {"n_samples": vectors.count.sum(), "meaning": [*geometry.MEANING.values()]}
     return Orthogonality(
         **report,
         **dict(zip(scalars["scalar"], scalars["value"], strict=True)),
         expected_centred=-1 / (n_classes - 1),
         count=pd.Series(vectors.count, index=list(vectors.classes), name="n"),
         dim=vectors.dim,
-        scalars=scalars.assign(**facts),
+        scalars=scalars.assign(n_samples=vectors.count.sum(), meaning=[*geometry.MEANING.values()]),
     )
 
 
