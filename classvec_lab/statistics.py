@@ -38,6 +38,11 @@ def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarr
     return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(np.float64)
 
 
+def zero_divisions():
+    """A context, or a decorator, in which 0/0 gives NaN and x/0 infinity, without a warning."""
+    return np.errstate(divide="ignore", invalid="ignore")
+
+
 def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
     """Wilson's 95 % interval of a proportion, (low, high), see `rates`."""
     return rates(hits, n)[1:]
@@ -52,7 +57,7 @@ def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     hits, n = np.asarray(hits, float), np.asarray(n, float)
     z = ndtri(0.975)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         p, more = hits / n, z**2 / n
         centre = (p + more / 2) / (1 + more)
         half = z / (1 + more) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))

@@ -113,10 +113,15 @@ class Experiment:
         """
         key = target, score, *bounds.gating.values()
         if score != "none" and key not in self._kept:
-            how = {"classifier": self.ft, "moments": self.moments, **bounds.gating}
             with quietly():
                 self._kept[key] = calibrate_gate(
-                    self.features["val"], self.vectors, target, score=score, **how
+                    self.features["val"],
+                    self.vectors,
+                    target,
+                    score=score,
+                    classifier=self.ft,
+                    moments=self.moments,
+                    **bounds.gating,
                 )
         return self._kept.get(key)
 
@@ -326,8 +331,7 @@ def _pretrained(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = torch.nn.Linear(model.dim, len(train.classes))
-    of = {"classes": train.classes, "preprocess": model.preprocess}
-    first = Classifier(model.encoder, head, **of)
+    first = Classifier(model.encoder, head, classes=train.classes, preprocess=model.preprocess)
     return finetune(first, train, val=val, seed=seed, **options).classifier.encoder
 
 

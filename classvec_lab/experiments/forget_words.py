@@ -49,10 +49,10 @@ def study_says(
     main = table.query("method == 'class vector' and gate == @gate and chosen")
     if not len(main):
         return ()
-    row, found = summarise_methods(main).iloc[0], []
+    row, found = _means(main), []
     free = table.query("method == 'class vector' and gate == 'none' and chosen")
     if gate != "none" and len(free):
-        it = summarise_methods(free).iloc[0]
+        it = _means(free)
         found.append(
             "Without a gate, where nothing but the class vectors' independence spares the others, "
             f"the class vector {verdict(free, bounds)}: {_left(it)}, "
@@ -70,7 +70,7 @@ def study_says(
     if len(at):
         means = at.groupby("target")["acc_f"].mean()
         found.append(
-            f"At the published lambda = -1 it leaves {_left(summarise_methods(at).iloc[0])}: "
+            f"At the published lambda = -1 it leaves {_left(_means(at))}: "
             f"{(means > bounds.threshold).sum()} of {words.several(len(means), 'class', 'classes')}"
             f" keep more than the {words.percent(bounds.threshold)} of a forgotten one."
         )
@@ -89,7 +89,7 @@ def study_says(
             "missed by the gate: no strength brings ACC_f below that."
         )
     for _, own in table[table["family"] == MAPPING].groupby("method", sort=False):
-        it = summarise_methods(own).iloc[0]
+        it = _means(own)
         found.append(
             f"{it['method'].capitalize()} {verdict(own, bounds)}: {_left(it)}, ACC_r "
             f"{words.points(it['change_r'])}, "
@@ -97,7 +97,7 @@ def study_says(
         )
     trained = table[table["method"] == RETRAINED]
     if len(trained):
-        it = summarise_methods(trained).iloc[0]
+        it = _means(trained)
         knows = words.bound(*ends(it, "acc_f"), bounds.threshold) == "above"
         found.append(
             f"Retrained without the class, the reference, the model has {_left(it)} and ACC_r "
@@ -139,7 +139,7 @@ def verdict(rows: pd.DataFrame, bounds: Bounds, losable: bool = True) -> str:
 def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame, bounds: Bounds) -> str:
     both = rival.merge(main, on=["target", "seed"], suffixes=("", "_main"))
     gap = crossed_mean(both["acc_f"] - both["acc_f_main"], both["target"], both["seed"])
-    shown, row = words.change(gap.low, gap.high), summarise_methods(rival).iloc[0]
+    shown, row = words.change(gap.low, gap.high), _means(rival)
     sentence = (
         f"{text} {COMPARED[shown]}: ACC_f {words.percent(*ends(row, 'acc_f'))}, "
         f"{words.points(*np.clip([*gap], -1, 1))} beside it (n = {gap.n} {gap.name}), ACC_r "
@@ -157,6 +157,11 @@ def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame, bounds: Bounds)
         f"{words.percent(least['acc_f'])} (of {least['target']}), and {forgotten} forget. "
         f"So the direction {matters}."
     )
+
+
+def _means(rows: pd.DataFrame) -> pd.Series:
+    """The summary of a table's rows of one method and setting."""
+    return summarise_methods(rows).iloc[0]
 
 
 def _left(row: pd.Series) -> str:

@@ -51,11 +51,16 @@ def compare_gates(
             for split in ("val", "test"):
                 it, edit = exp.features[split], LAMBDA * exp.vectors[target].gated(gate)
                 right, fired = predict(exp.ft, it) == it.y, gate and gate.fires(it.z)
-                row = {"gate": choice, "guarantee": gate.guarantee if gate else "none"}
-                row |= {"target": target, "seed": exp.seed, "split": split}
                 soft = gate is not None and gate.temperature > 0
-                row |= gate_errors(fired, it, target, right, soft)
-                row |= left_of(read(exp, edit, split), [target])
+                row = {
+                    "gate": choice,
+                    "guarantee": gate.guarantee if gate else "none",
+                    "target": target,
+                    "seed": exp.seed,
+                    "split": split,
+                    **gate_errors(fired, it, target, right, soft),
+                    **left_of(read(exp, edit, split), [target]),
+                }
                 others = it.y != it.classes.index(target)
                 rows.append(row | {"change_r": row["acc_r"] - float(right[others].mean())})
     return pd.DataFrame(rows)
@@ -89,9 +94,9 @@ def compare_strengths(
             curve = strength_curve(exp.ft, edit, exp.features["test"], lambdas=lambdas)
             base = curve.loc[curve["lambda_"] == 0, "acc_r"].item()
             chosen = curve["lambda_"] == exp.strength(target, gate, bounds).best
-            of = {"direction": "class vector", "target": target, "gate": gate, "seed": exp.seed}
-            of |= {"change_r": curve["acc_r"] - base, "split": "test", "chosen": chosen}
-            parts.append(curve.assign(**of))
+            curve = curve.assign(direction="class vector", target=target, gate=gate, seed=exp.seed)
+            change = curve["acc_r"] - base
+            parts.append(curve.assign(change_r=change, split="test", chosen=chosen))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -79,8 +79,10 @@ def compare_references(
         few = Features(train.z[some], train.y[some], train.classes, train.model)
         for method in ("ridge", *MAPPINGS.values()) if count > 1 else ("ridge",):
             for target in targets:
-                edit, how = lambda_ * exp.vectors[target], {"method": method, "seed": exp.seed}
-                found = map_edit(exp.ft, edit, few, n_references=count, **how)
+                edit = lambda_ * exp.vectors[target]
+                found = map_edit(
+                    exp.ft, edit, few, n_references=count, method=method, seed=exp.seed
+                )
                 row = {"method": method, "references": count, "target": target, "split": "test"}
                 rows.append(row | left_of(read(exp, found, "test"), [target]))
     return pd.DataFrame(rows)

@@ -22,13 +22,7 @@ from ..words import percent, points, several
 from .experiment import GATES, Experiment
 from .forget import ForgetStudy, forget_study
 from .gate_choice import rates_say
-from .methods import (
-    FINE_TUNED,
-    RECOMMENDED,
-    RETRAINED,
-    standard_methods,
-    training_methods,
-)
+from .methods import FINE_TUNED, RECOMMENDED, RETRAINED, standard_methods, training_methods
 from .prospects import Editability, outlook
 from .replay import CollateralSurvey, strengths, survey_collateral
 

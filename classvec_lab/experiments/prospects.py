@@ -35,7 +35,7 @@ from ..editing.weights.mapping import map_edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
-from ..statistics import accuracy, wilson
+from ..statistics import accuracy, wilson, zero_divisions
 from .experiment import GATES, Experiment
 from .replay import replay_edits
 
@@ -176,14 +176,10 @@ def editability(
     if absent := [c for i, c in enumerate(val.classes) if not (val.y == i).any()]:
         raise MismatchError(f"no sample of class {listed(absent)} in the validation set")
     kappa, moments = {c: vectors[c] for c in vectors.classes}, train.moments(pooled_scatter=True)
-    edits = {
-        VECTOR: {c: k.require_effect() for c, k in kappa.items()},
-        CONTRAST: {c: contrast_direction(vectors, c).scaled_to(k.norm) for c, k in kappa.items()},
-        HEAD: {
-            c: head_direction(classifier, vectors, c).scaled_to(k.norm) for c, k in kappa.items()
-        },
-        RETIRE: {c: -relocation(vectors, c) for c in kappa},
-    }
+    for vector in kappa.values():
+        vector.require_effect()
+    of = {c: _directions(classifier, vectors, c) for c in kappa}
+    edits = {way: {c: of[c][way] for c in kappa} for way in (VECTOR, CONTRAST, HEAD, RETIRE)}
     drawn = [
         {c: random_direction(vectors, c, seed=seed) for c in kappa} for seed in range(N_RANDOM)
     ]
@@ -231,6 +227,17 @@ def editability(
     return Editability(table, curves, advice, overall(advice["light"]), deploy, bounds)
 
 
+def _directions(classifier, vectors, target: str) -> dict:
+    """The four directions that are tried for a class, by the name of the method."""
+    kappa = vectors[target]
+    return {
+        VECTOR: kappa,
+        CONTRAST: contrast_direction(vectors, target).scaled_to(kappa.norm),
+        HEAD: head_direction(classifier, vectors, target).scaled_to(kappa.norm),
+        RETIRE: -relocation(vectors, target),
+    }
+
+
 def _matters(curves: pd.DataFrame, unedited: pd.Series) -> pd.Series:
     """Whether random directions leave enough of a class for the direction to matter, see above."""
     high = wilson(curves["control"] * curves["n_f"], curves["n_f"])[1]
@@ -262,14 +269,8 @@ def recommended(
     advice = outlook(exp, deploy, bounds).recommendation.set_index("class").loc[target]
     if advice["method"] == MASK:
         return mask_class(exp.ft, target), {"family": "recommended", "n_parameters": 1}
-    kappa, gate = exp.vectors[target], advice["gate"]
-    unit = {
-        VECTOR: lambda: kappa,
-        CONTRAST: lambda: contrast_direction(exp.vectors, target).scaled_to(kappa.norm),
-        HEAD: lambda: head_direction(exp.ft, exp.vectors, target).scaled_to(kappa.norm),
-        RETIRE: lambda: -relocation(exp.vectors, target),
-    }[advice["direction"]]()
-    edit = float(advice["lambda_"]) * unit
+    gate, units = advice["gate"], _directions(exp.ft, exp.vectors, target)
+    edit = float(advice["lambda_"]) * units[advice["direction"]]
     facts = {"family": "recommended", "lambda_": advice["lambda_"], "chosen": True}
     if gate in MAPPINGS:
         return map_edit(exp.ft, edit, exp.moments, method=MAPPINGS[gate]), facts
@@ -280,7 +281,7 @@ def _table(classifier, vectors, val, pre_val) -> pd.DataFrame:
     head, kappa, held = head_rows(classifier), vectors.kappa, val.moments()
     moved, norm = kappa - kappa.mean(axis=0), np.linalg.norm(kappa, axis=1)
     lengths = np.linalg.norm(moved, axis=1) * np.linalg.norm(head.centred, axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         table = pd.DataFrame({"class": vectors.classes, "n": held.count, "norm_kappa": norm})
         table["spread"] = np.sqrt(held.variance)
         table["shift_to_spread"] = table["norm_kappa"] / table["spread"]

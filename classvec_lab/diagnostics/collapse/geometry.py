@@ -3,12 +3,14 @@
 Float64, with no D × D array, and no whole K × K one either.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
+from ...checks import record
 from ...features import Features
 from ...readout import HeadRows
+from ...statistics import zero_divisions
 
 CHUNK = 1 << 20  # float64 numbers held at a time
 CLOSE = 1e-5  # squared distance of unit vectors below which 2 - 2 cos has lost digits
@@ -16,7 +18,7 @@ EPS = np.finfo(float).eps
 DIRECTIONS = ("nc2_equiangular", "uniformity", "uniformity_variance")  # what those of means decide
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Means:
     """Centred class means M = U S Vᵀ of numerical rank r.
 
@@ -56,7 +58,7 @@ def etf_error(s: np.ndarray, k: int) -> float:
     return np.linalg.norm(eigenvalues / np.linalg.norm(eigenvalues) - 1 / np.sqrt(k - 1))
 
 
-@np.errstate(divide="ignore", invalid="ignore")
+@zero_divisions()
 def pairs(m: np.ndarray, variance: np.ndarray) -> tuple[dict, dict]:
     """All statistics over pairs of classes, in bands of the Gram matrix.
 
@@ -90,15 +92,25 @@ def pairs(m: np.ndarray, variance: np.ndarray) -> tuple[dict, dict]:
     cosine, cdnv, *others = np.concatenate(sums, axis=1) / (k - 1)
     rival, worst = np.concatenate(rivals, axis=1)
     angle, log, square = np.mean(others, axis=1) if directed.all() else np.full(3, np.nan)
-    means = {"cdnv": cdnv.mean(), "nc2_equinorm": norm.std() / norm.mean()}
-    means |= {"nc2_equiangular": angle, "uniformity": log + log_ideal}
-    means["uniformity_variance"] = np.maximum(square - log**2, 0)
-    classwise = {"norm": norm, "norm_ratio": norm / norm.mean(), "cdnv": cdnv}
-    classwise |= {"cosine": np.where(directed, cosine, np.nan), "rival_cdnv": worst}
-    return means, classwise | {"rival": rival.astype(int)}
+    means = {
+        "cdnv": cdnv.mean(),
+        "nc2_equinorm": norm.std() / norm.mean(),
+        "nc2_equiangular": angle,
+        "uniformity": log + log_ideal,
+        "uniformity_variance": np.maximum(square - log**2, 0),
+    }
+    classwise = {
+        "norm": norm,
+        "norm_ratio": norm / norm.mean(),
+        "cdnv": cdnv,
+        "cosine": np.where(directed, cosine, np.nan),
+        "rival_cdnv": worst,
+        "rival": rival.astype(int),
+    }
+    return means, classwise
 
 
-@np.errstate(divide="ignore", invalid="ignore")
+@zero_divisions()
 def duality(weight: np.ndarray, means: Means) -> tuple[dict, dict]:
     """The forms of NC3 for a head's rows W (K, D), and the cosines of each row and mean, (K,)."""
     k, m, errors, cosines = len(weight), means.m, {}, {}
@@ -121,56 +133,42 @@ def agreement(features: Features, rows: HeadRows, mean: np.ndarray) -> np.ndarra
         z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
         features = replace(features, z=z)
         mean = features.moments().mean
-    centre, n, hits = mean.mean(0), len(features), np.zeros(len(mean))
-    m = mean - centre
-    nearest = Decider(m, -np.square(m).sum(1) / 2, centre)
-    decided, step = Decider(rows.weight, rows.bias), max(1, CHUNK // len(m))
-    for start in range(0, n, step):
+    centre, hits = mean.mean(0), np.zeros(len(mean))
+    m, step = mean - centre, max(1, CHUNK // len(mean))
+    for start in range(0, len(features), step):
         z, y = features.z[start : start + step], features.y[start : start + step]
-        same = nearest(z) == decided(z)
+        nearest = decided(z, m, -np.square(m).sum(1) / 2, centre)
+        same = nearest == decided(z, rows.weight, rows.bias)
         hits += np.bincount(y[same], minlength=len(m))
     return hits
 
 
-class Decider:
-    """Position of the largest (z - o) · w + b, as float64 has it; float32 decides first.
+@np.errstate(over="ignore", invalid="ignore")
+def decided(z: np.ndarray, weight, bias, origin=0.0) -> np.ndarray:
+    """Position of the largest (z - o) · w + b for each row of z (N, D), (N,), as float64 has it.
 
-    It decides where its rounding errors can't: what is lost of z and w takes a scalar product at
-    most |z - z'| |w| + |z'| |w - w'| away, sums D eps |z'| |w'|, and the result is rounded.
+    Float32 decides where its rounding errors can't: those of z and w, of D products and of their
+    sums take a value at most (D + 4) eps |z| |w| away, and the rest of the bound is rounding of b
+    and of the result.
 
     Args:
         weight, bias, origin: w (K, D), b (K,) and o (D,), float64.
     """
-
-    def __init__(self, weight: np.ndarray, bias: np.ndarray, origin: np.ndarray | float = 0.0):
-        self.weight, self.bias, self.origin = weight, bias, origin
-        self.shift = bias - (weight * origin).sum(1)
-        self.low, self.size, self.lost = _rounded(weight)
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def __call__(self, z: np.ndarray) -> np.ndarray:
-        """For each row of z (N, D), (N,)."""
-        (rows, sizes, losses), every = _rounded(z), np.arange(len(z))
-        values = rows @ self.low.T
-        values += self.shift.astype(np.float32)
-        found = values.argmax(1)
-        first = values[every, found]
-        values[every, found] = -np.inf
-        second, single = values.max(1), np.finfo(np.float32)
-        error = losses * self.size.max() + (sizes + losses) * self.lost.max()
-        sums = (sizes + losses) * (self.size + self.lost).max()
-        last = np.abs(first) + np.abs(second) + 2 * np.abs(self.shift).max()
-        error += single.eps * ((z.shape[1] + 4) * sums + last) + single.tiny
-        # 2, and what the bound itself is rounded by
-        left = np.flatnonzero(~(first - second > 2.1 * error))
-        found[left] = ((z[left] - self.origin) @ self.weight.T + self.bias).argmax(1)
-        return found
-
-
-def _rounded(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows x (N, D) in float32, their norms, and the norms of what is lost, (N,)."""
-    low = x.astype(np.float32)
-    return low, np.linalg.norm(x, axis=1), np.linalg.norm(x - low, axis=1)
+    single, every, shift = np.finfo(np.float32), np.arange(len(z)), bias - (weight * origin).sum(1)
+    values = z.astype(np.float32) @ weight.astype(np.float32).T
+    values += shift.astype(np.float32)
+    found = values.argmax(1)
+    first = values[every, found]
+    values[every, found] = -np.inf
+    second = values.max(1)
+    size, longest = np.linalg.norm(z, axis=1), np.linalg.norm(weight, axis=1).max()
+    products = (z.shape[1] + 4) * (size + single.tiny) * (longest + single.tiny)
+    last = np.abs(first) + np.abs(second) + 2 * np.abs(shift).max()
+    error = single.eps * (products + last) + single.tiny
+    # 2, and what the bound itself is rounded by
+    left = np.flatnonzero(~(first - second > 2.1 * error))
+    found[left] = ((z[left] - origin) @ weight.T + bias).argmax(1)
+    return found
 
 
 def ideal(metric: str, k: int, dim: int) -> float:

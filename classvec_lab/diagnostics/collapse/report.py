@@ -1,13 +1,12 @@
 """Neural collapse: how tight classes are, how regular their means, how aligned the head."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from torch import nn
 
-from ...checks import in_range, listed
+from ...checks import in_range, listed, record
 from ...errors import MismatchError
 from ...features import Features
 from ...moments import ClassMoments
@@ -29,7 +28,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class NeuralCollapse:
     """The measures of neural collapse of K classes in D dimensions, see `neural_collapse`.
 
@@ -204,8 +203,8 @@ def neural_collapse(
     values["nc4"] = intervals["nc4"][0]
     table = []
     for metric, plain in values.items():
-        found = intervals.get(metric) if np.isfinite(plain) else None
-        found = (plain, *NONE) if found is None else found
+        known = metric in intervals and np.isfinite(plain)
+        found = intervals[metric] if known else (plain, *NONE)
         numbers = (*found, plain, *nulls.get(metric, NONE), ideal(metric, k, dim))
         table.append((metric, *numbers, count.sum(), notes.get(metric, "")))
     columns = ["metric", "value", "low", "high", "plain", "null", "null_high", "ideal", "n", "note"]

@@ -9,7 +9,7 @@ bias.
 import numpy as np
 
 from ...features import Features
-from ...statistics import t_interval
+from ...statistics import t_interval, zero_divisions
 from ...words import several
 from ..orthogonality.grams import diagonal, double_centre, off_diagonal
 from .geometry import Means
@@ -151,7 +151,7 @@ class Resampler:
                 found[name] = np.exp((centre, low, high))
         return found
 
-    @np.errstate(invalid="ignore", divide="ignore")
+    @zero_divisions()
     def _statistics(self, g, m, *, inverse: bool, corrected: bool = True) -> dict:
         """Statistics (b,) of draws: multipliers g (b, N) and centred means m (b, K, D).
 

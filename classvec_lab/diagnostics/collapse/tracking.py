@@ -1,12 +1,11 @@
 """Neural collapse at every epoch of a fine-tuning, with what a film of the class means needs."""
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range
+from ...checks import in_range, record
 from ...datasets import ImageDataset
 from ...features import extract_features
 from ...files import read_or_make, read_tensors, write_tensors
@@ -19,7 +18,7 @@ KIND, _VERSION = "collapse history", 5  # of what is cached; the version is part
 COLUMNS = ["metric", "epoch", "value", "low", "high", "null", "null_high", "n"]  # of the table
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CollapseHistory:
     """Neural collapse over the epochs of a fine-tuning, on held-out images; epoch 0 is before it.
 
@@ -100,9 +99,15 @@ def collapse_over_training(
     classifier.require_classes(held_out.classes, "the held-out set")
     in_range("samples", samples, 0, np.inf)
     device, precision = default_device(), settings.get("precision", "auto")
-    precision = resolve_precision(precision, classifier.encoder, device)
-    known = {"samples": samples, "n_boot": n_boot, "seed": seed, "device": device.type}
-    known = settings | known | {"precision": precision, "workers": None}
+    known = {
+        **settings,
+        "samples": samples,
+        "n_boot": n_boot,
+        "seed": seed,
+        "device": device.type,
+        "precision": resolve_precision(precision, classifier.encoder, device),
+        "workers": None,
+    }
     data, version = (train, held_out, val), ["collapse", _VERSION]
     key = model_key(version, classifier, data, known, "collapse histories") if cache else None
     given = {"val": val, "seed": seed, "progress": progress, "cache": key is not None, **settings}

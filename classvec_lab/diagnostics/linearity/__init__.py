@@ -7,12 +7,7 @@ from .between_classes import (
     class_interpolations,
 )
 from .cross_task import cross_task_linearity
-from .independence import (
-    Additivity,
-    additivity,
-    cyclic_shift,
-    scaling,
-)
+from .independence import Additivity, additivity, cyclic_shift, scaling
 from .pair import ClassPair, ClassPath, class_pair, class_path
 from .paths import LatentPaths, latent_paths, weight_path
 from .theorem import path_order

@@ -64,8 +64,9 @@ class ClassPath:
         third = self.third(predicted)
         at, sample = np.nonzero(third)
         span = np.cumsum(~third.any(axis=1))[at]  # stands still within a range
-        found = {"span": span, "alpha": ALPHAS[at], "class": predicted[third], "sample": sample}
-        found = pd.DataFrame(found)
+        found = pd.DataFrame(
+            {"span": span, "alpha": ALPHAS[at], "class": predicted[third], "sample": sample}
+        )
         spans = found.groupby("span")["alpha"].agg(first="min", last="max")
         rows = found.groupby(["span", "class"])["sample"].nunique().reset_index(name="samples")
         rows = rows.sort_values("samples", ascending=False, kind="stable")

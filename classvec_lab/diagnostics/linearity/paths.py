@@ -12,7 +12,7 @@ from ...models import Classifier
 from ...models.interpolation import check_alphas, interpolate
 from ...progress import progress_bar
 from ...readout import Latent, check_labelled, predict, random_like
-from ...statistics import columns, ends, known_mean, ratio_interval, shares
+from ...statistics import columns, ends, known_mean, ratio_interval, shares, zero_divisions
 from ...vectors import ClassVectors, require_pairs
 from ...words import MAJORITY, bound, number, percent
 
@@ -180,7 +180,7 @@ def latent_paths(
 def _distance(points, reference, displacement) -> dict:
     """Cosine and deviation of points (draws, N, m) to the weight path's features, (N, m)."""
     reference = reference.astype(np.float64)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         lengths = np.linalg.norm(points, axis=2) * np.linalg.norm(reference, axis=1)
         cosine = (np.einsum("dnm,nm->dn", points, reference) / lengths).mean(axis=0)
     gap = np.linalg.norm(points - reference, axis=2).mean(axis=0)

@@ -54,10 +54,16 @@ class PathOrder:
             order = _rate(pairs, "order")
             clear = pairs["difference_low"] * pairs["difference_high"] > 0
             rows.append(
-                {"kind": kind, "premise": premise, "n_pairs": len(pairs), "n_models": order.n}
-                | columns("order_rate", order, "order_")
-                | columns("gap_order_rate", _rate(pairs, "order_of_gaps"), "gap_order_")
-                | {"n_clear": clear.sum(), "mean_difference": pairs["difference"].mean()}
+                {
+                    "kind": kind,
+                    "premise": premise,
+                    "n_pairs": len(pairs),
+                    "n_models": order.n,
+                    **columns("order_rate", order, "order_"),
+                    **columns("gap_order_rate", _rate(pairs, "order_of_gaps"), "gap_order_"),
+                    "n_clear": clear.sum(),
+                    "mean_difference": pairs["difference"].mean(),
+                }
             )
         return pd.DataFrame(rows)
 

@@ -1,11 +1,9 @@
 """Cosines between class vectors and class means: whole, partly centred, in blocks, of very many."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range, one_of
+from ...checks import in_range, one_of, record
 from ...vectors import ClassVectors
 from .geometry import scalars_of_means
 from .grams import KINDS
@@ -84,7 +82,7 @@ class ClassCosines:
         return summed(*sides) / np.where(n > 0, n, np.nan)
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CosineBlocks:
     """cos(kappa_c, z_ft^c') of C classes, summed up.
 
@@ -121,8 +119,10 @@ def cosine_blocks(vectors: ClassVectors) -> CosineBlocks:
         size[np.equal.outer(rows, every)] = 0
         chosen = np.argpartition(size, -min(N_EXTREMES, size.size), axis=None)[-N_EXTREMES:]
         row, column = np.unravel_index(chosen, size.shape)
-        part = {"kappa": names[rows[row]], "z_ft": names[column], "cosine": cosine[row, column]}
-        found.append(pd.DataFrame(part)[size[row, column] > 0])
+        part = pd.DataFrame(
+            {"kappa": names[rows[row]], "z_ft": names[column], "cosine": cosine[row, column]}
+        )
+        found.append(part[size[row, column] > 0])
     extremes = pd.concat(found).sort_values("cosine", key=abs, ascending=False, kind="stable")
     starts = np.unique(every * N_BLOCKS // n, return_index=True)[1]
     means = cosines.block_means("cosine", every, starts)

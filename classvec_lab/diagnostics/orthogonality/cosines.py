@@ -1,11 +1,10 @@
 """Cosines between class vectors and class means with honest intervals, from a bootstrap."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from ...statistics import t_interval, with_ends
+from ...checks import record
+from ...statistics import t_interval, with_ends, zero_divisions
 from ...words import several
 from . import geometry
 from .grams import COLUMN, FEWEST, KINDS, ROW, SIDES, GramBootstrap, diagonal, double_centre, pieces
@@ -20,7 +19,7 @@ TYPICAL_LIMIT, OWN_LIMIT = 0.5, 1.0
 SUBTRACTED, HEAVY = 0.5, 0.3
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class CosineIntervals:
     """Intervals of one C × C family of cosines (KINDS, raw or centred).
 
@@ -60,7 +59,7 @@ class CosineIntervals:
         return np.abs(self.estimate - value) > t.isf(norm.sf(self.critical), self.df) * self.se
 
 
-@np.errstate(invalid="ignore", divide="ignore")  # a resample may find a length of 0
+@zero_divisions()  # a resample may find a length of 0
 def cosine_intervals(boot: GramBootstrap, *, n_boot: int, seed: int) -> dict:
     """Intervals of all families of cosines and of all else that is made of the same inner products.
 

@@ -8,6 +8,7 @@ Inner products (..., 3, C, C) are those of `grams`.
 import numpy as np
 import pandas as pd
 
+from ...statistics import zero_divisions
 from ...vectors import ClassVectors
 from .grams import diagonal, double_centre, off_diagonal
 
@@ -67,7 +68,7 @@ def scalars(
     lengths = np.where(known, np.sqrt(np.maximum(squares(grams), 0)), np.nan)
     own = [diagonal(gram).mean(-1) for gram in np.moveaxis(grams, -3, 0)]
     ratios = _ratios(*np.moveaxis(lengths, -1, 0), kz.mean(axis=(-2, -1)), own, len(count))
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         return np.stack([*ratios, between / (power - common), common / power], axis=-1)
 
 
@@ -93,7 +94,7 @@ def _ratios(shift, mu, u, p, product, own, n_classes: int) -> tuple:
     s = 0, C large. As the mean over pairs it needs no ETF: with p = 0 the u_c sum to zero, so that
     <kappa_c, z_c'> has the mean <shift, mu> - |u|²/(C-1) wherever they lie.
     """
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with zero_divisions():
         s, q = shift / u, mu / u
         # a shift or centre of length zero has no direction: its product with the other is zero
         rho = np.where(shift * mu == 0, 0.0, product / (shift * mu))

@@ -2,27 +2,19 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import numpy as np
 import pandas as pd
 
-from ...checks import in_range, listed, same_classes
+from ...checks import in_range, listed, record, same_classes
 from ...errors import MismatchError
 from ...features import Features
 from ...vectors import ClassVectors
 from . import geometry
 from .class_cosines import ClassCosines, cosine_matrix
 from .cosines import CosineIntervals, cosine_intervals
-from .grams import (
-    FEWEST,
-    KINDS,
-    GramBootstrap,
-    affordable,
-    diagonal,
-    inner_products,
-    off_diagonal,
-)
+from .grams import FEWEST, KINDS, GramBootstrap, affordable, diagonal, inner_products, off_diagonal
 from .nulls import PARTS, middle, permuted_labels
 from .words import DELTA, orthogonality_says
 
@@ -31,7 +23,7 @@ MOST_CLASSES = 5_000  # beyond it a C × C matrix is no longer a thing to hold o
 VERSIONS = {"raw": "", "centred": "_centred"}  # and how their attributes end
 
 
-@dataclass(frozen=True, eq=False)
+@record
 class Orthogonality:
     """cos(kappa_c, z_ft^c') raw and centred, beside an ETF's and chance, and what explains it.
 
@@ -316,14 +308,13 @@ def orthogonality(
     scalars = scalars.reindex(columns=["scalar", "value", "corrected", "low", "high"])
     plain = scalars["scalar"].map(geometry.scalars_of_means(vectors))
     scalars["value"] = plain.fillna(scalars["corrected"])
-    facts = {"n_samples": vectors.count.sum(), "meaning": [*geometry.MEANING.values()]}
     return Orthogonality(
         **report,
         **dict(zip(scalars["scalar"], scalars["value"], strict=True)),
         expected_centred=-1 / (n_classes - 1),
         count=pd.Series(vectors.count, index=list(vectors.classes), name="n"),
         dim=vectors.dim,
-        scalars=scalars.assign(**facts),
+        scalars=scalars.assign(n_samples=vectors.count.sum(), meaning=[*geometry.MEANING.values()]),
     )
 
 

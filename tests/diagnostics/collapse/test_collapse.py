@@ -249,14 +249,14 @@ def test_float32_decides_as_float64_does(apart, dtype):
     origin = rng.normal(size=64) * 10
     for o in (0.0, origin):
         expected = ((z - o).astype(np.float64) @ w.T + b).argmax(1)
-        np.testing.assert_array_equal(collapse_geometry.Decider(w, b, o)(z), expected)
+        np.testing.assert_array_equal(collapse_geometry.decided(z, w, b, o), expected)
 
 
 def test_float64_settles_ties_and_what_float32_can_not_hold():
     w, b = np.full((3, 2), 2.0**100), np.array([0.0, 1.0, 0.5])
     z = np.array([[2.0**100, -(2.0**100)], [2.0**100, 2.0**100], [0.0, 0.0]])
-    np.testing.assert_array_equal(collapse_geometry.Decider(w, b)(z), [1, 0, 1])
-    assert collapse_geometry.Decider(w, b)(z[:0]).shape == (0,)
+    np.testing.assert_array_equal(collapse_geometry.decided(z, w, b), [1, 0, 1])
+    assert collapse_geometry.decided(z[:0], w, b).shape == (0,)
 
 
 def test_a_cosine_head_sees_normalised_features():
