@@ -67,6 +67,7 @@ def threshold(
         EditError: for too few scores, with the number needed.
     """
     in_range("false_fire", false_fire, 0, 1, open_low=True, open_high=True, error=EditError)
+    one_of(guarantee, GUARANTEES[:2], "guarantee", EditError)
     scores = np.sort(np.asarray(negative_scores, float))
     n = len(scores)
     if guarantee == "pac":

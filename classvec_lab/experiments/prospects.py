@@ -15,11 +15,11 @@ from ..editing import (
 from ..editing.advice import (
     CONTRAST,
     GREEN,
-    HEAD,
     LIGHTS,
     MAPPINGS,
     MASK,
     MATTERS,
+    METHODS,
     MILD,
     RETIRE,
     VECTOR,
@@ -32,6 +32,7 @@ from ..editing.advice import (
 from ..editing.calibration import quietly
 from ..editing.strength import BOUNDS, Bounds
 from ..editing.weights.mapping import map_edit
+from ..edits import Edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
@@ -178,8 +179,7 @@ def editability(
     kappa, moments = {c: vectors[c] for c in vectors.classes}, train.moments(pooled_scatter=True)
     for vector in kappa.values():
         vector.require_effect()
-    of = {c: _directions(classifier, vectors, c) for c in kappa}
-    edits = {way: {c: of[c][way] for c in kappa} for way in (VECTOR, CONTRAST, HEAD, RETIRE)}
+    edits = {way: {c: _direction(way, classifier, vectors, c) for c in kappa} for way in METHODS}
     drawn = [
         {c: random_direction(vectors, c, seed=seed) for c in kappa} for seed in range(N_RANDOM)
     ]
@@ -227,15 +227,17 @@ def editability(
     return Editability(table, curves, advice, overall(advice["light"]), deploy, bounds)
 
 
-def _directions(classifier, vectors, target: str) -> dict:
-    """The four directions that are tried for a class, by the name of the method."""
-    kappa = vectors[target]
-    return {
-        VECTOR: kappa,
-        CONTRAST: contrast_direction(vectors, target).scaled_to(kappa.norm),
-        HEAD: head_direction(classifier, vectors, target).scaled_to(kappa.norm),
-        RETIRE: -relocation(vectors, target),
-    }
+def _direction(method: str, classifier, vectors, target: str) -> Edit:
+    """One of the four directions that are tried for a class."""
+    if method == RETIRE:
+        return -relocation(vectors, target)
+    if method == VECTOR:
+        return vectors[target]
+    if method == CONTRAST:
+        found = contrast_direction(vectors, target)
+    else:
+        found = head_direction(classifier, vectors, target)
+    return found.scaled_to(vectors[target].norm)
 
 
 def _matters(curves: pd.DataFrame, unedited: pd.Series) -> pd.Series:
@@ -269,8 +271,8 @@ def recommended(
     advice = outlook(exp, deploy, bounds).recommendation.set_index("class").loc[target]
     if advice["method"] == MASK:
         return mask_class(exp.ft, target), {"family": "recommended", "n_parameters": 1}
-    gate, units = advice["gate"], _directions(exp.ft, exp.vectors, target)
-    edit = float(advice["lambda_"]) * units[advice["direction"]]
+    gate, unit = advice["gate"], _direction(advice["direction"], exp.ft, exp.vectors, target)
+    edit = float(advice["lambda_"]) * unit
     facts = {"family": "recommended", "lambda_": advice["lambda_"], "chosen": True}
     if gate in MAPPINGS:
         return map_edit(exp.ft, edit, exp.moments, method=MAPPINGS[gate]), facts

@@ -361,6 +361,8 @@ def test_features_of_another_model_are_refused():
         calibrate_gate(Features(f.z, f.y, f.classes, "before"), vectors, "c1")
 
 
-def test_no_samples_give_no_threshold():
+def test_only_guarantees_have_thresholds():
+    with pytest.raises(EditError, match="no guarantee 'youden'; there are marginal, pac"):
+        threshold(np.arange(500.0), 0.01, "youden")
     with pytest.raises(EditError, match=r"there are 0\. Calibrate on more, or state .* at least 1"):
         threshold([], 0.01, "pac")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...errors import MismatchError
 from ...statistics import Estimate, auc, share
 from ...words import number, percent
 
@@ -66,19 +67,23 @@ def membership_inference(retain_scores, test_scores, forget_scores, seed: int = 
         forget_scores: the same of training images of the forgotten class.
         seed: draws the five folds on which the attack's power is measured.
     Returns:
-        A `Membership`; the AUC's interval is DeLong's (1988). It takes 10 members and as many
-        non-members.
+        A `Membership`; the AUC's interval is DeLong's (1988).
+    Raises:
+        MismatchError: for fewer than 10 members or non-members.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    n = len(retain_scores)
-    if min(n, len(test_scores)) < FEWEST:
-        return Membership(*[Estimate(np.nan, np.nan, np.nan, 0)] * 3)
+    sizes = len(retain_scores), len(test_scores)
+    if min(sizes) < FEWEST:
+        raise MismatchError(
+            f"a membership attack needs at least {FEWEST} images that were trained on and as "
+            f"many that were not, all of retained classes; got {sizes[0]} and {sizes[1]}"
+        )
     x = np.concatenate([retain_scores, test_scores])
-    y = np.arange(len(x)) < n
+    y = np.arange(len(x)) < sizes[0]
     regression = LogisticRegression(class_weight="balanced", max_iter=1000)
     attack = make_pipeline(StandardScaler(), regression)
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)

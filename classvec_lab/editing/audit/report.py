@@ -8,8 +8,8 @@ import pandas as pd
 from ...checks import index_of, listed, record, same_images
 from ...errors import MismatchError
 from ...readout import Readout
-from ...statistics import paired_change, share
-from .membership import Membership, confidence_scores, membership_inference
+from ...statistics import Estimate, paired_change, share
+from .membership import FEWEST, Membership, confidence_scores, membership_inference
 from .metrics import (
     linear_cka,
     of_others,
@@ -188,7 +188,10 @@ def _measure(models, name, target, own, incompetent, seed) -> tuple:
 
     groups = ("train", ~own["train"]), ("test", ~own["test"]), ("train", own["train"])
     scores = [confidence_scores(parts[split].probabilities[rows]) for split, rows in groups]
-    attack = membership_inference(*scores, seed)
+    if min(len(scores[0]), len(scores[1])) < FEWEST:
+        attack = Membership(*[Estimate(np.nan, np.nan, np.nan, 0)] * 3)
+    else:
+        attack = membership_inference(*scores, seed)
     probe = probe_recovery(parts["train"], test, target)
     found["MIA", "train"], found["MIA AUC", "test"] = attack.members, attack.auc
     found["probe", "test"], found["probe others", "test"] = probe.recall, probe.others

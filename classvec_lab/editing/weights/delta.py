@@ -247,7 +247,8 @@ def _values(classifier, names: Iterable[str], known: Mapping) -> dict[str, np.nd
 
     own = _tensors(classifier)
     tensors = {name: own[one_of(name, own, "weight")] for name in names}
-    return {k: known[k] if k in known else v.copy() for k, v in to_numpy(tensors).items()}
+    values = to_numpy({k: v for k, v in tensors.items() if k not in known})
+    return {k: known[k] if k in known else values[k].copy() for k in tensors}
 
 
 def _summed(name: str, base: np.ndarray, deltas: Iterable[Delta]) -> np.ndarray:
