@@ -30,7 +30,7 @@ def close(moments, z, y, *, far=0.0):
         np.testing.assert_allclose(moments.scatter, scatter, rtol=1e-11 * scale, atol=1e-10 * scale)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.integers(1, 60), st.integers(1, 6), st.integers(1, 5), st.integers(0, 10**6), st.booleans()
 )

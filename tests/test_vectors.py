@@ -23,7 +23,7 @@ def make(seed=0, n_classes=3, dim=4, n=30):
     return pre, ft
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(1, 5), st.integers(1, 6), st.integers(0, 1000))
 def test_kappa_is_the_difference_of_means(n_classes, dim, seed):
     pre, ft = make(seed, n_classes, dim)

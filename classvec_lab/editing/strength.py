@@ -187,10 +187,9 @@ def choose_lambda(
             f"choosing lambda needs samples of {edit.target!r} and of other classes "
             "in the val split"
         )
-    curve["meets"] = curve.eval(
-        "lambda_ != 0 and acc_f <= @threshold and acc_r >= (1 - @tolerance) * @base.acc_r"
-    )
-    tried, serves = curve.query("lambda_ != 0"), curve["meets"].any()
+    edited, kept = curve["lambda_"] != 0, curve["acc_r"] >= (1 - tolerance) * base["acc_r"]
+    curve["meets"] = edited & kept & (curve["acc_f"] <= threshold)
+    tried, serves = curve[edited], curve["meets"].any()
     cost = tried["acc_f"] - tried["acc_r"]
     tried = tried[tried["meets"] if serves else cost <= cost.min() + ROUNDING]
     best = min(tried["lambda_"], key=lambda x: reserve(x, floor))

@@ -1,10 +1,12 @@
 """`forget_study`: every method on every class to forget, one table, judged on the test split."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ..checks import one_of, record
 from ..editing.audit.metrics import js_divergence, routing, worst_sibling
@@ -108,16 +110,21 @@ class ForgetStudy:
         features, found, known = self.exp.features, self.first(target), {}
         original = {split: Readout.of(self.exp.ft, features[split]) for split in SPLITS}
         retrained = found[RETRAINED].readouts(*SPLITS) if RETRAINED in found else None
-        return {
-            m: audit(
-                o.readouts(*SPLITS), original, target=target, retrained=retrained,
-                incompetent=incompetent, fired={s: o.fired(s) for s in SPLITS if o.gate != "none"},
-                seed=self.exp.seed, method=m, leaves_encoder=o.leaves_encoder, known=known,
-            )
-            for m, o in progress_bar(
-                self.first(target, methods).items(), desc="audit", delay=2, disable=not progress
-            )
-        }  # fmt: skip
+        bar = progress_bar(
+            self.first(target, methods).items(), desc="audit", delay=2, disable=not progress
+        )
+        at_once, jobs = torch.get_num_threads(), {}
+        with ThreadPoolExecutor(at_once) as pool:
+            for i, (m, o) in enumerate(bar):
+                jobs[m] = pool.submit(
+                    audit, o.readouts(*SPLITS), original, target=target, retrained=retrained,
+                    incompetent=incompetent, seed=self.exp.seed, method=m, known=known,
+                    fired={s: o.fired(s) for s in SPLITS if o.gate != "none"},
+                    leaves_encoder=o.leaves_encoder,
+                )  # fmt: skip
+                # the first fills `known`; later on so many are in memory
+                [*jobs.values()][max(i + 1 - at_once, 0)].result()
+        return {m: job.result() for m, job in jobs.items()}
 
     def relearning(
         self, methods: Sequence[str], target: str, *, max_steps: int, seed: int = 0
@@ -250,7 +257,8 @@ def _row(o: Outcome, base: np.ndarray, like: Outcome | None) -> dict:
     row["change_r"] = row["acc_r"] - float(base[~own].mean())
     soft = o.gate != "none" and o.kept.gate.temperature > 0
     row |= gate_errors(o.fired("test"), test, o.target, base, soft)
-    goes = [routing(x.predicted, test.y, o.target, test.classes)["share"] for x in (o, like or o)]
+    both = (x.predicted[own] for x in (o, like) if like)
+    goes = [np.bincount(predicted, minlength=len(test.classes)) for predicted in both]
     row["routing_js"] = float(js_divergence(*goes)) if like else np.nan
     row |= {name: getattr(o, name) for name in ("n_parameters", "leaves_encoder", "draw", "keys")}
     return row | {"unedited_f": float(base[own].mean())}

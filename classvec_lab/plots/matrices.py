@@ -81,6 +81,9 @@ def heatmap(
     top = limit if limit is not None else float(np.nanmax(np.abs(frame.to_numpy()), initial=1e-9))
     letters = max(len(format(value, fmt)) for value in frame.to_numpy(float).flat)
     large, few = n > LARGE, n <= NUMBERS_UP_TO and bool(cell[0] > LETTER * letters)
+    page = ax.figure, ax.figure.canvas.figure
+    for part in page:  # seaborn draws the whole of it, only to see whether names overlap
+        part.set_visible(False)
     sns.heatmap(
         frame,
         ax=ax,
@@ -98,12 +101,15 @@ def heatmap(
         cbar_kws={"label": label, "shrink": 0.8},
         rasterized=not few,
     )
+    for part in page:
+        part.set_visible(True)
     ax.grid(False)
+    longest = frame.columns.astype(str).str.len().max()
+    upright = n > CROWDED or LETTER * longest > cell[0] * along
     ax.tick_params(length=0, labelsize=SMALL)
     ax.tick_params(axis="y", rotation=0)
-    if n > CROWDED:
-        ax.tick_params(axis="x", rotation=90)
-    elif frame.columns.astype(str).str.len().max() > 4:
+    ax.tick_params(axis="x", rotation=90 * bool(upright))
+    if n <= CROWDED and longest > 4:
         ax.set_xticklabels(ax.get_xticklabels(), rotation=45, ha="right", rotation_mode="anchor")
     ends = np.atleast_1d([] if mark is None else mark)
     if len(ends) and np.isfinite(ends).all():

@@ -34,7 +34,7 @@ def test_splits_and_seeds_differ():
     assert len(set(seen)) == len(seen)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**63 - 1), index)
 def test_pairs_show_the_same_object(seed, i):
     clean = draw(seed, "test", i)
@@ -49,7 +49,7 @@ def test_pairs_show_the_same_object(seed, i):
     assert snowy.tobytes() != clean.tobytes()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(0, 100), index)
 def test_a_conflicting_word_is_never_the_class(seed, i):
     assert written("conflict", seed, "test", i) in set(CLASSES) - {CLASSES[i % 10]}

@@ -12,7 +12,7 @@ labels = st.lists(st.integers(0, 5), min_size=1, max_size=80)
 seeds = st.integers(0, 2**40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(labels, st.integers(1, 90), seeds)
 def test_sample(targets, n, seed):
     targets = np.array(targets)
@@ -41,7 +41,7 @@ def test_rare_classes_get_one_image_each():
     assert np.bincount(targets[stratified_sample(targets, 10, 0)]).tolist() == [7, 1, 1, 1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.integers(0, 5), min_size=2, max_size=80), st.floats(0.02, 0.98), seeds)
 def test_hold_out(targets, fraction, seed):
     targets = np.array(targets)
@@ -61,7 +61,7 @@ def test_hold_out(targets, fraction, seed):
     assert len(held) == np.clip(room, several.sum(), (counts - 1)[several].sum())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=2, max_size=80),
     st.floats(0.05, 0.6),
@@ -94,7 +94,7 @@ grouped = st.lists(  # one list a class: the sizes of its groups
 ).filter(lambda sizes: max(map(len, sizes)) >= 3)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(grouped, seeds, st.sampled_from([(), ("test",), ("val",)]))
 def test_each_class_with_enough_groups_is_in_every_carved_part(sizes, seed, given):
     targets = np.repeat(range(len(sizes)), [sum(own) for own in sizes])
@@ -108,7 +108,7 @@ def test_each_class_with_enough_groups_is_in_every_carved_part(sizes, seed, give
         assert [s for s in split if n[s]] == [*split[:-1][: len(own) - 1], "train"]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(st.lists(st.integers(0, 9), min_size=3, max_size=3), min_size=2, max_size=8),
     st.floats(0.05, 0.6),

@@ -28,7 +28,7 @@ def decided(classifier, z, least=1e-3):
 
 
 @pytest.mark.parametrize("head", ["linear", "cosine"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(
         st.tuples(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from worlds import class_vectors_of, reader, samples
 
@@ -65,7 +65,6 @@ lambda_lists = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(
     lambda_lists,
     st.sampled_from([0.0, 0.02, 0.2, 0.5]),

@@ -165,7 +165,7 @@ def alone(exp, target, bounds=BOUNDS):
     return found
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(
     st.integers(0, 50),
     st.integers(2, 12),

@@ -219,7 +219,7 @@ def recommendable(control, n_f):
 
 
 @pytest.mark.filterwarnings("ignore::classvec_lab.editing.calibration.RelaxedRate")
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 50), st.floats(-3, 0.9), st.floats(0.5, 5.0))
 def test_behind_the_models_own_decision_no_other_class_can_lose(seed, kept, noise):
     """Whatever moved, and however noisy: ACC_r never falls; without a gate it may."""

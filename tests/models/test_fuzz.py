@@ -45,7 +45,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /
 
 def over(strategy, n, check):
     """Check n cases, the same at each run."""
-    how = {"deadline": None, "derandomize": True, "database": None}
+    how = {"derandomize": True, "database": None}
     how["suppress_health_check"] = list(HealthCheck)
     settings(max_examples=n, **how)(given(strategy)(lambda made: check(made)))()
 

@@ -255,4 +255,4 @@ class Actions(RuleBasedStateMachine):
 
 
 TestActions = Actions.TestCase
-TestActions.settings = settings(max_examples=12, stateful_step_count=12, deadline=None)
+TestActions.settings = settings(max_examples=12, stateful_step_count=12)

@@ -409,4 +409,4 @@ class Actions(RuleBasedStateMachine):
 
 
 TestActions = Actions.TestCase
-TestActions.settings = settings(max_examples=12, stateful_step_count=20, deadline=None)
+TestActions.settings = settings(max_examples=12, stateful_step_count=20)

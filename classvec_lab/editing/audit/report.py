@@ -1,9 +1,11 @@
 """`audit`: an edit that should forget a class, beside the original and a retrained model."""
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
+import torch
 
 from ...checks import index_of, listed, record, same_images
 from ...errors import MismatchError
@@ -135,10 +137,12 @@ def audit(
     if incompetent is not None:
         same_images(incompetent, original["test"], "the incompetent model's", "the original's")
     known = {} if known is None else known
-    for name in models:
-        if name == "edited" or name not in known:
-            known[name] = _measure(models, name, target, own, incompetent, seed)
-    measured = {name: known[name] for name in models}
+    new = [name for name in models if name == "edited" or name not in known]
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        jobs = [pool.submit(_measure, models, n, target, own, incompetent, seed) for n in new]
+        found = {name: job.result() for name, job in zip(new, jobs, strict=True)}
+    known |= {name: values for name, values in found.items() if name != "edited"}
+    measured = {name: found.get(name) or known[name] for name in models}
     found, attack, _, chance = measured["edited"]
     for split, where in (fired or {}).items():
         part = edited[split]

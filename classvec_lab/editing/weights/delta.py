@@ -221,7 +221,7 @@ def _carrying(classifier, carried: _Carried, deltas: Iterable[Delta]):
     base, own = _values(classifier, names, carried.base), _tensors(classifier)
     changed = {id(own[name]) for name in names}
     shared = {id(tensor): tensor for tensor in own.values() if id(tensor) not in changed}
-    for part in classifier.children():
+    for part in classifier.modules():
         if changed.isdisjoint(map(id, _tensors(part).values())):
             shared[id(part)] = part
     edited = copy.deepcopy(classifier, shared)

@@ -14,7 +14,7 @@ from classvec_lab.diagnostics.collapse import geometry as collapse_geometry
 from classvec_lab.diagnostics.collapse.report import METRICS
 from classvec_lab.errors import MismatchError
 
-quick = settings(deadline=None, max_examples=25)
+quick = settings(max_examples=25)
 
 
 def simplex(n_classes, dim, rng, radius=1.0):

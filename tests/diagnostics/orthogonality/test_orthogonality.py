@@ -26,7 +26,7 @@ def off_diagonal(frame):
     return frame.to_numpy()[~np.eye(len(frame), dtype=bool)]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.integers(2, 12),
     st.floats(0.1, 10),
@@ -51,7 +51,7 @@ def test_the_three_scalar_form_is_exact(n_classes, radius, s, q, angle, seed):
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(2, 9), st.floats(0, 2), st.integers(0, 100))
 def test_the_mean_is_forced_and_its_remainder_is_of_the_pre_trained_means(n_classes, p, seed):
     """Of any geometry: what shift, offset and C force is the mean where the lengths are alike."""

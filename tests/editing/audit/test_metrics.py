@@ -34,7 +34,7 @@ def test_js_by_hand():
 
 
 @given(st.integers(2, 6), st.integers(0, 2**31))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_js_is_a_bounded_symmetric_divergence(classes, seed):
     rng = np.random.default_rng(seed)
     p, q = rng.dirichlet(np.full(classes, 0.3), size=(2, 4))
