@@ -1,7 +1,7 @@
 """How strong an edit must be: accuracy against lambda, and the lambda that is taken."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
 THRESHOLD, TOLERANCE = 0.02, 0.01
 # lambda = -1 brings the class mean to where it was; half as much again is a reserve for new images
 FLOOR = 1.5
+FEW = 20  # images of a class in val: below, those of training count as well
 ROUNDING, LAST = 1e-9, 1e9
 
 
@@ -151,6 +152,21 @@ def strength_curve(
     own = features.y == classifier.classes.index(edit.target)
     hits = zip(alphas + 0.0, np.asarray(predicted) == features.y, strict=True)
     return pd.DataFrame([{"lambda_": alpha} | split_accuracy(hit, own) for alpha, hit in hits])
+
+
+def scarce(val, train, target: str | None = None):
+    """Training `Features` of the classes of which val has fewer than 20 samples; None without any.
+
+    Of 4 samples none is left by luck. Training images are named rightly more often, which asks
+    rather too much of an edit than too little.
+
+    Args:
+        target: this class alone.
+    """
+    rows = (np.bincount(val.y, minlength=len(val.classes)) < FEW)[train.y]
+    if target is not None:
+        rows &= train.y == val.classes.index(target)
+    return replace(train, z=train.z[rows], y=train.y[rows], data=None) if rows.any() else None
 
 
 def choose_lambda(

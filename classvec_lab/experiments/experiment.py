@@ -3,7 +3,7 @@
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from ..datasets.base import ImageDataset
 from ..datasets.splits import SPLITS
 from ..editing.calibration import calibrate_gate, quietly
 from ..editing.heads import with_head
-from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda
+from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda, scarce
 from ..editing.weights.suffix import layernorm_names
 from ..errors import ClassvecError, DatasetError, EditError, MismatchError
 from ..features import Features, extract_features
@@ -39,7 +39,7 @@ GATES = ("none", *SCORES)
 class Experiment:
     """A pre-trained and a fine-tuned classifier with their data, and what is read of both, once.
 
-    Gates and strengths are set on `val` alone, results are reported on `test`.
+    Gates and strengths are set on `val` (see `judged_on`), results are reported on `test`.
 
     Args:
         pre, ft: the classifiers before and after fine-tuning.
@@ -125,13 +125,22 @@ class Experiment:
                 )
         return self._kept.get(key)
 
+    def judged_on(self, target: str) -> Features:
+        """Val, on which strengths are chosen, with training images of a class that is `scarce`."""
+        val = self.features["val"]
+        more = scarce(val, self.features["train"], target)
+        if more is None:
+            return val
+        z, y = np.concatenate([val.z, more.z]), np.concatenate([val.y, more.y])
+        return replace(val, z=z, y=y, data=None)
+
     def strength(self, target: str, score: str = DEPLOYED, bounds: Bounds = BOUNDS) -> Strength:
-        """`choose_lambda` on val of κ_c behind the gate of that score, kept."""
+        """`choose_lambda` on `judged_on` of κ_c behind the gate of that score, kept."""
         key = target, score, bounds
         if key not in self._kept:
             edit = self.vectors[target].gated(self.gate(target, score, bounds))
-            val = self.features["val"]
-            self._kept[key] = choose_lambda(self.ft, edit, val, **bounds.strength)
+            judged = self.judged_on(target)
+            self._kept[key] = choose_lambda(self.ft, edit, judged, **bounds.strength)
         return self._kept[key]
 
     def require_targets(self, targets: Sequence[str] | None) -> tuple[str, ...]:

@@ -295,7 +295,7 @@ def best_keys(exp: Experiment, unit: Edit, bounds: Bounds) -> tuple[str, Strengt
         The method of `map_edit` with a strength that meets the bounds, or else of least cost; of
         equals "nullspace", which guarantees more. And its `choose_lambda`.
     """
-    val, found = exp.features["val"], {}
+    val, found = exp.judged_on(unit.target), {}
     for keys in MAPPINGS.values():
         acts = map_edit(exp.ft, unit, exp.moments, method=keys).amounts(val.z)[:, 0]
         found[keys] = choose_lambda(exp.ft, unit, val, weights=acts, **bounds.strength)

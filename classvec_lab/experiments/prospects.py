@@ -30,13 +30,14 @@ from ..editing.advice import (
     recommend,
 )
 from ..editing.calibration import quietly
-from ..editing.strength import BOUNDS, Bounds
+from ..editing.strength import BOUNDS, FEW, Bounds, scarce
 from ..editing.weights.mapping import map_edit
 from ..edits import Edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
 from ..statistics import accuracy, wilson, zero_divisions
+from ..words import several
 from .experiment import GATES, Experiment
 from .replay import replay_edits
 
@@ -56,10 +57,11 @@ class Editability:
     (accuracy of the head on z_pre, what lambda = -1 gives back) with its 95 % Wilson interval
     (`_low`, `_high`) and `n_pre`, and for each way of mapping into weights `MappedEdit.limits`
     ("nullspace_own" and so on).
-    curves: one row a method, gate, class and lambda_ (0 included): `acc_f` and `acc_r` (all other
-    classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps` (ACC_r is within the
-    tolerance), `meets` (ACC_f is within the threshold, too), `out_of_reach` (share of the class
-    that is named rightly and on which the gate doesn't fire: no strength forgets it), `control`
+    curves: one row a method, gate, class and lambda_ (0 included): `acc_f` (see `scarce`) and
+    `acc_r` (all other classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps`
+    (ACC_r is within the tolerance), `meets` (ACC_f is within the threshold, too), `out_of_reach`
+    (share of the class that is named rightly and on which the gate doesn't fire: no strength
+    forgets it), `control`
     (ACC_f of random directions of the length of kappa behind the gate `deploy`, mean of 20) and
     `matters`: whether that is at least half of the unedited ACC_f on average over the classes, and
     for the class by the upper end of its Wilson interval, so that few images refute nothing.
@@ -102,6 +104,11 @@ class Editability:
             f"{back['acc_f'].mean():.1%} on average, worst for {worst['class']}: "
             f"{left(worst, 'f')}.",
         ]
+        if few := (table["n"] < FEW).sum():
+            said.append(
+                f"Of {several(few, 'class', 'classes')} validation has fewer than {FEW} images: "
+                "those of training count for ACC_f as well."
+            )
         if rest.notna().any():
             said.append(
                 f"Random directions at lambda = {-MILD:g} {by} leave ACC_f {rest.mean():.1%} on "
@@ -184,39 +191,43 @@ def editability(
         {c: random_direction(vectors, c, seed=seed) for c in kappa} for seed in range(N_RANDOM)
     ]
     gating = {"classifier": classifier, "moments": moments, **bounds.gating}
-    lambdas, parts, limited = (*bounds.lambdas, -1.0), [], {}
+    lambdas, tables, limited = (*bounds.lambdas, -1.0), [], {}
+    few = scarce(val, train)
+    parts = [val] if few is None else [val, few]
+
+    def replayed(units):
+        acts = zip(parts, amounts, strict=True)
+        found = [replay_edits(classifier, units, part, lambdas, how) for part, how in acts]
+        return found[0].curves(*found[1:])
+
     right = predict(classifier, val) == val.y
     for gate in dict.fromkeys((*TRIED, deploy)):
         try:  # how far the gate lets the edit of every class act on each sample
             if gate == "none":
-                amounts = [np.ones(len(val))] * len(kappa)
+                amounts = [[np.ones(len(part))] * len(kappa) for part in parts]
             elif gate in MAPPINGS:
                 mapped = map_edit(classifier, kappa.values(), moments, method=MAPPINGS[gate])
-                amounts = mapped.amounts(val.z).T
+                amounts = [mapped.amounts(part.z).T for part in parts]
                 limits = mapped.limits(val)
                 for side in ("own", "others"):
                     limited[f"{MAPPINGS[gate]}_{side}"] = limits[side].to_numpy()
             else:
                 gates = [calibrate_gate(val, vectors, c, score=gate, **gating) for c in kappa]
-                amounts = [found.weights(val.z) for found in gates]
+                amounts = [[found.weights(part.z) for found in gates] for part in parts]
         except (EditError, ModelError):
             if gate == deploy:
                 raise
             continue
-        hidden = [(right & (a == 0))[val.y == i].mean() for i, a in enumerate(amounts)]
-        found = [
-            replay_edits(classifier, units, val, lambdas, amounts).curves().assign(method=method)
-            for method, units in edits.items()
-        ]
+        hidden = [(right & (a == 0))[val.y == i].mean() for i, a in enumerate(amounts[0])]
+        found = [replayed(units).assign(method=method) for method, units in edits.items()]
         rows = pd.concat(found).assign(gate=gate, control=np.nan)
         rows["out_of_reach"] = rows["class"].map(dict(zip(kappa, hidden, strict=True)))
         if gate == deploy:
-            left_by = [replay_edits(classifier, u, val, lambdas, amounts).curves() for u in drawn]
-            mean = pd.concat(left_by).groupby(["class", "lambda_"])["acc_f"].mean()
+            mean = pd.concat(map(replayed, drawn)).groupby(["class", "lambda_"])["acc_f"].mean()
             cells = pd.MultiIndex.from_frame(rows[["class", "lambda_"]])
             rows["control"] = mean.reindex(cells).to_numpy()
-        parts.append(rows)
-    curves = pd.concat(parts, ignore_index=True)
+        tables.append(rows)
+    curves = pd.concat(tables, ignore_index=True)
     first = curves.groupby(["method", "gate", "class"])[["acc_f", "acc_r"]].transform("first")
     keeps = curves["acc_r"] >= (1 - bounds.tolerance) * first["acc_r"]
     meets = keeps & (curves["acc_f"] <= bounds.threshold) & (curves["lambda_"] < 0)

@@ -36,9 +36,11 @@ class Replayed:
         accuracy, _, _ = rates(self.hits, self.count)
         return accuracy[:, 1:] - accuracy[:, :1]
 
-    def curves(self) -> pd.DataFrame:
+    def curves(self, more: "Replayed | None" = None) -> pd.DataFrame:
         """ACC_f and ACC_r over lambda.
 
+        Args:
+            more: the same edits on further samples, which count for ACC_f.
         Returns:
             A frame with one row a target and strength: `class`, `lambda_`, `n_f` and `acc_f` with
             its 95 % Wilson interval (`acc_f_low`, `acc_f_high`), and the same for `r`, all others.
@@ -47,6 +49,8 @@ class Replayed:
         table, own = index.to_frame(index=False), [self.classes.index(t) for t in self.targets]
         f, n_f = self.hits[np.arange(len(own)), :, own], self.count[own, None]
         r, n_r = self.hits.sum(axis=2) - f, self.count.sum() - n_f
+        if more:
+            f, n_f = f + more.hits[np.arange(len(own)), :, own], n_f + more.count[own, None]
         for name, hits, n in (("f", f, n_f), ("r", r, n_r)):
             table[f"n_{name}"] = np.repeat(n, len(self.lambdas))
             table[with_ends(f"acc_{name}")] = np.transpose([x.ravel() for x in rates(hits, n)])

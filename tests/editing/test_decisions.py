@@ -40,7 +40,7 @@ def deployed(classifier, edit, z, batch):
         return np.concatenate([head.gates[0](part).numpy() > 0 for part in z.split(batch)])
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     st.integers(0, 10_000),
     st.sampled_from(SCORES),

@@ -9,7 +9,7 @@ from worlds import class_vectors_of, reader, samples
 from classvec_lab import Features
 from classvec_lab.editing.calibration import calibrate_gate
 from classvec_lab.editing.injection import inject
-from classvec_lab.editing.strength import choose_lambda, strength_curve
+from classvec_lab.editing.strength import FEW, choose_lambda, scarce, strength_curve
 from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.readout import predict
 
@@ -58,6 +58,20 @@ def test_on_an_edited_classifier_gates_still_read_the_raw_representation():
         curve.loc[0, "acc_r"]
         < strength_curve(reader(V), edit, VAL).set_index("lambda_").loc[0, "acc_r"]
     )
+
+
+def test_training_images_of_a_class_count_where_val_has_few():
+    """From 20 on val is enough; below, training images of that class are given, and no others."""
+    for n in (FEW - 1, FEW):
+        rows = np.concatenate([np.flatnonzero(VAL.y == 1)[:n], np.flatnonzero(VAL.y != 1)])
+        val = Features(VAL.z[rows], VAL.y[rows], VAL.classes)
+        found = scarce(val, HELD)
+        assert (found is None) == (n == FEW)
+        assert scarce(val, HELD, "c0") is None
+        if found is not None:
+            np.testing.assert_array_equal(found.z, HELD.z[HELD.y == 1])
+            assert set(found.y) == {1}
+            np.testing.assert_array_equal(scarce(val, HELD, "c1").z, found.z)
 
 
 lambda_lists = st.lists(

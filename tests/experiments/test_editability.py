@@ -147,6 +147,33 @@ def test_a_collapsed_model_that_moved_far_is_green_and_forgets(collapsed):
     assert report.recommendation["control"].to_numpy() == pytest.approx(left)
 
 
+@pytest.mark.filterwarnings("ignore::classvec_lab.editing.calibration.RelaxedRate")
+@pytest.mark.parametrize("gate", ["none", "predicted"])
+def test_of_few_validation_images_training_ones_decide_as_well(known, gate):
+    """Of 4 images a class none is left by luck: ACC_f counts training images, too, ACC_r val alone."""
+    val, pre = (Features(f.z[:20], f.y[:20], CLASSES) for f in (known.val, known.pre_val))
+    of = {"pre_val": pre, "bounds": Bounds(lambdas=np.linspace(-3, -1.2, 10))}
+    report = editability(known.classifier, known.vectors, known.train, val, **of)
+    curves = report.curves[report.curves["method"] == "class vector"]
+    seen = set()
+    for i, target in enumerate(CLASSES):
+        rows = curves[(curves["gate"] == gate) & (curves["class"] == target)]
+        assert set(rows["n_f"]) == {4 + 120}
+        assert set(rows["n_r"]) == {16}
+        for row in rows[rows["lambda_"] < 0].itertuples():
+            fence = known.gate(target, gate)
+            model = inject(known.classifier, row.lambda_ * known.vectors[target].gated(fence))
+            left = [np.sum((predict(model, f) == i) & (f.y == i)) for f in (val, known.train)]
+            hit = predict(model, val) == val.y
+            assert row.acc_f == pytest.approx(sum(left) / 124, abs=1e-12)
+            assert row.acc_r == pytest.approx(hit[val.y != i].mean(), abs=1e-12)
+            assert row.meets == (row.acc_f <= 0.02 and row.keeps)
+            seen.add((left[0] == 0, row.acc_f > 0.02))
+    assert (True, True) in seen  # what 4 images would have called forgotten
+    assert sum("fewer than 20 images" in s for s in report.says()) == 1
+    assert not any("fewer than 20 images" in s for s in known.report().says())
+
+
 def random_steps(world, lambda_, gate="predicted"):
     """ACC_f on val of random directions of kappa's length, made one by one, mean of the draws."""
     found = []

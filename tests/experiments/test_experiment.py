@@ -330,6 +330,21 @@ def test_the_strength_is_chosen_behind_the_gate_to_be_deployed(exp):
     assert exp.strength("blue") is exp.strength("blue", "predicted")
 
 
+def test_of_few_val_images_the_strength_is_chosen_on_training_images_as_well(exp):
+    """Of the class to edit alone: 10 of val and 60 of train, beside the 20 others of val."""
+    few = exp.val.subset(
+        np.concatenate([np.flatnonzero(exp.val.targets == i)[:10] for i in range(3)])
+    )
+    small = replace(exp, val=few)
+    judged = small.judged_on("blue")
+    assert np.bincount(judged.y).tolist() == [10, 10, 10 + (exp.train.targets == 2).sum()]
+    np.testing.assert_array_equal(judged.z[:30], small.features["val"].z)
+    curve = small.strength("blue").curve
+    assert set(curve["n_f"]) == {10 + (exp.train.targets == 2).sum()}
+    assert set(curve["n_r"]) == {20}
+    assert exp.judged_on("blue") is exp.features["val"]
+
+
 def test_a_floor_is_a_size():
     for wrong in (-0.1, np.nan):
         with pytest.raises(EditError, match=r"floor must lie in \[0, inf\]; got"):
