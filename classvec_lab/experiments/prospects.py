@@ -107,7 +107,7 @@ class Editability:
         if few := (table["n"] < FEW).sum():
             said.append(
                 f"Of {several(few, 'class', 'classes')} validation has fewer than {FEW} images: "
-                "those of training count for ACC_f as well."
+                "their training images count for ACC_f as well."
             )
         if rest.notna().any():
             said.append(
