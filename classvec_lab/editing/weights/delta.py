@@ -221,9 +221,9 @@ def _carrying(classifier, carried: _Carried, deltas: Iterable[Delta]):
     base, own = _values(classifier, names, carried.base), _tensors(classifier)
     changed = {id(own[name]) for name in names}
     shared = {id(tensor): tensor for tensor in own.values() if id(tensor) not in changed}
-    for part in classifier.modules():
-        if changed.isdisjoint(map(id, _tensors(part).values())):
-            shared[id(part)] = part
+    touched = [name.split(".") for name, tensor in own.items() if id(tensor) in changed]
+    around = {".".join(path[:i]) for path in touched for i in range(len(path))}
+    shared |= {id(m): m for name, m in classifier.named_modules() if name not in around}
     edited = copy.deepcopy(classifier, shared)
     own = _tensors(edited)
     with torch.no_grad():
