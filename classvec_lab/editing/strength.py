@@ -18,7 +18,7 @@ LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
 THRESHOLD, TOLERANCE = 0.02, 0.01
 # lambda = -1 brings the class mean to where it was; half as much again is a reserve for new images
 FLOOR = 1.5
-FEW = 20  # images of a class in val: below, those of training count as well
+FEW = 15  # images of a class in val: below, those of training count as well
 ROUNDING, LAST = 1e-9, 1e9
 
 
@@ -155,7 +155,7 @@ def strength_curve(
 
 
 def scarce(val, train, target: str | None = None):
-    """Training `Features` of the classes of which val has fewer than 20 samples; None without any.
+    """Training `Features` of the classes of which val has fewer than 15 samples; None without any.
 
     Of 4 samples none is left by luck. Training images are named rightly more often, which asks
     rather too much of an edit than too little.

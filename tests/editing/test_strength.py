@@ -61,7 +61,7 @@ def test_on_an_edited_classifier_gates_still_read_the_raw_representation():
 
 
 def test_training_images_of_a_class_count_where_val_has_few():
-    """From 20 on val is enough; below, training images of that class are given, and no others."""
+    """From 15 on val is enough; below, training images of that class are given, and no others."""
     for n in (FEW - 1, FEW):
         rows = np.concatenate([np.flatnonzero(VAL.y == 1)[:n], np.flatnonzero(VAL.y != 1)])
         val = Features(VAL.z[rows], VAL.y[rows], VAL.classes)

@@ -170,8 +170,8 @@ def test_of_few_validation_images_training_ones_decide_as_well(known, gate):
             assert row.meets == (row.acc_f <= 0.02 and row.keeps)
             seen.add((left[0] == 0, row.acc_f > 0.02))
     assert (True, True) in seen  # what 4 images would have called forgotten
-    assert sum("fewer than 20 images" in s for s in report.says()) == 1
-    assert not any("fewer than 20 images" in s for s in known.report().says())
+    assert sum("fewer than 15 images" in s for s in report.says()) == 1
+    assert not any("fewer than 15 images" in s for s in known.report().says())
 
 
 def random_steps(world, lambda_, gate="predicted"):
