@@ -61,10 +61,10 @@ class Editability:
     `acc_r` (all other classes) on validation with 95 % Wilson intervals, `n_f` and `n_r`, `keeps`
     (ACC_r is within the tolerance), `meets` (ACC_f is within the threshold, too), `out_of_reach`
     (share of the class that is named rightly and on which the gate doesn't fire: no strength
-    forgets it), `control`
-    (ACC_f of random directions of the length of kappa behind the gate `deploy`, mean of 20) and
-    `matters`: whether that is at least half of the unedited ACC_f on average over the classes, and
-    for the class by the upper end of its Wilson interval, so that few images refute nothing.
+    forgets it), `control` (ACC_f of random directions of the length of kappa behind the gate
+    `deploy`, mean of 20) and `matters`: whether that is at least half of the unedited ACC_f on
+    average over the classes, and for the class by the upper end of its Wilson interval, so that few
+    images refute nothing.
     recommendation: see `recommend`. light: "green", "amber" or "red", see `overall`.
     deploy: the gate behind the light.
     """
@@ -200,7 +200,8 @@ def editability(
         found = [replay_edits(classifier, units, part, lambdas, how) for part, how in acts]
         return found[0].curves(*found[1:])
 
-    right = predict(classifier, val) == val.y
+    y = np.concatenate([part.y for part in parts])
+    right = np.concatenate([predict(classifier, part) for part in parts]) == y
     for gate in dict.fromkeys((*TRIED, deploy)):
         try:  # how far the gate lets the edit of every class act on each sample
             if gate == "none":
@@ -218,7 +219,8 @@ def editability(
             if gate == deploy:
                 raise
             continue
-        hidden = [(right & (a == 0))[val.y == i].mean() for i, a in enumerate(amounts[0])]
+        acts = map(np.concatenate, zip(*amounts, strict=True))
+        hidden = [(right & (a == 0))[y == i].mean() for i, a in enumerate(acts)]
         found = [replayed(units).assign(method=method) for method, units in edits.items()]
         rows = pd.concat(found).assign(gate=gate, control=np.nan)
         rows["out_of_reach"] = rows["class"].map(dict(zip(kappa, hidden, strict=True)))

@@ -21,6 +21,7 @@ from classvec_lab.editing.directions import (
     relocation,
 )
 from classvec_lab.editing.injection import inject
+from classvec_lab.editing.strength import choose_lambda
 from classvec_lab.editing.weights.mapping import map_edit
 from classvec_lab.errors import EditError, MismatchError
 from classvec_lab.experiments import prospects
@@ -170,6 +171,17 @@ def test_of_few_validation_images_training_ones_decide_as_well(known, gate):
             assert row.meets == (row.acc_f <= 0.02 and row.keeps)
             seen.add((left[0] == 0, row.acc_f > 0.02))
     assert (True, True) in seen  # what 4 images would have called forgotten
+    fence = calibrate_gate(val, known.vectors, "cat", score="margin", classifier=known.classifier)
+    judged = Features(
+        *(
+            np.concatenate([a, b[known.train.y == 0]])
+            for a, b in ((val.z, known.train.z), (val.y, known.train.y))
+        ),
+        CLASSES,
+    )
+    one = choose_lambda(known.classifier, known.vectors["cat"].gated(fence), judged)
+    rows = curves[(curves["gate"] == "margin") & (curves["class"] == "cat")]
+    assert set(rows["out_of_reach"]) == {one.out_of_reach}
     assert sum("fewer than 15 images" in s for s in report.says()) == 1
     assert not any("fewer than 15 images" in s for s in known.report().says())
 
