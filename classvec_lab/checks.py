@@ -39,6 +39,16 @@ def one_of(value, known: Collection, what: str, error: type[ClassvecError] = Mis
     return value
 
 
+def named(classes, error: type[ClassvecError] = MismatchError) -> tuple[str, ...]:
+    """Class names as text; raises `error` for how many there are, and for a repeated name."""
+    if isinstance(classes, int):
+        raise error(f"classes are names, as dataset.classes has them; got {classes}")
+    names = tuple(map(str, classes))
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise error(f"class names must be distinct; repeated: {listed(repeated)}")
+    return names
+
+
 def index_of(name: str, classes: Sequence[str], error: type[ClassvecError] = MismatchError) -> int:
     """Position of a class by name; raises `error` listing what there is."""
     return list(classes).index(one_of(name, classes, "class", error))
@@ -53,11 +63,13 @@ def array(
 ) -> np.ndarray:
     """Numbers, text or a tensor, wherever it is, as an array; bfloat16 becomes float32.
 
-    Raises `error` for several shapes, and for a dtype whose kind isn't one of `kinds`.
+    Raises `error` for several shapes, masked entries, and a dtype whose kind isn't one of `kinds`.
     """
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if str(values.dtype) == "torch.bfloat16" else values
+    if np.ma.is_masked(values):
+        raise error(f"{what} has masked entries: leave them out, or fill them")
     try:
         found = np.asarray(values)
         if found.dtype == object and "O" in kinds:  # what its members are

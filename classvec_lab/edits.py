@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .checks import listed, one_of, record, same_classes
+from .checks import listed, named, one_of, record, same_classes
 from .errors import EditError, FileFormatError, MismatchError
 from .files import hash_json, read_tensors, reading, write_tensors
 from .gates import Gate
@@ -53,7 +53,7 @@ class Edit:
     def __post_init__(self):
         directions = {str(k): np.array(v, dtype=np.float64) for k, v in self.directions.items()}
         coefficients = {str(k): float(v) for k, v in self.coefficients.items()}
-        classes = tuple(str(c) for c in self.classes)
+        classes = named(self.classes)
         shapes = {v.shape for v in directions.values()}
         if [len(shape) for shape in shapes] != [1] or directions.keys() != coefficients.keys():
             raise MismatchError(

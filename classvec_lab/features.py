@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .checks import labelled, listed, record, representations
+from .checks import labelled, listed, named, record, representations
 from .errors import MismatchError
 from .files import read_or_make, read_tensors, write_tensors
 from .moments import ClassMoments
@@ -39,7 +39,7 @@ class Features:
     precision: str | None = None
 
     def __post_init__(self):
-        classes = tuple(str(c) for c in self.classes)
+        classes = named(self.classes)
         z, y = labelled(self.z, self.y, len(classes), "Features")
         if not len(y):
             raise MismatchError("Features needs at least one sample, N >= 1; got none")

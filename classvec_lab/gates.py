@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .checks import in_range, one_of, record, representations
+from .checks import in_range, named, one_of, record, representations
 from .errors import MismatchError
 
 SCORES = ("margin", "cosine", "discriminant", "predicted")
@@ -58,7 +58,7 @@ class Gate:
 
     def __post_init__(self):
         weight, bias = (np.array(getattr(self, name), float) for name in _ARRAYS)
-        classes = tuple(str(c) for c in self.classes)
+        classes = named(self.classes)
         if (
             weight.ndim != 2
             or bias.shape != weight.shape[:1]

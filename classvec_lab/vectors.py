@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .checks import index_of, listed, record, same_classes, same_images
+from .checks import index_of, listed, named, record, same_classes, same_images
 from .edits import Edit
 from .errors import MismatchError
 from .files import read_tensors, reading, write_tensors
@@ -40,7 +40,7 @@ class ClassVectors:
 
     def __post_init__(self):
         z_pre, z_ft = np.asarray(self.z_pre, float), np.asarray(self.z_ft, float)
-        count, classes = np.asarray(self.count, np.int64), tuple(map(str, self.classes))
+        count, classes = np.asarray(self.count, np.int64), named(self.classes)
         alike = z_pre.shape == z_ft.shape and count.shape == z_pre.shape[:1] == (len(classes),)
         if z_pre.ndim != 2 or not alike:
             raise MismatchError(

@@ -11,6 +11,7 @@ from torch import nn
 from classvec_lab import (
     Classifier,
     ClassMoments,
+    ClassVectors,
     Features,
     class_vectors,
     cross_task_linearity,
@@ -20,6 +21,7 @@ from classvec_lab import (
     statistics,
     unlearn,
 )
+from classvec_lab.datasets import ImageDataset
 from classvec_lab.errors import ClassvecError, DatasetError, MismatchError, ModelError
 from classvec_lab.models.preprocess import PreprocessedImages
 
@@ -291,6 +293,7 @@ def test_representations_of_any_real_format_are_features(z, y):
         (Z + 1j, Y, r"z .*\.real gives them; got complex128"),
         (np.full((4, 3), "x"), Y, r"z .*<U1, such as \['x'\]"),
         ([[1, 2], [3]], [0, 1], r"z .*one array of numbers"),
+        (np.ma.masked_greater(Z, 3), Y, r"z .*has masked entries: leave them out"),
         ([torch.ones(3, requires_grad=True)] * 4, Y, r"z .*one array of numbers"),
     ],
     ids=[
@@ -303,6 +306,7 @@ def test_representations_of_any_real_format_are_features(z, y):
         "complex",
         "words",
         "ragged",
+        "masked",
         "list",
     ],
 )
@@ -310,6 +314,19 @@ def test_representations_of_any_real_format_are_features(z, y):
 def test_what_is_no_features_is_told_by_name(z, y, told, owner):
     with pytest.raises(MismatchError, match=told):
         Features(z, y, "abc") if owner else ClassMoments(3, 3).update(z, y)
+
+
+def test_class_names_are_distinct_everywhere():
+    z, head, images = np.zeros((3, 4)), nn.Linear(192, 3), np.zeros((3, 8, 8))
+    for call in (
+        lambda classes: Features(Z, Y, classes),
+        lambda classes: ClassVectors(z, z, [1] * 3, classes),
+        lambda classes: Classifier(nn.Flatten(), head, classes=classes, preprocess=PLAIN),
+        lambda classes: ImageDataset.from_arrays(images, [0, 1, 2], classes=classes),
+    ):
+        for classes in (["a", "a", "b"], ["a", "b", np.str_("a")]):
+            with pytest.raises(ClassvecError, match=r"names must be distinct; repeated: a$"):
+                call(classes)
 
 
 def test_class_names_in_another_order_are_refused_everywhere():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..checks import index_of, listed
+from ..checks import index_of, listed, named
 from ..errors import DatasetError
 from ..files import hash_json
 
@@ -41,7 +41,7 @@ class ImageDataset:
     indices: np.ndarray | None = None
 
     def __post_init__(self):
-        self.classes = tuple(map(str, self.classes))
+        self.classes = named(self.classes, DatasetError)
         self.all_targets = np.asarray(self.all_targets, dtype=np.int64)
         if self.indices is None:
             self.indices = np.arange(len(self.all_targets))

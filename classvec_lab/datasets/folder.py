@@ -155,10 +155,10 @@ def _scan(root, parts, order, named):
         )
     names = list(inside["train"])
     only = train / names[0]
-    if len(names) == 1 and len(inner := _folders(only)) > 1 and not _loose(only):
+    if len(names) == 1 and len(inner := sorted(_sorted_into(only))) > 1:
         raise DatasetError(
-            f"{train} holds one folder with {len(inner)} folders inside: if these are the classes, "
-            f"load {only}"
+            f"{train} holds one folder, below which are {listed(inner)}: if these are the classes, "
+            f"load {_innermost(only)}"
         )
     held = Counter(inner for name in names for inner in _sorted_into(train / name))
     same = sorted(inner for inner, n in held.items() if n > 1)
@@ -194,12 +194,16 @@ def _scan(root, parts, order, named):
     return pd.DataFrame(rows, columns=["file", "target", "part"]), classes
 
 
+def _innermost(folder: Path) -> Path:
+    """The first folder on the way down that holds an image, or not one folder alone."""
+    inner = _folders(folder)
+    return _innermost(inner[0]) if len(inner) == 1 and not _loose(folder) else folder
+
+
 def _sorted_into(folder: Path) -> set[str]:
     """Names of the folders that a class folder's images are sorted into, where they are."""
-    inner = _folders(folder)
-    if _loose(folder):
-        return set()
-    return _sorted_into(inner[0]) if len(inner) == 1 else {p.name for p in inner}
+    inner = _innermost(folder)
+    return set() if _loose(inner) else {p.name for p in _folders(inner)}
 
 
 def _with_metadata(files, root):

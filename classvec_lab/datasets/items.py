@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ..checks import array, listed, one_of
+from ..checks import array, listed, named, one_of
 from ..errors import DatasetError, ModelError
 from ..files import hash_bytes
 from .base import ImageDataset, warn
@@ -103,7 +103,18 @@ def numbered(labels, classes: Sequence[str] | None, name: str) -> tuple[np.ndarr
             f"{name}: labels from {labels.min()} to {labels.max()} became class numbers from 0 to "
             f"{targets.max()}: {labels.min()} is number {targets.min()}, {str(known[0])!r}"
         )
+    names = pd.Series(named(known, DatasetError))
+    if len(alike := names[names.str.strip().str.casefold().duplicated(keep=False)]):
+        warn(f"{name}: classes that differ in case or spaces alone: {listed(map(repr, alike))}")
     return targets, known
+
+
+def item(source, name: str, i: int, key=None):
+    """source[i], or what it has under a `key`; raises DatasetError that names the item."""
+    try:
+        return source[i] if key is None else source[i][key]
+    except Exception as error:
+        raise DatasetError(f"{name}: item {i} can't be read ({error!r:.200})") from error
 
 
 @dataclass
@@ -120,8 +131,7 @@ class Items:
     steady: bool = True
 
     def load(self, i: int) -> Image.Image:
-        image = self.source[int(i)]
-        image = image if self.key is None else image[self.key]
+        image = item(self.source, self.name, int(i), self.key)
         if not isinstance(image, Image.Image) and not hasattr(image, "shape"):
             raise DatasetError(f"{self.name} gives no images: item {i} is a {type(image).__name__}")
         return to_image(image, f"{self.name}, image {i}")
@@ -140,11 +150,10 @@ def labels_of(source, name: str, *, probe: bool = False) -> np.ndarray:
     """
 
     def label(i):
-        one = as_array(source[i][1])
+        one = as_array(found := item(source, name, i, 1))
         if one.size != 1 or one.dtype.kind not in "iu":
             raise DatasetError(
-                f"{name} doesn't give each image one class: the label of item {i} is "
-                f"{source[i][1]!r:.80}"
+                f"{name} doesn't give each image one class: the label of item {i} is {found!r:.80}"
             )
         return one.item()
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ..checks import listed, same_classes
+from ..checks import named, same_classes
 from ..errors import ClassvecError, FileFormatError, ModelError
 from ..files import atomic, hash_json, read_json, read_tensors, reading, write_json, write_tensors
 from .architectures.parts import NO_HEAD
@@ -25,13 +25,6 @@ WEIGHTS, CARD = "weights.safetensors", "card.json"
 OURS = (nn.Linear, CosineHead)  # heads that `load` makes by itself
 # by the ids of what decides on a representation: its hash, once known
 _held: dict[tuple, list] = {}
-
-
-def named(classes: Sequence[str]) -> tuple[str, ...]:
-    """Class names as text; raises ModelError for how many there are."""
-    if isinstance(classes, int):
-        raise ModelError(f"classes are names, as dataset.classes has them; got {classes}")
-    return tuple(map(str, classes))
 
 
 class Classifier(nn.Module):
@@ -60,9 +53,7 @@ class Classifier(nn.Module):
         source: dict | None = None,
     ):
         super().__init__()
-        self.classes = named(classes)
-        if repeated := sorted({c for c in self.classes if self.classes.count(c) > 1}):
-            raise ModelError(f"class names must be distinct; repeated: {listed(repeated)}")
+        self.classes = named(classes, ModelError)
         if not (hasattr(head, "in_features") and hasattr(head, "out_features")):
             what = f"of {type(head).__name__} set head.in_features = m, head.out_features = C"
             raise ModelError(f"a head needs in_features and out_features: {what}")

@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..checks import listed, one_of, same_classes
+from ..checks import listed, named, one_of, same_classes
 from ..errors import ClassvecError, ModelError
 from .architectures.parts import Given, Parts, fill
 from .architectures.registry import SOURCES, build_parts, library
-from .classifier import Classifier, named
+from .classifier import Classifier
 from .heads import CosineHead, zero_shot_head
 from .preprocess import Preprocess
 from .weights import read_state_dict
@@ -106,7 +106,7 @@ def load_classifier(
         raise ModelError(f"{source} is no file of weights, which arch={arch!r} would be for")
     elif not weights and Path(file).is_file():
         name, weights = f"{start}/random", file
-    n_classes = None if classes is None else len(named(classes))
+    n_classes = None if classes is None else len(named(classes, ModelError))
     given = Given(read_state_dict(weights), weights, n_classes) if weights else None
     record = {"name": str(name), "model_args": args}
     if isinstance(name, Classifier):
@@ -141,9 +141,11 @@ def load_classifier(
     }
     heads = {kind: make for kind, make in heads.items() if make}
     own = parts.head.out_features if parts.head else 0
-    known = named(range(own) if own and len(parts.classes) != own else parts.classes)
+    stated = [*map(str, range(own) if own and len(parts.classes) != own else parts.classes)]
+    # ImageNet has two cranes
+    known = tuple(f"{c} ({i})" if stated.count(c) > 1 else c for i, c in enumerate(stated))
     kind = one_of(head, ("auto", *heads), f"head of {name}", ModelError)
-    names = known if classes is None else named(classes)
+    names = known if classes is None else named(classes, ModelError)
     if not names:
         raise ModelError(f"{name} needs class names: pass classes=dataset.classes")
     made = base is not None or (own and not given)

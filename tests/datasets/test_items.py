@@ -120,6 +120,20 @@ def test_labels_are_numbers_or_names():
     ):
         with pytest.raises(DatasetError, match=said):
             made(labels, classes)
+    with pytest.warns(UserWarning, match="differ in case or spaces alone: 'Cat', 'cat', 'cat '$"):
+        made(["cat", "cat ", "Cat", "dog", "do g"] * 6)
+
+
+def test_an_item_that_fails_is_named():
+    class Broken(list):
+        def __getitem__(self, i):
+            return super().__getitem__(i) if i < 5 else 1 / 0
+
+    pair = (np.zeros((4, 4), np.uint8), 0)
+    with pytest.raises(DatasetError, match=r"Broken: item 5 can't be read \(ZeroDivisionError"):
+        ImageDataset.from_dataset(Broken([pair] * 9))
+    with pytest.raises(DatasetError, match=r"list: item 2 can't be read \(TypeError.*NoneType"):
+        ImageDataset.from_dataset([pair, pair, None, pair])
 
 
 @pytest.mark.parametrize(

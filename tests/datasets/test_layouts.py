@@ -239,6 +239,12 @@ def test_a_damaged_image_is_named_at_the_latest_when_it_is_read(tmp_path, conten
     [
         (("fold0/a", "fold0/b", "fold1/a", "fold1/b"), "same folders, a, b: variants"),
         (("train/Cat", "train/Dog", "test/cat", "test/dog"), r"test/cat is no class of .*Cat, Dog"),
+        (("set/a", "set/b"), r"one folder, below which are a, b: .* load \S+/set/set$"),
+        (("set/set/set/a", "set/set/set/b"), r"are a, b: .* load \S+/set/set/set/set$"),
+        (
+            ("train/classes/a", "train/classes/b"),
+            r"train holds one folder, .* load \S+/train/classes$",
+        ),
         (("images/train", "images/val"), r"labels holds no images"),
         (("train/images", "test/images"), r"train/labels holds no images"),
     ],

@@ -1,6 +1,7 @@
 """open_clip and transformers: from names, folders, files and a hub cache with the hub offline; and the paper's architectures."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -232,6 +233,16 @@ def test_an_image_classifier_of_transformers_from_its_folder(vit, tmp_path):
     with pytest.raises(MismatchError, match="same names in another order"):
         load_classifier(f"hf:{folder}", classes=ABC[::-1])
     assert load_classifier(f"hf:{folder}", classes=["x", "y"]).head.out_features == 2
+
+
+def test_names_that_a_card_gives_twice_bear_their_numbers(vit, tmp_path):
+    """As ImageNet's two cranes do; the classes that one asks for are one's own all the same."""
+    shutil.copytree(vit[1], folder := tmp_path / "cranes")
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {"0": "crane", "1": "gull", "2": "crane"}
+    (folder / "config.json").write_text(json.dumps(config))
+    assert load_classifier(f"hf:{folder}").classes == ("crane (0)", "gull", "crane (2)")
+    assert load_classifier(f"hf:{folder}", classes=["x", "y"]).classes == ("x", "y")
 
 
 def test_transformers_from_a_hub_cache_with_the_hub_offline(hub, vit):
