@@ -227,6 +227,25 @@ def test_a_failing_encoder_tells_what_came(error):
         extract_features(model, DATA, **QUIET)
 
 
+class Thrown(nn.Module):
+    """What a dropout that eval mode doesn't turn off does."""
+
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5, training=True)
+
+
+@pytest.mark.parametrize("part", ["encoder", "preprocess"])
+def test_what_differs_at_each_reading_is_warned_of(part):
+    model = small_classifier()
+    steady = model.preprocess
+    if part == "encoder":
+        model.encoder.append(Thrown())
+    else:
+        model.preprocess = lambda image: steady(image) + torch.rand(1)
+    with pytest.warns(UserWarning, match="another representation each time: take what is random"):
+        extract_features(model, DATA, **QUIET)
+
+
 def test_the_second_model_of_a_pair_is_tried_before_the_first_is_extracted():
     counted = Counted(PLAIN)
     ft = Classifier(Refusing(RuntimeError()), nn.Linear(6, 3), classes=CLASSES, preprocess=PLAIN)

@@ -201,12 +201,21 @@ class PreprocessedImages(Dataset):
 
 @torch.no_grad()
 def try_first(classifier, *data: Sequence | None) -> None:
-    """Raise now what encoding the first image of each data set would raise later."""
+    """Raise now what encoding the first image of each data set would raise later.
+
+    Warns of a preprocessing or an encoder that gives something else the second time.
+    """
     like = next(classifier.parameters(), torch.empty(0))
     with evaluating(classifier):
         for dataset in filter(None, data):
-            x, _ = PreprocessedImages(dataset, classifier.preprocess, memory=0)[0]
-            classifier.encode(x[None].to(like))
+            images = PreprocessedImages(dataset, classifier.preprocess, memory=0)
+            one, again = (classifier.encode(images[0][0][None].to(like)) for _ in range(2))
+            if not torch.allclose(one, again, rtol=1e-3, atol=1e-5, equal_nan=True):
+                warnings.warn(
+                    f"{classifier.name}: the first image has another representation each time: "
+                    "take what is random out of the preprocessing and the encoder",
+                    stacklevel=3,
+                )
 
 
 def loader(
