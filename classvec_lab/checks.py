@@ -44,7 +44,8 @@ def named(classes, error: type[ClassvecError] = MismatchError) -> tuple[str, ...
     if isinstance(classes, int):
         raise error(f"classes are names, as dataset.classes has them; got {classes}")
     names = tuple(map(str, classes))
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if len({*names}) < len(names):
+        repeated = sorted({name for name in names if names.count(name) > 1})
         raise error(f"class names must be distinct; repeated: {listed(repeated)}")
     return names
 
