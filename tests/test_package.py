@@ -91,8 +91,10 @@ ROOMS = {  # a room to what it may know, itself aside
     "diagnostics": BELOW | {"weightspace"},
     "editing": BELOW,
     "experiments": BELOW | {"weightspace", "diagnostics", "editing"},
+    "applications": BELOW | {"weightspace", "editing"},
     "plots": BELOW | {"weightspace", "diagnostics", "editing", "experiments"},
-    "panels": (BELOW | {"weightspace", "diagnostics", "editing", "plots"}) - {"datasets", "models"},
+    "panels": (BELOW | {"weightspace", "diagnostics", "editing", "applications", "plots"})
+    - {"datasets", "models"},
     "batch": BASE | {"experiments", "plots"},  # for `begin`, which notebooks call
     "cli": BASE | {"batch"},
     "__init__": set(),

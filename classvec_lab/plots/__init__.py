@@ -3,6 +3,7 @@
 import inspect
 
 from . import style
+from .applications import by_condition, over_strength
 from .audit import audit_dots, collateral_maps, routing_bars
 from .collapse import collapse_bars, collapse_curves, collapse_map
 from .editing import gate_curves, gate_intervals, method_intervals, trade_off

@@ -1,0 +1,59 @@
+"""Applications of class vectors: methods under several conditions, and a share over strength."""
+
+from .marks import UNIT, below, curve, dots, few_ticks, name_rows, panels
+from .style import ACCENT, CONTRAST, MUTED, class_colours
+
+_SETTINGS = {
+    "deployed": {"color": ACCENT},
+    "class known": {"color": CONTRAST, "markerfacecolor": "white"},
+    "control": {"color": MUTED, "markerfacecolor": MUTED},
+    "reference": {"color": "black"},
+}
+
+
+def by_condition(table, *, value: str = "accuracy", title: str = ""):
+    """A share of every method under every condition, with its interval: a row a method.
+
+    Args:
+        table: columns condition, method, setting ("deployed", "class known", "control" or
+            "reference"), and the share with its _low and _high.
+        value: the column of the share.
+    Returns:
+        The Axes, one a condition in the order of the table.
+    """
+    methods, parts = [*dict.fromkeys(table["method"])], table.groupby("condition", sort=False)
+    size = (2.4, 0.27 * len(methods) + 1.6)
+    axes = panels(len(parts), size=size, columns=4, sharey=True, over=title)
+    for ax, (condition, part) in zip(axes, parts, strict=True):
+        for setting, look in _SETTINGS.items():
+            own = part[part["setting"] == setting]
+            dots(ax, own, value, own["method"].map(methods.index), along="x", label=setting, **look)
+        ax.set(title=condition, xlabel=value.replace("_", " "))
+        few_ticks(ax)
+    name_rows(axes, methods)
+    below(*axes)
+    return axes
+
+
+def over_strength(
+    table, *, x: str = "lambda_", value: str = "accuracy", line: str = "method", title: str = ""
+):
+    """A share over the strength of an edit, a line a method with the band of its interval.
+
+    Args:
+        table: columns condition, x, line, and the share with its _low and _high.
+        x, value, line: columns: along the axis, of the share, and what has a line of its own.
+    Returns:
+        The Axes, one a condition in the order of the table.
+    """
+    names, parts = [*dict.fromkeys(table[line])], table.groupby("condition", sort=False)
+    colours = dict(zip(names, class_colours(len(names)), strict=True))
+    axes = panels(len(parts), size=(3, 3), columns=3, sharey=True, over=title)
+    for ax, (condition, part) in zip(axes, parts, strict=True):
+        for name, own in part.groupby(line, sort=False):
+            curve(ax, own.sort_values(x), x, value, color=colours[name], marker=".", label=name)
+        label = {"lambda_": "λ"}.get(x, x.replace("_", " "))
+        ax.set(title=condition, xlabel=label, ylim=UNIT)
+    axes[0].set_ylabel(value.replace("_", " "))
+    below(*axes)
+    return axes
