@@ -12,7 +12,7 @@ from PIL import Image
 
 from ..checks import index_of, listed, named
 from ..errors import DatasetError
-from ..files import hash_json
+from ..files import hash_bytes, hash_json
 
 warn = partial(warnings.warn, stacklevel=5)  # the caller of load_dataset
 
@@ -150,6 +150,38 @@ class ImageDataset:
         targets = self.all_targets.copy()
         targets[self.indices[np.asarray(positions)]] = index_of(label, self.classes, DatasetError)
         return replace(self, all_targets=targets)
+
+    def changed(
+        self,
+        change: Callable[[Image.Image, int], Image.Image],
+        identity: object,
+        described: Callable[[int], dict] | None = None,
+    ) -> "ImageDataset":
+        """The same images, each changed when it is loaded.
+
+        Args:
+            change: gives the new image of an image and its source index, the same each time.
+            identity: JSON-able, says what `change` does; some changed pixels are hashed beside it.
+            described: gives further metadata of a source index.
+        """
+
+        def known(chosen: np.ndarray) -> object:
+            pixels = self.identity(
+                chosen
+            )  # and some, as a library may draw anew in its next version
+            some = [hash_bytes(load(int(i)).tobytes()) for i in chosen[:4]]
+            return pixels and [pixels, identity, some]
+
+        def load(i: int) -> Image.Image:
+            return change(self.load(i), i)
+
+        table = self.metadata
+        if described:
+            added = pd.DataFrame(map(described, self.indices.tolist()))
+            table = added if table is None else table.assign(**added)
+        if table is not None:
+            table = table.set_axis(self.indices)
+        return replace(self, load=load, identity=known, describe=table)
 
     def only(self, classes: Sequence[str]) -> "ImageDataset":
         """The images of these classes, whose labels then follow the order given.

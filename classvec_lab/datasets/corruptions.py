@@ -1,13 +1,14 @@
-"""Corruptions as transforms: snow and a written label, for images of any size.
+"""Corruptions as transforms, for images of any size: snow, contrast, lighting, marker, label.
 
-Both leave what they are given untouched and return a new RGB image of the same size, so that a
+They leave what they are given untouched and return a new RGB image of the same size, so that a
 clean image and its corrupted version are a pair.
 """
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from ..checks import in_range
 from ..errors import DatasetError
@@ -66,3 +67,45 @@ def label(image: Image.Image, word: str) -> Image.Image:
     strip = _label(word, width, max(height // STRIP, 1))
     image.paste(strip, (0, height - strip.height))
     return image
+
+
+def contrast(image: Image.Image, rng: np.random.Generator, *, strength: float = 1.0) -> Image.Image:
+    """Another scanner: contrast falls by up to 60 % at strength 1, drawn for each image."""
+    in_range("the loss of contrast", strength, 0, 1.5, error=DatasetError)
+    return ImageEnhance.Contrast(image).enhance(1 - 0.6 * strength * (0.75 + 0.25 * rng.random()))
+
+
+def lighting(image: Image.Image, rng: np.random.Generator, *, strength: float = 1.0) -> Image.Image:
+    """Another lamp: one side, drawn for each image, is brighter and the other darker by 60 %."""
+    in_range("the strength of lighting", strength, 0, 1.5, error=DatasetError)
+    ramp = np.linspace(1 - 0.6 * strength, 1 + 0.6 * strength, image.width)[:: rng.choice([-1, 1])]
+    pixels = np.asarray(image.convert("RGB")) * ramp[None, :, None]
+    return Image.fromarray(np.uint8(np.clip(pixels, 0, 255)))
+
+
+def marker(image: Image.Image, rng: np.random.Generator, *, strength: float = 1.0) -> Image.Image:
+    """Another site's mark: a bright square with a dark frame in a corner drawn for each image.
+
+    At strength 1 it is a quarter of the shorter side wide.
+    """
+    in_range("the size of the marker", strength, 0, 1.5, error=DatasetError)
+    image, side = image.convert("RGB"), round(strength * min(image.size) / 4)
+    x, y = (int(rng.integers(2)) * (length - side) for length in image.size)
+    if side:
+        box = (x, y, x + side - 1, y + side - 1)
+        ImageDraw.Draw(image).rectangle(box, fill=(PAPER,) * 3, outline=(INK,) * 3)
+    return image
+
+
+def word_for(word: str | None, classes: Sequence[str], c: int, u: float) -> str | None:
+    """What is written on an image of class c: None, "" (blank paper), the "true" name, a
+    "conflict", a "random" name, or the word itself; u in [0, 1) draws.
+    """
+    n = len(classes)
+    names = {
+        "true": classes[c],
+        "random": classes[int(u * n)],
+        "conflict": classes[(c + 1 + int(u * (n - 1))) % n],
+        "blank": "",
+    }
+    return names.get(word, word)

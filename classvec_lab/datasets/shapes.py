@@ -138,14 +138,8 @@ def written(word: str | None, seed: int, split: str, index: int) -> str | None:
     """The word on image `index`: None, "" (blank paper), the "true" name, a "conflict", "random",
     or the word itself.
     """
-    n, u = len(CLASSES), _rng(seed, split, index, 2).random()
-    names = {
-        "true": CLASSES[index % n],
-        "random": CLASSES[int(u * n)],
-        "conflict": CLASSES[(index + 1 + int(u * (n - 1))) % n],
-        "blank": "",
-    }
-    return names.get(word, word)
+    u = _rng(seed, split, index, 2).random()
+    return corruptions.word_for(word, CLASSES, index % len(CLASSES), u)
 
 
 def describe(
