@@ -1,6 +1,6 @@
 """Attribute vectors: what snow, a written word or a scanner does to the mean of each class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -55,6 +55,10 @@ class AttributeVectors:
         """The mean shift over classes, (A, m)."""
         return self.shift.mean(axis=1)
 
+    def moved(self, z: np.ndarray, y: np.ndarray, w: np.ndarray, strength=-1.0) -> np.ndarray:
+        """z (N, m) + strength · shift of each sample's class and value, index -1 for none."""
+        return z + strength * np.where(w[:, None] < 0, 0, self.shift[w, y])
+
     @property
     def cells(self) -> np.ndarray:
         """Means (C + A · C, m) of the classes without the attribute, then with each value."""
@@ -63,6 +67,11 @@ class AttributeVectors:
     def require(self, classifier) -> None:
         """Raise MismatchError unless these are of this classifier's classes and encoder."""
         self.edit(self.values[0], self.classes[0]).require(classifier)
+
+    def only(self, values: Sequence[str]) -> "AttributeVectors":
+        """Those of some values, in this order; the covariance stays."""
+        kept = [self.values.index(one_of(value, self.values, "value")) for value in values]
+        return replace(self, shift=self.shift[kept], count=self.count[kept], values=tuple(values))
 
     def edit(self, value: str, target: str, *, common: bool = False) -> Edit:
         """κ_{a+c} - κ_c as an `Edit` of strength 1; with `common` the mean over classes."""

@@ -1,6 +1,6 @@
 """Taking an attribute away as deployed: from a representation alone, without a label."""
 
-from dataclasses import field
+from dataclasses import field, replace
 
 import numpy as np
 import torch
@@ -41,6 +41,15 @@ class Router:
     def moved(self, z: np.ndarray) -> np.ndarray:
         """z (N, m) without the attribute, where it is found."""
         return z + self.steps[self.cells(z)]
+
+    def answered(self, z: np.ndarray) -> np.ndarray:
+        """The mean of the class that each z (N, m) is routed to: the router as a classifier."""
+        return self.vectors.means[self.cells(z) % len(self.vectors.classes)]
+
+    def turned(self, directions: np.ndarray) -> "Router":
+        """The same with steps of the same lengths along directions (m,) or (K, m): a control."""
+        unit = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+        return replace(self, steps=np.linalg.norm(self.steps, axis=1, keepdims=True) * unit)
 
     def edit(self, value: str, target: str) -> Edit:
         """The step of one pair behind the gate of its row: an edit to look at, inject or keep."""

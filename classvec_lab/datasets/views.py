@@ -22,14 +22,21 @@ def corrupted(
     """The same images under a corruption; each is a function of (seed, split, its index).
 
     Args:
-        kind: one of "snow", "contrast", "lighting", "marker" (see `datasets.corruptions`), or
-            "torchvision:NAME", a class of torchvision.transforms.v2 such as "GaussianBlur".
+        kind: one of "snow", "contrast", "lighting", "marker" (see `datasets.corruptions`);
+            "torchvision:NAME", a class of torchvision.transforms.v2 such as "GaussianBlur"; or
+            "folder:PATH", other images of the same split and classes, taken there (no pairs).
         strength: of the own kinds in 0..1.5, 0 changes nothing; of torchvision's in 0..1, the share
             with which its result is blended with the original.
         options: of torchvision's class, such as kernel_size=5.
     Raises:
         DatasetError: for a kind that isn't there, a strength out of range, options that it refuses.
     """
+    if kind.startswith("folder:"):
+        from . import load_dataset
+
+        in_range(f"the strength of {kind}", strength, 1, 1, error=DatasetError)
+        path = kind.removeprefix("folder:")
+        return load_dataset(path, split=dataset.split, classes=dataset.classes, **options)
     change = _change(kind, strength, options)
     return dataset.changed(
         lambda image, i: change(image, _rng(seed, dataset.split, i)),

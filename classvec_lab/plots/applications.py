@@ -54,6 +54,7 @@ def over_strength(
             curve(ax, own.sort_values(x), x, value, color=colours[name], marker=".", label=name)
         label = {"lambda_": "λ"}.get(x, x.replace("_", " "))
         ax.set(title=condition, xlabel=label, ylim=UNIT)
+        few_ticks(ax, 5)
     axes[0].set_ylabel(value.replace("_", " "))
     below(*axes)
     return axes

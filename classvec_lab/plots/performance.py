@@ -22,28 +22,34 @@ CELL, STEP = 64, 68  # pixels of an image there, and from one to the next
 
 
 def sample_sheet(dataset, *, title: str = ""):
-    """A row of eight images, drawn at random, for each of the first twelve classes.
+    """A row of eight images, drawn at random, for each of the first twelve classes or data sets.
 
     Args:
-        dataset: an `ImageDataset`.
+        dataset: an `ImageDataset`; or several of the same images by name, as with and without a
+            corruption.
     Returns:
         The Axes.
     """
     from PIL import Image
 
-    rng, classes = np.random.default_rng(0), dataset.classes[:ROWS]
-    size = (COLUMNS * STEP - STEP + CELL, len(classes) * STEP - STEP + CELL)
+    rng = np.random.default_rng(0)
+    if isinstance(dataset, dict):
+        rows = dict.fromkeys(dataset, rng.permutation(min(map(len, dataset.values())))[:COLUMNS])
+    else:
+        of = {name: np.flatnonzero(dataset.targets == c) for c, name in enumerate(dataset.classes)}
+        rows = {name: rng.permutation(own)[:COLUMNS] for name, own in [*of.items()][:ROWS]}
+        dataset = dict.fromkeys(rows, dataset)
+    size = (COLUMNS * STEP - STEP + CELL, len(rows) * STEP - STEP + CELL)
     sheet = Image.new("RGB", size, "white")
-    for row in range(len(classes)):
-        members = np.flatnonzero(np.asarray(dataset.targets) == row)
-        for column, i in enumerate(rng.permutation(members)[:COLUMNS]):
-            image, _ = dataset[int(i)]
+    for row, (name, members) in enumerate(rows.items()):
+        for column, i in enumerate(members):
+            image, _ = dataset[name][int(i)]
             small = max(image.size) < CELL
             how = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
             sheet.paste(image.resize((CELL, CELL), how), (column * STEP, row * STEP))
     ax = new_axes(None, 0.075 * sheet.width / 8 + 1, 0.075 * sheet.height / 8 + 0.4, title)
     ax.imshow(sheet, interpolation="nearest")
-    ax.set_yticks(STEP * np.arange(len(classes)) + CELL / 2, [short(name, 24) for name in classes])
+    ax.set_yticks(STEP * np.arange(len(rows)) + CELL / 2, [short(name, 24) for name in rows])
     ax.set_xticks([])
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from ...checks import in_range, index_of, one_of, record
+from ...checks import in_range, index_of, one_of, record, representations
 from ...errors import EditError, MismatchError
 from .delta import Delta, WrittenEdit
 
@@ -102,10 +102,69 @@ def map_layernorms(
     suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
     cached = time.perf_counter()
     q = _fit(suffix, shift, len(references), published, steps)
+    return _mapped(classifier, f"{target}: {method} LayerNorms", suffix, q, start, cached)
+
+
+def match_layernorms(
+    classifier,
+    images,
+    goals: np.ndarray,
+    *,
+    parameters: str = "all",
+    steps: int = 50,
+    rate: float = 1e-3,
+) -> LayerNormMapping:
+    """Change LayerNorm parameters alone so that each image is encoded at its own goal.
+
+    Adam minimises mean |f(x_i) - goal_i|². With the same images without an attribute as goals this
+    is direct matching ("DirMatch"); with f(x_i) - shift of x_i's class it is the class vector
+    mapped into the weights. Few steps are the only restraint: nothing holds other images.
+
+    Args:
+        classifier: a `Classifier` whose encoder has LayerNorms; its weights, mode and device stay.
+        images: a data set of N images.
+        goals: (N, m), finite.
+        parameters: which LayerNorms, see `layernorm_names`.
+        steps: of Adam on all images at once; rate: its learning rate.
+    Raises:
+        MismatchError: for goals of another shape, or not finite.
+        ModelError: for an encoder without LayerNorm.
+    """
+    import torch
+
+    from .suffix import Suffix, layernorm_names
+
+    goals = representations(goals, classifier.dim, "the encoder that is matched")
+    if len(goals) != len(images) or not np.isfinite(goals).all():
+        raise MismatchError(f"{len(images)} images need as many finite goals; got {len(goals)}")
+    in_range("steps", steps, 1, np.inf, error=EditError)
+    start = time.perf_counter()
+    layernorms = layernorm_names(classifier.encoder, parameters)
+    pixels = [classifier.preprocess(images[i][0]) for i in range(len(images))]
+    suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
+    cached = time.perf_counter()
+    goal = torch.from_numpy(np.asarray(goals, np.float32)).to(suffix.origin)
+    q = _descend(suffix, lambda q: (suffix(q) - goal).square().sum(dim=1).mean(), rate, steps)
+    return _mapped(classifier, f"{parameters} matched", suffix, q, start, cached)
+
+
+def _mapped(classifier, name, suffix, q, start, cached) -> LayerNormMapping:
     changes = {f"encoder.{name}": part.cpu().numpy() for name, part in suffix.split(q).items()}
-    delta = Delta.on(classifier, f"{target}: {method} LayerNorms", changes)
-    done = time.perf_counter()
-    return LayerNormMapping(delta, done - cached, cached - start)
+    delta = Delta.on(classifier, name, changes)
+    return LayerNormMapping(delta, time.perf_counter() - cached, cached - start)
+
+
+def _descend(suffix, loss_of, rate, steps):
+    """The change q (P,) of the norms' parameters after so many steps of Adam."""
+    import torch
+
+    q = suffix.origin.clone().requires_grad_()
+    optimizer = torch.optim.Adam([q], lr=rate)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        loss_of(q).backward()
+        optimizer.step()
+    return q.detach()
 
 
 def _fit(suffix, shift, n, published, steps):
@@ -129,14 +188,8 @@ def _fit(suffix, shift, n, published, steps):
             raise EditError(f"the loss became {loss.item()}; ask for a shorter shift")
         return loss
 
-    q = suffix.origin.clone().requires_grad_()
     if published:
-        optimizer = torch.optim.Adam([q], lr=RATE)
-        for _ in range(steps):
-            optimizer.zero_grad()
-            loss_of(q).backward()
-            optimizer.step()
-        return q.detach()
+        return _descend(suffix, loss_of, RATE, steps)
 
     def value_and_gradient(x):
         q = torch.from_numpy(x).to(goal).requires_grad_()
@@ -149,7 +202,7 @@ def _fit(suffix, shift, n, published, steps):
         if len(losses) > WINDOW and losses[-1] > (1 - TOLERANCE) * losses[-1 - WINDOW]:
             raise StopIteration
 
-    losses = [loss_of(q).item()]
+    losses = [loss_of(suffix.origin).item()]
     found = minimize(
         value_and_gradient,
         suffix.origin.double().cpu().numpy(),

@@ -13,7 +13,7 @@ from ...models.blocks import block_names
 from ...models.device import parts
 
 BLOCKS = {"ln_2": 1, "last_block": 1, "last_2_blocks": 2, "last_3_blocks": 3}
-CHOICES = ("ln_post", *BLOCKS)
+CHOICES = ("ln_post", *BLOCKS, "all")
 CLOSE = 1e-5  # relative error up to which two ways of running an encoder are the same
 
 
@@ -130,7 +130,7 @@ def layernorm_names(encoder: nn.Module, choice: str) -> tuple[str, ...]:
         encoder: any encoder with LayerNorms; its blocks are those of `block_names`.
         choice: "ln_post" (the last norm of all), "ln_2" (the last norm in the last block),
             "last_block", "last_2_blocks", "last_3_blocks" (all norms in the last blocks that have
-            any).
+            any), "all".
     Raises:
         ModelError: for an encoder without LayerNorm, or in whose blocks there is none, and for an
             unknown choice.
@@ -140,8 +140,8 @@ def layernorm_names(encoder: nn.Module, choice: str) -> tuple[str, ...]:
         for name, module in encoder.named_modules()
         if isinstance(module, nn.LayerNorm) and module.elementwise_affine
     ]
-    if one_of(choice, CHOICES, "choice of LayerNorms", ModelError) == "ln_post":
-        chosen = norms[-1:]
+    if one_of(choice, CHOICES, "choice of LayerNorms", ModelError) in ("ln_post", "all"):
+        chosen = norms if choice == "all" else norms[-1:]
     else:
         blocks = [[n for n in norms if f"{n}.".startswith(f"{b}.")] for b in block_names(encoder)]
         chosen = [name for block in list(filter(None, blocks))[-BLOCKS[choice] :] for name in block]
