@@ -21,6 +21,8 @@ def judge(
     classifier,
     ways: Mapping[str, Way],
     conditions: Mapping[str, Features | tuple[Features, np.ndarray]],
+    *,
+    words: bool = False,
 ) -> pd.DataFrame:
     """Accuracy of a classifier on edited representations: a row a condition and way.
 
@@ -30,17 +32,18 @@ def judge(
             edited representations (N, m). Where images or weights are changed instead, a mapping
             of conditions to logits (N, C) stands in place of a function.
         conditions: a name to labelled features, with w where samples have a value.
+        words: whether the values are the classes' names, so that w is also a class.
     Returns:
         A frame with condition, method, setting, n, and with 95 % intervals accuracy, gain (less
         that of the first way, over the same images) and attack (the share that is called class w
-        of the samples of other classes; NaN without any).
+        of the samples of other classes; NaN without `words`).
     Raises:
         EditError: for another setting.
     """
     rows = []
     for condition, given in conditions.items():
         features, w = given if isinstance(given, tuple) else (given, np.full(len(given), -1))
-        other, before = (w >= 0) & (w != features.y), None
+        other, before = words & (w >= 0) & (w != features.y), None
         for method, (setting, move) in ways.items():
             one_of(setting, SETTINGS, "setting", EditError)
             known = (features.y, w) if setting == "class known" else ()
