@@ -6,7 +6,10 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 import numpy as np
 import pandas as pd
 
+from ..checks import listed
 from ..errors import DatasetError
+from ..files import hash_bytes
+from .base import ImageDataset, integer
 
 SPLITS = ("train", "val", "test")
 MAX_VAL = 5000  # images: a validation part carved out of a large training set needs no more
@@ -193,3 +196,33 @@ def carve(
             return rest[held]
         rest = rest[kept]
     return rest
+
+
+def external_samples(
+    dataset: ImageDataset, n: int, *, seed: int, apart_from: ImageDataset | None = None
+) -> ImageDataset:
+    """n images of each class, drawn by `seed`: the few samples that an edit may be made from.
+
+    Args:
+        apart_from: images that none of them may be, by the hash of their pixels.
+    Raises:
+        DatasetError: for a class with fewer images, and for images of `apart_from`.
+    """
+    n = integer("n", n, 1)
+    if len(short := dataset.counts.index[dataset.counts < n]):
+        raise DatasetError(f"{dataset.split} has fewer than {n} images of {listed(short)}")
+    rng = np.random.default_rng(seed)
+    own = (np.flatnonzero(dataset.targets == c) for c in range(len(dataset.classes)))
+    drawn = dataset.subset(np.sort(np.concatenate([rng.permutation(i)[:n] for i in own])))
+    if apart_from is not None and (same := hashes(drawn) & hashes(apart_from)):
+        raise DatasetError(
+            f"{len(same)} of the external samples are images of {apart_from.split}, too: give "
+            "external samples from elsewhere"
+        )
+    return drawn
+
+
+def hashes(dataset: ImageDataset) -> set[str]:
+    """A hash of the pixels of each image."""
+    images = (dataset[i][0] for i in range(len(dataset)))
+    return {hash_bytes(str(image.size).encode(), image.tobytes()) for image in images}
