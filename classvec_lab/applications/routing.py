@@ -48,7 +48,8 @@ class Router:
 
     def turned(self, directions: np.ndarray) -> "Router":
         """The same with steps of the same lengths along directions (m,) or (K, m): a control."""
-        unit = directions / np.linalg.norm(directions, axis=-1, keepdims=True)
+        size = np.linalg.norm(directions, axis=-1, keepdims=True)
+        unit = directions / np.maximum(size, 1e-12)
         return replace(self, steps=np.linalg.norm(self.steps, axis=1, keepdims=True) * unit)
 
     def edit(self, value: str, target: str) -> Edit:

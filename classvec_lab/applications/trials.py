@@ -1,106 +1,112 @@
-"""Ways of editing representations tried under several conditions, with and without labels."""
+"""`Trial`: a few external samples with an attribute, and test images under several conditions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
-from ..checks import one_of
-from ..errors import EditError
-from ..features import Features
+from ..datasets.splits import external_samples
+from ..features import Features, extract_features
 from ..readout import logits
-from ..statistics import columns, ends, known_mean, paired_change, share, with_ends
-from ..words import change, percent, points
+from .attributes import AttributeVectors
+from .judging import Move, judge
+from .routing import Router
+from .samples import attribute_vectors
 
-SETTINGS = ("reference", "class known", "deployed", "control")
-LEAST = {"accuracy": 0, "gain": -1, "attack": 0}
-Way = tuple[str, Callable[..., np.ndarray] | Mapping[str, np.ndarray]]
+Change = Callable[[object], object]  # a data set to a changed one
 
 
-def judge(
-    classifier,
-    ways: Mapping[str, Way],
-    conditions: Mapping[str, Features | tuple[Features, np.ndarray]],
-    *,
-    words: bool = False,
-) -> pd.DataFrame:
-    """Accuracy of a classifier on edited representations: a row a condition and way.
+class Trial:
+    """One draw: external samples, the attribute vectors made of them, and test images to judge.
 
     Args:
-        ways: a name to its setting and a function. That of "class known" is given z (N, m), labels
-            y (N,) and value indices w (N,), -1 for none; any other sees z alone. Each gives the
-            edited representations (N, m). Where images or weights are changed instead, a mapping
-            of conditions to logits (N, C) stands in place of a function.
-        conditions: a name to labelled features, with w where samples have a value.
-        words: whether the values are the classes' names, so that w is also a class.
-    Returns:
-        A frame with condition, method, setting, n, and with 95 % intervals accuracy, gain (less
-        that of the first way, over the same images) and attack (the share that is called class w
-        of the samples of other classes; NaN without `words`).
-    Raises:
-        EditError: for another setting.
+        exp: an `Experiment`; the attribute is edited away from its fine-tuned model. Its val images
+            count as samples without the attribute.
+        pool: images that external samples are drawn of, none of which may be a test image.
+        n: external samples of each class, drawn by `seed`.
+        changes: a value of the attribute to what gives a data set that value.
+        tests: a condition to what makes it of the test images, None where they stay. Images have
+            the value of the condition's name, or else their metadata's "word", or else none.
+        facts: what tells this draw apart, as columns of `judge`.
     """
-    rows = []
-    for condition, given in conditions.items():
-        features, w = given if isinstance(given, tuple) else (given, np.full(len(given), -1))
-        other, before = words & (w >= 0) & (w != features.y), None
-        for method, (setting, move) in ways.items():
-            one_of(setting, SETTINGS, "setting", EditError)
-            known = (features.y, w) if setting == "class known" else ()
-            found = (
-                logits(classifier, move(features.z, *known)) if callable(move) else move[condition]
-            )
-            called = found.argmax(axis=1)
-            hits = called == features.y
-            before = hits if before is None else before
-            row = {"condition": condition, "method": method, "setting": setting, "n": len(hits)}
-            row |= columns("accuracy", share(hits)) | columns("gain", paired_change(before, hits))
-            rows.append(row | columns("attack", share((called == w)[other])))
-    return pd.DataFrame(rows)
 
+    def __init__(
+        self,
+        exp,
+        pool,
+        n: int,
+        changes: Mapping[str, Change],
+        tests: Mapping[str, Change | None],
+        *,
+        seed: int,
+        **facts,
+    ):
+        self.exp, self.facts = exp, {"seed": seed, "n_external": n, **facts}
+        self.rng = np.random.default_rng(seed)
+        self.few = external_samples(pool, n, seed=seed, apart_from=exp.test)
+        self.worn = {
+            v: external_samples(change(pool), n, seed=seed, apart_from=exp.test)
+            for v, change in changes.items()
+        }
+        self.images = {k: change(exp.test) if change else exp.test for k, change in tests.items()}
 
-def over_seeds(runs: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:
-    """Means over seeds with 95 % t-intervals; of one seed its own rows, intervals over images.
+    def read(self, dataset) -> Features:
+        """Representations under the model that is edited."""
+        return extract_features(self.exp.ft, dataset, progress=False)
 
-    Columns without any number are left out.
+    @property
+    def plain(self) -> Features:
+        """Val features, without the attribute."""
+        return self.exp.features["val"]
 
-    Args:
-        runs: of `judge`, with a column seed.
-        keys: further columns that tell groups apart.
-    """
-    keys = [*keys, "condition", "method", "setting"]
-    runs = runs.dropna(axis="columns", how="all")
-    least = {name: low for name, low in LEAST.items() if name in runs}
-    if runs["seed"].nunique() == 1:
-        return runs[[*keys, "n", *with_ends(*least)]].assign(unit="images")
-    rows = []
-    for key, part in runs.groupby(keys, sort=False):
-        row = {**dict(zip(keys, key, strict=True)), "n": len(part)}
-        for name, low in least.items():
-            row |= columns(name, np.clip(known_mean(part[name]), low, 1))
-        rows.append(row)
-    return pd.DataFrame(rows).assign(unit="seeds")
+    @cached_property
+    def samples(self) -> tuple[Features, dict[str, Features]]:
+        """Features of the external samples, without and with each value."""
+        return self.read(self.few), {v: self.read(images) for v, images in self.worn.items()}
 
+    @cached_property
+    def vectors(self) -> AttributeVectors:
+        """Of all values, as the samples give them, not shrunk."""
+        return attribute_vectors(*self.samples, plain=self.plain)
 
-def trials_say(table: pd.DataFrame, condition: str, *, clean: str = "clean") -> list[str]:
-    """What each way does under a condition, beside what it costs on clean images.
+    def vectors_of(self, change: Change) -> AttributeVectors:
+        """Those of another attribute, from the same external samples: a control."""
+        return attribute_vectors(
+            self.samples[0], {"other": self.read(change(self.few))}, plain=self.plain
+        )
 
-    Args:
-        table: of `over_seeds`, a row a condition and method.
-    """
-    rows = {c: part.set_index("method") for c, part in table.groupby("condition")}
-    own, costs = rows[condition], rows.get(clean)
-    base, says = own["accuracy"].iloc[0], []
-    for name, row in own.iloc[1:].iterrows():
-        told = {"less": "loses", "more": "gains"}.get(change(*ends(row, "gain")[1:]))
-        parts = [
-            f"{condition}, {row.setting}, {name}: {percent(*ends(row, 'accuracy'))} right, "
-            f"{percent(base)} unedited: it "
-            + (f"{told} {points(*ends(row, 'gain'))}" if told else "shows no change")
-        ]
-        if row.get("attack", np.nan) >= 0:
-            parts.append(f"attack success {percent(*ends(row, 'attack'))}")
-        if costs is not None and name in costs.index:
-            parts.append(f"clean images {points(*ends(costs.loc[name], 'gain'))}")
-        says.append("; ".join(parts) + ".")
-    return says
+    @cached_property
+    def conditions(self) -> dict[str, tuple[Features, np.ndarray]]:
+        """Features of the test images under each condition, and each one's value, -1 for none."""
+        return {name: (self.read(x), self._values(name, x)) for name, x in self.images.items()}
+
+    def _values(self, name, images) -> np.ndarray:
+        values = pd.Index(self.worn)
+        words = images.metadata.get("word") if images.metadata is not None else None
+        told = [name] * len(images) if name in values or words is None else words
+        return values.get_indexer(pd.Index(told, dtype=object))
+
+    def logits(
+        self, classifier, *, change: Change | None = None, router: Router | None = None
+    ) -> dict[str, np.ndarray]:
+        """What a classifier says of the test images, logits (N, C) by condition.
+
+        Args:
+            change: what is done to each condition's images before.
+            router: where given, only images in whose unedited representation it finds a value are
+                so treated; of the rest it is what the unedited model says.
+        """
+        found = {}
+        for name, (features, _) in self.conditions.items():
+            images = change(self.images[name]) if change else self.images[name]
+            z = extract_features(classifier, images, progress=False).z
+            found[name] = logits(classifier, z)
+            if router is not None:
+                rest = router.found(features.z) < 0
+                found[name][rest] = logits(self.exp.ft, features.z[rest])
+        return found
+
+    def judge(self, ways: Mapping[str, Mapping[str, Move]], **options) -> pd.DataFrame:
+        """`judge` under all conditions, with the facts of this draw."""
+        return judge(self.exp.ft, ways, self.conditions, **options).assign(**self.facts)

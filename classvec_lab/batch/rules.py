@@ -45,6 +45,7 @@ def _distinct(value) -> bool:
 NAME, TEXT, OPTIONS = _kind(str, "a name"), _kind(str, 'text ("" for none)'), _kind(dict, "a dict")
 BELOW_0 = _number("below 0", lambda x: x < 0)
 SHARE = _number("from 0 to 1", lambda x: 0 <= x <= 1)
+_SHIFT = _number("from 0 to 1.5", lambda x: 0 <= x <= 1.5)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("dataset", "model"), NAME),
     **dict.fromkeys(("group", "weights", "finetuned", "beside", "other_dataset"), TEXT),
@@ -72,7 +73,10 @@ RULES: dict[str, Rule] = {
     "n_external": _each(_whole(1)),
     **dict.fromkeys(("n_unseen", "retrained"), _whole(0)),
     "steps": _whole(1),
-    "strengths": _each(_number("from 0 to 1.5", lambda x: 0 <= x <= 1.5)),
+    "strengths": _each(_SHIFT),
+    "shift_strength": _SHIFT,
+    "shifts": _each(NAME),
+    "external": _whole(1),
     "corruption": NAME,
     "corruption_args": OPTIONS,
     "order": _among("given", "cluster"),

@@ -111,6 +111,12 @@ class ImageDataset:
         pixels = self.identity(self.indices)
         return pixels and hash_json([pixels, self.targets.tolist(), self.classes])
 
+    @cached_property
+    def hashes(self) -> frozenset[str]:
+        """A hash of each image's pixels."""
+        images = (self.load(int(i)).convert("RGB") for i in self.indices)
+        return frozenset(hash_bytes(str(i.size).encode(), i.tobytes()) for i in images)
+
     @property
     def counts(self) -> pd.Series:
         """Images of each class, named by the split: `pd.concat` those of several."""

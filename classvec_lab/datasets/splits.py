@@ -8,7 +8,6 @@ import pandas as pd
 
 from ..checks import listed
 from ..errors import DatasetError
-from ..files import hash_bytes
 from .base import ImageDataset, integer
 
 SPLITS = ("train", "val", "test")
@@ -214,15 +213,9 @@ def external_samples(
     rng = np.random.default_rng(seed)
     own = (np.flatnonzero(dataset.targets == c) for c in range(len(dataset.classes)))
     drawn = dataset.subset(np.sort(np.concatenate([rng.permutation(i)[:n] for i in own])))
-    if apart_from is not None and (same := hashes(drawn) & hashes(apart_from)):
+    if apart_from is not None and (same := drawn.hashes & apart_from.hashes):
         raise DatasetError(
             f"{len(same)} of the external samples are images of {apart_from.split}, too: give "
             "external samples from elsewhere"
         )
     return drawn
-
-
-def hashes(dataset: ImageDataset) -> set[str]:
-    """A hash of the pixels of each image."""
-    images = (dataset[i][0] for i in range(len(dataset)))
-    return {hash_bytes(str(image.size).encode(), image.tobytes()) for image in images}
