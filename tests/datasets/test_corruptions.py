@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
+import torch
+from conftest import CLASSES as CLASS_NAMES
+from conftest import coloured
 from PIL import Image
 
-from classvec_lab.datasets.corruptions import label, snow
+from classvec_lab import load_dataset
+from classvec_lab.datasets.corruptions import KINDS, corrupted, label, marker, snow, written_on
 from classvec_lab.datasets.shapes import CLASSES
 from classvec_lab.errors import DatasetError
 
@@ -23,14 +27,14 @@ def pixels(image):
 def test_both_leave_the_original_alone(size):
     image = picture(size)
     before = image.tobytes()
-    for corrupted in (
+    for made in (
         snow(image, np.random.default_rng(0)),
         label(image, "cat"),
         snow(image, np.random.default_rng(0), strength=0),
     ):
-        assert (corrupted.mode, corrupted.size) == ("RGB", size)
-        assert corrupted is not image
-        corrupted.putpixel((0, 0), (1, 2, 3))
+        assert (made.mode, made.size) == ("RGB", size)
+        assert made is not image
+        made.putpixel((0, 0), (1, 2, 3))
         assert image.tobytes() == before
 
 
@@ -89,3 +93,117 @@ def test_words_differ_and_case_does_not():
     words = [label(image, word).tobytes() for word in CLASSES]
     assert len(set(words)) == len(words)
     assert label(image, "DISC").tobytes() == words[0]
+
+
+@pytest.mark.parametrize("kind", ["contrast", "lighting", "marker"])
+@pytest.mark.parametrize("size", [size for size in SIZES if min(size) > 8])
+def test_shifts_of_a_site_grow_with_their_strength_and_leave_the_original_alone(kind, size):
+    image, changed = picture(size), KINDS[kind]
+    before = image.tobytes()
+    away = [
+        np.abs(pixels(changed(image, np.random.default_rng(0), strength=s)) - pixels(image)).mean()
+        for s in (0, 0.5, 1.0)
+    ]
+    assert away[0] == 0 < away[1] < away[2]
+    assert image.tobytes() == before
+    one, same = (changed(image, np.random.default_rng(3)) for _ in range(2))
+    assert one.tobytes() == same.tobytes()
+    assert (one.mode, one.size) == ("RGB", size)
+    for strength in (-0.1, 1.6, float("nan")):
+        with pytest.raises(DatasetError, match=r"\[0, 1\.5\]"):
+            changed(image, np.random.default_rng(0), strength=strength)
+
+
+def test_a_marker_covers_a_sixteenth_of_a_square_image_in_one_of_four_corners():
+    image, places = picture((64, 64)), set()
+    for seed in range(20):
+        away = np.abs(pixels(marker(image, np.random.default_rng(seed))) - pixels(image)).any(2)
+        rows, columns = (np.flatnonzero(away.any(axis=a)) for a in (1, 0))
+        assert (np.ptp(rows), np.ptp(columns)) == (15, 15)
+        places.add((int(rows[0]), int(columns[0])))
+    assert places == {(0, 0), (0, 48), (48, 0), (48, 48)}
+
+
+def test_a_view_is_the_same_each_time_and_pairs_with_its_images():
+    data = coloured(12)
+    one, same, other = (corrupted(data, "snow", 0.5, seed=s) for s in (0, 0, 1))
+    assert one.fingerprint == same.fingerprint != other.fingerprint != data.fingerprint
+    assert [one[i][0].tobytes() for i in range(12)] == [same[i][0].tobytes() for i in range(12)]
+    assert (one.targets == data.targets).all()
+    assert set(one.metadata["corruption"]) == {"snow"}
+    # an image stays what it is, whatever is chosen beside it
+    part = one.subset([7, 3])
+    assert part[0][0].tobytes() == one[7][0].tobytes()
+    assert corrupted(data.subset([7, 3]), "snow", 0.5)[0][0].tobytes() == one[7][0].tobytes()
+    assert len(one.hashes & data.hashes) == 0
+    assert corrupted(data, "snow", 0.0).hashes == data.hashes
+
+
+def test_views_keep_what_is_known_of_each_image():
+    data = load_dataset("shapes", split="test", limit=20)
+    worn = corrupted(written_on(data, "conflict"), "marker")
+    assert (worn.metadata["colour"] == data.metadata["colour"]).all()
+    word = worn.metadata["word"].tolist()
+    assert all(w in CLASSES and w != CLASSES[y] for w, y in zip(word, data.targets, strict=True))
+    assert worn.subset([4]).metadata["word"].tolist() == word[4:5]
+
+
+def test_any_word_is_written_on_any_image():
+    data = coloured(9)
+    for text, expected in (
+        ("true", [CLASS_NAMES[y] for y in data.targets]),
+        ("blank", [""] * 9),
+        ("iPod", ["iPod"] * 9),
+    ):
+        view = written_on(data, text)
+        assert view.metadata["word"].tolist() == expected
+        drawn = label(data[0][0], expected[0])
+        assert view[0][0].tobytes() == drawn.tobytes()
+    assert written_on(data, None)[0][0].tobytes() == data[0][0].tobytes()
+    words = [written_on(coloured(300), "conflict", seed=s).metadata["word"] for s in (0, 1)]
+    assert not words[0].equals(words[1])
+    for wrong in ("a" * 25, 3):
+        with pytest.raises(DatasetError, match="up to 24 letters"):
+            written_on(data, wrong)
+
+
+def test_torchvisions_transforms_serve_by_name_and_share():
+    data = coloured(4)
+    noisy = [corrupted(data, "torchvision:RandomInvert", s, p=1.0)[0][0] for s in (0, 0.5, 1.0)]
+    before = pixels(data[0][0])
+    assert (pixels(noisy[0]) == before).all()
+    assert (pixels(noisy[2]) == 255 - before).all()
+    assert np.abs(pixels(noisy[1]) - 127.5).max() <= 1
+    jitter = [
+        corrupted(data, "torchvision:ColorJitter", seed=s, brightness=0.9)[1][0].tobytes()
+        for s in (0, 0, 1)
+    ]
+    assert jitter[0] == jitter[1] != jitter[2]
+    state = torch.get_rng_state()
+    corrupted(data, "torchvision:ColorJitter", brightness=0.9)[0]
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_images_of_another_folder_stand_for_the_environment(tmp_path):
+    for split in ("train", "test"):
+        for name in CLASS_NAMES:
+            (tmp_path / split / name).mkdir(parents=True)
+            picture((8, 8), len(split + name)).save(tmp_path / split / name / "a.png")
+    snowy = corrupted(coloured(9, split="test"), f"folder:{tmp_path}")
+    assert (len(snowy), snowy.split, snowy.classes) == (3, "test", CLASS_NAMES)
+
+
+def test_corruptions_that_cannot_be_are_refused_with_what_there_is(tmp_path):
+    data = coloured(3)
+    for given, said in (
+        (lambda: corrupted(data, "snwo"), "no corruption 'snwo'; did you mean 'snow'?"),
+        (lambda: corrupted(data, "snow", 2.0), r"the strength of snow must lie in \[0, 1\.5\]"),
+        (lambda: corrupted(data, "snow", flakes=3), "'snow' has no option flakes"),
+        (lambda: corrupted(data, "torchvision:Snow"), r"v2\.Snow.* can't be made"),
+        (lambda: corrupted(data, "torchvision:GaussianBlur", sigma=1.0), "can't be made"),
+        (lambda: corrupted(data, "torchvision:RandomInvert", 1.2), r"\[0, 1\]"),
+        (lambda: corrupted(data, f"folder:{tmp_path}", 0.5), r"\[1, 1\]"),
+        (lambda: corrupted(data, "folder:nowhere"), "nowhere"),
+    ):
+        with pytest.raises(DatasetError, match=said):
+            given()

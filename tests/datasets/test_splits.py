@@ -2,10 +2,11 @@ from itertools import product
 
 import numpy as np
 import pytest
+from conftest import coloured
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from classvec_lab.datasets.splits import carve, hold_out, stratified_sample
+from classvec_lab.datasets.splits import carve, external_samples, hold_out, stratified_sample
 from classvec_lab.errors import DatasetError
 
 labels = st.lists(st.integers(0, 5), min_size=1, max_size=80)
@@ -200,3 +201,19 @@ def test_a_carved_val_has_at_most_5000_images():
 def test_too_few_groups_for_three_parts():
     with pytest.raises(DatasetError, match="there are 2, and 3 are needed"):
         carve([0, 1] * 10, "train", 0, groups=["a", "b"] * 10)
+
+
+def test_external_samples_are_so_many_a_class_drawn_by_seed_and_apart():
+    data = coloured(30)
+    one, same, other = (external_samples(data, 4, seed=s) for s in (0, 0, 1))
+    assert one.counts.tolist() == [4, 4, 4]
+    assert one.indices.tolist() == same.indices.tolist() != other.indices.tolist()
+    rest = data.subset(np.setdiff1d(np.arange(30), one.indices))
+    external_samples(one, 2, seed=0, apart_from=rest)
+    with pytest.raises(DatasetError, match="12 of the external samples are images of train"):
+        external_samples(one, 4, seed=0, apart_from=data)
+    with pytest.raises(DatasetError, match="train has fewer than 11 images of red, green, blue"):
+        external_samples(data, 11, seed=0)
+    for wrong in (0, 2.0, True):
+        with pytest.raises(DatasetError, match="n must be an integer >= 1"):
+            external_samples(data, wrong, seed=0)
