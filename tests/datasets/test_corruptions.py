@@ -185,10 +185,10 @@ def test_torchvisions_transforms_serve_by_name_and_share():
 
 
 def test_images_of_another_folder_stand_for_the_environment(tmp_path):
-    for split in ("train", "test"):
-        for name in CLASS_NAMES:
+    for seed, split in enumerate(("train", "test")):
+        for i, name in enumerate(CLASS_NAMES):
             (tmp_path / split / name).mkdir(parents=True)
-            picture((8, 8), len(split + name)).save(tmp_path / split / name / "a.png")
+            picture((8, 8), 10 * seed + i).save(tmp_path / split / name / "a.png")
     snowy = corrupted(coloured(9, split="test"), f"folder:{tmp_path}")
     assert (len(snowy), snowy.split, snowy.classes) == (3, "test", CLASS_NAMES)
 
