@@ -153,10 +153,10 @@ def written_on(dataset: ImageDataset, word: str | None, *, seed: int = 0) -> Ima
 
     Args:
         word: "true" (the image's class), "conflict" (another class, drawn), "random" (any class),
-            "blank" (paper alone), any word of up to 24 letters, or None for no paper.
+            "blank" (paper alone), any word of up to 60 letters, or None for no paper.
     """
-    if word is not None and not (isinstance(word, str) and len(word) <= 24):
-        raise DatasetError(f"word is text of up to 24 letters, or None; got {word!r}")
+    if word is not None and not (isinstance(word, str) and len(word) <= 60):
+        raise DatasetError(f"word is text of up to 60 letters, or None; got {word!r}")
 
     def on(i: int) -> str | None:
         u = _rng(seed, dataset.split, i).random()

@@ -162,8 +162,8 @@ def test_any_word_is_written_on_any_image():
     assert written_on(data, None)[0][0].tobytes() == data[0][0].tobytes()
     words = [written_on(coloured(300), "conflict", seed=s).metadata["word"] for s in (0, 1)]
     assert not words[0].equals(words[1])
-    for wrong in ("a" * 25, 3):
-        with pytest.raises(DatasetError, match="up to 24 letters"):
+    for wrong in ("a" * 61, 3):
+        with pytest.raises(DatasetError, match="up to 60 letters"):
             written_on(data, wrong)
 
 

@@ -39,6 +39,18 @@ OWN = {
         "targets": ["3", "3"], "lambda_": 1.5, "shrinkage": 1.5, "n_references": 0,
         "layernorms": ["ln_2"], "n_trained": -2, "other_data": "shapez",
     },
+    "07": {
+        "epochs": -1, "corruption": "snwo", "corruption_args": 3, "strengths": [2.0],
+        "n_external": [0], "lambdas": ["a"], "layernorms": ["ln_9"], "steps": 0, "retrained": -1,
+        "false_fire": 1.0,
+    },
+    "08": {
+        "epochs": -1, "n_external": [0], "n_unseen": -1, "lambdas": [], "false_fire": 0.0,
+    },
+    "14": {
+        "shifts": [], "shift_strength": 1.6, "external": 0, "targets": ["tree"],
+        "n_retrained": -2, "false_fire": 0.0,
+    },
     "15": {
         "datasets": ["digitz"], "counts": [2, 11], "epochs": [], "n_draws": 0, "n_boot": 0,
         "split": "tset", "limit": 5,
@@ -55,6 +67,12 @@ MORE = [  # other ways in which a parameter can't be
     ("05", {"error": ["4"]}, r"error must be \[\] or two classes; got error=\['4'\]"),
     ("05", {"in_turn": 0, "gate": "x"}, r"(?s)gate must be one of 'none'.*\n.*in_turn must be"),
     ("06", {"layernorms": ["ln_9"]}, r"layernorms=\['ln_9'\]: no choice of LayerNorms 'ln_9'"),
+]
+MORE += [
+    ("07", {"corruption": "folder:nowhere", "strengths": [1.0]}, "nowhere"),
+    ("08", {"n_external": [9]}, "train has fewer than 9 images of 0"),
+    ("14", {"external": 9}, "train has fewer than 9 images of 0"),
+    ("14", {"shifts": ["marker", "rain"]}, "no corruption 'rain'"),
 ]
 NAMED = {  # parameters that an error names otherwise
     "dataset": "unknown data set 'digitz'", "datasets": "unknown data set 'digitz'", "data_args": "option snow", "other_args": "option rain",
@@ -79,14 +97,16 @@ def nothing_is_trained(monkeypatch, look):
 
 def small(number, changes):
     """The changes, on top of what makes a notebook quick as far as training."""
-    own = {"layernorms": []} if number == "06" else {}
+    own = {"layernorms": []} if number in ("06", "07") else {}
+    own |= {"epochs": 1} if number in ("07", "08") else {}
+    own |= {"dataset": "digits"} if number in ("07", "08", "14") else {}
     return {**{k: v for k, v in SMALL.items() if k in parameters(number)}, **own, **changes}
 
 
 BAD = [(n, {k: v}) for n, own in OWN.items() for k, v in own.items()]
 BAD += [
     (n, {k: v})
-    for n in ("00", "01", "02", "03", "04", "05", "06")
+    for n in ("00", "01", "02", "03", "04", "05", "06", "07", "08", "14")
     for k, v in COMMON.items()
     if k in parameters(n) and k not in OWN.get(n, {})
 ]
@@ -111,7 +131,7 @@ def test_other_ways(number, changes, message):
 
 
 @pytest.mark.filterwarnings("ignore:lacking.npz. test has no image of 2")
-@pytest.mark.parametrize("number", ["00", "02", "03", "04", "05", "06", "12"])
+@pytest.mark.parametrize("number", ["00", "02", "03", "04", "05", "06", "12", "14"])
 def test_a_class_that_test_lacks_is_named_before_training(number, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (36, 8, 8), dtype=np.uint8)
     train, test = np.arange(24) % 3, np.arange(12) % 2
@@ -121,13 +141,17 @@ def test_a_class_that_test_lacks_is_named_before_training(number, tmp_path):
         run(number, small(number, {"dataset": str(tmp_path / "lacking.npz")}))
 
 
-@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "12", "15"])
+@pytest.mark.parametrize(
+    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "14", "15"]
+)
 def test_what_can_be_is_trained(number):
     with pytest.raises(Trained):
         run(number, small(number, {}))
 
 
-@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "12", "15"])
+@pytest.mark.parametrize(
+    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "14", "15"]
+)
 def test_every_parameter_has_a_rule(number):
     """One that has neither a rule nor a question to data and model is listed here."""
     free = {"out", "kept", "collapse_boot"}

@@ -28,6 +28,9 @@ TINY = {
 OWN = {
     "05_unlearning": {"false_fire": 0.05},  # what ten images a class allow a gate
     "06_weight_mapping": {"limit": 110},  # the least for a gate that fires on 1 % of the others
+    "07_environment": {"dataset": "digits", "retrained": 2, "lambdas": [-1.0]},
+    "08_typographic": {"dataset": "digits", "lambdas": [-1.0]},
+    "14_in_the_field": {"dataset": "digits", "false_fire": 0.05},
     "15_how_many_classes": {"epochs": [1, 2]},
 }
 # Where a distribution lies, of nulls and of all entries: no interval of a value.
