@@ -422,10 +422,36 @@ def figures(names) -> dict:
         "scaling_curves": lambda: p.scaling_curves(world.of(scaling), title=TITLE),
         "adding_curves": lambda: p.adding_curves(world.of(additivity), title=TITLE),
         "shift_bars": lambda: p.shift_bars(world.of(cyclic_shift), title=TITLE),
+        "by_condition": lambda: p.by_condition(
+            conditions(names).query("lambda_ == -1"), title=TITLE
+        ),
+        "over_strength": lambda: p.over_strength(
+            conditions(names).query("condition in ('conflict', 'true word', 'clean')"), title=TITLE
+        ),
+        "condition_sheet": lambda: p.sample_sheet(
+            {"clean": world.data, names[-1]: world.data}, title=TITLE
+        ),
         "verdict_page": lambda: SimpleNamespace(figure=p.verdict_page(verdicts[0])),
         "verdict_pair": lambda: SimpleNamespace(figure=p.verdict_pair(*verdicts)),
     }
     return {name: lambda draw=draw: _first(draw()) for name, draw in drawn.items()}
+
+
+def conditions(names):
+    """Methods under conditions, as the applications file them, at several strengths."""
+    rng, rows = np.random.default_rng(7), []
+    methods = {
+        "unedited": "reference", "κ of class and word": "class known", "router": "deployed",
+        "κ in LayerNorms, last_2_blocks, if snow": "deployed", "linear map in the weights": "deployed",
+        "random direction, if snow": "control", "router, κ of snow": "control",
+    }  # fmt: skip
+    for condition in ("conflict", "true word", "blank paper", "clean", *names[:2]):
+        for lambda_ in (-2.0, -1.0, 0.0, 0.5):
+            for method, setting in methods.items():
+                row = {"condition": condition, "method": method, "setting": setting}
+                with_ends(row, "accuracy", np.clip(rng.normal(0.8, 0.1, 3), 0, 1))
+                rows.append(row | {"lambda_": lambda_})
+    return pd.DataFrame(rows)
 
 
 VERDICT = [(m, f, g, c, v, x) for m, f, g, c, v, x, *_ in SETTINGS]
