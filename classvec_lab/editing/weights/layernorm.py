@@ -6,6 +6,7 @@ import numpy as np
 
 from ...checks import in_range, index_of, one_of, record, representations
 from ...errors import EditError, MismatchError
+from ...files import hash_arrays, read_or_make
 from .delta import Delta, WrittenEdit
 
 METHODS = ("trained", "published")
@@ -21,7 +22,8 @@ class LayerNormMapping(WrittenEdit):
 
     Args:
         delta: the change.
-        seconds: for the steps. prefix_seconds: for the activations that are computed once.
+        seconds: for the steps. prefix_seconds: for the activations that are computed once. Both
+            are NaN where the change was read from the cache.
     """
 
     delta: Delta
@@ -114,7 +116,7 @@ def match_layernorms(
     steps: int = 50,
     rate: float = 1e-3,
 ) -> LayerNormMapping:
-    """Change LayerNorm parameters alone so that each image is encoded at its own goal.
+    """Change LayerNorm parameters alone so that each image is encoded at its own goal, cached.
 
     Adam minimises mean |f(x_i) - goal_i|². With the same images without an attribute as goals this
     is direct matching ("DirMatch"); with f(x_i) - shift of x_i's class it is the class vector
@@ -132,20 +134,35 @@ def match_layernorms(
     """
     import torch
 
+    from ...models.fingerprint import cache_key
     from .suffix import Suffix, layernorm_names
 
     goals = representations(goals, classifier.dim, "the encoder that is matched")
     if len(goals) != len(images) or not np.isfinite(goals).all():
         raise MismatchError(f"{len(images)} images need as many finite goals; got {len(goals)}")
     in_range("steps", steps, 1, np.inf, error=EditError)
-    start = time.perf_counter()
     layernorms = layernorm_names(classifier.encoder, parameters)
-    pixels = [classifier.preprocess(images[i][0]) for i in range(len(images))]
-    suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
-    cached = time.perf_counter()
-    goal = torch.from_numpy(np.asarray(goals, np.float32)).to(suffix.origin)
-    q = _descend(suffix, lambda q: (suffix(q) - goal).square().sum(dim=1).mean(), rate, steps)
-    return _mapped(classifier, f"{parameters} matched", suffix, q, start, cached)
+
+    def make():
+        start = time.perf_counter()
+        pixels = [classifier.preprocess(images[i][0]) for i in range(len(images))]
+        suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
+        cached = time.perf_counter()
+        goal = torch.from_numpy(np.asarray(goals, np.float32)).to(suffix.origin)
+        q = _descend(suffix, lambda q: (suffix(q) - goal).square().sum(dim=1).mean(), rate, steps)
+        return _mapped(classifier, f"{parameters} matched", suffix, q, start, cached)
+
+    key = cache_key(
+        "matched LayerNorms", classifier, [images], goals=hash_arrays({"goals": goals}),
+        settings=[parameters, steps, rate], code=[Suffix, _descend], torch=torch.__version__,
+    )  # fmt: skip
+    return read_or_make(
+        "matched",
+        key,
+        lambda path: LayerNormMapping(Delta.load(path).require(classifier), np.nan, np.nan),
+        make,
+        lambda path, found: found.delta.save(path),
+    )
 
 
 def _mapped(classifier, name, suffix, q, start, cached) -> LayerNormMapping:

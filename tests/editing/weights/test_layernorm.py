@@ -230,6 +230,9 @@ def test_matching_brings_each_image_nearer_to_its_own_goal(seen):
         left.append(np.square(encoded(found.apply_to(seen), data) - goals).sum())
     start = np.square(before - goals).sum()
     assert start > left[0] > left[1] > left[2]
+    again = match_layernorms(seen, data, goals, steps=80, rate=0.01)
+    assert again.delta.fingerprint == found.delta.fingerprint
+    assert np.isnan(again.seconds)  # it was read
     assert left[2] < 0.7 * start
     assert all(torch.equal(v, state[k]) for k, v in seen.state_dict().items())
     names = {name.rpartition(".")[0] for name in found.delta.changes}
