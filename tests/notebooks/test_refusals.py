@@ -39,11 +39,17 @@ OWN = {
         "targets": ["3", "3"], "lambda_": 1.5, "shrinkage": 1.5, "n_references": 0,
         "layernorms": ["ln_2"], "n_trained": -2, "other_data": "shapez",
     },
+    "13": {
+        "column": "radius", "target": "tree", "n_populations": 0, "most_clusters": 1,
+        "false_fire": 1.0, "lambdas": [0.5], "threshold": 1.5, "tolerance": 1.5, "floor": -0.5,
+        "n_retrained": -2,
+    },
     "15": {
         "datasets": ["digitz"], "counts": [2, 11], "epochs": [], "n_draws": 0, "n_boot": 0,
         "split": "tset", "limit": 5,
     },
 }  # fmt: skip
+DRAWN = {"dataset": "shapes", "column": "colour", "limit": 400}
 MORE = [  # other ways in which a parameter can't be
     ("00", {"targets": ["3"], "audited": "4"}, "audited must be one of targets"),
     ("01", {"limit": "60"}, "limit must be a whole number from 0 on; got limit='60'"),
@@ -54,6 +60,10 @@ MORE = [  # other ways in which a parameter can't be
     ("05", {"lambdas": "-1"}, "lambdas must be a list"),
     ("05", {"error": ["4"]}, r"error must be \[\] or two classes; got error=\['4'\]"),
     ("05", {"in_turn": 0, "gate": "x"}, r"(?s)gate must be one of 'none'.*\n.*in_turn must be"),
+    ("13", DRAWN | {"column": "hue"}, "no column of the metadata 'hue'; there are shape, colour"),
+    ("13", DRAWN | {"column": "radius"}, "column='radius' has 400 distinct values.*pandas.cut"),
+    ("13", DRAWN | {"value": "crimson"}, "value='crimson': no sub-population.*arch·blue"),
+    ("13", DRAWN | {"limit": 60}, "no sub-population has 5 images.*arch·blue 1, arch·cyan 0"),
     ("06", {"layernorms": ["ln_9"]}, r"layernorms=\['ln_9'\]: no choice of LayerNorms 'ln_9'"),
 ]
 NAMED = {  # parameters that an error names otherwise
@@ -79,14 +89,14 @@ def nothing_is_trained(monkeypatch, look):
 
 def small(number, changes):
     """The changes, on top of what makes a notebook quick as far as training."""
-    own = {"layernorms": []} if number == "06" else {}
+    own = {"06": {"layernorms": []}, "13": {"dataset": "digits", "column": ""}}.get(number, {})
     return {**{k: v for k, v in SMALL.items() if k in parameters(number)}, **own, **changes}
 
 
 BAD = [(n, {k: v}) for n, own in OWN.items() for k, v in own.items()]
 BAD += [
     (n, {k: v})
-    for n in ("00", "01", "02", "03", "04", "05", "06")
+    for n in ("00", "01", "02", "03", "04", "05", "06", "13")
     for k, v in COMMON.items()
     if k in parameters(n) and k not in OWN.get(n, {})
 ]
@@ -121,13 +131,13 @@ def test_a_class_that_test_lacks_is_named_before_training(number, tmp_path):
         run(number, small(number, {"dataset": str(tmp_path / "lacking.npz")}))
 
 
-@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "12", "15"])
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "12", "13", "15"])
 def test_what_can_be_is_trained(number):
     with pytest.raises(Trained):
         run(number, small(number, {}))
 
 
-@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "12", "15"])
+@pytest.mark.parametrize("number", ["00", "01", "02", "03", "04", "05", "06", "12", "13", "15"])
 def test_every_parameter_has_a_rule(number):
     """One that has neither a rule nor a question to data and model is listed here."""
     free = {"out", "kept", "collapse_boot"}

@@ -28,6 +28,7 @@ TINY = {
 OWN = {
     "05_unlearning": {"false_fire": 0.05},  # what ten images a class allow a gate
     "06_weight_mapping": {"limit": 110},  # the least for a gate that fires on 1 % of the others
+    "13_subclasses": {"limit": 400, "column": "size"},  # five images of a cell in each split
     "15_how_many_classes": {"epochs": [1, 2]},
 }
 # Where a distribution lies, of nulls and of all entries: no interval of a value.
