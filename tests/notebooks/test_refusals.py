@@ -51,11 +51,17 @@ OWN = {
         "shifts": [], "shift_strength": 1.6, "external": 0, "targets": ["tree"],
         "n_retrained": -2, "false_fire": 0.0,
     },
+    "13": {
+        "column": "radius", "target": "tree", "n_populations": 0, "most_clusters": 1,
+        "false_fire": 1.0, "lambdas": [0.5], "threshold": 1.5, "tolerance": 1.5, "floor": -0.5,
+        "n_retrained": -2,
+    },
     "15": {
         "datasets": ["digitz"], "counts": [2, 11], "epochs": [], "n_draws": 0, "n_boot": 0,
         "split": "tset", "limit": 5,
     },
 }  # fmt: skip
+DRAWN = {"dataset": "shapes", "column": "colour", "limit": 400}
 MORE = [  # other ways in which a parameter can't be
     ("00", {"targets": ["3"], "audited": "4"}, "audited must be one of targets"),
     ("01", {"limit": "60"}, "limit must be a whole number from 0 on; got limit='60'"),
@@ -66,6 +72,10 @@ MORE = [  # other ways in which a parameter can't be
     ("05", {"lambdas": "-1"}, "lambdas must be a list"),
     ("05", {"error": ["4"]}, r"error must be \[\] or two classes; got error=\['4'\]"),
     ("05", {"in_turn": 0, "gate": "x"}, r"(?s)gate must be one of 'none'.*\n.*in_turn must be"),
+    ("13", DRAWN | {"column": "hue"}, "no column of the metadata 'hue'; there are shape, colour"),
+    ("13", DRAWN | {"column": "radius"}, "column='radius' has 400 distinct values.*pandas.cut"),
+    ("13", DRAWN | {"value": "crimson"}, "value='crimson': no sub-population.*arch·blue"),
+    ("13", DRAWN | {"limit": 60}, "no sub-population has 5 images.*arch·blue 1, arch·cyan 0"),
     ("06", {"layernorms": ["ln_9"]}, r"layernorms=\['ln_9'\]: no choice of LayerNorms 'ln_9'"),
 ]
 MORE += [
@@ -100,13 +110,14 @@ def small(number, changes):
     own = {"layernorms": []} if number in ("06", "07") else {}
     own |= {"epochs": 1} if number in ("07", "08") else {}
     own |= {"dataset": "digits"} if number in ("07", "08", "14") else {}
+    own |= {"dataset": "digits", "column": ""} if number == "13" else {}
     return {**{k: v for k, v in SMALL.items() if k in parameters(number)}, **own, **changes}
 
 
 BAD = [(n, {k: v}) for n, own in OWN.items() for k, v in own.items()]
 BAD += [
     (n, {k: v})
-    for n in ("00", "01", "02", "03", "04", "05", "06", "07", "08", "14")
+    for n in ("00", "01", "02", "03", "04", "05", "06", "07", "08", "13", "14")
     for k, v in COMMON.items()
     if k in parameters(n) and k not in OWN.get(n, {})
 ]
@@ -142,7 +153,7 @@ def test_a_class_that_test_lacks_is_named_before_training(number, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "14", "15"]
+    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "13", "14", "15"]
 )
 def test_what_can_be_is_trained(number):
     with pytest.raises(Trained):
@@ -150,7 +161,7 @@ def test_what_can_be_is_trained(number):
 
 
 @pytest.mark.parametrize(
-    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "14", "15"]
+    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "13", "14", "15"]
 )
 def test_every_parameter_has_a_rule(number):
     """One that has neither a rule nor a question to data and model is listed here."""
