@@ -45,6 +45,7 @@ def _distinct(value) -> bool:
 NAME, TEXT, OPTIONS = _kind(str, "a name"), _kind(str, 'text ("" for none)'), _kind(dict, "a dict")
 BELOW_0 = _number("below 0", lambda x: x < 0)
 SHARE = _number("from 0 to 1", lambda x: 0 <= x <= 1)
+CORRUPTED = _number("from 0 to 1.5", lambda x: 0 <= x <= 1.5)
 RULES: dict[str, Rule] = {
     **dict.fromkeys(("dataset", "model"), NAME),
     **dict.fromkeys(("group", "weights", "finetuned", "beside", "other_dataset"), TEXT),
@@ -54,7 +55,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("seed", "max_pairs", "relearn_steps"), _whole(0)),
     **dict.fromkeys(("epochs", "beside_epochs", "other_epochs", "collapse_epochs"), _whole(1)),
     **dict.fromkeys(("n_seeds", "n_draws", "n_images", "n_order", "samples"), _whole(1)),
-    **dict.fromkeys(("batch_size", "in_turn", "n_references"), _whole(1)),
+    **dict.fromkeys(("batch_size", "in_turn", "n_references", "external"), _whole(1)),
     **dict.fromkeys(("n_retrained", "n_trained"), _whole(-1)),
     **dict.fromkeys(("lr", "other_lr", "floor"), _number("from 0 on", lambda x: x >= 0)),
     **dict.fromkeys(("threshold", "tolerance", "shrinkage"), SHARE),
@@ -72,8 +73,9 @@ RULES: dict[str, Rule] = {
     "n_external": _each(_whole(1)),
     **dict.fromkeys(("n_unseen", "retrained"), _whole(0)),
     "steps": _whole(1),
-    "strengths": _each(_number("from 0 to 1.5", lambda x: 0 <= x <= 1.5)),
-    "corruption": NAME,
+    "strengths": _each(CORRUPTED),
+    "attribute_strength": CORRUPTED,
+    **dict.fromkeys(("corruption", "attribute"), NAME),
     "corruption_args": OPTIONS,
     "order": _among("given", "cluster"),
     "guarantee": _among("marginal", "pac", "youden"),
