@@ -1,6 +1,6 @@
 """The attribute panel: snow or a written word taken away, as deployed and with the class known."""
 
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 from textwrap import dedent
 
 import numpy as np
@@ -86,13 +86,17 @@ class AttributePanel(Panel):
             self.galleries[name] = Gallery(images.get(name), features, label="images that change")
         for name in images:
             one_of(name, conditions, "condition")
-        self._curves, self.amount = cache(self._over_strength), vectors.amount
+        self._edit, self._curves = lru_cache(8)(self._made), cache(self._over_strength)
+        self.amount = vectors.amount
         self.condition = next(iter(conditions), "")
         sliders = {
             name: FloatSlider(description=label, min=low, max=high, step=step)
             for name, (label, low, high, step) in SLIDERS.items()
         }
-        controls = {"condition": choice("condition", list(conditions)), "way": choice("way", WAYS)}
+        controls = {
+            "condition": choice("condition", list(conditions)),
+            "way": choice("deployed by", WAYS),
+        }
         self.charts = self.picks(
             Charts(label="accuracy over the strength; click to set it", columns=1),
             lambda _, x: setattr(self, "strength", round(x, 2) + 0.0),
@@ -118,19 +122,24 @@ class AttributePanel(Panel):
             map_removal(self.classifier, self.vectors)
         return value
 
+    def _made(self, way, amount, false_fire):
+        """What is deployed, at λ = 1; any other λ scales its steps."""
+        shrunk = self.vectors.pooled(1 if way == MEAN else amount)
+        if way == MAP:
+            return map_removal(self.classifier, shrunk, strength=1.0)
+        return route(shrunk, self.plain, strength=1.0, false_fire=false_fire)
+
     def _ways(self, strength, way, amount, false_fire):
         """Settings and functions, as `judge` takes them."""
-        shrunk = self.vectors.pooled(amount)
-        if way == MAP:
-            edit = map_removal(self.classifier, shrunk, strength=strength)
-        else:
-            used = shrunk.pooled(1) if way == MEAN else shrunk
-            edit = route(used, self.plain, strength=strength, false_fire=false_fire)
+        known, edit = self.vectors.pooled(amount), self._edit(way, amount, false_fire)
+
+        def deployed(z):
+            return z + strength * (edit.moved(z) - z)
 
         def random(z):
-            return z + random_like(edit.moved(z) - z, np.random.default_rng(0))
+            return z + random_like(deployed(z) - z, np.random.default_rng(0))
 
-        moves = same, partial(shrunk.moved, strength=strength), edit.moved, random
+        moves = same, partial(known.moved, strength=strength), deployed, random
         names = "unedited", "class known", way, "random direction"
         return dict(zip(names, zip(SETTINGS, moves, strict=True), strict=True))
 
@@ -180,11 +189,11 @@ class AttributePanel(Panel):
             ]
             rows.append((name, part["n"].iloc[0], *cells, points(*ends(part.iloc[2], "gain"))))
         said = (
-            f"{self.split} split, what you choose on. Labels are given to class known alone: the "
-            f"{self.way} reads representations. (word: images of other classes that are taken for "
-            "the written word)"
+            f"Accuracy [95 %] on {self.split}, what you choose on. Labels and values are given to "
+            f"class known alone; what is deployed, the {self.way}, reads representations."
+            f"{' (word …): images of other classes called by their written word.' * self.words}"
         )
-        head = "condition", "n", *part["method"], "deployed: change"
+        head = "condition", "n", *part["method"], "change as deployed"
         return table(head, rows) + paragraphs([said])
 
     def keep(self):
@@ -207,8 +216,9 @@ class AttributePanel(Panel):
 
     def draw(self):
         """Accuracy of each method over λ under every condition."""
-        axes = plots.over_strength(self.curves, title=f"{self.way}, {self.split} split")
-        return axes[0].figure
+        n = f"n = {' and '.join(map(str, self.results['n'].unique()))}"
+        edit = f"{self.way}, shrinkage {self.amount:.2f}, at λ = {self.strength:g} in the panel"
+        return plots.over_strength(self.curves, title=f"{self.split}, {n}: {edit}")[0].figure
 
     def stem(self) -> str:
         """Named by condition, way and strength."""
