@@ -103,13 +103,16 @@ class AttributePanel(Panel):
         )
         self.bars, self.table = Bars(label="accuracy of each class before and after"), HTML()
         self.images, head = Box(), HTML("<b>each class, deployed: tick before, bar after</b>")
-        tooltip = "write the linear map as a change of the weights"
         self.lay_out(
             HBox([self.bind(name, control) for name, control in (controls | sliders).items()]),
             Box([self.charts, VBox([head, self.bars])]),
             self.table,
             self.images,
-            buttons=[self.button("Keep", tooltip, self.keep, icon="save", button_style="primary")],
+            buttons=[
+                self.button(
+                    "Keep", "write the linear map", self.keep, icon="save", button_style="primary"
+                )
+            ],
         )
 
     @t.validate("condition", "way", *SLIDERS)
@@ -145,11 +148,10 @@ class AttributePanel(Panel):
 
     def _over_strength(self, *edit):
         """The frame of `judge` at each of LAMBDAS."""
-        rows = [
+        return pd.concat(
             judge(self.classifier, self._ways(x, *edit), self.conditions).assign(lambda_=x)
             for x in LAMBDAS
-        ]
-        return pd.concat(rows)
+        )
 
     def show(self) -> None:
         """Put the state into the widgets."""
@@ -184,14 +186,14 @@ class AttributePanel(Panel):
         rows = []
         for name, part in self.results.groupby("condition", sort=False):
             cells = [
-                f"{percent(*ends(r, 'accuracy'))}{f' (word {r.attack:.1%})' * (r.attack >= 0)}"
+                f"{percent(*ends(r, 'accuracy'))}{f' ({r.attack:.1%})' * (r.attack >= 0)}"
                 for _, r in part.iterrows()
             ]
             rows.append((name, part["n"].iloc[0], *cells, points(*ends(part.iloc[2], "gain"))))
         said = (
             f"Accuracy [95 %] on {self.split}, what you choose on. Labels and values are given to "
             f"class known alone; what is deployed, the {self.way}, reads representations."
-            f"{' (word …): images of other classes called by their written word.' * self.words}"
+            f"{' In brackets: images of other classes called by their written word.' * self.words}"
         )
         head = "condition", "n", *part["method"], "change as deployed"
         return table(head, rows) + paragraphs([said])

@@ -220,7 +220,7 @@ def test_words_that_name_classes_are_counted_as_attacks():
     p = panel(conditions=met, vectors=attribute_vectors(few, having, plain=PLAIN))
     attack = p.results.set_index(["condition", "setting"])["attack"]
     assert attack["conflict", "reference"] > attack["conflict", "deployed"]
-    assert f"(word {attack['conflict', 'reference']:.1%})" in p.table.value
+    assert f" ({attack['conflict', 'reference']:.1%})" in p.table.value
     assert "written word" in p.table.value
     assert "word" not in panel().table.value
     assert "words=True" in p.code

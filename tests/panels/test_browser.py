@@ -276,6 +276,7 @@ def test_keep_code_and_figure_leave_something_behind(page, environment):
 def test_the_attribute_panel_shows_the_numbers_of_python_and_answers(page, environment):
     box, figures = panel(page, "Attribute"), Path(environment["CLASSVEC_FIGURES"])
     shown = box.locator(".cv-table").first
+    box.get_by_role("rowheader", name="clean").wait_for()
     (made,) = figures.rglob("12_explore/attribute.csv")
     rows = pd.read_csv(made)
     lines = {line.split("\t")[0]: line.split("\t") for line in shown.inner_text().splitlines()}
