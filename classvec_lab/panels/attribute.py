@@ -1,6 +1,6 @@
 """The attribute panel: snow or a written word taken away, as deployed and with the class known."""
 
-from functools import cache, lru_cache, partial
+from functools import lru_cache, partial
 from textwrap import dedent
 
 import numpy as np
@@ -86,7 +86,7 @@ class AttributePanel(Panel):
             self.galleries[name] = Gallery(images.get(name), features, label="images that change")
         for name in images:
             one_of(name, conditions, "condition")
-        self._edit, self._curves = lru_cache(8)(self._made), cache(self._over_strength)
+        self._edit, self._curves = map(lru_cache(8), (self._made, self._over_strength))
         self.amount = vectors.amount
         self.condition = next(iter(conditions), "")
         sliders = {
