@@ -22,6 +22,9 @@ from classvec_lab import (
     orthogonality,
     panels,
 )
+from classvec_lab.applications import attribute_vectors
+from classvec_lab.applications.routing import route
+from classvec_lab.datasets.corruptions import corrupted
 from classvec_lab.editing import head_aware, relocation
 from classvec_lab.experiments import Experiment, standard_methods
 from classvec_lab.experiments.methods import measure
@@ -76,7 +79,7 @@ def check(pre, ft, dataset):
 def check_panels(pre, ft, dataset):
     """Photographs or scans behind any head: a pair with its pictures, and an edit.
 
-    The edit does what the injected classifier does.
+    The edit does what the injected classifier does, and the attribute's router what it does alone.
     """
     features = [extract_features(m, dataset, progress=False) for m in (pre, ft)]
     vectors = class_vectors(pre, ft, dataset, progress=False)
@@ -93,6 +96,13 @@ def check_panels(pre, ft, dataset):
     edits.edits = (term,)
     injected = predict(inject(ft, edits.edit(edits.term)), features[1])
     assert (edits.readout.after == injected).mean() > 0.99
+    worn = corrupted(dataset, "contrast", 0.8)
+    plain, met = features[1], extract_features(ft, worn, progress=False)
+    shifts = attribute_vectors(plain, {"contrast": met}, plain=plain)
+    conditions = {"contrast": (met, 0 * met.y), "clean": plain}
+    away = panels.AttributePanel(ft, shifts, plain, conditions, datasets={"contrast": worn})
+    routed = predict(route(shifts.pooled(), plain).on(ft), met)
+    assert (away.readouts[0].after == routed).mean() > 0.99
 
 
 def test_mnist_from_a_folder_with_the_built_in_model(shared):

@@ -57,7 +57,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("seed", "max_pairs", "relearn_steps"), _whole(0)),
     **dict.fromkeys(("epochs", "beside_epochs", "other_epochs", "collapse_epochs"), _whole(1)),
     **dict.fromkeys(("n_seeds", "n_draws", "n_images", "n_order", "samples"), _whole(1)),
-    **dict.fromkeys(("batch_size", "in_turn", "n_references", "n_populations"), _whole(1)),
+    **dict.fromkeys(
+        ("batch_size", "in_turn", "n_references", "n_populations", "external"), _whole(1)
+    ),
     "most_clusters": _whole(2),
     **dict.fromkeys(("n_retrained", "n_trained"), _whole(-1)),
     **dict.fromkeys(("lr", "other_lr", "floor"), _number("from 0 on", lambda x: x >= 0)),
@@ -77,10 +79,9 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("n_unseen", "retrained"), _whole(0)),
     "steps": _whole(1),
     "strengths": _each(_SHIFT),
-    "shift_strength": _SHIFT,
+    **dict.fromkeys(("shift_strength", "attribute_strength"), _SHIFT),
     "shifts": _each(NAME),
-    "external": _whole(1),
-    "corruption": NAME,
+    **dict.fromkeys(("corruption", "attribute"), NAME),
     "corruption_args": OPTIONS,
     "order": _among("given", "cluster"),
     "guarantee": _among("marginal", "pac", "youden"),

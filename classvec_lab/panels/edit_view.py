@@ -78,8 +78,8 @@ def class_bars(readout: LiveReadout) -> dict:
     }
 
 
-def changed_images(readout: LiveReadout) -> dict:
-    """A group of a `Gallery`: the first images whose prediction changed."""
+def changed_images(readout: LiveReadout, said: str = "images whose prediction changed") -> dict:
+    """A group of a `Gallery`: the first images whose prediction changed, as its title says."""
 
     def item(i):
         of = readout.y, readout.before, readout.after
@@ -88,5 +88,5 @@ def changed_images(readout: LiveReadout) -> dict:
         title = f"no. {i}, labelled {label}: {move}"
         return {"key": i, "caption": move, "title": title, "tone": tone}
 
-    title = f"{len(readout.changed):,} images whose prediction changed (red frame: it was right)"
+    title = f"{len(readout.changed):,} {said} (red frame: it was right)"
     return group(title, readout.changed, item)

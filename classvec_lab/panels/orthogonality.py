@@ -15,8 +15,7 @@ from ..errors import PanelError
 from ..readout import check_labelled
 from .base import Panel, choice, one_of
 from .canvas import Charts, Gallery, Matrix
-from .class_map import AXES, HIGHLIGHTS, KINDS, MOST_SHOWN, ClassMap
-from .ordering import ORDERS
+from .class_map import AXES, HIGHLIGHTS, KINDS, MOST_SHOWN, ORDERS, ClassMap
 from .pairs import pair_view
 from .payload import colour_table
 

@@ -56,6 +56,10 @@ OWN = {
         "false_fire": 1.0, "lambdas": [0.5], "threshold": 1.5, "tolerance": 1.5, "floor": -0.5,
         "n_retrained": -2,
     },
+    "12": {
+        "attribute": "snov", "attribute_strength": 1.6, "external": 0, "collapse_epochs": 0,
+        "order": "x", "lambda_": 0.5,
+    },
     "15": {
         "datasets": ["digitz"], "counts": [2, 11], "epochs": [], "n_draws": 0, "n_boot": 0,
         "split": "tset", "limit": 5,
@@ -70,6 +74,10 @@ MORE = [  # other ways in which a parameter can't be
     ("03", {"source_class": "3", "target_class": "3"}, "source_class and target_class are both"),
     ("03", {"alphas": [0.5, 3]}, r"alphas must be a list, each item a number from -1 to 2"),
     ("05", {"lambdas": "-1"}, "lambdas must be a list"),
+    ("12", {"target": "tree"}, "no class 'tree'"),
+    ("12", {"external": 99}, "train has fewer than 99 images of 0, 1"),
+    ("12", {"attribute": "torchvision:Blur"}, "torchvision.transforms.v2.Blur"),
+    ("12", {"attribute": "torchvision:GaussianBlur", "attribute_strength": 1.2}, "the share of"),
     ("05", {"error": ["4"]}, r"error must be \[\] or two classes; got error=\['4'\]"),
     ("05", {"in_turn": 0, "gate": "x"}, r"(?s)gate must be one of 'none'.*\n.*in_turn must be"),
     ("13", DRAWN | {"column": "hue"}, "no column of the metadata 'hue'; there are shape, colour"),
@@ -89,6 +97,7 @@ NAMED = {  # parameters that an error names otherwise
     "model": "tiny-clop", "model_args": "width", "weights": "nowhere.safetensors",
     "finetuned": "nowhere", "beside": "unknown data set 'shapez'",
     "other_dataset": "unknown data set 'shapez'", "other_data": "unknown data set 'shapez'",
+    "attribute": "no corruption 'snov'; did you mean 'snow'?",
     "other_limit": "limit=2 leaves some", "group": "digits has no option group",
 }  # fmt: skip
 

@@ -15,6 +15,7 @@ import shutil
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 from conftest import REPOSITORY
 from PIL import Image
@@ -23,7 +24,9 @@ pytest.importorskip("playwright", reason="playwright isn't installed: no browser
 
 import lab
 
-from classvec_lab import Edit
+from classvec_lab import Delta, Edit
+from classvec_lab.statistics import ends
+from classvec_lab.words import percent
 
 pytestmark = pytest.mark.skipif(
     lab.browser_path() is None,
@@ -31,7 +34,7 @@ pytestmark = pytest.mark.skipif(
 )
 TRAINED = 1200  # seconds until the models are there, where no other test has trained them
 WORK = 600  # seconds of processor time for all of this file
-PANELS = ("Orthogonality", "Edit", "Linearity", "Neural collapse")
+PANELS = ("Orthogonality", "Edit", "Attribute", "Linearity", "Neural collapse")
 SCREENSHOTS = Path(os.environ.get("CLASSVEC_SCREENSHOTS") or REPOSITORY / "build" / "screenshots")
 
 
@@ -75,7 +78,7 @@ def browser(work):
 
 @pytest.fixture(scope="module")
 def page(root, environment, browser):
-    """12_explore in JupyterLab, all cells run, all four panels drawn."""
+    """12_explore in JupyterLab, all cells run, all panels drawn."""
     with lab.jupyterlab(root, environment=environment) as address:
         page = lab.new_page(browser)
         page.address = address
@@ -160,7 +163,7 @@ def test_every_panel_stands_after_its_static_figure(page):
             else ""
         )
     shown = [k for k in kinds if k]
-    assert shown == ["figure", "panel"] * 4
+    assert shown == ["figure", "panel"] * len(PANELS)
 
 
 def test_clicking_a_cell_selects_its_pair(page):
@@ -267,7 +270,50 @@ def test_keep_code_and_figure_leave_something_behind(page, environment):
     for name in PANELS:
         panel(page, name).get_by_role("button", name="Figure").click()
         panel(page, name).locator(".cv-status", has_text="saved ").wait_for()
-    assert len(list(kept.glob("*.png"))) == len(list(kept.glob("*.pdf"))) == 4
+    assert len(list(kept.glob("*.png"))) == len(list(kept.glob("*.pdf"))) == len(PANELS)
+
+
+def test_the_attribute_panel_shows_the_numbers_of_python_and_answers(page, environment):
+    box, figures = panel(page, "Attribute"), Path(environment["CLASSVEC_FIGURES"])
+    shown = box.locator(".cv-table").first
+    box.get_by_role("rowheader", name="clean").wait_for()
+    (made,) = figures.rglob("12_explore/attribute.csv")
+    rows = pd.read_csv(made)
+    lines = {line.split("\t")[0]: line.split("\t") for line in shown.inner_text().splitlines()}
+    for condition, part in rows.groupby("condition"):
+        cells = [percent(*ends(row, "accuracy")) for _, row in part.iterrows()]
+        assert lines[condition][1:6] == [str(part["n"].iloc[0]), *cells]
+    page.wait_for_function(
+        "box => [...box.querySelectorAll('.cv-gallery img')].some((i) => i.naturalWidth > 0)",
+        arg=box.element_handle(),
+    )
+    before, bars = shown.inner_text(), settled(page, box.locator(".cv-scroll canvas"))
+    slider(box, "strength").focus()
+    for _ in range(10):
+        page.keyboard.press("ArrowRight")
+    lab.until(page, lambda: shown.inner_text() != before, "another table")
+    lab.until(page, lambda: settled(page, box.locator(".cv-scroll canvas")) != bars, "other bars")
+    chart = box.locator('canvas[aria-label^="accuracy over the strength"]')
+    width = chart.bounding_box()["width"]
+    chart.click(position={"x": 44 + (width - 54) * 2 / 3, "y": 80})  # of -2 to 1: λ = 0
+    number = box.locator(".widget-inline-hbox", has_text=re.compile("^strength"))
+    read = number.locator(".widget-readout")
+    near = ("0.00", "0.01", "−0.01")
+    lab.until(page, lambda: read.inner_text() in near, "the strength that was clicked")
+    read.fill("-1.0")
+    read.press("Enter")
+    lab.until(page, lambda: shown.inner_text() == before, "the first table again")
+    box.get_by_role("button", name="Keep").click()
+    box.locator(".cv-status.cv-problem", has_text="kept is a linear map").wait_for()
+    choose(box, "deployed by", "linear map")
+    box.get_by_role("columnheader", name="linear map").wait_for()
+    box.get_by_role("button", name="Keep").click()
+    box.locator(".cv-status", has_text="kept /").wait_for()
+    (kept,) = (figures / "kept").glob("attribute_*.safetensors")
+    assert Delta.load(kept).name == "removal of snow"
+    box.get_by_role("button", name="Code").click()
+    assert "map_removal(ft" in box.locator(".cv-code textarea").input_value()
+    box.get_by_role("button", name="Code").click()
 
 
 # What moves in a panel: its control, a key, and canvases with the columns of charts in each.
@@ -428,7 +474,7 @@ def test_voila_serves_the_same_panels(root, environment, browser):
     with lab.voila(root, "12_explore.ipynb", environment=environment) as address:
         page = lab.new_page(browser)
         page.goto(address)
-        lab.appears(page, ":nth-match(.cv-panel[data-ready], 4)")
+        lab.appears(page, f":nth-match(.cv-panel[data-ready], {len(PANELS)})")
         page.wait_for_function(
             "[...document.querySelectorAll('.cv-panel canvas')].every((c) => c.dataset.painted)"
         )

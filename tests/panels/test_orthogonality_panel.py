@@ -14,7 +14,7 @@ from classvec_lab import ClassvecError, ClassVectors, orthogonality
 from classvec_lab.diagnostics.orthogonality import ClassCosines
 from classvec_lab.errors import MismatchError, PanelError
 from classvec_lab.panels import OrthogonalityPanel
-from classvec_lab.panels.ordering import block_starts, class_order
+from classvec_lab.panels.class_map import block_starts, class_order
 
 WORLD = World(n_classes=7, n=210, spread=2.0)
 VECTORS = ClassVectors.from_features(WORLD.pre["test"], WORLD.ft["test"])
