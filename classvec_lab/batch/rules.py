@@ -69,7 +69,10 @@ RULES: dict[str, Rule] = {
     "n_audited": (lambda value: value == -1 or _whole(1)[0](value), "-1 or a whole number above 0"),
     "n_boot": (lambda value: value == 0 or _whole(2)[0](value), "0 or a whole number from 2 on"),
     "false_fire": _number("between 0 and 1", lambda x: 0 < x < 1),
-    "error_share": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
+    **dict.fromkeys(
+        ("area", "error_share"), _number("above 0 and at most 1", lambda x: 0 < x <= 1)
+    ),
+    **dict.fromkeys(("strength", "eps"), _number("above 0", lambda x: x > 0)),
     "delta": _number("above 0 and at most 1", lambda x: 0 < x <= 1),
     "lambda_": _number("other than 0", bool),
     "lambdas": _each(BELOW_0),
@@ -77,7 +80,6 @@ RULES: dict[str, Rule] = {
     "counts": _each(_whole(2)),
     "n_external": _each(_whole(1)),
     **dict.fromkeys(("n_unseen", "retrained"), _whole(0)),
-    "steps": _whole(1),
     "strengths": _each(_SHIFT),
     **dict.fromkeys(("shift_strength", "attribute_strength"), _SHIFT),
     "shifts": _each(NAME),

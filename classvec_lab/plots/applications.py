@@ -15,19 +15,19 @@ def by_condition(table, *, value: str = "accuracy", title: str = ""):
     """A share of every method under every condition, with its interval: a row a method.
 
     Args:
-        table: columns condition, method, setting ("deployed", "class known", "control" or
-            "reference"), and the share with its _low and _high.
+        table: columns condition, method, setting ("deployed", "class known", "control",
+            "reference", or another), and the share with its _low and _high.
         value: the column of the share.
     Returns:
         The Axes, one a condition in the order of the table.
     """
     methods, parts = [*dict.fromkeys(table["method"])], table.groupby("condition", sort=False)
     size = (2.4, 0.27 * len(methods) + 1.6)
-    axes = panels(len(parts), size=size, columns=4, sharey=True, over=title)
+    axes = panels(len(parts), size=size, columns=min(len(parts), 4), sharey=True, over=title)
     for ax, (condition, part) in zip(axes, parts, strict=True):
-        for setting, look in _SETTINGS.items():
-            own = part[part["setting"] == setting]
-            dots(ax, own, value, own["method"].map(methods.index), along="x", label=setting, **look)
+        for setting, own in part.groupby("setting", sort=False):
+            look = _SETTINGS.get(setting, {"color": CONTRAST}) | {"label": setting, "along": "x"}
+            dots(ax, own, value, own["method"].map(methods.index), **look)
         ax.set(title=condition, xlabel=value.replace("_", " "))
         few_ticks(ax)
     name_rows(axes, methods)
@@ -48,7 +48,7 @@ def over_strength(
     """
     names, parts = [*dict.fromkeys(table[line])], table.groupby("condition", sort=False)
     colours = dict(zip(names, class_colours(len(names)), strict=True))
-    axes = panels(len(parts), size=(3, 3), columns=3, sharey=True, over=title)
+    axes = panels(len(parts), size=(3, 3), columns=min(len(parts), 3), sharey=True, over=title)
     for ax, (condition, part) in zip(axes, parts, strict=True):
         for name, own in part.groupby(line, sort=False):
             curve(ax, own.sort_values(x), x, value, color=colours[name], marker=".", label=name)

@@ -47,6 +47,10 @@ OWN = {
     "08": {
         "epochs": -1, "n_external": [0], "n_unseen": -1, "lambdas": [], "false_fire": 0.0,
     },
+    "09": {
+        "source_class": "tree", "target_class": "tree", "n_candidates": 0, "n_pairs": 0,
+        "strength": 0.0, "area": 1.5, "eps": 0.0, "steps": 0, "batch": 0,
+    },
     "14": {
         "shifts": [], "shift_strength": 1.6, "external": 0, "targets": ["tree"],
         "n_retrained": -2, "false_fire": 0.0,
@@ -126,7 +130,7 @@ def small(number, changes):
 BAD = [(n, {k: v}) for n, own in OWN.items() for k, v in own.items()]
 BAD += [
     (n, {k: v})
-    for n in ("00", "01", "02", "03", "04", "05", "06", "07", "08", "13", "14")
+    for n in ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "13", "14")
     for k, v in COMMON.items()
     if k in parameters(n) and k not in OWN.get(n, {})
 ]
@@ -151,7 +155,7 @@ def test_other_ways(number, changes, message):
 
 
 @pytest.mark.filterwarnings("ignore:lacking.npz. test has no image of 2")
-@pytest.mark.parametrize("number", ["00", "02", "03", "04", "05", "06", "12", "14"])
+@pytest.mark.parametrize("number", ["00", "02", "03", "04", "05", "06", "09", "12", "14"])
 def test_a_class_that_test_lacks_is_named_before_training(number, tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (36, 8, 8), dtype=np.uint8)
     train, test = np.arange(24) % 3, np.arange(12) % 2
@@ -162,7 +166,7 @@ def test_a_class_that_test_lacks_is_named_before_training(number, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "13", "14", "15"]
+    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "12", "13", "14", "15"]
 )
 def test_what_can_be_is_trained(number):
     with pytest.raises(Trained):
@@ -170,7 +174,7 @@ def test_what_can_be_is_trained(number):
 
 
 @pytest.mark.parametrize(
-    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "12", "13", "14", "15"]
+    "number", ["00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "12", "13", "14", "15"]
 )
 def test_every_parameter_has_a_rule(number):
     """One that has neither a rule nor a question to data and model is listed here."""

@@ -30,6 +30,7 @@ OWN = {
     "06_weight_mapping": {"limit": 110},  # the least for a gate that fires on 1 % of the others
     "07_environment": {"dataset": "digits", "retrained": 2, "lambdas": [-1.0]},
     "08_typographic": {"dataset": "digits", "lambdas": [-1.0]},
+    "09_trigger": {"steps": 3, "batch": 8},
     "13_subclasses": {"limit": 400, "column": "size"},  # five images of a cell in each split
     "14_in_the_field": {"dataset": "digits", "false_fire": 0.05},
     "15_how_many_classes": {"epochs": [1, 2]},
