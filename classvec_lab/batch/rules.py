@@ -57,9 +57,8 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("seed", "max_pairs", "relearn_steps"), _whole(0)),
     **dict.fromkeys(("epochs", "beside_epochs", "other_epochs", "collapse_epochs"), _whole(1)),
     **dict.fromkeys(("n_seeds", "n_draws", "n_images", "n_order", "samples"), _whole(1)),
-    **dict.fromkeys(
-        ("batch_size", "in_turn", "n_references", "n_populations", "external"), _whole(1)
-    ),
+    **dict.fromkeys(("batch_size", "in_turn", "n_references", "external"), _whole(1)),
+    **dict.fromkeys(("n_populations", "n_pairs", "n_candidates", "steps", "batch"), _whole(1)),
     "most_clusters": _whole(2),
     **dict.fromkeys(("n_retrained", "n_trained"), _whole(-1)),
     **dict.fromkeys(("lr", "other_lr", "floor"), _number("from 0 on", lambda x: x >= 0)),
