@@ -1,6 +1,5 @@
 """Attribute vectors: what snow, a written word or a scanner does to the mean of each class."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -63,20 +62,15 @@ class AttributeVectors:
         """Raise MismatchError unless these are of this classifier's classes and encoder."""
         self.edit(self.values[0], self.classes[0]).require(classifier)
 
-    def only(self, values: Sequence[str]) -> "AttributeVectors":
-        """Those of some values, in this order; the covariance stays."""
-        kept = [self.values.index(one_of(value, self.values, "value")) for value in values]
-        return replace(self, shift=self.shift[kept], count=self.count[kept], values=tuple(values))
-
-    def edit(self, value: str, target: str, *, common: bool = False) -> Edit:
-        """κ_{a+c} - κ_c as an `Edit` of strength 1; with `common` the mean over classes."""
+    def edit(self, value: str, target: str) -> Edit:
+        """κ_{a+c} - κ_c as an `Edit` of strength 1."""
         a = self.values.index(one_of(value, self.values, "value"))
         c = index_of(target, self.classes)
-        name = f"(κ[{value}] - κ)" if common else f"(κ[{value}+{target}] - κ[{target}])"
-        direction = self.common[a] if common else self.shift[a, c]
-        return Edit.along(name, direction, target=target, classes=self.classes, ft=self.ft)
+        name = f"(κ[{value}+{target}] - κ[{target}])"
+        return Edit.along(name, self.shift[a, c], target=target, classes=self.classes, ft=self.ft)
 
-    def basis(self, rank: int | None = None) -> np.ndarray:
-        """Orthonormal directions (k, m) that hold most of the common shifts, at most `rank`."""
+    @property
+    def basis(self) -> np.ndarray:
+        """Orthonormal directions (k, m) that span the common shifts."""
         _, size, rows = np.linalg.svd(self.common, full_matrices=False)
-        return rows[size > 1e-10 * size[0]][:rank]
+        return rows[size > 1e-10 * size[0]]

@@ -54,14 +54,12 @@ def map_removal(classifier, vectors: AttributeVectors, *, strength: float = -1.0
     return _written(classifier, vectors, site, "removal", matrix, common - centre @ matrix)
 
 
-def map_projection(
-    classifier, vectors: AttributeVectors, *, rank: int | None = None
-) -> LinearRemoval:
+def map_projection(classifier, vectors: AttributeVectors) -> LinearRemoval:
     """The orthogonal projection that takes out the common shifts' directions, see `basis`.
 
     It goes through the mean of the classes where the weights have a bias, else through 0.
     """
-    basis, site = vectors.basis(rank), find_site(classifier)
+    basis, site = vectors.basis, find_site(classifier)
     matrix = -basis.T @ basis
     constant = -vectors.means.mean(axis=0) @ matrix * site.bias
     return _written(classifier, vectors, site, "projection", matrix, constant)

@@ -77,9 +77,6 @@ def test_edits_carry_the_shift_and_the_model():
     edit = w.vectors.edit("fog", "c2")
     np.testing.assert_array_equal(edit.vector, w.vectors.shift[1, 2])
     assert (edit.target, edit.ft, edit.expression) == ("c2", "m", "(κ[fog+c2] - κ[c2])")
-    common = w.vectors.edit("fog", "c2", common=True)
-    np.testing.assert_allclose(common.vector, w.vectors.common[1])
-    assert w.vectors.only(["fog"]).edit("fog", "c2").vector.tolist() == edit.vector.tolist()
 
 
 def test_moving_by_the_class_known_is_exact_and_leaves_what_has_none():
@@ -93,10 +90,9 @@ def test_moving_by_the_class_known_is_exact_and_leaves_what_has_none():
 
 def test_the_basis_is_orthonormal_and_holds_the_common_shifts():
     w = world()
-    basis = w.vectors.basis()
+    basis = w.vectors.basis
     np.testing.assert_allclose(basis @ basis.T, np.eye(2), atol=1e-12)
     np.testing.assert_allclose(w.vectors.common @ basis.T @ basis, w.vectors.common, atol=1e-9)
-    assert w.vectors.basis(1).shape == (1, 24)
 
 
 def test_what_does_not_fit_is_named():
@@ -113,7 +109,6 @@ def test_what_does_not_fit_is_named():
         (lambda: w.vectors.edit("hail", "c0"), "no value 'hail'; there are snow, fog"),
         (lambda: w.vectors.edit("fog", "c9"), "no class 'c9'"),
         (lambda: w.vectors.pooled(1.5), r"amount must lie in \[0, 1\]"),
-        (lambda: w.vectors.only(["hail"]), "no value 'hail'"),
     ):
         with pytest.raises(MismatchError, match=said):
             given_()

@@ -153,7 +153,7 @@ def partial_dark():
 def test_a_projection_leaves_nothing_along_the_common_shifts_and_all_else():
     w = world()
     found = map_projection(classifier_of(w), w.vectors)
-    z, basis = w.tests["snow"][0].z, w.vectors.basis()
+    z, basis = w.tests["snow"][0].z, w.vectors.basis
     centre = w.vectors.means.mean(axis=0)
     np.testing.assert_allclose((found.moved(z) - centre) @ basis.T, 0, atol=1e-9)
     rest = np.eye(24) - basis.T @ basis

@@ -22,8 +22,7 @@ class LayerNormMapping(WrittenEdit):
 
     Args:
         delta: the change.
-        seconds: for the steps. prefix_seconds: for the activations that are computed once. Both
-            are NaN where the change was read from the cache.
+        seconds: for the steps. prefix_seconds: for the activations that are computed once.
     """
 
     delta: Delta
@@ -104,7 +103,8 @@ def map_layernorms(
     suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
     cached = time.perf_counter()
     q = _fit(suffix, shift, len(references), published, steps)
-    return _mapped(classifier, f"{target}: {method} LayerNorms", suffix, q, start, cached)
+    delta = _delta(classifier, f"{target}: {method} LayerNorms", suffix, q)
+    return LayerNormMapping(delta, time.perf_counter() - cached, cached - start)
 
 
 def match_layernorms(
@@ -115,7 +115,7 @@ def match_layernorms(
     parameters: str = "all",
     steps: int = 50,
     rate: float = 1e-3,
-) -> LayerNormMapping:
+) -> Delta:
     """Change LayerNorm parameters alone so that each image is encoded at its own goal, cached.
 
     Adam minimises mean |f(x_i) - goal_i|². With the same images without an attribute as goals this
@@ -144,31 +144,26 @@ def match_layernorms(
     layernorms = layernorm_names(classifier.encoder, parameters)
 
     def make():
-        start = time.perf_counter()
         pixels = [classifier.preprocess(images[i][0]) for i in range(len(images))]
         suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
-        cached = time.perf_counter()
         goal = torch.from_numpy(np.asarray(goals, np.float32)).to(suffix.origin)
         q = _descend(suffix, lambda q: (suffix(q) - goal).square().sum(dim=1).mean(), rate, steps)
-        return _mapped(classifier, f"{parameters} matched", suffix, q, start, cached)
+        return _delta(classifier, f"{parameters} matched", suffix, q)
 
     key = cache_key(
         "matched LayerNorms", classifier, [images], goals=hash_arrays({"goals": goals}),
         settings=[parameters, steps, rate], code=[Suffix, _descend], torch=torch.__version__,
     )  # fmt: skip
-    return read_or_make(
-        "matched",
-        key,
-        lambda path: LayerNormMapping(Delta.load(path).require(classifier), np.nan, np.nan),
-        make,
-        lambda path, found: found.delta.save(path),
-    )
+
+    def read(path):
+        return Delta.load(path).require(classifier)
+
+    return read_or_make("matched", key, read, make, lambda path, delta: delta.save(path))
 
 
-def _mapped(classifier, name, suffix, q, start, cached) -> LayerNormMapping:
-    changes = {f"encoder.{name}": part.cpu().numpy() for name, part in suffix.split(q).items()}
-    delta = Delta.on(classifier, name, changes)
-    return LayerNormMapping(delta, time.perf_counter() - cached, cached - start)
+def _delta(classifier, name, suffix, q) -> Delta:
+    parts = suffix.split(q).items()
+    return Delta.on(classifier, name, {f"encoder.{key}": x.cpu().numpy() for key, x in parts})
 
 
 def _descend(suffix, loss_of, rate, steps):
