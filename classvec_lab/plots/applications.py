@@ -22,7 +22,7 @@ def by_condition(table, *, value: str = "accuracy", title: str = ""):
         The Axes, one a condition in the order of the table.
     """
     methods, parts = [*dict.fromkeys(table["method"])], table.groupby("condition", sort=False)
-    size = (2.4, 0.27 * len(methods) + 1.6)
+    size = (max(2.4, 6 / len(parts)), 0.27 * len(methods) + 1.6)  # room for names and the legend
     axes = panels(len(parts), size=size, columns=min(len(parts), 4), sharey=True, over=title)
     for ax, (condition, part) in zip(axes, parts, strict=True):
         for setting, own in part.groupby("setting", sort=False):
@@ -48,7 +48,13 @@ def over_strength(
     """
     names, parts = [*dict.fromkeys(table[line])], table.groupby("condition", sort=False)
     colours = dict(zip(names, class_colours(len(names)), strict=True))
-    axes = panels(len(parts), size=(3, 3), columns=min(len(parts), 3), sharey=True, over=title)
+    axes = panels(
+        len(parts),
+        size=(max(3, 5 / len(parts)), 3),
+        columns=min(len(parts), 3),
+        sharey=True,
+        over=title,
+    )
     for ax, (condition, part) in zip(axes, parts, strict=True):
         for name, own in part.groupby(line, sort=False):
             curve(ax, own.sort_values(x), x, value, color=colours[name], marker=".", label=name)

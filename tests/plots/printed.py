@@ -425,6 +425,9 @@ def figures(names) -> dict:
         "by_condition": lambda: p.by_condition(
             conditions(names).query("lambda_ == -1"), title=TITLE
         ),
+        "by_one_condition": lambda: p.by_condition(
+            conditions(names).query("lambda_ == -1 and condition == 'conflict'"), title=TITLE
+        ),
         "over_strength": lambda: p.over_strength(
             conditions(names).query("condition in ('conflict', 'true word', 'clean')"), title=TITLE
         ),
