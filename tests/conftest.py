@@ -33,6 +33,17 @@ if os.name == "posix":
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 CLASSES = ("red", "green", "blue")
+# model_args of timm for the ImageNet network in ../shared/weights, at 64 pixels
+MOBILENET = {
+    "pad_type": "same",
+    "num_classes": 1000,
+    "pretrained_cfg_overlay": {
+        "input_size": [3, 64, 64],
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.5, 0.5, 0.5],
+        "crop_pct": 1.0,
+    },
+}
 
 # how long an example takes says how busy the machine is
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

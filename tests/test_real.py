@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import MOBILENET
 from torch import nn
 from torch.nn import functional as F
 
@@ -33,16 +34,6 @@ from classvec_lab.readout import predict
 from classvec_lab.weightspace import TaskVector
 
 pytestmark = pytest.mark.real
-MOBILENET = {
-    "pad_type": "same",
-    "num_classes": 1000,
-    "pretrained_cfg_overlay": {
-        "input_size": [3, 64, 64],
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.5, 0.5, 0.5],
-        "crop_pct": 1.0,
-    },
-}
 
 
 def plain_kappa(pre, ft, dataset):

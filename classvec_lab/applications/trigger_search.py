@@ -52,43 +52,47 @@ def find_trigger(
     in_range("area", area, 0, 1, open_low=True, error=EditError)
     in_range("eps", eps, 0, 255, open_low=True, error=EditError)
     in_range("steps", steps, 1, np.inf, error=EditError)
-    low, high, *size = pixel_range(classifier.preprocess)
+    low, high, *_ = pixel_range(classifier.preprocess)
     aim = None if target is None else index_of(target, classifier.classes)
     if aim is None:
         shift = representations([shift], classifier.dim, "the encoder")
-    bound = (0.0, 1.0) if kind == "patch" else (-eps / 255, eps / 255)
-
-    def search():
-        x = torch.stack([classifier.preprocess(images[i][0]) for i in range(len(images))])
-        pixels = torch.full((3, *size), sum(bound) / 2, requires_grad=True)
-        optimizer = torch.optim.Adam([pixels], lr=RATE * (bound[1] - bound[0]))
-        mask, drawn = torch.ones(size, dtype=torch.bool), np.random.default_rng(seed)
-        loss = _loss(classifier, x, shift, aim)
-        if kind == "patch":
-            mask = _window(loss, x, drawn.integers(len(x), size=4 * batch_size), area)
-        for _ in range(steps):
-            some = drawn.integers(len(x), size=batch_size)
-            found = loss(Trigger(kind, pixels, mask, low, high).apply(x[some]), some)
-            (pixels.grad,) = torch.autograd.grad(found, [pixels])
-            optimizer.step()
-            with torch.no_grad():
-                pixels.clamp_(*bound)
-        return {"pixels": (pixels.detach() * mask).numpy(), "mask": mask.numpy()}
-
     key = cache_key(
         "triggers", classifier, [images], head=classifier.head, aim=aim, shift=shift,
-        settings=[kind, area, eps, steps, batch_size, seed], code=[_loss, _window, Trigger],
+        settings=[kind, area, eps, steps, batch_size, seed], code=[_searched],
     )  # fmt: skip
     with evaluating(classifier):
         arrays = read_or_make(
             "triggers",
             key,
             lambda path: read_tensors(path, kind="trigger")[0],
-            search,
+            lambda: _searched(
+                classifier, images, shift, aim, kind, area, eps, steps, batch_size, seed
+            ),
             lambda path, arrays: write_tensors(path, arrays, {"kind": "trigger"}),
         )
     pixels, mask = (torch.from_numpy(arrays[name]) for name in ("pixels", "mask"))
     return Trigger(kind, pixels, mask, low, high)
+
+
+def _searched(classifier, images, shift, aim, kind, area, eps, steps, batch_size, seed):
+    """The arrays of a trigger, by all that decides them."""
+    low, high, *size = pixel_range(classifier.preprocess)
+    bound = (0.0, 1.0) if kind == "patch" else (-eps / 255, eps / 255)
+    x = torch.stack([classifier.preprocess(images[i][0]) for i in range(len(images))])
+    pixels = torch.full((3, *size), sum(bound) / 2, requires_grad=True)
+    optimizer = torch.optim.Adam([pixels], lr=RATE * (bound[1] - bound[0]))
+    mask, drawn = torch.ones(size, dtype=torch.bool), np.random.default_rng(seed)
+    loss = _loss(classifier, x, shift, aim)
+    if kind == "patch":
+        mask = _window(loss, x, drawn.integers(len(x), size=4 * batch_size), area)
+    for _ in range(steps):
+        some = drawn.integers(len(x), size=batch_size)
+        found = loss(Trigger(kind, pixels, mask, low, high).apply(x[some]), some)
+        (pixels.grad,) = torch.autograd.grad(found, [pixels])
+        optimizer.step()
+        with torch.no_grad():
+            pixels.clamp_(*bound)
+    return {"pixels": (pixels.detach() * mask).numpy(), "mask": mask.numpy()}
 
 
 def _loss(classifier, x, shift, aim):

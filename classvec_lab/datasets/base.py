@@ -172,9 +172,8 @@ class ImageDataset:
         """
 
         def known(chosen: np.ndarray) -> object:
-            pixels = self.identity(
-                chosen
-            )  # and some, as a library may draw anew in its next version
+            pixels = self.identity(chosen)
+            # a library's next version may draw other pixels
             some = [hash_bytes(load(int(i)).tobytes()) for i in chosen[:4]]
             return pixels and [pixels, identity, some]
 

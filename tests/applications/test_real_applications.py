@@ -2,19 +2,10 @@
 
 import pandas as pd
 import pytest
+from conftest import MOBILENET
 from in_process import parameters, run
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("look")]
-MOBILENET = {
-    "pad_type": "same",
-    "num_classes": 1000,
-    "pretrained_cfg_overlay": {
-        "input_size": [3, 64, 64],
-        "mean": [0.5, 0.5, 0.5],
-        "std": [0.5, 0.5, 0.5],
-        "crop_pct": 1.0,
-    },
-}
 CIFAR = {"classes": ["cat", "ship", "truck"]}
 
 

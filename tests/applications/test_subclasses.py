@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import coloured, small_classifier
+from conftest import MOBILENET, coloured, small_classifier
 from in_process import run
 from PIL import Image
 
@@ -283,15 +283,6 @@ def test_the_notebook_says_what_fails_and_repeats_byte_for_byte(tmp_path, monkey
     plain = table[table["method"] == "unedited"]
     assert plain["change"].eq(0).all()
     assert told["n_hit"].ge(5).all()
-
-
-MOBILENET = {
-    "pad_type": "same",
-    "num_classes": 1000,
-    "pretrained_cfg_overlay": {
-        "input_size": [3, 64, 64], "mean": [0.5] * 3, "std": [0.5] * 3, "crop_pct": 1.0,
-    },
-}  # fmt: skip
 
 
 @pytest.mark.real

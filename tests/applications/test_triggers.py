@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import coloured, small_classifier
+from conftest import MOBILENET, coloured, small_classifier
 from in_process import parameters, run
 from PIL import Image
 from small_experiments import small_experiment
@@ -168,7 +168,7 @@ def test_the_notebook_says_what_its_tables_say(tmp_path):
 @pytest.mark.real
 @pytest.mark.usefixtures("look")
 def test_triggers_on_photographs(shared, tmp_path):
-    from test_real_applications import CIFAR, MOBILENET
+    from test_real_applications import CIFAR
 
     weights = str(shared / "weights" / "mobilenetv2_100_imagenet.safetensors")
     given = {

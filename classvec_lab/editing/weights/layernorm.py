@@ -147,18 +147,22 @@ def match_layernorms(
         pixels = [classifier.preprocess(images[i][0]) for i in range(len(images))]
         suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
         goal = torch.from_numpy(np.asarray(goals, np.float32)).to(suffix.origin)
-        q = _descend(suffix, lambda q: (suffix(q) - goal).square().sum(dim=1).mean(), rate, steps)
+        q = _matched(suffix, goal, rate, steps)
         return _delta(classifier, f"{parameters} matched", suffix, q)
 
     key = cache_key(
         "matched LayerNorms", classifier, [images], goals=hash_arrays({"goals": goals}),
-        settings=[parameters, steps, rate], code=[Suffix, _descend], torch=torch.__version__,
+        settings=[parameters, steps, rate], code=[Suffix, _matched], torch=torch.__version__,
     )  # fmt: skip
 
     def read(path):
         return Delta.load(path).require(classifier)
 
     return read_or_make("matched", key, read, make, lambda path, delta: delta.save(path))
+
+
+def _matched(suffix, goal, rate, steps):
+    return _descend(suffix, lambda q: (suffix(q) - goal).square().sum(dim=1).mean(), rate, steps)
 
 
 def _delta(classifier, name, suffix, q) -> Delta:
