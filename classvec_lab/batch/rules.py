@@ -50,8 +50,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("dataset", "model"), NAME),
     **dict.fromkeys(("group", "weights", "finetuned", "beside", "other_dataset"), TEXT),
     **dict.fromkeys(("audited", "source_class", "target_class", "target", "other_data"), TEXT),
-    "column": TEXT,
-    "value": TEXT,
+    **dict.fromkeys(("column", "value"), TEXT),
     **dict.fromkeys(("data_args", "model_args", "other_args", "pretrain"), OPTIONS),
     **dict.fromkeys(("limit", "beside_limit", "other_limit"), _whole(0)),
     **dict.fromkeys(("seed", "max_pairs", "relearn_steps"), _whole(0)),
@@ -59,6 +58,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys(("n_seeds", "n_draws", "n_images", "n_order", "samples"), _whole(1)),
     **dict.fromkeys(("batch_size", "in_turn", "n_references", "external"), _whole(1)),
     **dict.fromkeys(("n_populations", "n_pairs", "n_candidates", "steps", "batch"), _whole(1)),
+    "copies": (lambda value: _whole(2)[0](value) and value % 2 == 0, "an even number above 0"),
     "most_clusters": _whole(2),
     **dict.fromkeys(("n_retrained", "n_trained"), _whole(-1)),
     **dict.fromkeys(("lr", "other_lr", "floor"), _number("from 0 on", lambda x: x >= 0)),
@@ -90,7 +90,7 @@ RULES: dict[str, Rule] = {
     "heads": _each(_among("auto", "cosine", "linear", "own")),
     "trained": _each(_among(*TRAINED), 0),
     "datasets": _each(NAME),
-    "layernorms": _each(NAME, 0),
+    **dict.fromkeys(("layernorms", "matched"), _each(NAME, 0)),
     "targets": (_distinct, "a list of classes, each once, or []"),
     "templates": _each(
         (lambda value: isinstance(value, str) and value.count("{}") == 1, "text with one {}"), 0
@@ -109,7 +109,7 @@ WHERE: dict[str, dict[str, Rule]] = {  # what holds only beside another paramete
 }
 ASKED = (  # what only data or model can answer: `prepare` asks them
     "targets", "audited", "error", "source_class", "target_class", "target", "split",
-    "vectors_split", "deploy", "layers", "layernorms",
+    "vectors_split", "deploy", "layers", "layernorms", "matched",
 )  # fmt: skip
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 from ..checks import in_range, listed, nearest
 from ..errors import DatasetError
-from .base import ImageDataset
+from .base import ImageDataset, integer
 from .torchvision_repair import ensure_torchvision
 
 SNOW = (236, 240, 247)
@@ -166,6 +167,90 @@ def written_on(dataset: ImageDataset, word: str | None, *, seed: int = 0) -> Ima
         return image if word is None else label(image, on(i))
 
     return dataset.changed(write, ["written", word, seed], lambda i: {"word": on(i)})
+
+
+def transplanted(
+    dataset: ImageDataset,
+    without: ImageDataset,
+    having: ImageDataset,
+    *,
+    copies: int = 8,
+    seed: int = 0,
+) -> ImageDataset:
+    """Images with what a few pairs differ in, so that few samples show an attribute on many images.
+
+    Of a pair the change is a gain for all pixels and an offset of each channel, fitted to most
+    pixels (so that flakes don't count), and a cover, the share of the way to white or black that
+    each pixel is still off. Another image gets all three, the cover mirrored at random.
+
+    Args:
+        dataset: N images.
+        without, having: the same images without and with the attribute, in one order.
+        copies: even. Each image stays as it is in the first half of its copies and wears a pair,
+            drawn anew, in every other.
+    Returns:
+        copies · N images, one copy of all after the other, with the labels of `dataset`; `metadata`
+        has a column "pair": which one is worn, -1 for none.
+    Raises:
+        DatasetError: for what are no pairs, and an odd number of copies.
+    """
+    if integer("copies", copies, 2) % 2:
+        raise DatasetError(f"copies must be even, half of them stay as they are; got {copies}")
+    pairs = [
+        [np.float64(d[i][0].convert("RGB")) for d in (without, having)] for i in range(len(without))
+    ]
+    if len(without) != len(having) or any(a.shape != b.shape for a, b in pairs):
+        raise DatasetError("a pair is one image without and with the attribute, of one size")
+    changes = [_pair_change(*pair) for pair in pairs]
+    size, total = len(dataset), copies * len(dataset)
+    draws = np.random.default_rng(seed).integers([[len(pairs)], [2], [2]], size=(3, total)).T
+    draws[: total // 2, 0] = -1
+
+    def load(k):
+        image, (pair, *flips) = dataset[k % size][0].convert("RGB"), draws[k]
+        if pair < 0:
+            return image
+        gain, offset, cover = changes[pair]
+        width, height = image.size
+        cover = cover[:: 1 - 2 * flips[0], :: 1 - 2 * flips[1]]
+        rows, columns = (
+            np.arange(height) * len(cover) // height,
+            np.arange(width) * cover.shape[1] // width,
+        )
+        cover = cover[rows][:, columns]
+        base = _within(gain * np.asarray(image) + offset)
+        return Image.fromarray(np.uint8(base + cover * _room(base, cover) + 0.5))
+
+    def known(chosen):
+        parts = [d.fingerprint for d in (dataset, without, having)]
+        return None if None in parts else [*parts, "transplanted", seed, copies, chosen.tolist()]
+
+    targets, pair = np.tile(dataset.targets, copies), pd.DataFrame({"pair": draws[:, 0]})
+    names = {"name": dataset.name, "split": dataset.split}
+    return ImageDataset(load, targets, dataset.classes, **names, identity=known, describe=pair)
+
+
+def _pair_change(before, after):
+    """Gain, offset (3,) and cover (H, W, 3) of one pair, the fit weighing small errors most."""
+    weight = np.ones((*before.shape[:2], 1))
+    for _ in range(6):
+        share = weight / weight.sum()
+        means = [(share * x).sum(axis=(0, 1)) for x in (before, after)]
+        x, y = before - means[0], after - means[1]
+        gain = (share * x * y).sum() / max((share * x * x).sum(), 1e-9)
+        rest = y - gain * x
+        weight = 1 / (10 + np.abs(rest).mean(axis=2, keepdims=True))
+    offset = means[1] - gain * means[0]
+    base = _within(gain * before + offset)
+    return gain, offset, (after - base) / np.maximum(np.abs(_room(base, after - base)), 1)
+
+
+def _within(pixels):
+    return np.clip(pixels, 0, 255)
+
+
+def _room(base, towards):
+    return np.where(towards > 0, 255 - base, base)
 
 
 def _rng(seed: int, split: str, i: int) -> np.random.Generator:

@@ -206,9 +206,10 @@ def require_asked(asked: Mapping, pre: Classifier, data: Mapping, group: str | N
                     require_images(pre.classes, data, group, [value])
                 case "deploy":  # every class is tried on val
                     require_images(pre.classes, data, group, ["val"])
-                case "layernorms":
+                case "layernorms" | "matched":
                     for choice in value:
-                        layernorm_names(pre.encoder, choice)
+                        if (name, choice) != ("matched", "encoder"):
+                            layernorm_names(pre.encoder, choice)
                 case "layers" if value not in ("blocks", "representation"):
                     with recorded(pre.encoder, map(str, np.atleast_1d(value))):
                         pass

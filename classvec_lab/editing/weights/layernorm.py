@@ -4,9 +4,8 @@ import time
 
 import numpy as np
 
-from ...checks import in_range, index_of, one_of, record, representations
+from ...checks import in_range, index_of, one_of, record
 from ...errors import EditError, MismatchError
-from ...files import hash_arrays, read_or_make
 from .delta import Delta, WrittenEdit
 
 METHODS = ("trained", "published")
@@ -103,84 +102,10 @@ def map_layernorms(
     suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
     cached = time.perf_counter()
     q = _fit(suffix, shift, len(references), published, steps)
-    delta = _delta(classifier, f"{target}: {method} LayerNorms", suffix, q)
-    return LayerNormMapping(delta, time.perf_counter() - cached, cached - start)
-
-
-def match_layernorms(
-    classifier,
-    images,
-    goals: np.ndarray,
-    *,
-    parameters: str = "all",
-    steps: int = 50,
-    rate: float = 1e-3,
-) -> Delta:
-    """Change LayerNorm parameters alone so that each image is encoded at its own goal, cached.
-
-    Adam minimises mean |f(x_i) - goal_i|². With the same images without an attribute as goals this
-    is direct matching ("DirMatch"); with f(x_i) - shift of x_i's class it is the class vector
-    mapped into the weights. Few steps are the only restraint: nothing holds other images.
-
-    Args:
-        classifier: a `Classifier` whose encoder has LayerNorms; its weights, mode and device stay.
-        images: a data set of N images.
-        goals: (N, m), finite.
-        parameters: which LayerNorms, see `layernorm_names`.
-        steps: of Adam on all images at once; rate: its learning rate.
-    Raises:
-        MismatchError: for goals of another shape, or not finite.
-        ModelError: for an encoder without LayerNorm.
-    """
-    import torch
-
-    from ...models.fingerprint import cache_key
-    from .suffix import Suffix, layernorm_names
-
-    goals = representations(goals, classifier.dim, "the encoder that is matched")
-    if len(goals) != len(images) or not np.isfinite(goals).all():
-        raise MismatchError(f"{len(images)} images need as many finite goals; got {len(goals)}")
-    in_range("steps", steps, 1, np.inf, error=EditError)
-    layernorms = layernorm_names(classifier.encoder, parameters)
-
-    def make():
-        pixels = [classifier.preprocess(images[i][0]) for i in range(len(images))]
-        suffix = Suffix(classifier.encoder, layernorms, torch.stack(pixels))
-        goal = torch.from_numpy(np.asarray(goals, np.float32)).to(suffix.origin)
-        q = _matched(suffix, goal, rate, steps)
-        return _delta(classifier, f"{parameters} matched", suffix, q)
-
-    key = cache_key(
-        "matched LayerNorms", classifier, [images], goals=hash_arrays({"goals": goals}),
-        settings=[parameters, steps, rate], code=[Suffix, _matched], torch=torch.__version__,
-    )  # fmt: skip
-
-    def read(path):
-        return Delta.load(path).require(classifier)
-
-    return read_or_make("matched", key, read, make, lambda path, delta: delta.save(path))
-
-
-def _matched(suffix, goal, rate, steps):
-    return _descend(suffix, lambda q: (suffix(q) - goal).square().sum(dim=1).mean(), rate, steps)
-
-
-def _delta(classifier, name, suffix, q) -> Delta:
-    parts = suffix.split(q).items()
-    return Delta.on(classifier, name, {f"encoder.{key}": x.cpu().numpy() for key, x in parts})
-
-
-def _descend(suffix, loss_of, rate, steps):
-    """The change q (P,) of the norms' parameters after so many steps of Adam."""
-    import torch
-
-    q = suffix.origin.clone().requires_grad_()
-    optimizer = torch.optim.Adam([q], lr=rate)
-    for _ in range(steps):
-        optimizer.zero_grad()
-        loss_of(q).backward()
-        optimizer.step()
-    return q.detach()
+    changes = {f"encoder.{name}": part.cpu().numpy() for name, part in suffix.split(q).items()}
+    delta = Delta.on(classifier, f"{target}: {method} LayerNorms", changes)
+    done = time.perf_counter()
+    return LayerNormMapping(delta, done - cached, cached - start)
 
 
 def _fit(suffix, shift, n, published, steps):
@@ -204,8 +129,14 @@ def _fit(suffix, shift, n, published, steps):
             raise EditError(f"the loss became {loss.item()}; ask for a shorter shift")
         return loss
 
+    q = suffix.origin.clone().requires_grad_()
     if published:
-        return _descend(suffix, loss_of, RATE, steps)
+        optimizer = torch.optim.Adam([q], lr=RATE)
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss_of(q).backward()
+            optimizer.step()
+        return q.detach()
 
     def value_and_gradient(x):
         q = torch.from_numpy(x).to(goal).requires_grad_()
@@ -218,7 +149,7 @@ def _fit(suffix, shift, n, published, steps):
         if len(losses) > WINDOW and losses[-1] > (1 - TOLERANCE) * losses[-1 - WINDOW]:
             raise StopIteration
 
-    losses = [loss_of(suffix.origin).item()]
+    losses = [loss_of(q).item()]
     found = minimize(
         value_and_gradient,
         suffix.origin.double().cpu().numpy(),
