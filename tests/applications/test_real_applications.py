@@ -24,6 +24,7 @@ def given(shared, tmp_path):
             "limit": 36,
             "epochs": 1,
             "layernorms": [],
+            "matched": [],
             "retrained": 0,
             "n_external": [3],
             "external": 3,
@@ -38,7 +39,8 @@ def given(shared, tmp_path):
 
 
 def test_snow_on_photographs(given):
-    names = run("07", given("07", "cifar10", data_args=CIFAR, false_fire=0.05))
+    own = {"false_fire": 0.05, "matched": ["encoder"], "copies": 2, "retrained": 1}
+    names = run("07", given("07", "cifar10", data_args=CIFAR, **own))
     table = names["accuracy"].set_index(["condition", "method"])["accuracy"]
     assert table["clean", "unedited"] > 0.6
     assert table["snow", "κ"] > table["snow", "unedited"]  # which knows the class

@@ -6,7 +6,16 @@ from conftest import coloured
 from PIL import Image
 
 from classvec_lab import load_dataset
-from classvec_lab.datasets.corruptions import KINDS, corrupted, label, marker, snow, written_on
+from classvec_lab.datasets import ImageDataset
+from classvec_lab.datasets.corruptions import (
+    KINDS,
+    corrupted,
+    label,
+    marker,
+    snow,
+    transplanted,
+    written_on,
+)
 from classvec_lab.datasets.shapes import CLASSES
 from classvec_lab.errors import DatasetError
 
@@ -204,6 +213,78 @@ def test_corruptions_that_cannot_be_are_refused_with_what_there_is(tmp_path):
         (lambda: corrupted(data, "torchvision:RandomInvert", 1.2), r"\[0, 1\]"),
         (lambda: corrupted(data, f"folder:{tmp_path}", 0.5), r"\[1, 1\]"),
         (lambda: corrupted(data, "folder:nowhere"), "nowhere"),
+    ):
+        with pytest.raises(DatasetError, match=said):
+            given()
+
+
+def of(images, split="train"):
+    """A data set of these images, of two classes."""
+    targets = np.arange(len(images)) % 2
+    identity = {"identity": lambda chosen: [split], "name": "given", "split": split}
+    return ImageDataset(lambda i: images[i], targets, ("a", "b"), **identity)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_pair_of_gain_and_offset_is_worn_exactly_by_any_image(size):
+    """x' = 0.5 x + (10, 20, 30), fitted on one pair, is what another image gets, whatever its size."""
+
+    def veiled(image):
+        return Image.fromarray(np.uint8(0.5 * pixels(image) + [10, 20, 30]))
+
+    pair, others = picture((32, 32)), [picture(size, seed) for seed in (1, 2)]
+    made = transplanted(of(others), of([pair]), of([veiled(pair)]), copies=2)
+    assert len(made) == 4
+    assert made.metadata["pair"].tolist() == [-1, -1, 0, 0]
+    for i, image in enumerate(others):
+        assert made[i][0].tobytes() == image.tobytes()
+        assert made[2 + i][0].size == size
+        assert np.abs(pixels(made[2 + i][0]) - pixels(veiled(image))).max() <= 2
+
+
+@pytest.mark.parametrize("colour", [255, 0])
+def test_what_covers_a_pixel_covers_it_on_any_ground_and_nowhere_else(colour):
+    """A white or black square on a dark pair is that square on a bright image, or mirrored."""
+    pair = Image.fromarray(np.uint8(60 + 0.5 * pixels(picture((16, 16)))))
+    covered = pair.copy()
+    covered.paste((colour,) * 3, (2, 3, 6, 7))
+    bright = Image.new("RGB", (16, 16), (200, 120, 60))
+    made, places = transplanted(of([bright] * 30), of([pair]), of([covered]), copies=2), set()
+    for i in range(30, 60):
+        hit = (np.abs(pixels(made[i][0]) - colour) <= 3).all(axis=2)
+        assert hit.sum() == 16
+        assert np.abs(pixels(made[i][0])[~hit] - [200, 120, 60]).max() <= 4
+        rows, columns = np.nonzero(hit)
+        places.add((int(rows[0]), int(columns[0])))
+    assert places == {(3, 2), (3, 10), (9, 2), (9, 10)}
+
+
+def test_copies_are_drawn_anew_by_seed_and_keep_labels_and_identity():
+    data, few = coloured(9), coloured(6, split="val")
+    worn = corrupted(few, "snow")
+    one, same, other = (transplanted(data, few, worn, copies=4, seed=s) for s in (0, 0, 1))
+    assert one.fingerprint == same.fingerprint != other.fingerprint != data.fingerprint
+    assert [x.tobytes() for x, _ in one] == [x.tobytes() for x, _ in same]
+    assert np.array_equal(one.targets, np.tile(data.targets, 4))
+    assert one.subset([20]).fingerprint != one.subset([21]).fingerprint
+    worn_pairs = one.metadata["pair"].to_numpy().reshape(4, 9)
+    assert (worn_pairs[:2] == -1).all()
+    assert (worn_pairs[2:] >= 0).all()
+    assert not np.array_equal(*worn_pairs[2:])
+    unknown = of([picture((8, 8), i) for i in range(6)])
+    unknown.identity = lambda chosen: None
+    assert transplanted(unknown, few, worn, copies=2).fingerprint is None
+
+
+def test_what_is_no_pair_is_refused():
+    data = coloured(6)
+    small = of([picture((8, 8))] * 6)
+    large = of([picture((9, 8))] * 6)
+    for given, said in (
+        (lambda: transplanted(data, small, large), "of one size"),
+        (lambda: transplanted(data, small, small.subset([0, 1])), "a pair is one image"),
+        (lambda: transplanted(data, small, small, copies=3), "copies must be even"),
+        (lambda: transplanted(data, small, small, copies=0), "copies must be an integer >= 2"),
     ):
         with pytest.raises(DatasetError, match=said):
             given()

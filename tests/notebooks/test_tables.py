@@ -28,7 +28,7 @@ TINY = {
 OWN = {
     "05_unlearning": {"false_fire": 0.05},  # what ten images a class allow a gate
     "06_weight_mapping": {"limit": 110},  # the least for a gate that fires on 1 % of the others
-    "07_environment": {"dataset": "digits", "retrained": 2, "lambdas": [-1.0]},
+    "07_environment": {"dataset": "digits", "retrained": 1, "copies": 2, "lambdas": [-1.0]},
     "08_typographic": {"dataset": "digits", "lambdas": [-1.0]},
     "09_trigger": {"steps": 3, "batch": 8},
     "13_subclasses": {"limit": 400, "column": "size"},  # five images of a cell in each split
