@@ -41,7 +41,7 @@ OWN = {
     },
     "07": {
         "epochs": -1, "corruption": "snwo", "corruption_args": 3, "strengths": [2.0],
-        "n_external": [0], "lambdas": ["a"], "layernorms": ["ln_9"], "steps": 0, "retrained": -1,
+        "n_external": [0], "lambdas": ["a"], "matched": ["ln_9"], "copies": 3, "retrained": -1,
         "false_fire": 1.0,
     },
     "08": {
@@ -120,7 +120,8 @@ def nothing_is_trained(monkeypatch, look):
 
 def small(number, changes):
     """The changes, on top of what makes a notebook quick as far as training."""
-    own = {"layernorms": []} if number in ("06", "07") else {}
+    own = {"layernorms": []} if number == "06" else {}
+    own |= {"matched": []} if number == "07" else {}
     own |= {"epochs": 1} if number in ("07", "08") else {}
     own |= {"dataset": "digits"} if number in ("07", "08", "14") else {}
     own |= {"dataset": "digits", "column": ""} if number == "13" else {}
