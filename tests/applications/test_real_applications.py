@@ -39,7 +39,7 @@ def given(shared, tmp_path):
 
 
 def test_snow_on_photographs(given):
-    own = {"false_fire": 0.05, "matched": ["encoder"], "copies": 2, "retrained": 1}
+    own = {"false_fire": 0.05, "matched": ["encoder"], "copies": 2}
     names = run("07", given("07", "cifar10", data_args=CIFAR, **own))
     table = names["accuracy"].set_index(["condition", "method"])["accuracy"]
     assert table["clean", "unedited"] > 0.6
