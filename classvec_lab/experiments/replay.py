@@ -86,7 +86,7 @@ def replay_edits(
         amounts = [gate.weights(latent.z) if gate else np.ones(len(y)) for gate in gates]
     for edit, amount in zip(edits.values(), amounts, strict=True):
         moved, predicted = amount != 0, still.copy()
-        line = Latent(classifier, latent.z[moved])  # the others stay where they are
+        line = latent.only(moved)  # the others stay where they are
         predicted[:, moved] = line.predict(amount[moved, None] * edit.vector, lambdas)
         hits.append([np.bincount(y[p == y], minlength=size) for p in predicted])
     count = np.bincount(y, minlength=size)
