@@ -76,7 +76,9 @@ def test_the_edit_that_is_recommended_is_the_one_that_was_judged(exp, monkeypatc
 
 
 def test_the_mask_is_recommended_where_nothing_serves(exp, monkeypatch):
-    advising(outlook(exp), monkeypatch, "red", method=MASK, direction=None, gate=None, lambda_=np.nan)
+    advising(
+        outlook(exp), monkeypatch, "red", method=MASK, direction=None, gate=None, lambda_=np.nan
+    )
     result, facts = recommended(exp, "red")
     assert facts == {"family": "recommended", "n_parameters": 1}
     features = exp.features["val"]
