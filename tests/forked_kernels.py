@@ -27,7 +27,7 @@ INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel tells matp
 
 @functools.cache
 def argv() -> list[str]:
-    """The command of a kernel, for a kernel spec; the process to fork from ends with this one."""
+    """The command of a kernel, for a kernel spec; what to fork from ends when this process does."""
     folder = tempfile.TemporaryDirectory()
     path = f"{folder.name}/socket"
     command = [sys.executable, __file__, path]
@@ -41,18 +41,16 @@ def argv() -> list[str]:
         env=os.environ | {"MPLBACKEND": INLINE},
     )
     listener.close()
-
-    def end():
-        process.stdin.close()
-        process.wait()
-        folder.cleanup()
-
-    atexit.register(end)
+    process.wait()  # it goes on as nobody's child, which no limit on this one's children counts
+    atexit.register(folder.cleanup)
+    atexit.register(process.stdin.close)
     return [command[0], "-IS", *command[1:], "{connection_file}"]
 
 
 def serve(listener: socket.socket) -> None:
     """Fork a kernel for each that asks, until standard input closes."""
+    if os.fork():
+        os._exit(0)
     del sys.path[0]  # the folder of the tests
     os.environ["JPY_PARENT_PID"] = str(os.getpid())  # which ipykernel reads when it is imported
     from classvec_lab.datasets.torchvision_repair import ensure_torchvision
