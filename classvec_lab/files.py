@@ -256,7 +256,8 @@ def save_figure(fig, paths: Iterable[Path]) -> None:
         ".png": {"Software": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
-    fig.draw_without_rendering()  # the room that square maps leave is known once they were drawn
+    if engine := fig.get_layout_engine():
+        engine.execute(fig)  # the room that square maps leave is known once they were laid out
     for path in paths:
         with atomic(path) as temporary:
             fig.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata=blank[path.suffix])

@@ -1,6 +1,7 @@
 """What a head makes of representations: its rows, logits, logits along a line, and a `Readout`."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import pandas as pd
@@ -140,6 +141,14 @@ class Latent:
         self._classifier, self._rows = classifier, find_rows(classifier.head)
         if self._rows is not None:
             self._start = self.z @ self._rows.weight.T + self._rows.bias
+
+    def only(self, kept) -> "Latent":
+        """The same of some samples: a mask (N,), or indices."""
+        made = copy(self)
+        made.z = self.z[kept]
+        if self._rows is not None:
+            made._start = self._start[kept]
+        return made
 
     def along(self, step: np.ndarray, alphas) -> np.ndarray:
         """Logits (A, N, C) of z + alpha · step; step (m,) or one a sample, (N, m)."""

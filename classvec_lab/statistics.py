@@ -67,9 +67,9 @@ def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def t_interval(mean, standard_error, df, *, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
     """mean ± t(df) · standard error, (low, high), elementwise; NaN where df < 1."""
-    from scipy.stats import t
+    from scipy.special import stdtrit  # t.ppf without its checks
 
-    half = np.where(np.greater_equal(df, 1), t.ppf(0.5 + level / 2, df), np.nan) * standard_error
+    half = np.where(np.greater_equal(df, 1), stdtrit(df, 0.5 + level / 2), np.nan) * standard_error
     return mean - half, mean + half
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import MOBILENET
+from small_experiments import warmed
 from torch import nn
 from torch.nn import functional as F
 
@@ -96,17 +97,35 @@ def check_panels(pre, ft, dataset):
     assert (away.readouts[0].after == routed).mean() > 0.99
 
 
-def test_mnist_from_a_folder_with_the_built_in_model(shared):
-    train, val, test = (
-        load_dataset(shared / "data" / "mnist", split=s, limit=n)
-        for s, n in (("train", 600), ("val", 100), ("test", 200))
-    )
+def edited(pre, data, **recipe):
+    """The experiment of `pre` fine-tuned on the training split."""
+    recipe = {"seed": 0} | recipe
+    tuned = finetune(pre, data["train"], val=data["val"], progress=False, **recipe)
+    return Experiment(pre, tuned.classifier, tuned.history, **data, recipe=recipe)
+
+
+@pytest.fixture(scope="module")
+def mnist(shared, tmp_path_factory):
+    """The built-in model fine-tuned on digits from a folder."""
+    data = {
+        s: load_dataset(shared / "data" / "mnist", split=s, limit=400)
+        for s in ("train", "val", "test")
+    }
+
+    def make():
+        pre = load_classifier("tiny-clip", classes=data["train"].classes)
+        return edited(pre, data, epochs=4)
+
+    return warmed(tmp_path_factory, make)
+
+
+def test_mnist_from_a_folder_with_the_built_in_model(mnist):
+    test = mnist.test
     assert test.classes == tuple("0123456789")
-    pre = load_classifier("tiny-clip", classes=train.classes)
-    ft, history = finetune(pre, train, val=val, epochs=8, progress=False)
-    assert history["val_accuracy"].max() > history["val_accuracy"][0] + 0.2
-    check(pre, ft, test)
-    check_panels(pre, ft, test)
+    accuracy = mnist.history["val_accuracy"]
+    assert accuracy.max() > accuracy[0] + 0.2
+    check(mnist.pre, mnist.ft, test)
+    check_panels(mnist.pre, mnist.ft, test)
 
 
 def check_unlearning(pre, ft, train, test, network):
@@ -216,26 +235,14 @@ def test_a_pickled_checkpoint_of_one_s_own_network(shared):
     check_unlearning(pre, ft, train, test, ResNet20())
 
 
-def edited(pre, data, **recipe):
-    """The experiment of `pre` fine-tuned on the training split."""
-    recipe = {"seed": 0} | recipe
-    tuned = finetune(pre, data["train"], val=data["val"], progress=False, **recipe)
-    return Experiment(pre, tuned.classifier, tuned.history, **data, recipe=recipe)
-
-
-def test_mnist_digits_are_forgotten(shared):
+def test_mnist_digits_are_forgotten(mnist):
     """The head-aware class vector removes a digit at no cost to the others.
 
     The fine-tuned model knew it.
     """
-    data = {
-        s: load_dataset(shared / "data" / "mnist", split=s, limit=400)
-        for s in ("train", "val", "test")
-    }
-    exp = edited(load_classifier("tiny-clip", classes=data["train"].classes), data, epochs=4)
     targets = ["1", "3", "7"]
     methods = standard_methods(gates=["margin", "predicted"], n_random=1)
-    study = forget_study(exp, targets, methods, progress=False)
+    study = forget_study(mnist, targets, methods, progress=False)
     assert (study.table["n_f"].min(), study.table["n_r"].min()) == (40, 360)
     table = study.table.set_index(["method", "target"])
     for target in targets:

@@ -5,7 +5,7 @@ group.
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -29,10 +29,14 @@ _LAYOUTS = (
 )
 
 
-def _shown(folder: Path) -> list[Path]:
-    """What lies right in a folder and isn't hidden; raises DatasetError where it can't be read."""
+def _shown(folder: Path, kind: Callable) -> list[Path]:
+    """What lies right in a folder, isn't hidden, and is of a kind by its entry there.
+
+    Raises DatasetError where the folder can't be read.
+    """
     try:
-        return sorted(path for path in folder.iterdir() if path.name[0] != ".")
+        with os.scandir(folder) as entries:  # which know files without a look at each
+            return sorted(Path(e) for e in entries if e.name[0] != "." and kind(e))
     except OSError as error:
         _refuse(error)
 
@@ -40,7 +44,8 @@ def _shown(folder: Path) -> list[Path]:
 def _folders(path: Path) -> list[Path]:
     """Folders right in a folder, but for links to where it lies; dead links may have been some."""
     real = path.resolve()
-    found = (p for p in _shown(path) if not real.is_relative_to(p.resolve()))
+    found = _shown(path, lambda e: e.is_symlink() or e.is_dir())
+    found = (p for p in found if not real.is_relative_to(p.resolve()))
     return [p for p in found if p.is_dir() or not (p.exists() or p.suffix)]
 
 
@@ -58,10 +63,11 @@ def _images(folder: Path, root: Path) -> list[str]:
         met.add(real)
         inner[:] = sorted(name for name in inner if name[0] != ".")
         odd += [f"{real}/{n}" for n in names if not (BESIDE.fullmatch(n) or IMAGES.fullmatch(n))]
+        within = os.path.relpath(here, root).replace(os.sep, "/")
         for name in filter(IMAGES.fullmatch, sorted(names)):
             path = os.path.join(here, name)
             place = os.path.realpath(path) if os.path.islink(path) else f"{real}/{name}"
-            found.setdefault(place, os.path.relpath(path, root).replace(os.sep, "/"))
+            found.setdefault(place, f"{within}/{name}")
     if odd := sorted(filter(os.path.isfile, {*odd} - found.keys())):  # but for what links name
         warn(f"{folder}: {several(len(odd), 'file')} left out as no images, such as {odd[0]}")
     return sorted(found.values())
@@ -69,7 +75,8 @@ def _images(folder: Path, root: Path) -> list[str]:
 
 def _loose(folder: Path) -> list[Path]:
     """Image files right in a folder."""
-    return [p for p in _shown(folder) if IMAGES.fullmatch(p.name) and p.is_file()]
+    found = _shown(folder, lambda e: IMAGES.fullmatch(e.name) and (e.is_symlink() or e.is_file()))
+    return [path for path in found if path.is_file()]
 
 
 def _refuse(error: OSError):

@@ -12,7 +12,7 @@ from ..editing.weights.mapping import map_edit
 from ..edits import Edit
 from ..errors import EditError
 from ..readout import Latent
-from ..statistics import mean_interval, rates, with_ends
+from ..statistics import columns, mean_interval, rates, with_ends
 from .experiment import Experiment
 
 
@@ -45,16 +45,17 @@ class Replayed:
             A frame with one row a target and strength: `class`, `lambda_`, `n_f` and `acc_f` with
             its 95 % Wilson interval (`acc_f_low`, `acc_f_high`), and the same for `r`, all others.
         """
-        index = pd.MultiIndex.from_product([self.targets, self.lambdas], names=["class", "lambda_"])
-        table, own = index.to_frame(index=False), [self.classes.index(t) for t in self.targets]
+        own = [self.classes.index(t) for t in self.targets]
+        table = {"class": np.repeat(self.targets, len(self.lambdas))}
+        table["lambda_"] = np.tile(self.lambdas, len(own))
         f, n_f = self.hits[np.arange(len(own)), :, own], self.count[own, None]
         r, n_r = self.hits.sum(axis=2) - f, self.count.sum() - n_f
         if more:
             f, n_f = f + more.hits[np.arange(len(own)), :, own], n_f + more.count[own, None]
         for name, hits, n in (("f", f, n_f), ("r", r, n_r)):
             table[f"n_{name}"] = np.repeat(n, len(self.lambdas))
-            table[with_ends(f"acc_{name}")] = np.transpose([x.ravel() for x in rates(hits, n)])
-        return table
+            table |= columns(f"acc_{name}", map(np.ravel, rates(hits, n)))
+        return pd.DataFrame(table)
 
 
 def replay_edits(
@@ -85,7 +86,7 @@ def replay_edits(
         amounts = [gate.weights(latent.z) if gate else np.ones(len(y)) for gate in gates]
     for edit, amount in zip(edits.values(), amounts, strict=True):
         moved, predicted = amount != 0, still.copy()
-        line = Latent(classifier, latent.z[moved])  # the others stay where they are
+        line = latent.only(moved)  # the others stay where they are
         predicted[:, moved] = line.predict(amount[moved, None] * edit.vector, lambdas)
         hits.append([np.bincount(y[p == y], minlength=size) for p in predicted])
     count = np.bincount(y, minlength=size)
@@ -149,8 +150,8 @@ class CollateralSurvey:
         table["n"] = len(self.test.targets)
         for name, cells in errors.items():
             by_target = np.nanmean(cells, axis=2)  # of every strength, and then of all of them
-            columns = np.column_stack([by_target, by_target.mean(axis=1)]).T
-            table[with_ends(name)] = [mean_interval(c) for c in columns]
+            levels = np.column_stack([by_target, by_target.mean(axis=1)]).T
+            table[with_ends(name)] = [mean_interval(c) for c in levels]
         for name, side in (("acc_f_measured", self.test), ("acc_f_replay", self.val)):
             acc_f = side.curves().groupby("lambda_", sort=False)["acc_f"].mean().iloc[1:]
             table[name] = [*acc_f, acc_f.mean()]

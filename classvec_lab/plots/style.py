@@ -71,9 +71,12 @@ def legible(draw: Callable) -> Callable:
             names = [label.get_text() for label in axis.get_ticklabels()]
             if names != (new := [name.translate(spelt) for name in names]):
                 axis.set_ticklabels(new)
+        # where it draws all letters the default one stays alone: each family takes its time
+        alone = ["sans-serif"] * (families == mpl.rcParams["font.sans-serif"][:1])
         for text in texts:
-            new = text.get_text().translate(spelt)
-            text.set(parse_math=False, family=text.get_family() + families, text=new)
+            new, own = text.get_text().translate(spelt), text.get_family()
+            family = own if own == alone else own + families
+            text.set(parse_math=False, family=family, text=new)
         return result
 
     return drawn

@@ -41,9 +41,8 @@ def counted(exp, result, target, split="val"):
     return hit[own].mean(), hit[~own].mean()
 
 
-def advising(exp, monkeypatch, target, **row):
+def advising(told, monkeypatch, target, **row):
     """An outlook that gives one class another advice."""
-    told = outlook(exp)
     advice = told.recommendation.set_index("class")
     for name, value in row.items():
         advice.loc[target, name] = value
@@ -56,11 +55,12 @@ def advising(exp, monkeypatch, target, **row):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_edit_that_is_recommended_is_the_one_that_was_judged(exp, monkeypatch, method, gate):
     """Every direction behind every gate and in every mapping does what its curve says."""
-    curves = outlook(exp).curves.set_index(["method", "gate", "class", "lambda_"])
+    told = outlook(exp)
+    curves = told.curves.set_index(["method", "gate", "class", "lambda_"])
     for target, lambda_ in (("red", -1.5), ("green", -3.0), ("blue", -0.5)):
         judged = curves.loc[(method, gate, target, lambda_)]
         advising(
-            exp, monkeypatch, target, method="weight mapping" if gate in MAPPINGS else method,
+            told, monkeypatch, target, method="weight mapping" if gate in MAPPINGS else method,
             direction=method, gate=gate, lambda_=lambda_,
         )  # fmt: skip
         result, facts = recommended(exp, target)
@@ -76,7 +76,9 @@ def test_the_edit_that_is_recommended_is_the_one_that_was_judged(exp, monkeypatc
 
 
 def test_the_mask_is_recommended_where_nothing_serves(exp, monkeypatch):
-    advising(exp, monkeypatch, "red", method=MASK, direction=None, gate=None, lambda_=np.nan)
+    advising(
+        outlook(exp), monkeypatch, "red", method=MASK, direction=None, gate=None, lambda_=np.nan
+    )
     result, facts = recommended(exp, "red")
     assert facts == {"family": "recommended", "n_parameters": 1}
     features = exp.features["val"]

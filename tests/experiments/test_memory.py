@@ -17,14 +17,14 @@ from classvec_lab.experiments.methods import RETRAINED, standard_methods
 from classvec_lab.models import CosineHead, Preprocess
 
 CLASSES = tuple("abcdef")
-FAT = 50e6  # bytes of an encoder's weights
+FAT = 10e6  # bytes of an encoder's weights
 
 
 ALIVE, MOST = weakref.WeakSet(), []
 
 
 class FatEncoder(nn.Module):
-    """A linear map of 8 × 8 images beside 50 MB that do nothing; those alive are counted.
+    """A linear map of 8 × 8 images beside 10 MB that do nothing; those alive are counted.
 
     `count` is called by its name in quotes: a fingerprint sees what a network's code reads, and the
     counts change.

@@ -61,7 +61,7 @@ def tick_labels(axis):
 
 def faults(fig, key=False):
     """What is wrong with a figure, in words."""
-    fig.canvas.draw()
+    fig.draw_without_rendering()
     renderer, found = fig.canvas.get_renderer(), []
     wide = fig.get_tightbbox(renderer).width
     axes = [ax for ax in fig.axes if ax.axison]
