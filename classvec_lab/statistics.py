@@ -241,15 +241,21 @@ def averaged(
         count: the column that says of how many rows the first share is known.
         shares: the columns to average, each with the prefix of its interval (see `columns`).
     Returns:
-        One row a group: keys, count, and the shares with their intervals, which stay in [0, 1].
+        One row a group: keys, count, and the shares with their intervals, which stay in [0, 1], or
+        [-1, 1] where the name is that of a change.
     """
     rows = []
     for values, part in table.groupby(keys, sort=False):
         row = {**dict(zip(keys, values, strict=True)), count: part[next(iter(shares))].count()}
         for name, prefix in shares.items():
-            row |= columns(name, np.clip(known_mean(part[name]), 0, 1), prefix)
+            row |= columns(name, np.clip(known_mean(part[name]), _least(name), 1), prefix)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _least(name: str) -> float:
+    """Where a share begins: at 0, or at -1 for what an edit changes of one."""
+    return -1.0 if name.startswith(("change", "gain")) else 0.0
 
 
 def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
@@ -335,7 +341,7 @@ def summarise(
         for name in read:
             x, cells = part[name], draws[name].mean()
             found = crossed_mean(x, part["target"], part["seed"])
-            least = -1.0 if name.startswith("change") else 0.0
+            least = _least(name)
             share = x.dropna().between(least, 1).all()
             row |= columns(name, np.clip(tuple(found), least, 1) if share else found)
             row |= {f"worst_{name}": cells.max(), f"lowest_{name}": x.min(), f"n_{name}": found.n}

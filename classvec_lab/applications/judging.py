@@ -9,11 +9,10 @@ from ..checks import one_of
 from ..errors import EditError
 from ..features import Features
 from ..readout import logits
-from ..statistics import columns, ends, known_mean, paired_change, share, with_ends
+from ..statistics import averaged, columns, ends, paired_change, share, with_ends
 from ..words import change, percent, points
 
 SETTINGS = ("reference", "class known", "deployed", "control")
-LEAST = {"accuracy": 0, "gain": -1, "attack": 0}
 Move = Callable[..., np.ndarray] | Mapping[str, np.ndarray]
 UNEDITED = "unedited"
 
@@ -75,16 +74,10 @@ def over_seeds(runs: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:
     """
     keys = [*keys, "condition", "method", "setting"]
     runs = runs.dropna(axis="columns", how="all")
-    least = {name: low for name, low in LEAST.items() if name in runs}
+    shares = [name for name in ("accuracy", "gain", "attack") if name in runs]
     if runs["seed"].nunique() == 1:
-        return runs[[*keys, "n", *with_ends(*least)]].assign(unit="images")
-    rows = []
-    for key, part in runs.groupby(keys, sort=False):
-        row = {**dict(zip(keys, key, strict=True)), "n": len(part)}
-        for name, low in least.items():
-            row |= columns(name, np.clip(known_mean(part[name]), low, 1))
-        rows.append(row)
-    return pd.DataFrame(rows).assign(unit="seeds")
+        return runs[[*keys, "n", *with_ends(*shares)]].assign(unit="images")
+    return averaged(runs, keys, "n", dict.fromkeys(shares)).assign(unit="seeds")
 
 
 def trials_say(table: pd.DataFrame, condition: str, *, clean: str = "clean") -> list[str]:
