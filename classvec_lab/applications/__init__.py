@@ -2,7 +2,7 @@
 
 from .adaptation import lesson
 from .attributes import AttributeVectors
-from .judging import judge, over_seeds, trials_say
+from .judging import judge, over_seeds, trials_say, valued
 from .removal import map_projection, map_removal
 from .routing import route
 from .samples import attribute_vectors

@@ -14,13 +14,14 @@ from ..words import change, percent, points
 
 SETTINGS = ("reference", "class known", "deployed", "control")
 Move = Callable[..., np.ndarray] | Mapping[str, np.ndarray]
+Condition = Features | tuple[Features, np.ndarray]
 UNEDITED = "unedited"
 
 
 def judge(
     classifier,
     ways: Mapping[str, Mapping[str, Move]],
-    conditions: Mapping[str, Features | tuple[Features, np.ndarray]],
+    conditions: Mapping[str, Condition],
     *,
     words: bool = False,
 ) -> pd.DataFrame:
@@ -46,21 +47,23 @@ def judge(
         methods += [(setting, name, move) for name, move in moves.items()]
     rows = []
     for condition, given in conditions.items():
-        features, w = given if isinstance(given, tuple) else (given, np.full(len(given), -1))
+        features, w = valued(given)
         other, before = words & (w >= 0) & (w != features.y), None
         for setting, method, move in methods:
             known = (features.y, w) if setting == "class known" else ()
-            found = (
-                move[condition]
-                if not callable(move)
-                else logits(classifier, move(features.z, *known))
-            )
+            there = not callable(move)
+            found = move[condition] if there else logits(classifier, move(features.z, *known))
             hits = (called := found.argmax(axis=1)) == features.y
             before = hits if before is None else before
             row = {"condition": condition, "method": method, "setting": setting, "n": len(hits)}
             row |= columns("accuracy", share(hits)) | columns("gain", paired_change(before, hits))
             rows.append(row | columns("attack", share((called == w)[other])))
     return pd.DataFrame(rows)
+
+
+def valued(given: Condition) -> tuple[Features, np.ndarray]:
+    """A condition of `judge` as features and the value index of each sample, -1 for none."""
+    return given if isinstance(given, tuple) else (given, np.full(len(given), -1))
 
 
 def over_seeds(runs: pd.DataFrame, keys: Sequence[str] = ()) -> pd.DataFrame:

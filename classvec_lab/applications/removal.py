@@ -42,8 +42,7 @@ def map_removal(classifier, vectors: AttributeVectors, *, strength: float = -1.0
         MismatchError: for vectors of another model.
         ModelError: if the classifier has no linear head and no linear last map.
     """
-    means, (n_values, n, dim) = vectors.cells, vectors.shift.shape
-    steps = np.concatenate([np.zeros((n, dim)), strength * vectors.shift.reshape(-1, dim)])
+    means, steps, (n_values, n) = vectors.cells, strength * vectors.steps, vectors.count.shape
     weight = np.repeat([0.5 / n, 0.5 / (n * n_values)], [n, n * n_values])[:, None]
     site = find_site(classifier)
     centre, common = ((weight * x).sum(axis=0) * site.bias for x in (means, steps))

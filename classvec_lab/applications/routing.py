@@ -5,7 +5,7 @@ from dataclasses import field, replace
 import numpy as np
 import torch
 
-from ..checks import in_range, index_of, one_of, record
+from ..checks import in_range, record
 from ..editing.heads import SteppedHead, with_head
 from ..edits import Edit
 from ..features import Features
@@ -54,12 +54,9 @@ class Router:
 
     def edit(self, value: str, target: str) -> Edit:
         """The step of one pair behind the gate of its row: an edit to look at, inject or keep."""
-        v = self.vectors
-        c, a = index_of(target, v.classes), v.values.index(one_of(value, v.values, "value"))
-        own = (a + 1) * len(v.classes) + c
-        rows = {"weight": self.weight, "bias": self.bias, "own": own, "rivals": True}
-        gate = Gate(target, v.classes, "discriminant", threshold=0.0, **rows)
-        name = f"remove {value} from {target}"
+        v, name = self.vectors, f"remove {value} from {target}"
+        own, rows = v.place(value, target), (self.weight, self.bias)
+        gate = Gate(target, v.classes, "discriminant", *rows, 0.0, own, rivals=True)
         step = self.steps[own]
         return Edit.along(name, step, target=target, classes=v.classes, ft=v.ft, gate=gate)
 
@@ -103,7 +100,4 @@ def route(
     score = plain.z @ weight.T + bias
     lead = score[:, n:].max(axis=1) - score[:, :n].max(axis=1)
     bias[:n] += max(np.quantile(lead, 1 - false_fire, method="higher"), 0)
-    steps = np.concatenate(
-        [0 * vectors.means, strength * vectors.shift.reshape(-1, means.shape[1])]
-    )
-    return Router(weight, bias, steps, vectors)
+    return Router(weight, bias, strength * vectors.steps, vectors)

@@ -9,7 +9,7 @@ import traitlets as t
 from ipywidgets import HTML, Box, FloatSlider, HBox, VBox
 
 from .. import plots
-from ..applications import judge, map_removal, route
+from ..applications import judge, map_removal, route, valued
 from ..editing import LiveReadout
 from ..errors import PanelError
 from ..readout import logits, predict, random_like
@@ -73,7 +73,7 @@ class AttributePanel(Panel):
         self.classes, self.words = vectors.classes, vectors.values == vectors.classes
         self.conditions, self.galleries, images = {}, {}, datasets or {}
         for name, given in conditions.items():
-            features, w = given if isinstance(given, tuple) else (given, np.full(len(given), -1))
+            features, w = valued(given)
             predict(classifier, features)
             if np.shape(w) != features.y.shape or {*w} - {*range(-1, len(vectors.values))}:
                 raise PanelError(
@@ -115,7 +115,7 @@ class AttributePanel(Panel):
 
     @t.validate("condition", "way", *SLIDERS)
     def _possible(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
+        name, value = proposal.trait.name, proposal.value
         if name in SLIDERS:
             return in_range(name, value, *SLIDERS[name][1:3])
         one_of(value, WAYS if name == "way" else self.conditions, name)
@@ -161,8 +161,7 @@ class AttributePanel(Panel):
         features, w = self.conditions[self.condition]
         (known,), (after,), (random,) = (methods.values() for methods in ways.values())
         z = features.z, known(features.z, features.y, w), after(features.z), random(features.z)
-        found = (logits(self.classifier, moved).argmax(axis=1) for moved in z)
-        before, known, after, random = found
+        before, known, after, random = (logits(self.classifier, x).argmax(axis=1) for x in z)
         pairs = {
             f"images that the {self.way} changes": (before, after),
             "images that class known changes": (before, known),

@@ -123,8 +123,8 @@ class Panel(VBox):
             setattr(control, at, shown())
 
         def heard(change):
-            if change["new"] != shown():  # else it was put back: what was said about that stands
-                self.guarded(lambda: setattr(self, name, read(change["new"])))
+            if change.new != shown():  # else it was put back: what was said about that stands
+                self.guarded(lambda: setattr(self, name, read(change.new)))
                 restore()
 
         restore()
@@ -136,8 +136,8 @@ class Panel(VBox):
         """Let a click at x of chart k call `act(k, x)`, guarded."""
 
         def heard(change):
-            if change["new"]:
-                self.guarded(lambda: act(*change["new"]))
+            if change.new:
+                self.guarded(lambda: act(*change.new))
                 charts.picked = []  # the same place can be clicked again
 
         charts.observe(heard, "picked")

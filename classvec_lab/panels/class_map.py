@@ -69,7 +69,7 @@ class ClassMap(HasTraits):
 
     @validate("kind", "centring", "order", "highlight", "limit", "selected", "hidden", "window")
     def _possible(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
+        name, value = proposal.trait.name, proposal.value
         n, n_blocks = len(self.classes), len(self.starts) * self.blocks
         match name:
             case "kind":

@@ -84,7 +84,7 @@ class CollapsePanel(Panel):
 
     @t.validate("epoch", "metrics", "focus")
     def _possible(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
+        name, value = proposal.trait.name, proposal.value
         match name:
             case "epoch":
                 return in_range(name, value, 0, self.last)

@@ -164,7 +164,7 @@ class EditPanel(Panel, EditTerms):
 
     def _set(self, field, change):
         """What a user does to a control of the active term, or to the list of terms."""
-        value = change["new"]
+        value = change.new
         if not self._showing:
             active = partial(setattr, self, field, value or 0)
             self.guarded(active if field == "active" else partial(self.change, **{field: value}))

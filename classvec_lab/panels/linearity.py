@@ -123,7 +123,7 @@ class LinearityPanel(Panel):
 
     @t.validate("alpha", "pair", "view", "curves")
     def _possible(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
+        name, value = proposal.trait.name, proposal.value
         match name:
             case "alpha":
                 return in_range(name, value, 0, 1) + 0.0  # -0.0, rounded from a click, is 0

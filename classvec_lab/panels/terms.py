@@ -92,7 +92,7 @@ class EditTerms(t.HasTraits):
 
     @t.validate("edits", "active", "false_fire")
     def _possible(self, proposal):
-        name, value = proposal["trait"].name, proposal["value"]
+        name, value = proposal.trait.name, proposal.value
         match name:
             case "active":
                 in_range("the position of the active edit", value, 0, max(len(self.edits) - 1, 0))
