@@ -1,22 +1,22 @@
 """From a value and its interval to words: every sentence of a report is put together from these."""
 
-import math
+from math import isfinite, nan
 
 MAJORITY = 0.5  # the share from which "most" is said, where its interval allows it
 
 
-def number(value: float, low: float = math.nan, high: float = math.nan, form: str = "+.2f") -> str:
+def number(value: float, low: float = nan, high: float = nan, form: str = "+.2f") -> str:
     """A number with its interval, where that is known: "+0.12 [+0.08, +0.16]"."""
-    ends = f" [{low:{form}}, {high:{form}}]" if math.isfinite(low) and math.isfinite(high) else ""
+    ends = f" [{low:{form}}, {high:{form}}]" if isfinite(low) and isfinite(high) else ""
     return f"{value:{form}}{ends}"
 
 
-def percent(value: float, low: float = math.nan, high: float = math.nan, digits: int = 1) -> str:
+def percent(value: float, low: float = nan, high: float = nan, digits: int = 1) -> str:
     """A share with its interval, where that is known: "3.1% [2.0%, 4.5%]"."""
     return number(value, low, high, f".{digits}%")
 
 
-def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
+def points(value: float, low: float = nan, high: float = nan) -> str:
     """A change of a share, signed: "-1.2 points" or "-1.2 [-2.0, -0.4] points"."""
     return f"{number(100 * value, 100 * low, 100 * high, '+z.1f')} points"
 
@@ -34,7 +34,7 @@ def side(low: float, high: float) -> str:
 
 def bound(value: float, low: float, high: float, limit: float) -> str:
     """Where an interval lies beside a limit: "below", "above", or "not told from"."""
-    if math.isfinite(low) and math.isfinite(high):
+    if isfinite(low) and isfinite(high):
         return "below" if high <= limit else "above" if low > limit else "not told from"
     return "below" if value <= limit else "above"
 

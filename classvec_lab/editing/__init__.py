@@ -1,7 +1,7 @@
 """Editing a classifier with class vectors: gates, latent injection, weight mapping, the audit."""
 
-from .advice import behind
-from .calibration import calibrate_gate, exchangeability, gate_curve
+from .advice import MAPPINGS, behind, cannot_lose
+from .calibration import calibrate_gate, exchangeability, gate_curve, quietly
 from .directions import (
     contrast_direction,
     head_aware,
@@ -12,5 +12,5 @@ from .directions import (
 from .erasers import erase, leace, mask_class, project_out
 from .injection import inject
 from .live import LiveEdits, LiveReadout
-from .strength import Bounds, choose_lambda, strength_curve
+from .strength import BOUNDS, Bounds, Strength, choose_lambda, left, strength_curve
 from .unlearning import retrain_without, unlearn

@@ -9,12 +9,12 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
-from .. import words
 from ..checks import record, representations
 from ..edits import Edit
 from ..gates import Gate
 from ..readout import head_rows
 from ..statistics import columns, paired_change, rates, share, split_accuracy
+from ..words import change, percent
 
 N_RANDOM = 5
 OTHERS = "all others"
@@ -106,10 +106,10 @@ class LiveReadout:
             told = f"no sample on {row.split}"
             if row.n:
                 told = (
-                    f"accuracy {words.percent(row.after, row.low, row.high)} on {row.split}, "
-                    f"from {words.percent(row.before)} (n = {row.n}): "
-                    f"{words.change(row.change_low, row.change_high)}; random directions of the "
-                    f"same norm leave {words.percent(row.random)}"
+                    f"accuracy {percent(row.after, row.low, row.high)} on {row.split}, "
+                    f"from {percent(row.before)} (n = {row.n}): "
+                    f"{change(row.change_low, row.change_high)}; random directions of the "
+                    f"same norm leave {percent(row.random)}"
                 )
             edited = row.name != OTHERS
             who = f"Class {row.name!r}" if edited else "All classes that no edit targets"

@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from .. import words
 from ..checks import in_range, record
 from ..edits import Edit
 from ..errors import EditError
 from ..readout import Latent, predict
 from ..statistics import ends, split_accuracy
+from ..words import percent
 from .injection import inject
 
 LAMBDAS = (-0.5, -1.0, -1.5, -2.0, -3.0, -5.0)
@@ -104,10 +104,10 @@ class Strength:
         row = table.loc[self.best]
         sentences = [f"{self.edit.target}: {found}: {left(row, 'f')} and {left(row, 'r')}."]
         if -1.0 in table.index:
-            f, r = (words.percent(table.loc[-1.0, f"acc_{x}"]) for x in "fr")
+            f, r = (percent(table.loc[-1.0, f"acc_{x}"]) for x in "fr")
             sentences.append(f"At lambda = -1: ACC_f {f}, ACC_r {r}.")
         if self.out_of_reach:
-            hidden = words.percent(self.out_of_reach)
+            hidden = percent(self.out_of_reach)
             sentences.append(
                 f"The gate does not see {hidden} of the class's samples that are named rightly: no "
                 f"strength brings ACC_f below {hidden}."
@@ -219,7 +219,7 @@ def choose_lambda(
 
 def left(row, kind: str) -> str:
     """ACC_f or ACC_r ("f" or "r") of a row of curves, in words with its interval and n."""
-    acc = words.percent(*ends(row, f"acc_{kind}"))
+    acc = percent(*ends(row, f"acc_{kind}"))
     return f"ACC_{kind} {acc} (n = {row[f'n_{kind}']:.0f})"
 
 

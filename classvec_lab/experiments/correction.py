@@ -5,15 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from .. import words
 from ..checks import record
-from ..editing import calibrate_gate, inject
-from ..editing.calibration import quietly
-from ..editing.strength import BOUNDS, Bounds
+from ..editing import BOUNDS, Bounds, calibrate_gate, inject, quietly
 from ..edits import Edit
 from ..errors import EditError
 from ..readout import predict
 from ..statistics import columns, share
+from ..words import percent
 from .experiment import Experiment
 
 LEAST = 3  # confused samples from which their mean is taken
@@ -42,8 +40,8 @@ class Correction:
         before, after = cell.loc[f"{self.truth} seen as {self.seen_as}"].itertuples()
         less, sure = after.share < before.share, after.high < before.low
         verdict = "does not correct" if not less else "corrects" if sure else "seems to correct"
-        shares = [words.percent(row.share, row.low, row.high) for row in (before, after)]
-        total = cell.loc["all classes", "share"].map(words.percent)
+        shares = [percent(row.share, row.low, row.high) for row in (before, after)]
+        total = cell.loc["all classes", "share"].map(percent)
         return (
             f"The edit {self.edit.expression} {verdict} the error: {shares[0]} of class "
             f"{self.truth} were seen as {self.seen_as}, now {shares[1]} (n = {before.n:.0f}); "

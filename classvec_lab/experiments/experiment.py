@@ -12,20 +12,15 @@ import pandas as pd
 import torch
 
 from ..checks import in_range, index_of, listed, record
-from ..datasets import load_dataset
-from ..datasets.base import ImageDataset
-from ..datasets.splits import SPLITS
-from ..editing.calibration import calibrate_gate, quietly
+from ..datasets import SPLITS, ImageDataset, load_dataset
+from ..editing import BOUNDS, Bounds, Strength, calibrate_gate, choose_lambda, quietly
 from ..editing.heads import with_head
-from ..editing.strength import BOUNDS, Bounds, Strength, choose_lambda, scarce
+from ..editing.strength import scarce
 from ..editing.weights.suffix import layernorm_names
 from ..errors import ClassvecError, DatasetError, EditError, MismatchError
 from ..features import Features, extract_features
 from ..gates import DEPLOYED, SCORES, Gate
-from ..models import Classifier, finetune, load_classifier
-from ..models.blocks import recorded
-from ..models.classifier import can_build
-from ..models.heads import probe_head
+from ..models import Classifier, can_build, finetune, load_classifier, probe_head, recorded
 from ..moments import ClassMoments
 from ..readout import predict
 from ..statistics import paired_change, share

@@ -14,7 +14,7 @@ from ..editing.audit.relearn import BACK, relearn_time
 from ..editing.audit.report import SPLITS, Audit, audit
 from ..errors import EditError
 from ..features import Features
-from ..models.classifier import held
+from ..models import held
 from ..progress import progress_bar
 from ..readout import Readout, predict
 from ..statistics import split_accuracy, summarise, with_ends

@@ -3,11 +3,10 @@
 import numpy as np
 import pandas as pd
 
-from .. import words
-from ..editing.advice import behind, cannot_lose
-from ..editing.strength import BOUNDS, Bounds
+from ..editing import BOUNDS, Bounds, behind, cannot_lose
 from ..gates import DEPLOYED
 from ..statistics import crossed_mean, ends
+from ..words import bound, change, percent, points, several
 from .forget import summarise_methods
 from .methods import MAPPING, RETRAINED
 
@@ -56,13 +55,13 @@ def study_says(
         found.append(
             "Without a gate, where nothing but the class vectors' independence spares the others, "
             f"the class vector {verdict(free, bounds)}: {_left(it)}, "
-            f"ACC_r {words.points(it['change_r'])} (mean lambda {it['lambda_']:+.2f})."
+            f"ACC_r {points(it['change_r'])} (mean lambda {it['lambda_']:+.2f})."
         )
     found += [
         f"The class vector {behind(gate)}, its strength chosen on val (mean lambda "
         f"{row['lambda_']:+.2f}), {verdict(main, bounds, gate != DEPLOYED)}: {_left(row)}, ACC_r "
-        f"{words.percent(*ends(row, 'acc_r'))} "
-        f"({words.points(row['change_r'])}), n = {counted(row)}.",
+        f"{percent(*ends(row, 'acc_r'))} "
+        f"({points(row['change_r'])}), n = {counted(row)}.",
         *cannot_lose(gate, n_classes),
     ]
     same = table.query("gate in (@gate, 'none') and not chosen")
@@ -71,37 +70,37 @@ def study_says(
         means = at.groupby("target")["acc_f"].mean()
         found.append(
             f"At the published lambda = -1 it leaves {_left(_means(at))}: "
-            f"{(means > bounds.threshold).sum()} of {words.several(len(means), 'class', 'classes')}"
-            f" keep more than the {words.percent(bounds.threshold)} of a forgotten one."
+            f"{(means > bounds.threshold).sum()} of {several(len(means), 'class', 'classes')}"
+            f" keep more than the {percent(bounds.threshold)} of a forgotten one."
         )
     for method, text in RIVALS.items():
         if len(rival := same[same["method"] == method]):
             found.append(_against(text, rival, main, bounds))
     if gate != "none":
         found.append(
-            f"The gate fires on {words.percent(row['false_fire'])} of the other classes' samples "
-            f"and misses {words.percent(row['miss'])} of the class's; on its worst sibling it "
-            f"fires on {words.percent(row['sibling_fires'])}: a pooled rate hides siblings."
+            f"The gate fires on {percent(row['false_fire'])} of the other classes' samples "
+            f"and misses {percent(row['miss'])} of the class's; on its worst sibling it "
+            f"fires on {percent(row['sibling_fires'])}: a pooled rate hides siblings."
         )
     if row["out_of_reach"] > 0:
         found.append(
-            f"{words.percent(row['out_of_reach'])} of the class's samples are named rightly and "
+            f"{percent(row['out_of_reach'])} of the class's samples are named rightly and "
             "missed by the gate: no strength brings ACC_f below that."
         )
     for _, own in table[table["family"] == MAPPING].groupby("method", sort=False):
         it = _means(own)
         found.append(
             f"{it['method'].capitalize()} {verdict(own, bounds)}: {_left(it)}, ACC_r "
-            f"{words.points(it['change_r'])}, "
+            f"{points(it['change_r'])}, "
             f"from {it['n_parameters']:.0f} stored numbers and without a gate."
         )
     trained = table[table["method"] == RETRAINED]
     if len(trained):
         it = _means(trained)
-        knows = words.bound(*ends(it, "acc_f"), bounds.threshold) == "above"
+        knows = bound(*ends(it, "acc_f"), bounds.threshold) == "above"
         found.append(
             f"Retrained without the class, the reference, the model has {_left(it)} and ACC_r "
-            f"{words.percent(*ends(it, 'acc_r'))}, n = {counted(it)}"
+            f"{percent(*ends(it, 'acc_r'))}, n = {counted(it)}"
             f"{': it names the class from before fine-tuning' if knows else ''}."
         )
     asked = table["routing_js"].notna() & (table["method"] != RETRAINED)
@@ -113,7 +112,7 @@ def study_says(
         found.append(
             f"Nearest to retraining in where the class's samples go: {best['method']} "
             f"({best['routing_js']:.2f} bits; the class vector {row['routing_js']:.2f}; 0 is the "
-            f"same, 1 disjoint; n = {words.several(best['n_routing_js'], 'class', 'classes')})."
+            f"same, 1 disjoint; n = {several(best['n_routing_js'], 'class', 'classes')})."
         )
     return tuple(found)
 
@@ -132,18 +131,18 @@ def verdict(rows: pd.DataFrame, bounds: Bounds, losable: bool = True) -> str:
         (FORGETS, rows["acc_f"], bounds.threshold),
         (KEEPS, lost, bounds.tolerance),
     )[: 1 + losable]:
-        found.append(said[words.bound(*crossed_mean(values, rows["target"], rows["seed"]), limit)])
+        found.append(said[bound(*crossed_mean(values, rows["target"], rows["seed"]), limit)])
     return " and ".join(found)
 
 
 def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame, bounds: Bounds) -> str:
     both = rival.merge(main, on=["target", "seed"], suffixes=("", "_main"))
     gap = crossed_mean(both["acc_f"] - both["acc_f_main"], both["target"], both["seed"])
-    shown, row = words.change(gap.low, gap.high), _means(rival)
+    shown, row = change(gap.low, gap.high), _means(rival)
     sentence = (
-        f"{text} {COMPARED[shown]}: ACC_f {words.percent(*ends(row, 'acc_f'))}, "
-        f"{words.points(*np.clip([*gap], -1, 1))} beside it (n = {gap.n} {gap.name}), ACC_r "
-        f"{words.points(row['change_r'])}."
+        f"{text} {COMPARED[shown]}: ACC_f {percent(*ends(row, 'acc_f'))}, "
+        f"{points(*np.clip([*gap], -1, 1))} beside it (n = {gap.n} {gap.name}), ACC_r "
+        f"{points(row['change_r'])}."
     )
     if rival["method"].iloc[0] != RANDOM:
         return sentence
@@ -153,8 +152,8 @@ def _against(text: str, rival: pd.DataFrame, main: pd.DataFrame, bounds: Bounds)
     if shown == "more":
         matters = "matters on average" if forgotten else "matters"
     return (
-        f"{sentence} Of its {words.several(len(rival), 'draw')} the lowest leaves "
-        f"{words.percent(least['acc_f'])} (of {least['target']}), and {forgotten} forget. "
+        f"{sentence} Of its {several(len(rival), 'draw')} the lowest leaves "
+        f"{percent(least['acc_f'])} (of {least['target']}), and {forgotten} forget. "
         f"So the direction {matters}."
     )
 
@@ -165,9 +164,9 @@ def _means(rows: pd.DataFrame) -> pd.Series:
 
 
 def _left(row: pd.Series) -> str:
-    worst = f"worst {row['worst_target']} with {words.percent(row['worst_acc_f'])}"
+    worst = f"worst {row['worst_target']} with {percent(row['worst_acc_f'])}"
     none = "0 for each class"
-    return f"ACC_f {words.percent(*ends(row, 'acc_f'))} ({worst if row['worst_acc_f'] else none})"
+    return f"ACC_f {percent(*ends(row, 'acc_f'))} ({worst if row['worst_acc_f'] else none})"
 
 
 def counted(row: pd.Series) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from ..editing.calibration import GUARANTEES, calibrate_gate, least_rate
-from ..editing.strength import BOUNDS, Bounds, strength_curve
+from ..editing import BOUNDS, Bounds, calibrate_gate, strength_curve
+from ..editing.calibration import GUARANTEES, least_rate
 from ..gates import Gate
 from ..readout import predict
 from ..statistics import summarise, with_ends

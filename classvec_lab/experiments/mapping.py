@@ -5,13 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from .. import words
-from ..editing.advice import MAPPINGS
-from ..editing.directions import relocation
-from ..editing.strength import BOUNDS, Bounds
+from ..editing import BOUNDS, MAPPINGS, Bounds, relocation
 from ..editing.weights import MappedEdit, map_edit
 from ..features import Features
 from ..statistics import columns, ends, mean_interval, ratio_interval, summarise, with_ends
+from ..words import bound, percent, points
 from .experiment import Experiment
 from .forget_words import counted, verdict
 from .methods import left_of, read
@@ -122,19 +120,19 @@ def mapping_says(
         row = summarise_mappings(own).iloc[0]
         found.append(
             f"{name[0].upper()}{name[1:]} {verdict(own, bounds)}: ACC_f "
-            f"{words.percent(row['acc_f'])} (worst {row['worst_target']} "
-            f"{words.percent(row['worst_acc_f'])}), ACC_r {words.points(row['change_r'])}; "
+            f"{percent(row['acc_f'])} (worst {row['worst_target']} "
+            f"{percent(row['worst_acc_f'])}), ACC_r {points(row['change_r'])}; "
             f"{row['n_parameters']:.0f} numbers, agrees with latent injection on "
-            f"{words.percent(row['agreement'])} (n = {counted(row)})."
+            f"{percent(row['agreement'])} (n = {counted(row)})."
         )
     mean, low, high = mean_interval(guarantee["beyond"].to_numpy())
     side = {"below": "less than", "above": "more than", "not told from": "not told from"}
     return (
         *found,
         "Single samples of the other classes pass the 5 % quantile set on val in "
-        f"{words.percent(mean, low, high)} of cases on test, "
-        f"{side[words.bound(mean, low, high, 0.05)]} what is stated (worst target "
-        f"{words.percent(guarantee['beyond'].max())}).",
+        f"{percent(mean, low, high)} of cases on test, "
+        f"{side[bound(mean, low, high, 0.05)]} what is stated (worst target "
+        f"{percent(guarantee['beyond'].max())}).",
     )
 
 
@@ -142,7 +140,7 @@ def difference_says(differ: pd.DataFrame) -> tuple[str, ...]:
     """One sentence on Theorem 3.2: where two mappings of the same edit differ least and most."""
     sizes = differ["difference"]
     least, most = (
-        f"{words.percent(*ends(row, 'difference', ''), 0)} of the movement on {row['group']} "
+        f"{percent(*ends(row, 'difference', ''), 0)} of the movement on {row['group']} "
         f"(n = {row['n']})"
         for row in (differ.loc[sizes.idxmin()], differ.loc[sizes.idxmax()])
     )

@@ -14,6 +14,10 @@ import numpy as np
 
 from ..checks import one_of, record
 from ..editing import (
+    BOUNDS,
+    MAPPINGS,
+    Bounds,
+    Strength,
     choose_lambda,
     contrast_direction,
     erase,
@@ -28,16 +32,13 @@ from ..editing import (
     retrain_without,
     unlearn,
 )
-from ..editing.advice import MAPPINGS
-from ..editing.strength import BOUNDS, Bounds, Strength
 from ..editing.weights import MappedEdit, map_edit
 from ..editing.weights.relocation import relocations
 from ..edits import Edit
 from ..errors import EditError
 from ..features import extract_features
 from ..gates import DEPLOYED
-from ..models import Classifier
-from ..models.classifier import held
+from ..models import Classifier, held
 from ..readout import Readout, predict
 from ..statistics import split_accuracy
 from .experiment import GATES, Experiment

@@ -9,9 +9,8 @@ import pandas as pd
 from ..checks import one_of, record
 from ..diagnostics.orthogonality.report import Orthogonality, orthogonality
 from ..diagnostics.orthogonality.words import DELTA
-from ..editing.advice import behind, left
+from ..editing import BOUNDS, Bounds, behind, left
 from ..editing.audit.report import Audit
-from ..editing.strength import BOUNDS, Bounds
 from ..errors import EditError
 from ..gates import DEPLOYED
 from ..progress import progress_bar

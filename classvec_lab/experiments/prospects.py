@@ -5,10 +5,17 @@ import pandas as pd
 
 from ..checks import listed, one_of, record
 from ..editing import (
+    BOUNDS,
+    MAPPINGS,
+    Bounds,
+    behind,
     calibrate_gate,
+    cannot_lose,
     contrast_direction,
     head_direction,
+    left,
     mask_class,
+    quietly,
     random_direction,
     relocation,
 )
@@ -16,21 +23,16 @@ from ..editing.advice import (
     CONTRAST,
     GREEN,
     LIGHTS,
-    MAPPINGS,
     MASK,
     MATTERS,
     METHODS,
     MILD,
     RETIRE,
     VECTOR,
-    behind,
-    cannot_lose,
-    left,
     overall,
     recommend,
 )
-from ..editing.calibration import quietly
-from ..editing.strength import BOUNDS, FEW, Bounds, scarce
+from ..editing.strength import FEW, scarce
 from ..editing.weights.mapping import map_edit
 from ..edits import Edit
 from ..errors import EditError, MismatchError, ModelError

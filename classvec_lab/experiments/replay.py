@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..checks import record
-from ..editing.advice import MAPPINGS
-from ..editing.strength import BOUNDS, Bounds
+from ..editing import BOUNDS, MAPPINGS, Bounds
 from ..editing.weights.mapping import map_edit
 from ..edits import Edit
 from ..errors import EditError

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from ..editing.injection import inject
+from ..editing import inject
 from ..editing.weights import Delta, apply_deltas
 from ..edits import Edit
 from ..files import hash_arrays

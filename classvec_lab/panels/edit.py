@@ -6,8 +6,7 @@ import traitlets as t
 from ipywidgets import HTML, BoundedFloatText, Box, Checkbox, FloatSlider, HBox, Select, VBox
 
 from .. import plots
-from ..editing import LiveEdits
-from ..editing.advice import cannot_lose
+from ..editing import LiveEdits, cannot_lose
 from ..errors import PanelError
 from ..words import percent
 from .base import Panel, choice, new_paths

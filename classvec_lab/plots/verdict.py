@@ -5,7 +5,7 @@ import textwrap
 import numpy as np
 import pandas as pd
 
-from ..editing.advice import behind
+from ..editing import behind
 from .audit import collateral_maps, routing_bars
 from .editing import trade_off
 from .mapping import over_lambda

@@ -9,8 +9,7 @@ from scipy.special import expit
 
 from ...checks import record
 from ...features import Features
-from ...models import Classifier
-from ...models.interpolation import check_alphas
+from ...models import Classifier, check_alphas
 from ...statistics import Estimate, columns, ends, resampling_counts, share, shares
 from ...vectors import ClassVectors
 from ...words import MAJORITY, most, number, percent

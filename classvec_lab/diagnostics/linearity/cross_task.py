@@ -12,10 +12,8 @@ from torch import nn
 
 from ...checks import record
 from ...errors import ModelError
-from ...models import Classifier
-from ...models.blocks import block_names, recorded
+from ...models import Classifier, block_names, check_alphas, interpolate, recorded
 from ...models.device import default_device, parts
-from ...models.interpolation import check_alphas, interpolate
 from ...models.preprocess import PreprocessedImages, loader, try_first
 from ...models.training import check_settings
 from ...progress import progress_bar

@@ -8,8 +8,7 @@ from scipy.spatial.distance import cdist
 
 from ...checks import one_of, record
 from ...features import Features, extract_features
-from ...models import Classifier
-from ...models.interpolation import check_alphas, interpolate
+from ...models import Classifier, check_alphas, interpolate
 from ...progress import progress_bar
 from ...readout import Latent, check_labelled, predict, random_like
 from ...statistics import columns, ends, known_mean, ratio_interval, shares, zero_divisions

@@ -8,8 +8,7 @@ import pandas as pd
 
 from ...checks import record
 from ...errors import MismatchError
-from ...models import Classifier
-from ...models.interpolation import blend
+from ...models import Classifier, blend
 from ...progress import progress_bar
 from ...statistics import columns, mean_interval, ratio_difference, ratio_interval, share
 from ...weightspace import TaskVector
