@@ -180,9 +180,8 @@ def _scan(root, parts, order, named):
     if not order and classes != sorted(names):
         warn(
             f"{root}: classes are in the order of their numbers, {listed(classes, 3)}, where "
-            "torchvision's ImageFolder sorts as text, "
-            f"{listed(sorted(names), 3)}: for a head trained in its order give order='text', for "
-            "others order='number'"
+            f"torchvision's ImageFolder sorts as text, {listed(sorted(names), 3)}: for a head "
+            "trained in its order give order='text', for others order='number'"
         )
     rows = []
     for part, folders in inside.items():

@@ -23,13 +23,12 @@ def counts_say(runs: pd.DataFrame) -> tuple[str, ...]:
         last = most[most["epochs"] == most["epochs"].max()]
         at, first = last[measures].mean(), last.iloc[0]
         said.append(
-            f"{dataset}: with {first.n_classes} classes after "
-            f"{several(first.epochs, 'epoch')}, independence within ±{first.delta:g} is shown for "
-            f"{percent(at.shown, digits=0)} of the pairs, refuted for "
-            f"{percent(at.refuted, digits=0)} and open for {percent(at.open, digits=0)} (mean of "
-            f"{several(len(last), 'run')}); single entries spread by {at.entries_sd:.2f}, those of "
-            f"random directions that vary as the features do by {at.null_sd:.2f}, those of an "
-            "exact simplex ETF by 0."
+            f"{dataset}: with {first.n_classes} classes after {several(first.epochs, 'epoch')}, "
+            f"independence within ±{first.delta:g} is shown for {percent(at.shown, digits=0)} of "
+            f"the pairs, refuted for {percent(at.refuted, digits=0)} and open for "
+            f"{percent(at.open, digits=0)} (mean of {several(len(last), 'run')}); single entries "
+            f"spread by {at.entries_sd:.2f}, those of random directions that vary as the features "
+            f"do by {at.null_sd:.2f}, those of an exact simplex ETF by 0."
         )
         for over, other in (("n_classes", "epochs"), ("epochs", "n_classes")):
             means = own[own[other] == own[other].max()].groupby(over)[measures].mean()

@@ -60,8 +60,7 @@ def study_says(
     found += [
         f"The class vector {behind(gate)}, its strength chosen on val (mean lambda "
         f"{row['lambda_']:+.2f}), {verdict(main, bounds, gate != DEPLOYED)}: {_left(row)}, ACC_r "
-        f"{percent(*ends(row, 'acc_r'))} "
-        f"({points(row['change_r'])}), n = {counted(row)}.",
+        f"{percent(*ends(row, 'acc_r'))} ({points(row['change_r'])}), n = {counted(row)}.",
         *cannot_lose(gate, n_classes),
     ]
     same = table.query("gate in (@gate, 'none') and not chosen")

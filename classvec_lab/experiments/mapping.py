@@ -119,20 +119,18 @@ def mapping_says(
     for name, own in table.groupby("mapping", sort=False):
         row = summarise_mappings(own).iloc[0]
         found.append(
-            f"{name[0].upper()}{name[1:]} {verdict(own, bounds)}: ACC_f "
-            f"{percent(row['acc_f'])} (worst {row['worst_target']} "
-            f"{percent(row['worst_acc_f'])}), ACC_r {points(row['change_r'])}; "
-            f"{row['n_parameters']:.0f} numbers, agrees with latent injection on "
-            f"{percent(row['agreement'])} (n = {counted(row)})."
+            f"{name[0].upper()}{name[1:]} {verdict(own, bounds)}: ACC_f {percent(row['acc_f'])} "
+            f"(worst {row['worst_target']} {percent(row['worst_acc_f'])}), ACC_r "
+            f"{points(row['change_r'])}; {row['n_parameters']:.0f} numbers, agrees with latent "
+            f"injection on {percent(row['agreement'])} (n = {counted(row)})."
         )
     mean, low, high = mean_interval(guarantee["beyond"].to_numpy())
     side = {"below": "less than", "above": "more than", "not told from": "not told from"}
     return (
         *found,
         "Single samples of the other classes pass the 5 % quantile set on val in "
-        f"{percent(mean, low, high)} of cases on test, "
-        f"{side[bound(mean, low, high, 0.05)]} what is stated (worst target "
-        f"{percent(guarantee['beyond'].max())}).",
+        f"{percent(mean, low, high)} of cases on test, {side[bound(mean, low, high, 0.05)]} what "
+        f"is stated (worst target {percent(guarantee['beyond'].max())}).",
     )
 
 

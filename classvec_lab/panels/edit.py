@@ -49,9 +49,8 @@ class EditPanel(Panel, EditTerms):
         super().__init__(folder=folder)
         if len(features) * len(vectors) > MOST_LOGITS:
             raise PanelError(
-                "the edit panel holds a logit for each image and class, here "
-                f"{len(features):,} × {len(vectors):,}: give it fewer images, at most "
-                f"{MOST_LOGITS // len(vectors):,}"
+                f"the edit panel holds a logit for each image and class, here {len(features):,} × "
+                f"{len(vectors):,}: give it fewer images, at most {MOST_LOGITS // len(vectors):,}"
             )
         self.gallery = Gallery(dataset, features, label="images whose prediction changed")
         self.splits = {"val": features} | ({} if held_out is None else {"test": held_out})

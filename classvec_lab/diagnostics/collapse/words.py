@@ -28,9 +28,8 @@ def collapse_says(report) -> tuple[str, ...]:
         words += ("spread out and not well separated",)
         nc1 = f"; NC1 {shown('nc1')}" if np.isfinite(report.nc1) else ""
         said.append(
-            f"Classes are {words[np.digitize(share, TIGHT)]}: a sample lies about "
-            f"{share:.2f} of the distance between two class means from its own (CDNV "
-            f"{shown('cdnv')}{nc1})."
+            f"Classes are {words[np.digitize(share, TIGHT)]}: a sample lies about {share:.2f} of "
+            f"the distance between two class means from its own (CDNV {shown('cdnv')}{nc1})."
         )
     else:
         said.append(f"CDNV can't say how tight the classes are: {table.note['cdnv']}.")
@@ -83,17 +82,15 @@ def collapse_says(report) -> tuple[str, ...]:
         cosines = frame.set_index("class")["self_duality_centred"]
         mean, words = cosines.mean(), ("aligned", "partly aligned", "not aligned")
         said.append(
-            f"Head rows and class means are {words[np.digitize(mean, ALIGNED)]}: their "
-            f"mean cosine is {mean:.2f} with the head's mean row taken off, least for "
-            f"{cosines.idxmin()} ({cosines.min():.2f}); NC3 {shown('nc3')}, centred "
-            f"{shown('nc3_centred')}."
+            f"Head rows and class means are {words[np.digitize(mean, ALIGNED)]}: their mean cosine "
+            f"is {mean:.2f} with the head's mean row taken off, least for {cosines.idxmin()} "
+            f"({cosines.min():.2f}); NC3 {shown('nc3')}, centred {shown('nc3_centred')}."
         )
     if np.isfinite(report.nc4):
         words = ("decides as", "mostly decides as", "often decides otherwise than")
         said.append(
-            f"The head {words[np.digitize(report.nc4, AGREES)]} the nearest "
-            "class "
-            f"mean would: they agree on {shown('nc4', '.1%')} of {frame['n'].sum()} samples."
+            f"The head {words[np.digitize(report.nc4, AGREES)]} the nearest class mean would: they "
+            f"agree on {shown('nc4', '.1%')} of {frame['n'].sum()} samples."
         )
     absent = table.loc[["nc1", "cdnv", "nc3", "nc4"]].query("value.isna()")
     if len(absent):

@@ -97,9 +97,8 @@ class ClassInterpolations:
         crossing = _crossed(ends(row, "crossing_median", "crossing_"))
         return (
             f"{percent(arrive)} of {len(self.table)} pairs of classes arrive for most samples "
-            "(mean "
-            f"success {percent(row['success'])}, worst {worst['source']} to {worst['target']} "
-            f"{percent(worst['success'])}, n = {worst['n']}).",
+            f"(mean success {percent(row['success'])}, worst {worst['source']} to "
+            f"{worst['target']} {percent(worst['success'])}, n = {worst['n']}).",
             f"Over the pairs (median, and the range of 95 % of them) the predictions {crossing}, "
             f"or never, for {percent(row['never_cross'])} of the pairs; "
             f"{percent(row['detour'])} of the samples pass a third class on the way.",
