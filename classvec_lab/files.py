@@ -96,7 +96,7 @@ def _beside(path):
 
 
 @contextmanager
-def atomic(path: str | os.PathLike) -> Iterator[Path]:
+def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`, for a file or a folder.
 
     It becomes `path`, in place of what was there, on success, and goes on any error.
@@ -115,7 +115,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(path: str | os.PathLike) -> Iterator[None]:
+def locked(path: str | Path) -> Iterator[None]:
     """Keep other processes and threads that ask for the same `path` waiting.
 
     The lock is a file beside `path`, its name with ".lock" added. It is removed at the end, also
@@ -172,7 +172,7 @@ def read_or_make(kind: str, key: str | None, read: Callable, make: Callable, wri
     return value
 
 
-def write_json(path: str | os.PathLike, value: object) -> None:
+def write_json(path: str | Path, value: object) -> None:
     """Write indented JSON atomically."""
     with atomic(path) as temporary:
         temporary.write_text(
@@ -180,7 +180,7 @@ def write_json(path: str | os.PathLike, value: object) -> None:
         )
 
 
-def read_json(path: str | os.PathLike) -> dict:
+def read_json(path: str | Path) -> dict:
     """Read a JSON object; raises FileFormatError naming the file."""
     try:
         value = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -191,7 +191,7 @@ def read_json(path: str | os.PathLike) -> dict:
     return value
 
 
-def write_tensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], card: dict) -> None:
+def write_tensors(path: str | Path, arrays: Mapping[str, np.ndarray], card: dict) -> None:
     """Write named arrays and a JSON card as one safetensors file, atomically, with a checksum."""
     from safetensors.numpy import save_file
 
@@ -206,7 +206,7 @@ def write_tensors(path: str | os.PathLike, arrays: Mapping[str, np.ndarray], car
 
 
 def read_tensors(
-    path: str | os.PathLike, *, kind: str | None = None
+    path: str | Path, *, kind: str | None = None
 ) -> tuple[dict[str, np.ndarray], dict]:
     """Read what `write_tensors` wrote: (arrays, card).
 

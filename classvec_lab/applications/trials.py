@@ -79,13 +79,12 @@ class Trial:
     @cached_property
     def conditions(self) -> dict[str, tuple[Features, np.ndarray]]:
         """Features of the test images under each condition, and each one's value, -1 for none."""
-        return {name: (self.read(x), self._values(name, x)) for name, x in self.images.items()}
-
-    def _values(self, name, images) -> np.ndarray:
-        values = pd.Index(self.worn)
-        words = images.metadata.get("word") if images.metadata is not None else None
-        told = [name] * len(images) if name in values or words is None else words
-        return values.get_indexer(pd.Index(told, dtype=object))
+        values, found = pd.Index(self.worn), {}
+        for name, images in self.images.items():
+            words = images.metadata.get("word") if images.metadata is not None else None
+            told = [name] * len(images) if name in values or words is None else words
+            found[name] = self.read(images), values.get_indexer(pd.Index(told, dtype=object))
+        return found
 
     def logits(
         self, classifier, *, change: Change | None = None, router: Router | None = None

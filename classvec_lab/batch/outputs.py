@@ -40,7 +40,7 @@ class Outputs:
     """
 
     def __init__(
-        self, notebook: str, parameters: Mapping[str, object], *, out: str | os.PathLike = ""
+        self, notebook: str, parameters: Mapping[str, object], *, out: str | Path = ""
     ) -> None:
         self.notebook = checked(notebook, "notebook")
         self.parameters = {
@@ -220,7 +220,7 @@ def versions() -> dict[str, str | None]:
     return found
 
 
-def sha256(path: str | os.PathLike) -> str:
+def sha256(path: str | Path) -> str:
     """Hex SHA-256 of a file's contents."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

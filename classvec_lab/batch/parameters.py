@@ -4,7 +4,6 @@ runs.
 
 import ast
 import json
-import os
 import re
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
@@ -48,7 +47,7 @@ class Parameter:
         return f"{self.name} ({self.type}, default {self.default!r})"
 
 
-def load_cells(notebook: str | os.PathLike) -> list[tuple[str, str, Collection[str]]]:
+def load_cells(notebook: str | Path) -> list[tuple[str, str, Collection[str]]]:
     """The cells of a notebook as (type, source, tags); raises NotebookError naming the file."""
     path = Path(notebook)
     try:
@@ -64,7 +63,7 @@ def load_cells(notebook: str | os.PathLike) -> list[tuple[str, str, Collection[s
         ) from error
 
 
-def title(notebook: str | os.PathLike) -> str:
+def title(notebook: str | Path) -> str:
     """The first markdown heading of a notebook, or "" if it has none."""
     for kind, source, _ in load_cells(notebook):
         if kind == "markdown" and (found := re.search(r"^#+\s+(.+?)\s*#*$", source, re.MULTILINE)):
@@ -72,7 +71,7 @@ def title(notebook: str | os.PathLike) -> str:
     return ""
 
 
-def read_parameters(notebook: str | os.PathLike) -> dict[str, Parameter]:
+def read_parameters(notebook: str | Path) -> dict[str, Parameter]:
     """The parameters of a notebook, in order: the assignments of the code cell tagged `parameters`.
 
     Each value is a flat literal; the comment that ends its line is its help. Raises NotebookError
@@ -118,7 +117,7 @@ def read_parameters(notebook: str | os.PathLike) -> dict[str, Parameter]:
     return parameters
 
 
-def check_parameters(notebook: str | os.PathLike, given: Mapping[str, object]) -> dict[str, object]:
+def check_parameters(notebook: str | Path, given: Mapping[str, object]) -> dict[str, object]:
     """The given values, converted to the types of the notebook's defaults.
 
     Text is converted (a list, mapping or None default reads YAML or JSON); other values must have

@@ -52,7 +52,7 @@ def run(
     parameters: Mapping[str, object] | None = None,
     *,
     jobs: int = 1,
-    out: str | os.PathLike | None = None,
+    out: str | Path | None = None,
     full: bool = False,
     force: bool = False,
     quiet: bool = False,

@@ -227,9 +227,7 @@ def _with_metadata(files, root):
     return files.merge(table, on="file", how="left")
 
 
-def read_folder(
-    place: str | os.PathLike, /, *, order: str | None = None, named: Iterable = ()
-) -> Parts:
+def read_folder(place: str | Path, /, *, order: str | None = None, named: Iterable = ()) -> Parts:
     """An image folder as a data set: class folders in the root (cut 60/20/20), or in train/, val/
     and test/, also by such names as Training, seg_test/seg_test, val_images or dev.
 

@@ -83,18 +83,19 @@ class LiveReadout:
             if name != OTHERS and now.n:
                 counts = np.bincount(self.after[chosen])
                 called, called_share = self.classes[counts.argmax()], counts.max() / now.n
-            row = {
-                "class": name,
-                "n": now.n,
-                "before": share(before).value,
-                **columns("after", now, ""),
-                **columns("change", paired_change(before, after)),
-                "random": np.mean(drawn) if drawn and now.n else np.nan,
-                "called": called,
-                "called_share": called_share,
-                "split": self.split,
-            }
-            rows.append(row)
+            rows.append(
+                {
+                    "class": name,
+                    "n": now.n,
+                    "before": share(before).value,
+                    **columns("after", now, ""),
+                    **columns("change", paired_change(before, after)),
+                    "random": np.mean(drawn) if drawn and now.n else np.nan,
+                    "called": called,
+                    "called_share": called_share,
+                    "split": self.split,
+                }
+            )
         return pd.DataFrame(rows)
 
     def says(self) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Unlearning a class by training: the retrained reference and the usual baselines, cached."""
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -52,7 +51,7 @@ def retrain_without(
     """
     _, retained = _split(pre, train, target, "the training set")
     if val is not None:
-        val = val.subset(np.asarray(val.targets) != index_of(target, val.classes))
+        val = val.subset(val.targets != index_of(target, val.classes))
     return finetune(pre, retained, val=val, **finetune_options)
 
 
@@ -186,7 +185,7 @@ def rank(row: dict, threshold: float) -> tuple:
 def _split(classifier: Classifier, dataset, target: str, owner: str):
     """(images of the class, images of the others)."""
     classifier.require_classes(dataset.classes, owner)
-    own = np.asarray(dataset.targets) == index_of(target, dataset.classes)
+    own = dataset.targets == index_of(target, dataset.classes)
     if not own.any() or own.all():
         lack = f"{'every class but' if own.all() else 'class'} {target!r} has"
         raise DatasetError(f"{lack} no image in {owner}, {dataset!r}: nothing to forget or retain")

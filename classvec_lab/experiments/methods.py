@@ -129,30 +129,28 @@ def measure(exp: Experiment, name: str, target: str, method: Method) -> list[Out
         EditError: where it gives anything else.
         MismatchError: for a classifier of other classes.
     """
-    with held(exp.pre, exp.ft):  # hashed anew for each method, which might write to them
-        return _measured(exp, name, target, method)
-
-
-def _measured(exp: Experiment, name: str, target: str, method: Method) -> list[Outcome]:
     outcomes, start = [], time.perf_counter()
-    results = _results(method, exp, target)
-    seconds = (time.perf_counter() - start) / max(len(results), 1)
-    for i, (result, facts) in enumerate(results):
-        model, edit = edited(exp, result), isinstance(result, Edit)
-        model.require_classes(exp.ft.classes, f"the data for method {name!r}")
-        light = model is not result or model.encoder in (exp.pre.encoder, exp.ft.encoder)
-        size = np.nan if light else sum(p.numel() for p in model.parameters() if p.requires_grad)
-        row = {
-            "again": lambda i=i: _results(method, exp, target)[i][0],
-            "kept": result if light else None,
-            "predicted": read(exp, result, "test", model).predicted,
-            "family": "own" if model is result else "latent edit" if edit else MAPPING,
-            "gate": result.gate.score if edit and result.gate else "none",
-            "leaves_encoder": model.encoder is exp.ft.encoder,
-            "n_parameters": result.dim if edit else getattr(result, "n_parameters", size),
-            "seconds": getattr(result, "seconds", seconds),
-        }
-        outcomes.append(Outcome(exp, name, target, **row | facts))
+    with held(exp.pre, exp.ft):  # hashed anew for each method, which might write to them
+        results = _results(method, exp, target)
+        seconds = (time.perf_counter() - start) / max(len(results), 1)
+        for i, (result, facts) in enumerate(results):
+            model, edit = edited(exp, result), isinstance(result, Edit)
+            model.require_classes(exp.ft.classes, f"the data for method {name!r}")
+            light = model is not result or model.encoder in (exp.pre.encoder, exp.ft.encoder)
+            size = (
+                np.nan if light else sum(p.numel() for p in model.parameters() if p.requires_grad)
+            )
+            row = {
+                "again": lambda i=i: _results(method, exp, target)[i][0],
+                "kept": result if light else None,
+                "predicted": read(exp, result, "test", model).predicted,
+                "family": "own" if model is result else "latent edit" if edit else MAPPING,
+                "gate": result.gate.score if edit and result.gate else "none",
+                "leaves_encoder": model.encoder is exp.ft.encoder,
+                "n_parameters": result.dim if edit else getattr(result, "n_parameters", size),
+                "seconds": getattr(result, "seconds", seconds),
+            }
+            outcomes.append(Outcome(exp, name, target, **row | facts))
     return outcomes
 
 

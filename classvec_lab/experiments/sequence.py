@@ -45,17 +45,18 @@ def forget_in_turn(
         afresh = put_on(exp.ft, now.values()) if now else exp.ft
         found, other = (read(exp, m, "test") for m in (model, afresh))
         same = np.array_equal(found.logits, other.logits) and _hashes(model) == _hashes(afresh)
-        row = {
-            "step": i,
-            "action": action,
-            "class": target,
-            "forgotten": len(now),
-            "way": way,
-            "split": "test",
-            **left_of(found, now),
-            "identical": same,
-        }
-        rows.append(row)
+        rows.append(
+            {
+                "step": i,
+                "action": action,
+                "class": target,
+                "forgotten": len(now),
+                "way": way,
+                "split": "test",
+                **left_of(found, now),
+                "identical": same,
+            }
+        )
     return pd.DataFrame(rows)
 
 

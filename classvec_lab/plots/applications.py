@@ -31,8 +31,7 @@ def by_condition(table, *, value: str = "accuracy", title: str = ""):
         ax.set(title=condition, xlabel=value.replace("_", " "))
         few_ticks(ax)
     name_rows(axes, methods)
-    below(*axes)
-    return axes
+    return below(axes)
 
 
 def over_strength(
@@ -62,5 +61,4 @@ def over_strength(
         ax.set(title=condition, xlabel=label, ylim=UNIT)
         few_ticks(ax, 5)
     axes[0].set_ylabel(value.replace("_", " "))
-    below(*axes)
-    return axes
+    return below(axes)

@@ -149,8 +149,7 @@ def audit_dots(audits: pd.DataFrame, summary: pd.DataFrame | None = None, *, tit
         ax.set_title(f"{metric}\n{split}, n = {counts(rows['n'])}", fontsize=9)
         few_ticks(ax)
     name_rows(axes, methods)
-    below(*axes)
-    return axes
+    return below(axes)
 
 
 def _within(name: str, share: float) -> str:

@@ -120,8 +120,7 @@ def method_intervals(summary: pd.DataFrame, *, title: str = ""):
     left.set_title(f"mean of n = {usual} {unit}, 95 % interval{_starred(names)}")
     right.set_xlabel("ACC_r, all other classes")
     few_ticks(right, 5)
-    below(*axes)
-    return axes
+    return below(axes)
 
 
 def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
@@ -159,8 +158,7 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
         xlabel = f"threshold on the {part['score'].iloc[0]} score"
         ax.set(ylim=(-0.08 * stated, 1.4), title=title, xlabel=xlabel)
     axes[0].set_ylabel("rate")
-    below(*axes, columns=3)
-    return axes
+    return below(axes, columns=3)
 
 
 def gate_intervals(gate_summary: pd.DataFrame, *, title: str = ""):
@@ -192,8 +190,7 @@ def gate_intervals(gate_summary: pd.DataFrame, *, title: str = ""):
         ax.set_xlabel(name)
         few_ticks(ax)
     name_rows(axes, gates)
-    below(*axes)
-    return axes
+    return below(axes)
 
 
 def setting_names(frame: pd.DataFrame) -> list[str]:

@@ -37,8 +37,7 @@ def strength_curves(curves: pd.DataFrame, *, title: str = ""):
         over_lambda(ax, part, ["target", "seed"])
         ax.set(title=f"{gate_name(gate)}: n = {part['target'].nunique()} targets", ylabel="")
     axes[0].set_ylabel("accuracy")
-    below(*axes)
-    return axes
+    return below(axes)
 
 
 def over_lambda(ax, curves: pd.DataFrame, each: list[str]) -> None:
@@ -76,8 +75,7 @@ def mapping_intervals(frame: pd.DataFrame, *, title: str = ""):
     left.set_title(f"numbers stored; n = {counts(frame['n'])} targets")
     left.set(xlim=UNIT, xlabel="ACC_f, accuracy on the class to forget")
     right.set_xlabel("ACC_r, all other classes")
-    below(*axes)
-    return axes
+    return below(axes)
 
 
 def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):

@@ -114,14 +114,15 @@ def beside(ax, **options):
     return ax
 
 
-def below(*axes, columns: int = 4):
+def below(axes, columns: int = 4):
     """The legend of one Axes under its label, or of several under all; the last is returned."""
-    found, owner, where = labelled(*axes), axes[-1].figure, {"loc": "outside lower center"}
-    if len(axes) == 1:
-        (owner,) = axes
+    drawn = np.ravel(axes)
+    found, owner, where = labelled(*drawn), drawn[0].figure, {"loc": "outside lower center"}
+    if len(drawn) == 1:
+        (owner,) = drawn
         where = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.5}
     owner.legend(found.values(), found.keys(), ncols=columns, **where)
-    return axes[-1]
+    return axes
 
 
 def name_rows(axes, names) -> None:

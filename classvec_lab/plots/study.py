@@ -97,8 +97,7 @@ def over_epochs(runs, table):
         ax.set_xscale("log", base=2)
         ax.set_xticks(lengths, map(str, lengths))
         ax.minorticks_off()
-    below(*axes)
-    return axes
+    return below(axes)
 
 
 def _by_dataset(frame) -> list[tuple]:

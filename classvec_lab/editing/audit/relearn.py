@@ -97,7 +97,7 @@ def relearn_time(
 
 def _images_of(classifier, dataset, target: str, least: int, owner: str):
     classifier.require_classes(dataset.classes, owner)
-    own = np.asarray(dataset.targets) == index_of(target, dataset.classes)
+    own = dataset.targets == index_of(target, dataset.classes)
     if (n := own.sum()) < least:
         raise DatasetError(
             f"{owner}, {dataset!r}, hold {n} of class {target!r}; {least} are needed"
