@@ -51,7 +51,7 @@ class Edit:
     __array_ufunc__ = None  # np.float64(2) * edit and array * edit are left to `__rmul__`
 
     def __post_init__(self):
-        directions = {str(k): np.array(v, dtype=np.float64) for k, v in self.directions.items()}
+        directions = {str(k): np.array(v, dtype=float) for k, v in self.directions.items()}
         coefficients = {str(k): float(v) for k, v in self.coefficients.items()}
         classes = named(self.classes)
         shapes = {v.shape for v in directions.values()}

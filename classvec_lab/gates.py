@@ -107,7 +107,7 @@ class Gate:
     def scores(self, z: np.ndarray) -> np.ndarray:
         """Scores (N,) float64 of representations z (N, m), which are rounded to float32 first."""
         z = representations(z, self.dim, "this gate").astype(np.float32)
-        return self.score_of(z.astype(np.float64), self.rows)
+        return self.score_of(z.astype(float), self.rows)
 
     def weights(self, z: np.ndarray) -> np.ndarray:
         """How far the edit acts on each of z (N, m), (N,) in 0..1; for a hard gate 0 or 1."""

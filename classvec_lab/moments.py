@@ -101,7 +101,7 @@ class ClassMoments:
 
         The first rows are the samples less their class means, the others are of `_combine`.
         """
-        z, mean = z.astype(np.float64), 0
+        z, mean = z.astype(float), 0
         present, start, count = np.unique(y, return_index=True, return_counts=True)
         for _ in range(2):  # the second round takes away the rounding error of the first mean
             step = np.add.reduceat(z, start, axis=0) / count[:, None]

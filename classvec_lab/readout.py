@@ -86,7 +86,7 @@ def tensor_like(head):
 
 def logits(classifier, z: np.ndarray) -> np.ndarray:
     """Logits (N, C) float64 of representations z (N, m), as the classifier itself computes them."""
-    return _read(classifier, z, classifier.logits).astype(np.float64)
+    return _read(classifier, z, classifier.logits).astype(float)
 
 
 def predict(classifier, data) -> np.ndarray:
@@ -137,7 +137,7 @@ class Latent:
     """
 
     def __init__(self, classifier, z: np.ndarray):
-        self.z = representations(z, classifier.dim, "the head").astype(np.float64)
+        self.z = representations(z, classifier.dim, "the head").astype(float)
         self._classifier, self._rows = classifier, find_rows(classifier.head)
         if self._rows is not None:
             self._start = self.z @ self._rows.weight.T + self._rows.bias

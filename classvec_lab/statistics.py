@@ -35,7 +35,7 @@ class Estimate:
 def resampling_counts(n: int, n_boot: int, rng: np.random.Generator) -> np.ndarray:
     """How often each sample is drawn in each bootstrap resample of size n, (n_boot, n) float64."""
     drawn = rng.integers(n, size=(n_boot, n)) + n * np.arange(n_boot)[:, None]
-    return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(np.float64)
+    return np.bincount(drawn.ravel(), minlength=n_boot * n).reshape(n_boot, n).astype(float)
 
 
 def zero_divisions():

@@ -23,7 +23,7 @@ class LinearRemoval(WrittenEdit):
 
     def moved(self, z: np.ndarray) -> np.ndarray:
         """The representations (N, m) that z (N, m) become."""
-        return z + np.asarray(z, np.float64) @ self.matrix + self.constant
+        return z + np.asarray(z, float) @ self.matrix + self.constant
 
 
 def map_removal(classifier, vectors: AttributeVectors, *, strength: float = -1.0) -> LinearRemoval:

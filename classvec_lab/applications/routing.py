@@ -32,7 +32,7 @@ class Router:
 
     def cells(self, z: np.ndarray) -> np.ndarray:
         """The row of each representation z (N, m), (N,)."""
-        return (np.asarray(z, np.float64) @ self.weight.T + self.bias).argmax(axis=1)
+        return (np.asarray(z, float) @ self.weight.T + self.bias).argmax(axis=1)
 
     def found(self, z: np.ndarray) -> np.ndarray:
         """The index of the value that each z (N, m) has, -1 for none."""

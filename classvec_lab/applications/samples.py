@@ -36,7 +36,7 @@ def attribute_vectors(
         MismatchError: for other classes or widths, a class without samples in `without` or `plain`,
             and for no value.
     """
-    plain = without if plain is None else plain
+    plain = plain or without
     values, classes, n = named(having), without.classes, len(without.classes)
     if not values:
         raise MismatchError("give samples of at least one value of the attribute")
@@ -65,7 +65,7 @@ def attribute_vectors(
 def _deviations(without: Features, having: Features) -> np.ndarray:
     """Samples that have it less the same ones without, or else less their class's mean without."""
     if np.array_equal(without.y, having.y):
-        return having.z.astype(np.float64) - without.z
+        return having.z.astype(float) - without.z
     return having.z - without.moments().mean[having.y]
 
 

@@ -155,7 +155,7 @@ class LiveEdits:
         z = representations(features.z, classifier.dim, "the head")
         self.classifier, self.features, self.split = classifier, features, split
         self._head, bias = head_rows(classifier)
-        self._start = np.asarray(z, np.float64) @ self._head.T + bias
+        self._start = np.asarray(z, float) @ self._head.T + bias
         self.before = self._start.argmax(axis=1)
         self._drawn, self._scores = cache(self._draw), {}
 

@@ -147,7 +147,7 @@ def strength_curve(
         predicted = [predict(model, features) for model in models]
     else:
         if weights is None:
-            weights = np.ones(len(features)) if edit.gate is None else edit.gate.weights(features.z)
+            weights = edit.gate.weights(features.z) if edit.gate else np.ones(len(features))
         predicted = Latent(classifier, features.z).predict(weights[:, None] * edit.vector, alphas)
     own = features.y == classifier.classes.index(edit.target)
     hits = zip(alphas + 0.0, np.asarray(predicted) == features.y, strict=True)

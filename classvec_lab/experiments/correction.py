@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import numpy as np
 import pandas as pd
 
 from ..checks import record
@@ -77,7 +76,7 @@ def correct_error(
             f"{seen_as!r}: too few to learn how they look (at least {LEAST})"
         )
     looks = vectors.z_ft.copy()
-    looks[a] = val.z[confused].mean(axis=0, dtype=np.float64)
+    looks[a] = val.z[confused].mean(axis=0, dtype=float)
     with quietly():  # see `Experiment.gate`
         gate = calibrate_gate(val, replace(vectors, z_ft=looks), truth, **bounds.gating)
     unit = (vectors[truth] - vectors[seen_as]).gated(gate)

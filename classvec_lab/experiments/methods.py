@@ -171,7 +171,7 @@ def read(exp: Experiment, result, split: str, model: Classifier | None = None) -
     Args:
         model: that classifier, where it has been made.
     """
-    model, features = edited(exp, result) if model is None else model, exp.features[split]
+    model, features = model or edited(exp, result), exp.features[split]
     if model.encoder is exp.pre.encoder:
         features = exp.pre_features[split]
     elif model.encoder is not exp.ft.encoder:

@@ -195,7 +195,7 @@ def editability(
     gating = {"classifier": classifier, "moments": moments, **bounds.gating}
     lambdas, tables, limited = (*bounds.lambdas, -1.0), [], {}
     few = scarce(val, train)
-    parts = [val] if few is None else [val, few]
+    parts = [val, few] if few else [val]
 
     def replayed(units):
         acts = zip(parts, amounts, strict=True)

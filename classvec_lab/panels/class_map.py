@@ -51,7 +51,7 @@ class ClassMap(HasTraits):
         """
         self.vectors, self.classes = vectors, vectors.classes
         self.able = classifier is not None and features is not None
-        self.intervals = {} if report is None else report.intervals
+        self.intervals = report.intervals if report else {}
         self.blocks = len(vectors) > MOST_SHOWN
         self.starts = block_starts(len(vectors))  # of blocks, among the ordered classes
         self._cosines = ClassCosines(vectors)

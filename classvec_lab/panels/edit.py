@@ -53,7 +53,7 @@ class EditPanel(Panel, EditTerms):
                 f"{len(vectors):,}: give it fewer images, at most {MOST_LOGITS // len(vectors):,}"
             )
         self.gallery = Gallery(dataset, features, label="images whose prediction changed")
-        self.splits = {"val": features} | ({} if held_out is None else {"test": held_out})
+        self.splits = {"val": features} | ({"test": held_out} if held_out else {})
         self.begin(LiveEdits(classifier, features), vectors, moments)
         self.add()
         self.list = Select(rows=3)

@@ -129,7 +129,7 @@ def duality(weight: np.ndarray, means: Means) -> tuple[dict, dict]:
 def agreement(features: Features, rows: HeadRows, mean: np.ndarray) -> np.ndarray:
     """Samples of each class, (K,), on which the head decides as the nearest mean (K, D) does."""
     if rows.scale is not None:  # a CosineHead normalises
-        z = features.z.astype(np.float64)
+        z = features.z.astype(float)
         z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
         features = replace(features, z=z)
         mean = features.moments().mean

@@ -56,8 +56,8 @@ class CollapseHistory:
         from sklearn.decomposition import PCA
 
         with np.errstate(invalid="ignore"):  # equal means have no variance to share out
-            pca = PCA(2, svd_solver="full").fit(self.means[-1].astype(np.float64))
-        x, y = pca.transform(z.reshape(-1, z.shape[2]).astype(np.float64)).T
+            pca = PCA(2, svd_solver="full").fit(self.means[-1].astype(float))
+        x, y = pca.transform(z.reshape(-1, z.shape[2]).astype(float)).T
         names = pd.Categorical.from_codes(np.tile(labels, len(z)), list(self.classes))
         epoch = np.repeat(np.arange(len(z)), z.shape[1])
         frame = pd.DataFrame({"epoch": epoch, "class": names, "x": x, "y": y})

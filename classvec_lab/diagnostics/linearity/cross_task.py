@@ -119,7 +119,7 @@ def cross_task_linearity(
     names = block_names(ft.encoder) if layers == "blocks" else np.atleast_1d(layers)
     inner = [str(name) for name in names if name not in ("", REPRESENTATION)]
     images = PreprocessedImages(dataset, ft.preprocess, memory=0)
-    calibration = dataset if calibration is None else calibration
+    calibration = calibration or dataset
     head, kept = copy.deepcopy(ft.head).eval().to(device), defaultdict(list)
     rows = find_rows(head)
     cosine = rows is not None and rows.scale is not None

@@ -96,7 +96,7 @@ def weight_path(
     Raises:
         What `interpolate` and `extract_features` raise.
     """
-    images = dataset if calibration is None else calibration
+    images = calibration or dataset
     return {
         alpha: extract_features(
             interpolate(pre, ft, alpha, calibration=images), dataset, progress=False
@@ -178,7 +178,7 @@ def latent_paths(
 
 def _distance(points, reference, displacement) -> dict:
     """Cosine and deviation of points (draws, N, m) to the weight path's features, (N, m)."""
-    reference = reference.astype(np.float64)
+    reference = reference.astype(float)
     with zero_divisions():
         lengths = np.linalg.norm(points, axis=2) * np.linalg.norm(reference, axis=1)
         cosine = (np.einsum("dnm,nm->dn", points, reference) / lengths).mean(axis=0)

@@ -15,7 +15,7 @@ ROUNDING = 1e-10  # of a mean's length: a vector that it leaves shorter has lost
 
 def unit_rows(values: np.ndarray, mean: np.ndarray | float = 0.0) -> np.ndarray:
     """Rows of `values` (A, m) less `mean`, divided by their lengths; NaN where nothing is left."""
-    rest = np.asarray(values, np.float64) - mean
+    rest = np.asarray(values, float) - mean
     length = np.linalg.norm(rest, axis=1, keepdims=True)
     return rest / np.where(length > ROUNDING * np.linalg.norm(mean), length, np.nan)
 
@@ -78,7 +78,7 @@ class ClassCosines:
             return sums
 
         sides = [np.nan_to_num(side) for side in self.units(kind, order, order, share=share)]
-        n = summed(*(side.any(1, keepdims=True).astype(np.float64) for side in sides))
+        n = summed(*(side.any(1, keepdims=True).astype(float) for side in sides))
         return summed(*sides) / np.where(n > 0, n, np.nan)
 
 

@@ -76,7 +76,7 @@ class GramBootstrap:
     def __init__(self, kappa: np.ndarray, z: np.ndarray, y: np.ndarray):
         n = np.bincount(y)
         classes = (y == c for c in range(len(n)))
-        self._samples = [np.array([kappa[own], z[own]], dtype=np.float64) for own in classes]
+        self._samples = [np.array([kappa[own], z[own]], dtype=float) for own in classes]
         self._own = [_own_products(sides) for sides in self._samples]
         self._means = np.stack([sides.mean(1) for sides in self._samples], 1)
         self.power = np.array([own[1].mean() for own in self._own])

@@ -330,7 +330,7 @@ def _sampled(vectors: ClassVectors, pre: Features, ft: Features, n_boot: int, se
         raise MismatchError(
             "these features are not those that the class vectors were made from: their means differ"
         )
-    z, rng = ft.z.astype(np.float64), np.random.default_rng([seed, 2])
+    z, rng = ft.z.astype(float), np.random.default_rng([seed, 2])
     boot = GramBootstrap(z - pre.z, z, ft.y)
     # of the covariance of all samples; isotropic directions are far too mild a null
     directions = rng.normal(size=(N_DIRECTIONS, len(z))) @ (z - z.mean(0))

@@ -37,10 +37,10 @@ def probe_recovery(train: Readout, test: Readout, target: str) -> Probe:
     """
     from sklearn.linear_model import LogisticRegression
 
-    z = np.asarray(train.z, dtype=np.float64)
+    z = np.asarray(train.z, float)
     mean = z.mean(axis=0)
     scale = np.sqrt(z.var(axis=0).mean()) or 1.0
     probe = LogisticRegression(max_iter=1000).fit((z - mean) / scale, train.y)
-    hits = probe.predict((np.asarray(test.z, dtype=np.float64) - mean) / scale) == test.y
+    hits = probe.predict((np.asarray(test.z, float) - mean) / scale) == test.y
     own = test.y == test.index(target)
     return Probe(share(hits[own]), share(hits[~own]), hits[own])

@@ -181,7 +181,7 @@ def apply_deltas(classifier, deltas: Iterable[Delta]):
 def base_weights(classifier, names: Iterable[str]) -> list[np.ndarray]:
     """The named weights of a classifier without the deltas that it carries, float64."""
     base = _values(classifier, names, _carried(classifier).base)
-    return [values.astype(np.float64) for values in base.values()]
+    return [values.astype(float) for values in base.values()]
 
 
 @record
@@ -253,9 +253,9 @@ def _values(classifier, names: Iterable[str], known: Mapping) -> dict[str, np.nd
 
 def _summed(name: str, base: np.ndarray, deltas: Iterable[Delta]) -> np.ndarray:
     """The weight `name` with all deltas, float64."""
-    total = base.astype(np.float64)
+    total = base.astype(float)
     for delta in sorted(deltas, key=lambda d: d.fingerprint):
-        parts = [part.astype(np.float64) for part in delta.changes.get(name, ())]
+        parts = [part.astype(float) for part in delta.changes.get(name, ())]
         if len(parts) == 1:
             total += parts[0]
         else:  # one rank after the other, because a product's order of adding is the library's

@@ -251,5 +251,5 @@ def _ridge_keys(features, own, n_references, bias, seed):
     z = np.asarray(features.z[chosen], float)
     centred = z - z.mean(axis=0) if bias else z
     model = Ridge(alpha=0.1 * np.square(centred).sum() / len(z), fit_intercept=bias)
-    model.fit(z, (features.y[chosen][:, None] == np.asarray(own)).astype(np.float64))
+    model.fit(z, (features.y[chosen][:, None] == np.asarray(own)).astype(float))
     return np.atleast_2d(model.coef_), np.full(len(own), model.intercept_)
