@@ -276,7 +276,8 @@ def test_keep_code_and_figure_leave_something_behind(page, environment):
 def test_the_attribute_panel_shows_the_numbers_of_python_and_answers(page, environment):
     box, figures = panel(page, "Attribute"), Path(environment["CLASSVEC_FIGURES"])
     shown = box.locator(".cv-table").first
-    box.get_by_role("rowheader", name="clean").wait_for()
+    shown.scroll_into_view_if_needed()
+    lab.until(page, lambda: "clean\t" in shown.inner_text(), "the whole table")
     (made,) = figures.rglob("12_explore/attribute.csv")
     rows = pd.read_csv(made)
     lines = {line.split("\t")[0]: line.split("\t") for line in shown.inner_text().splitlines()}
@@ -470,6 +471,7 @@ def test_a_restarted_kernel_is_said_in_words(page):
     page.screenshot(path=SCREENSHOTS / "restarted.png")
 
 
+@pytest.mark.slow  # the panels are those of the tests above, in another frame
 def test_voila_serves_the_same_panels(root, environment, browser):
     with lab.voila(root, "12_explore.ipynb", environment=environment) as address:
         page = lab.new_page(browser)
