@@ -1,13 +1,22 @@
 """Synthetic representations with an attribute whose shifts are known."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 
 from classvec_lab import Features
-from classvec_lab.applications import attribute_vectors
+from classvec_lab.applications import Trial, attribute_vectors
+from classvec_lab.datasets.corruptions import corrupted
 
 VALUES = ("snow", "fog")
+DARK = partial(corrupted, kind="contrast", strength=1.5)
+
+
+def dark_trial(exp, **facts):
+    """Three external images of each class, without and with little contrast."""
+    tests = {"dark": DARK, "clean": None}
+    return Trial(exp, exp.train, 3, {"dark": DARK}, tests, seed=0, **facts)
 
 
 def world(

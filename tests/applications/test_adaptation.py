@@ -1,17 +1,13 @@
 """What a lesson teaches: goals without the attribute, and where images are for those without it."""
 
-from functools import partial
-
 import numpy as np
 import pytest
+from attribute_worlds import dark_trial
 from small_experiments import changed, small_experiment, with_labels
 
 from classvec_lab import extract_features
-from classvec_lab.applications import Trial, lesson
-from classvec_lab.datasets.corruptions import corrupted
+from classvec_lab.applications import lesson
 from classvec_lab.editing.matching import match
-
-DARK = partial(corrupted, kind="contrast", strength=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +17,7 @@ def exp():
 
 @pytest.fixture
 def trial(exp):
-    return Trial(exp, exp.train, 3, {"dark": DARK}, {"dark": DARK, "clean": None}, seed=0)
+    return dark_trial(exp)
 
 
 def test_half_of_the_copies_stay_and_the_others_lose_the_attribute(trial):
@@ -63,7 +59,7 @@ def test_what_is_taught_carries_over_to_other_images_and_random_steps_do_not(tri
 def test_no_label_of_a_test_image_is_read(trial, exp):
     rng = np.random.default_rng(0)
     other = changed(exp, test=with_labels(exp.test, rng.permutation(exp.test.targets)))
-    again = Trial(other, exp.train, 3, {"dark": DARK}, {"dark": DARK, "clean": None}, seed=0)
+    again = dark_trial(other)
     for one, two in zip(
         lesson(trial, "dark").goals.values(), lesson(again, "dark").goals.values(), strict=True
     ):

@@ -6,18 +6,16 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from attribute_worlds import world
+from attribute_worlds import DARK, dark_trial, world
 from conftest import coloured
 from small_experiments import changed, small_experiment
 from test_removal import classifier_of
 
 from classvec_lab.applications import Trial, judge, over_seeds, route, trials_say
-from classvec_lab.datasets.corruptions import corrupted, written_on
+from classvec_lab.datasets.corruptions import written_on
 from classvec_lab.errors import DatasetError, EditError
 from classvec_lab.readout import logits, predict
 from classvec_lab.statistics import share
-
-DARK = partial(corrupted, kind="contrast", strength=1.5)
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +25,7 @@ def exp():
 
 @pytest.fixture
 def trial(exp):
-    return Trial(
-        exp, exp.train, 3, {"dark": DARK}, {"dark": DARK, "clean": None}, seed=0, strength=1.5
-    )
+    return dark_trial(exp, strength=1.5)
 
 
 def test_a_trial_draws_pairs_and_says_which_images_have_the_value(trial, exp):
