@@ -256,7 +256,7 @@ def save_figure(fig, paths: Iterable[Path]) -> None:
         ".png": {"Software": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
-    if engine := fig.get_layout_engine():
+    if fig.axes and (engine := fig.get_layout_engine()):
         engine.execute(fig)  # the room that square maps leave is known once they were laid out
     for path in paths:
         with atomic(path) as temporary:

@@ -72,6 +72,7 @@ def served(root: Path, *command: str, environment=None, limit: float = STEP):
             process.wait(10)
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
         log.close()
 
 
