@@ -30,8 +30,8 @@ def lesson(trial: Trial, value: str, *, copies: int = 8, pairs: bool = True) -> 
             times the number of training images in all.
     """
     train, few, vectors = trial.exp.train, trial.worn[value], trial.vectors
+    seed = trial.facts["seed"]
     if pairs:
-        seed = trial.facts["seed"]
         images = transplanted(train, trial.few, few, copies=copies, seed=seed)
         worn = images.metadata["pair"].to_numpy() >= 0
         clean = np.tile(trial.read(train).z, (copies, 1))
@@ -40,7 +40,7 @@ def lesson(trial: Trial, value: str, *, copies: int = 8, pairs: bool = True) -> 
         worn, clean = np.ones(len(images), bool), vectors.means[images.targets]
     seen = trial.read(images)
     kappa = vectors.moved(seen.z, seen.y, np.where(worn, vectors.values.index(value), -1))
-    drawn = np.random.default_rng(trial.facts["seed"]).standard_normal(vectors.means.shape[1])
+    drawn = np.random.default_rng(seed).standard_normal(vectors.means.shape[1])
     length = np.linalg.norm(kappa - seen.z, axis=1, keepdims=True)
     random = seen.z + length * drawn / np.linalg.norm(drawn)
     return Lesson(images, {"κ": kappa, "DirMatch": clean, "random": random})
