@@ -1,12 +1,12 @@
 # make figures    set up, run every notebook at its quick default, file figures and tables under figures/quick/
 # make test       set up, run the tests and the notebooks under nbval
 # PIP_ARGS        extra arguments for pip, PYTHON the interpreter that makes .venv, JOBS notebooks at a time,
-# TEST_JOBS test processes at a time, each with one thread
+# TEST_JOBS test processes at a time, each with one thread (3 keep 2 cores busy: some wait for a browser or a file)
 
 PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 1
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 PIP_ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -46,8 +46,8 @@ figures-full: setup
 	$(BIN)/classvec run --full --jobs $(JOBS)
 	$(BIN)/classvec gallery
 
-# Notebooks come first, and first of all one that needs no model of the others: nobody waits for a training.
-FIRST := notebooks/15_how_many_classes.ipynb
+# Notebooks come first, and first of all those that train models of their own: nobody waits for another's training.
+FIRST := $(patsubst %,notebooks/%.ipynb,15_how_many_classes 00_verdict 04_neural_collapse 07_environment)
 test: setup
 	CLASSVEC_FIGURES=$$(mktemp -d) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_JOBS) --dist loadscope --no-loadscope-reorder \
 		--nbval-lax $(FIRST) $(filter-out $(FIRST),$(wildcard notebooks/*.ipynb)) tests

@@ -43,11 +43,6 @@ def zero_divisions():
     return np.errstate(divide="ignore", invalid="ignore")
 
 
-def wilson(hits, n) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's 95 % interval of a proportion, (low, high), see `rates`."""
-    return rates(hits, n)[1:]
-
-
 def rates(hits, n) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(hits / n, low, high) with Wilson's 95 % interval, elementwise; NaN where n is 0.
 

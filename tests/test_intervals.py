@@ -12,12 +12,12 @@ from classvec_lab.statistics import (
     columns,
     ends,
     paired_change,
+    rates,
     ratio_difference,
     ratio_interval,
     share,
     shares,
     tally,
-    wilson,
 )
 from classvec_lab.words import most
 
@@ -36,7 +36,7 @@ def test_delong_s_interval_covers_the_true_area():
 def test_a_paired_change_has_a_width_where_nothing_changed():
     hits = np.array([True] * 20)
     still = paired_change(hits, hits)
-    high = float(wilson(0, 20)[1])
+    high = float(rates(0, 20)[2])
     assert (still.value, still.low, still.high) == (0, pytest.approx(-high), pytest.approx(high))
     all_lost = paired_change(hits, ~hits)
     assert (all_lost.value, all_lost.low) == (-1, -1)
@@ -47,7 +47,7 @@ def test_a_paired_change_has_a_width_where_nothing_changed():
 def test_a_share_lies_within_its_interval_whatever_the_rounding():
     n = np.arange(1, 500)
     for hits in (0 * n, n, n / 3):
-        low, high = wilson(hits, n)
+        low, high = rates(hits, n)[1:]
         assert (low <= hits / n).all()
         assert (hits / n <= high).all()
 
@@ -61,7 +61,7 @@ def test_shares_of_many_rows_are_those_of_each_and_may_be_fractional():
     hits = np.array([[1, 0, 1, 1], [0, 0, 0, 0], [0.5, 0.25, 1, 0]])
     for row, found in zip(hits, np.transpose(shares(hits)), strict=True):
         assert tuple(found) == tuple(share(row))
-        assert tuple(found) == (row.mean(), *wilson(row.sum(), 4))
+        assert tuple(found) == (row.mean(), *rates(row.sum(), 4)[1:])
 
 
 def test_a_tally_counts_and_knows_nothing_of_no_sample():
@@ -72,7 +72,7 @@ def test_a_tally_counts_and_knows_nothing_of_no_sample():
         ["c", 2, 3],
     ]
     assert table["share"].tolist() == pytest.approx([1 / 3, 0, 2 / 3])
-    assert table.loc[2, ["low", "high"]].tolist() == [float(end) for end in wilson(2, 3)]
+    assert table.loc[2, ["low", "high"]].tolist() == [float(end) for end in rates(2, 3)[1:]]
     assert tally(np.zeros(0, int), ("a", "b"))[["share", "low", "high"]].isna().all(axis=None)
 
 

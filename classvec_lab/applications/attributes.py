@@ -63,18 +63,17 @@ class AttributeVectors:
         """How far each of `cells` is from its class without the attribute, (C + A · C, m)."""
         return np.concatenate([0 * self.means, *self.shift])
 
-    def place(self, value: str, target: str) -> int:
-        """The row of a value and a class in `cells`."""
-        a = self.values.index(one_of(value, self.values, "value"))
-        return (a + 1) * len(self.classes) + index_of(target, self.classes)
-
     def require(self, classifier) -> None:
         """Raise MismatchError unless these are of this classifier's classes and encoder."""
         self.edit(self.values[0], self.classes[0]).require(classifier)
 
     def edit(self, value: str, target: str) -> Edit:
         """κ_{a+c} - κ_c as an `Edit` of strength 1."""
-        name, step = f"(κ[{value}+{target}] - κ[{target}])", self.steps[self.place(value, target)]
+        a, c = (
+            self.values.index(one_of(value, self.values, "value")),
+            index_of(target, self.classes),
+        )
+        name, step = f"(κ[{value}+{target}] - κ[{target}])", self.shift[a, c]
         return Edit.along(name, step, target=target, classes=self.classes, ft=self.ft)
 
     @property

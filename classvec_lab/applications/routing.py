@@ -7,9 +7,7 @@ import torch
 
 from ..checks import in_range, record
 from ..editing.heads import SteppedHead, with_head
-from ..edits import Edit
 from ..features import Features
-from ..gates import Gate
 from .attributes import AttributeVectors
 
 
@@ -51,14 +49,6 @@ class Router:
         size = np.linalg.norm(directions, axis=-1, keepdims=True)
         unit = directions / np.maximum(size, 1e-12)
         return replace(self, steps=np.linalg.norm(self.steps, axis=1, keepdims=True) * unit)
-
-    def edit(self, value: str, target: str) -> Edit:
-        """The step of one pair behind the gate of its row: an edit to look at, inject or keep."""
-        v, name = self.vectors, f"remove {value} from {target}"
-        own, rows = v.place(value, target), (self.weight, self.bias)
-        gate = Gate(target, v.classes, "discriminant", *rows, 0.0, own, rivals=True)
-        step = self.steps[own]
-        return Edit.along(name, step, target=target, classes=v.classes, ft=v.ft, gate=gate)
 
     def on(self, classifier):
         """The classifier that reads z + step; encoder and head are shared, as with `inject`."""

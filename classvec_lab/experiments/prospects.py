@@ -38,7 +38,7 @@ from ..edits import Edit
 from ..errors import EditError, MismatchError, ModelError
 from ..gates import DEPLOYED
 from ..readout import check_labelled, head_rows, predict
-from ..statistics import accuracy, wilson, zero_divisions
+from ..statistics import accuracy, rates, zero_divisions
 from ..words import several
 from .experiment import GATES, Experiment
 from .replay import replay_edits
@@ -257,7 +257,7 @@ def _direction(method: str, classifier, vectors, target: str) -> Edit:
 
 def _matters(curves: pd.DataFrame, unedited: pd.Series) -> pd.Series:
     """Whether random directions leave enough of a class for the direction to matter, see above."""
-    high = wilson(curves["control"] * curves["n_f"], curves["n_f"])[1]
+    high = rates(curves["control"] * curves["n_f"], curves["n_f"])[2]
     means = curves[["control"]].assign(unedited=unedited)
     means = means.groupby([curves[x] for x in ("method", "gate", "lambda_")]).transform("mean")
     return (high >= MATTERS * unedited) & (means["control"] >= MATTERS * means["unedited"])

@@ -179,7 +179,7 @@ class LinearityPanel(Panel):
         """The pair as `plots.class_shift` draws it, under the paths."""
         fig, (above, below) = plt.subplots(2, 1, figsize=(8.2, 6.8))
         at = self.alpha
-        plots.path_accuracy(self.drawn, at=at, ax=above, title="pre-trained to fine-tuned")
+        plots.over_path(self.drawn, at=at, ax=above, title="pre-trained to fine-tuned")
         plots.class_shift(
             self.report, at=at, detours=self.detours, ax=below, title=" to ".join(self.pair)
         )
@@ -203,5 +203,5 @@ class LinearityPanel(Panel):
             plots.class_shift(report, at={self.alpha!r}, detours=detours, title=title)
             rows = paths.table.set_index("path").loc[{list(self.curves)!r}]
             drawn = LatentPaths(rows.reset_index())
-            plots.path_accuracy(drawn, at={self.alpha!r}, title="pre-trained to fine-tuned")
+            plots.over_path(drawn, at={self.alpha!r}, title="pre-trained to fine-tuned")
             """)

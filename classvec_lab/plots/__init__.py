@@ -6,22 +6,26 @@ from . import style
 from .applications import by_condition, over_strength
 from .audit import audit_dots, collateral_maps, routing_bars
 from .collapse import collapse_bars, collapse_curves, collapse_map
-from .editing import gate_curves, gate_intervals, method_intervals, trade_off
+from .editing import (
+    displacement_strips,
+    gate_curves,
+    method_intervals,
+    strength_curves,
+    trade_off,
+)
 from .linearity import (
     adding_curves,
     class_shift,
     deviation_by_layer,
     deviation_curves,
     order_scatter,
-    path_accuracy,
-    path_distance,
+    over_path,
     scaling_curves,
     shift_bars,
 )
 from .live import edit_effect
-from .mapping import displacement_strips, mapping_intervals, strength_curves
 from .matrices import cluster_order, departures, entries, heatmap, histogram
-from .performance import accuracy_bars, history_curves, sample_sheet, scatter_map
+from .performance import accuracy_bars, sample_sheet, scatter_map
 from .study import over_class_counts, over_epochs
 from .verdict import verdict_page, verdict_pair
 

@@ -8,29 +8,41 @@ _SETTINGS = {
     "class known": {"color": CONTRAST, "markerfacecolor": "white"},
     "control": {"color": MUTED, "markerfacecolor": MUTED},
     "reference": {"color": "black"},
+    "test": {"color": ACCENT},
+    "val": {"color": ACCENT, "markerfacecolor": "white"},
+    "worst target": {"color": CONTRAST, "markerfacecolor": "none", "fmt": "D"},
 }
 
 
-def by_condition(table, *, value: str = "accuracy", title: str = ""):
-    """A share of every method under every condition, with its interval: a row a method.
+def by_condition(
+    table, *, value="accuracy", row: str = "method", by: str = "setting", title: str = ""
+):
+    """Shares with their intervals, a row a method: a panel a condition, or a panel a share.
 
     Args:
-        table: columns condition, method, setting ("deployed", "class known", "control",
-            "reference", or another), and the share with its _low and _high.
-        value: the column of the share.
+        table: columns condition, `row`, `by` ("deployed", "class known", "control", "reference",
+            "val", "test", "worst target" or another), and shares with their _low and _high.
+        value: the column of the share; or several, by the name of their panel, of all rows.
+        row, by: columns, of what has a row of its own and of what has a colour.
     Returns:
-        The Axes, one a condition in the order of the table.
+        The Axes.
     """
-    methods, parts = [*dict.fromkeys(table["method"])], table.groupby("condition", sort=False)
-    size = (max(2.4, 6 / len(parts)), 0.27 * len(methods) + 1.6)  # room for names and the legend
+    names, over = [*dict.fromkeys(table[row])], isinstance(value, str)
+    parts = (
+        [(k, part, value) for k, part in table.groupby("condition", sort=False)]
+        if over
+        else [(k, table, column) for k, column in value.items()]
+    )
+    size = (max(2.4, 6 / len(parts)), 0.27 * len(names) + 1.6)  # room for names and the legend
     axes = panels(len(parts), size=size, columns=min(len(parts), 4), sharey=True, over=title)
-    for ax, (condition, part) in zip(axes, parts, strict=True):
-        for setting, own in part.groupby("setting", sort=False):
+    for ax, (name, part, column) in zip(axes, parts, strict=True):
+        apart = 0.24 * part.duplicated(row).any()
+        for k, (setting, own) in enumerate(part.groupby(by, sort=False)):
             look = _SETTINGS.get(setting, {"color": CONTRAST}) | {"label": setting, "along": "x"}
-            dots(ax, own, value, own["method"].map(methods.index), **look)
-        ax.set(title=condition, xlabel=value.replace("_", " "))
+            dots(ax, own, column, own[row].map(names.index) + apart * (k - 0.5), **look)
+        ax.set(title=name, xlabel=value.replace("_", " ") if over else "")
         few_ticks(ax)
-    name_rows(axes, methods)
+    name_rows(axes, names)
     return below(axes)
 
 

@@ -1,12 +1,26 @@
-"""Methods against each other, and the gates that an edit stands behind."""
+"""Methods against each other, gates and strengths of an edit, and how far mappings move samples."""
 
 from collections import Counter
 
 import numpy as np
 import pandas as pd
 
-from .marks import below, counts, dots, few_ticks, mark, name_rows, new_axes, panels, short
-from .style import ACCENT, CONTRAST, MUTED, SMALL
+from .marks import (
+    ACCURACIES,
+    FAINT,
+    UNIT,
+    below,
+    counts,
+    dots,
+    few_ticks,
+    inches,
+    mark,
+    name_rows,
+    new_axes,
+    panels,
+    short,
+)
+from .style import ACCENT, CONTRAST, MUTED, SMALL, WIDE, class_colours
 
 FINE_TUNED = "fine-tuned"
 SETTING = ["method", "family", "gate", "chosen"]
@@ -161,36 +175,67 @@ def gate_curves(curves: pd.DataFrame, *, stated: float = 0.01, title: str = ""):
     return below(axes, columns=3)
 
 
-def gate_intervals(gate_summary: pd.DataFrame, *, title: str = ""):
-    """What an edit does behind each gate: ACC_f, ACC_r, false fires and the worst sibling.
+def strength_curves(curves: pd.DataFrame, *, title: str = ""):
+    """ACC_f and ACC_r over lambda, thin for each target and bold for their mean.
 
     Args:
-        gate_summary: the summary of compared gates by split.
+        curves: `strength_curve`s joined, with columns target, seed and gate; a panel for each gate.
     Returns:
-        The four Axes. Hollow on val, filled on test, with 95 % intervals where the frame has them.
+        The Axes.
     """
-    gates = list(gate_summary["gate"].unique())
-    n, unit = counts(gate_summary["n"]), gate_summary["unit"].iloc[0]
-    over = f"{title}{': ' if title else ''}mean of n = {n} {unit}, 95 % interval"
-    axes = panels(4, size=(2.25, 0.4 * len(gates) + 1.5), sharey=True, over=over)
-    names = {
-        "acc_f": "ACC_f",
-        "acc_r": "ACC_r",
-        "false_fire": "false fire",
-        "worst_sibling": "fires on worst sibling",
-    }
-    for ax, (column, name) in zip(axes, names.items(), strict=True):
-        for split, face, beneath in (("val", "white", -0.12), ("test", ACCENT, 0.12)):
-            rows = gate_summary[gate_summary["split"] == split]
-            look = {"color": ACCENT, "markerfacecolor": face, "label": split, **_SPAN}
-            dots(ax, rows, column, rows["gate"].map(gates.index) + beneath, **look)
-        if column != "acc_r":
-            high = max(0.02, 1.04 * ax.get_xlim()[1])
-            ax.set_xlim(-0.04 * high, high)
-        ax.set_xlabel(name)
-        few_ticks(ax)
-    name_rows(axes, gates)
+    parts = curves.groupby("gate", sort=False)
+    axes = panels(len(parts), size=(3.0, 3.2), sharey=True, over=title)
+    for ax, (gate, part) in zip(axes, parts, strict=True):
+        over_lambda(ax, part, ["target", "seed"])
+        ax.set(title=f"{gate_name(gate)}: n = {part['target'].nunique()} targets", ylabel="")
+    axes[0].set_ylabel("accuracy")
     return below(axes)
+
+
+def over_lambda(ax, curves: pd.DataFrame, each: list[str]) -> None:
+    """The curves of one gate, in which the edit grows to the right; `each`: whose they are."""
+    ax.axvline(-1, color="black", linestyle=":", linewidth=0.9)
+    ax.axvline(0, color=MUTED, linewidth=0.6)
+    for column, colour, name in ACCURACIES:
+        for _, own in curves.sort_values("lambda_").groupby(each):
+            ax.plot(own["lambda_"], own[column], color=colour, linewidth=0.8, alpha=0.3)
+        mean = curves.groupby("lambda_")[column].mean()
+        ax.plot(mean, ".-", color=colour, linewidth=2.2, label=f"{name}, mean")
+    ax.plot([], [], label="one target", **FAINT)
+    ax.set(ylim=UNIT, xlabel="λ of z + λ κ_c", ylabel="accuracy")
+    ax.invert_xaxis()
+
+
+def displacement_strips(frame: pd.DataFrame, *, ax=None, title: str = ""):
+    """How far mappings move the samples of each group, as a share of the step.
+
+    Args:
+        frame: one row a sample: mapping, group, amount.
+    Returns:
+        The Axes. The dot is the median, its bar holds the middle 90 % of the samples; a stroke is
+        a sample. The dotted lines are 0, not moved, and 1, moved by the whole step.
+    """
+    import seaborn as sns
+
+    groups, frame = list(frame["group"].unique()), frame.dropna(subset="amount")
+    ax = new_axes(ax, inches(len(groups), 1.9, 2.4, 6, WIDE), 3.8, title)
+    for level in (0, 1):
+        ax.axhline(level, color="black", linestyle=":", linewidth=0.8, zorder=0)
+    hues = frame["mapping"].nunique()
+    look = {"x": "group", "y": "amount", "hue": "mapping", "order": groups, "ax": ax}
+    look["palette"] = class_colours(hues)
+    strokes = {"marker": "_", "s": 24, "linewidth": 0.6, "alpha": 0.35, "rasterized": True}
+    sns.stripplot(frame, **look, **strokes, dodge=True, jitter=False, legend=False, zorder=1)
+    dots = {"markersize": 7, "markeredgecolor": "black", "err_kws": {"color": "black"}}
+    middle = {"estimator": "median", "errorbar": ("pi", 90), "linestyle": "none"}
+    sns.pointplot(frame, **look, **middle, **dots, dodge=0.8 - 0.8 / hues)
+    n = frame.groupby(["group", "mapping"])["amount"].count()
+    ax.set_xticks(range(len(groups)), [f"{short(g, 24)}\nn = {counts(n[g])}" for g in groups])
+    for g in range(1, len(groups)):
+        ax.axvline(g - 0.5, color="0.88", linewidth=0.8, zorder=0)
+    ax.tick_params(axis="x", length=0)
+    ax.set(xlabel="a stroke a sample, median and middle 90 %", ylabel="moved by, share of the step")
+    return below(ax)
 
 
 def setting_names(frame: pd.DataFrame) -> list[str]:

@@ -27,6 +27,10 @@ _PATHS = {
     "wrong class": (CONTRAST, "--", "κ of a wrong class"),
     "random direction": (MUTED, ":", "random direction of κ's length"),
 }
+_MEASURES = {
+    "accuracy": ("accuracy", UNIT),
+    "deviation": ("distance to the weight path", (0, None)),
+}
 
 
 def deviation_curves(report, *, ax=None, title: str = ""):
@@ -96,31 +100,27 @@ def order_scatter(report, *, ax=None, title: str = ""):
     return beside(ax)
 
 
-def path_accuracy(report, *, at: float | None = None, ax=None, title: str = ""):
+def over_path(
+    report, *, value: str = "accuracy", at: float | None = None, ax=None, title: str = ""
+):
     """Accuracy over alpha along the weights and along class vectors, with 95 % bands.
 
     Args:
         report: what `latent_paths` gives.
+        value: "accuracy", or "deviation", how far each latent path is from the weight path, as a
+            share of E|z_ft - z_pre|.
         at: an alpha to mark.
     Returns:
         The Axes.
     """
-    ax = _paths(report.table, "accuracy", ax, title)
+    ax, table = new_axes(ax, 8.4, 3.6, title), report.table
+    for path, (colour, style, label) in _PATHS.items():
+        rows = table[table["path"] == path].dropna(subset=value).sort_values("alpha")
+        if len(rows):
+            curve(ax, rows, "alpha", value, color=colour, linestyle=style, marker=".", label=label)
     mark(ax, at, "α = {:g}", linewidth=1.6)
-    ax.set(ylim=UNIT, ylabel="accuracy")
-    return beside(ax)
-
-
-def path_distance(report, *, ax=None, title: str = ""):
-    """How far each latent path is from the weight path, as a share of E|z_ft - z_pre|.
-
-    Args:
-        report: what `latent_paths` gives.
-    Returns:
-        The Axes.
-    """
-    ax = _paths(report.table, "deviation", ax, title)
-    ax.set(ylim=(0, None), ylabel="distance to the weight path")
+    name, ends = _MEASURES[value]
+    ax.set(ylim=ends, ylabel=name, xlabel=f"α, n = {table['n'].iloc[0]}")
     return beside(ax)
 
 
@@ -227,14 +227,4 @@ def _with_control(rows: pd.DataFrame, x: str, names: dict[str, str], edit: str, 
             look = {"color": colour, "linestyle": style, "label": f"{label}, {name}"}
             curve(ax, own, x, column, band=band, marker=".", **look)
     ax.set_ylim(UNIT)
-    return ax
-
-
-def _paths(table: pd.DataFrame, value: str, ax, title: str):
-    ax = new_axes(ax, 8.4, 3.6, title)
-    for path, (colour, style, label) in _PATHS.items():
-        rows = table[table["path"] == path].dropna(subset=value).sort_values("alpha")
-        if len(rows):
-            curve(ax, rows, "alpha", value, color=colour, linestyle=style, marker=".", label=label)
-    ax.set_xlabel(f"α, n = {table['n'].iloc[0]}")
     return ax

@@ -9,11 +9,9 @@ from .marks import (
     counts,
     dots,
     inches,
-    mark,
     name_columns,
     new_axes,
     short,
-    whole_numbers,
 )
 from .style import ACCENT, MUTED, WIDE, class_colours
 
@@ -76,29 +74,6 @@ def accuracy_bars(frame: pd.DataFrame, *, ax=None, title: str = ""):
     n = counts(frame.loc[frame["class"] != "all", "n"])
     ax.set(ylim=UNIT, ylabel=f"accuracy, 95 % interval, n = {n}")
     return beside(ax)
-
-
-def history_curves(history: pd.DataFrame, *, ax=None, title: str = ""):
-    """Accuracy over the epochs of a fine-tuning, the kept one marked.
-
-    Args:
-        history: `FineTuned.history`.
-    Returns:
-        The Axes.
-    """
-    ax = new_axes(ax, 6, 3.2, title)
-    for column, name, colour in (
-        ("train_accuracy", "train (running)", MUTED),
-        ("val_accuracy", "validation", ACCENT),
-    ):
-        if column in history:
-            ax.plot(history["epoch"], history[column], ".-", color=colour, label=name)
-    kept = history.loc[history["kept"], "epoch"].iloc[0]
-    mark(ax, kept, "kept: epoch {}", linewidth=0.8, linestyle=":")
-    ax.set(xlabel="epoch", ylabel="accuracy")
-    whole_numbers(ax)
-    ax.legend(loc="lower right")
-    return ax
 
 
 def scatter_map(frame: pd.DataFrame, *, ax=None, title: str = "", legend: bool = True):

@@ -7,8 +7,7 @@ import pandas as pd
 
 from ..editing import behind
 from .audit import collateral_maps, routing_bars
-from .editing import trade_off
-from .mapping import over_lambda
+from .editing import over_lambda, trade_off
 from .marks import ACCURACIES, below, labelled, short
 from .matrices import heatmap
 from .style import SMALL, WIDE

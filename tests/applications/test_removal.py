@@ -9,7 +9,7 @@ from attribute_worlds import world
 from conftest import CLASSES, coloured, small_classifier
 from torch import nn
 
-from classvec_lab import Features, extract_features, inject
+from classvec_lab import Features, extract_features
 from classvec_lab.applications import attribute_vectors, map_projection, map_removal, route
 from classvec_lab.datasets.corruptions import corrupted
 from classvec_lab.errors import EditError, MismatchError
@@ -68,22 +68,6 @@ def test_the_rate_of_false_alarms_is_kept_on_what_it_was_set_with_and_nearly_on_
         assert (router.found(w.tests["clean"][0].z) >= 0).mean() <= 1.6 * rate
     loose, tight = (route(w.vectors, w.plain, false_fire=r).found(w.plain.z) for r in (0.2, 0.01))
     assert (loose >= 0).sum() > (tight >= 0).sum() > 0
-
-
-def test_one_pair_as_an_edit_does_what_the_router_does_to_it():
-    w = world(own=3.0)
-    router, model = route(w.vectors, w.plain), classifier_of(w)
-    edit = router.edit("fog", "c1")
-    assert edit.gate.target == edit.target == "c1"
-    features, _ = w.tests["fog"]
-    z = features.z.astype(np.float32)
-    own = router.cells(z) == 2 * 4 + 1
-    assert own.sum() > 100
-    edited = inject(model, edit)
-    with torch.no_grad():
-        moved = edited.head.moved(torch.from_numpy(z)).numpy()
-    np.testing.assert_allclose(moved[own], router.moved(z)[own], atol=1e-5)
-    assert (moved[~own] == z[~own]).all()
 
 
 def test_the_routed_model_shares_encoder_and_head_and_reads_the_moved_representation():
@@ -196,5 +180,5 @@ def test_another_model_and_impossible_rates_are_refused():
         with pytest.raises((MismatchError, EditError), match="false_fire"):
             route(w.vectors, w.plain, false_fire=rate)
     with pytest.raises(MismatchError, match="no value 'hail'"):
-        router.edit("hail", "c0")
+        w.vectors.edit("hail", "c0")
     assert isinstance(w.few, Features)

@@ -17,7 +17,7 @@ from classvec_lab.experiments.correction import (
     correct_error,
 )
 from classvec_lab.readout import Readout, logits, predict
-from classvec_lab.statistics import wilson
+from classvec_lab.statistics import rates
 
 
 def mislabelled():
@@ -156,7 +156,7 @@ def test_the_sentence_has_the_tables_numbers(correction):
 def test_the_verdict_follows_the_counts(correction, shares, word):
     rows = []
     for when, hits in zip(("before", "after"), shares, strict=True):
-        low, high = wilson(hits, 50)
+        low, high = rates(hits, 50)[1:]
         rows.append(
             {
                 "what": "green seen as blue",

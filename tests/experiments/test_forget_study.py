@@ -24,7 +24,7 @@ from classvec_lab.experiments.methods import (
     training_methods,
 )
 from classvec_lab.readout import predict
-from classvec_lab.statistics import crossed_mean, mean_interval, paired_change, wilson
+from classvec_lab.statistics import crossed_mean, mean_interval, paired_change, rates
 
 METHODS = standard_methods(n_random=2) | training_methods(["neggrad+"])
 OPTIONS = {
@@ -85,7 +85,7 @@ def test_rows_are_counts_of_the_outcomes(exp, study):
             [row["acc_f"], row["acc_r"]], [hit[own].mean(), hit[~own].mean()]
         )
         np.testing.assert_allclose(
-            [row["acc_r_low"], row["acc_r_high"]], np.ravel(wilson(hit[~own].sum(), 100))
+            [row["acc_r_low"], row["acc_r_high"]], np.ravel(rates(hit[~own].sum(), 100)[1:])
         )
         np.testing.assert_allclose(
             row["change_r"], paired_change(base[~own], hit[~own]).value, atol=1e-12

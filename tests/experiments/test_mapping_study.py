@@ -32,7 +32,7 @@ from classvec_lab.experiments import (
 from classvec_lab.experiments.methods import left_of, read
 from classvec_lab.models import Preprocess
 from classvec_lab.readout import Readout
-from classvec_lab.statistics import mean_interval, wilson
+from classvec_lab.statistics import mean_interval, rates
 
 GATED, NULL, RETIRED = "latent injection", "null space", "null space, retired"
 SOFT, SOFT_RETIRED = "discriminant", "discriminant, retired"
@@ -224,7 +224,7 @@ def test_several_at_once(exp):
         bias = len(CLASSES) if isinstance(exp.ft.head, nn.Linear) else exp.ft.dim  # stored once
         assert row["n_parameters"] == sum(d.n_parameters for d in deltas) - (k - 1) * bias
         for name, chosen in (("f", own), ("r", ~own)):
-            bounds = np.ravel(wilson(hit[chosen].sum(), chosen.sum()))
+            bounds = np.ravel(rates(hit[chosen].sum(), chosen.sum())[1:])
             np.testing.assert_allclose(
                 row[[f"acc_{name}_low", f"acc_{name}_high"]].astype(float), bounds
             )

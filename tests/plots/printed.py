@@ -30,6 +30,12 @@ NAMES = {
     10: tuple(map(str, range(10))),
     43: tuple(f"{LONG[i % 4]}_{i}" for i in range(43)),
 }
+SHARES = {
+    "ACC_f": "acc_f",
+    "ACC_r": "acc_r",
+    "false fire": "false_fire",
+    "fires on worst sibling": "worst_sibling",
+}
 TITLE = "open_clip:ViT-B-16/openai on german_traffic_signs, test split, 3 seed(s)"
 SETTINGS = [  # method, family, gate, chosen, lambda_, mean ACC_f, ACC_r, share of targets at 0
     ("fine-tuned", "reference", "none", False, np.nan, 0.98, 0.98, 0),
@@ -133,27 +139,6 @@ def gates(names):
             for name, middle in (("acc_f", 0.002), ("acc_r", 0.981), ("false_fire", 0.006)):
                 with_ends(row, name, np.clip(rng.normal(middle, 0.004, 3 * len(names)), 0, 1))
             rows.append(row | {"worst_sibling": rng.uniform(0.02, 0.25)})
-    return pd.DataFrame(rows)
-
-
-def mappings(names):
-    ways = {
-        "latent injection, margin gate": 128,
-        "null space": 320,
-        "null space, retired": 320,
-        "ridge, 5 references": 320,
-        "LayerNorms ln_2, trained": 380,
-        "LayerNorms ln_2, published": 380,
-        "LayerNorms ln_post, trained": 384,
-        "LayerNorms last_block, trained": 640,
-        "LayerNorms last_2_blocks, trained": 1280,
-    }
-    rng, rows = np.random.default_rng(4), []
-    for way, size in ways.items():
-        row = {"mapping": way, "n_parameters": size, "n": 3 * len(names)}
-        with_ends(row, "acc_f", np.clip(rng.normal(0, 0.1, 3 * len(names)), 0, 1))
-        with_ends(row, "acc_r", np.clip(rng.normal(0.97, 0.02, 3 * len(names)), 0, 1))
-        rows.append(row | {"worst_acc_f": min(row["acc_f"] + rng.random(), 1)})
     return pd.DataFrame(rows)
 
 
@@ -276,12 +261,6 @@ def points(names, n=600):
     return frame
 
 
-def epochs():
-    x = np.arange(16)
-    frame = pd.DataFrame({"epoch": x, "val_accuracy": 1 - np.exp(-x / 3)})
-    return frame.assign(train_accuracy=frame["val_accuracy"].shift(1), kept=x == 12)
-
-
 def per_class(names):
     rng, runs = np.random.default_rng(12), ("cosine head, pre-trained", "cosine head, fine-tuned")
     n = len(names)
@@ -371,8 +350,9 @@ def figures(names) -> dict:
         "method_intervals": lambda: p.method_intervals(summary(table), title=TITLE),
         "strength_curves": lambda: p.strength_curves(strength(names), title=TITLE),
         "gate_curves": lambda: p.gate_curves(thresholds(names), title=TITLE),
-        "gate_intervals": lambda: p.gate_intervals(gates(names), title=TITLE),
-        "mapping_intervals": lambda: p.mapping_intervals(mappings(names), title=TITLE),
+        "by_share": lambda: p.by_condition(
+            gates(names), value=SHARES, row="gate", by="split", title=TITLE
+        ),
         "displacement_strips": lambda: p.displacement_strips(amounts(names), title=TITLE),
         "routing_bars": lambda: p.routing_bars(
             routes(names, ("retrained without it", *AUDITED)), target=names[0], title=TITLE
@@ -403,7 +383,6 @@ def figures(names) -> dict:
         "departures": lambda: p.departures(report.assumptions, title=TITLE),
         "sample_sheet": lambda: p.sample_sheet(world.data, title=TITLE),
         "accuracy_bars": lambda: p.accuracy_bars(accuracies(names), title=TITLE),
-        "history_curves": lambda: p.history_curves(epochs(), title=TITLE),
         "scatter_map": lambda: p.scatter_map(points(names), title=TITLE),
         "collapse_curves": lambda: p.collapse_curves(collapse_table(epochs=30), title=TITLE),
         "collapse_bars": lambda: p.collapse_bars(per_class(names), title=TITLE),
@@ -416,8 +395,8 @@ def figures(names) -> dict:
         "deviation_curves": lambda: p.deviation_curves(world.layers(), title=TITLE),
         "deviation_by_layer": lambda: p.deviation_by_layer(world.layers(), title=TITLE),
         "order_scatter": lambda: p.order_scatter(world.order(), title=TITLE),
-        "path_accuracy": lambda: p.path_accuracy(world.paths(), title=TITLE),
-        "path_distance": lambda: p.path_distance(world.paths(), title=TITLE),
+        "over_path": lambda: p.over_path(world.paths(), title=TITLE),
+        "over_path, deviation": lambda: p.over_path(world.paths(), value="deviation", title=TITLE),
         "class_shift": lambda: p.class_shift(world.pair(), at=0.3, title=TITLE),
         "scaling_curves": lambda: p.scaling_curves(world.of(scaling), title=TITLE),
         "adding_curves": lambda: p.adding_curves(world.of(additivity), title=TITLE),

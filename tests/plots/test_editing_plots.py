@@ -260,10 +260,15 @@ def test_gates_show_val_hollow_and_test_filled():
                 row |= {name: v, f"{name}_low": v - 0.01, f"{name}_high": v + 0.02}
             rows.append(row)
     frame = pd.DataFrame(rows)
-    axes = plots.gate_intervals(frame)
+    names = {"ACC_f": "acc_f", "ACC_r": "acc_r", "false fire": "false_fire"}
+    names |= {"worst sibling": "worst_sibling"}
+    axes = plots.by_condition(frame, value=names, row="gate", by="split")
     assert [t.get_text() for t in axes[0].get_yticklabels()] == ["cosine", "margin"]
-    for ax, column in zip(axes, ("acc_f", "acc_r", "false_fire", "worst_sibling"), strict=True):
+    assert [ax.get_title(loc="left") for ax in axes] == [*names]
+    for ax, column in zip(axes, names.values(), strict=True):
         found = dots(ax)
+        lower, upper = (c[0].get_ydata() for c in ax.containers)
+        assert (np.diff([lower, upper], axis=0) > 0.2).all()  # neither lies on the other
         for split in ("val", "test"):
             own = frame[frame["split"] == split]
             np.testing.assert_allclose(found[split][0], own[column])
@@ -454,34 +459,7 @@ def test_audits_of_several_classes_show_their_means_and_each_of_them():
     np.testing.assert_allclose(line(axes[0], "retrained")[0], 0.2)
 
 
-def mappings(n=4):
-    frame = pd.DataFrame(
-        {"mapping": [f"m{i}" for i in range(n)], "n_parameters": 100.0 * 2 ** (np.arange(n) // 2)}
-    )
-    frame["acc_f"], frame["acc_r"] = 0.02 * np.arange(n), 0.98 - 0.01 * np.arange(n)
-    for name in ("acc_f", "acc_r"):
-        frame[f"{name}_low"], frame[f"{name}_high"] = frame[name] - 0.01, frame[name] + 0.02
-    return frame.assign(worst_acc_f=frame["acc_f"] + 0.1, n=10)
-
-
-def test_mappings_are_rows_with_their_sizes():
-    frame = mappings(12).iloc[::-1]
-    axes = plots.mapping_intervals(frame)
-    ordered = frame.sort_values("n_parameters", kind="stable")
-    assert "n = 10 targets" in axes[0].get_title(loc="left")
-    names = [t.get_text() for t in axes[0].get_yticklabels()]
-    assert names == [f"{m}: {n:,.0f}" for m, n in ordered[["mapping", "n_parameters"]].to_numpy()]
-    for ax, column in zip(axes, ("acc_f", "acc_r"), strict=True):
-        values, ends = dots(ax)["mean, 95 % interval"]
-        np.testing.assert_allclose(values, ordered[column])
-        np.testing.assert_allclose(ends, ordered[[f"{column}_low", f"{column}_high"]])
-    np.testing.assert_allclose(line(axes[0], "worst target")[0], ordered["worst_acc_f"])
-    missing = frame.assign(n_parameters=frame["n_parameters"].where(frame.index > 0))
-    last = plots.mapping_intervals(missing)[0].get_yticklabels()[-1]
-    assert last.get_text() == "m0: unknown"
-
-
-def test_displacements_keep_extremes_and_say_n():
+def test_displacements_are_strokes_around_their_median_and_say_n():
     rng = np.random.default_rng(0)
     parts = [
         pd.DataFrame({"mapping": m, "group": g, "amount": rng.normal(size=n)})
@@ -496,21 +474,14 @@ def test_displacements_keep_extremes_and_say_n():
         "drawn world\nn = 3,000",
     ]
     clouds = [np.asarray(c.get_offsets()) for c in ax.collections if len(c.get_offsets())]
-    assert [len(c) for c in clouds] == [19, 400, 20, 400]
-    world = frame.query("mapping == 'ridge' and group == 'drawn world'")["amount"]
+    assert sorted(map(len, clouds)) == [19, 20, 3000, 3000]
     assert all(len(set(c[:, 0])) == 1 for c in clouds)  # nothing is spread sideways
-    np.testing.assert_allclose(
-        [clouds[3][:, 1].min(), clouds[3][:, 1].max()], [world.min(), world.max()]
-    )
-    medians = sorted(x.get_ydata()[0] for x in ax.lines if x.get_linewidth() == 2.2)
-    np.testing.assert_allclose(
-        medians, np.sort(frame.groupby(["group", "mapping"])["amount"].median())
-    )
-    again = plots.displacement_strips(frame)
-    np.testing.assert_array_equal(
-        clouds[3],
-        np.asarray([c for c in again.collections if len(c.get_offsets())][3].get_offsets()),
-    )
+    of = frame.groupby(["group", "mapping"])["amount"]
+    drawn = sorted((c[:, 1].min(), c[:, 1].max()) for c in clouds)
+    np.testing.assert_allclose(drawn, sorted(of.agg(["min", "max"]).itertuples(False, None)))
+    medians = sorted(y for x in ax.lines if x.get_marker() == "o" for y in x.get_ydata())
+    np.testing.assert_allclose(medians, np.sort(of.median()))
+    assert [t.get_text() for t in ax.get_legend().get_texts()] == ["null space", "ridge"]
 
 
 def test_given_axes_are_used():

@@ -71,14 +71,14 @@ def test_paths_show_all_five_and_the_distance_but_four(world):
     pre, ft, data, _, vectors = world
     path = weight_path(pre, ft, data, alphas=(0, 0.5, 1))
     report = latent_paths(path[0.0], vectors, ft, alphas=(0, 0.5, 1), weight=path)
-    ax = plots.path_accuracy(report)
+    ax = plots.over_path(report)
     assert len(labels(ax)) == 5
     np.testing.assert_allclose(
         line(ax, "weights: θ_pre + α τ"), report.table.query("path == 'weights'")["accuracy"]
     )
-    assert len(labels(plots.path_distance(report))) == 4
+    assert len(labels(plots.over_path(report, value="deviation"))) == 4
     without = latent_paths(path[0.0], vectors, ft, alphas=(0, 1))
-    assert len(labels(plots.path_accuracy(without))) == 4
+    assert len(labels(plots.over_path(without))) == 4
 
 
 def test_a_pair_of_classes_with_its_crossings(world):

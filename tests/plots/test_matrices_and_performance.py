@@ -127,17 +127,6 @@ def test_accuracy_bars_history_and_map():
     ax = plots.accuracy_bars(table)
     assert [t.get_text() for t in ax.get_legend().get_texts()] == ["pre", "ft"]
     assert "n = 30 to 31" in ax.get_ylabel()
-    history = pd.DataFrame(
-        {
-            "epoch": [0, 1],
-            "train_accuracy": [np.nan, 0.5],
-            "val_accuracy": [0.1, 0.6],
-            "kept": [False, True],
-        }
-    )
-    assert "kept: epoch 1" in [
-        t.get_text() for t in plots.history_curves(history).get_legend().get_texts()
-    ]
     points = pd.DataFrame(np.random.default_rng(0).normal(size=(12, 2)), columns=["pc1", "pc2"])
     points["class"] = pd.Categorical.from_codes(np.arange(12) % 3, ["x", "y", "z"])
     points.attrs["explained"] = [0.5, 0.25]

@@ -167,10 +167,6 @@ def _value(row, form: str = ".1%") -> str:
     return number(*ends(row, "value", ""), form=form)
 
 
-def _attack(report, row) -> str:
-    return report.membership.says()
-
-
 SENTENCES = {  # each is said where its metric was measured
     _outputs: "ACC_f",
     _mask: "ACC_r",
@@ -178,7 +174,7 @@ SENTENCES = {  # each is said where its metric was measured
     _probe: "probe",
     _encoder: "probe",
     _reference: "CKA to retrained",
-    _attack: "MIA AUC",
+    lambda report, _: report.membership.says(): "MIA AUC",
     _zrf: "ZRF",
     _worst: "worst class",
     _sibling: "worst sibling",

@@ -18,7 +18,7 @@ from classvec_lab.editing.audit.metrics import (
 )
 from classvec_lab.errors import MismatchError
 from classvec_lab.readout import Readout
-from classvec_lab.statistics import wilson
+from classvec_lab.statistics import rates
 
 CLASSES = ("a", "b", "c")
 
@@ -86,7 +86,7 @@ def test_routing_counts_where_a_class_goes():
     assert table["share"].tolist() == pytest.approx([0, 2 / 3, 1 / 3])
     assert table["n"].tolist() == [3, 3, 3]
     assert table.loc["b", ["low", "high"]].tolist() == pytest.approx(
-        [float(v) for v in wilson(2, 3)]
+        [float(v) for v in rates(2, 3)[1:]]
     )
     with pytest.raises(MismatchError, match="no class 'dog'; there are a, b, c"):
         routing([0], [0], "dog", CLASSES)
@@ -155,7 +155,7 @@ def test_the_worst_sibling():
     fired = np.array([1, 1, 1, 0, 0, 0, 1, 0], bool)
     worst = worst_sibling(fired, y, "a", CLASSES)
     assert (worst.name, worst.value, worst.n) == ("c", 0.5, 2)
-    assert [worst.low, worst.high] == pytest.approx([float(v) for v in wilson(1, 2)])
+    assert [worst.low, worst.high] == pytest.approx([float(v) for v in rates(1, 2)[1:]])
     assert (
         worst_sibling(np.zeros(8, bool), y, "a", CLASSES).name == "b"
     )  # nothing fires: the class known best

@@ -6,7 +6,7 @@ from scipy.stats import ortho_group
 
 from classvec_lab.editing.audit.probe import probe_recovery
 from classvec_lab.readout import Readout
-from classvec_lab.statistics import wilson
+from classvec_lab.statistics import rates
 
 CLASSES = ("a", "b", "c")
 
@@ -25,7 +25,7 @@ def blobs(
 def test_a_probe_finds_what_is_there_and_not_what_is_not():
     found = probe_recovery(blobs(300), blobs(90, seed=1), "a")
     assert found.recall.value == 1
-    assert found.recall.low == pytest.approx(float(wilson(30, 30)[0]))
+    assert found.recall.low == pytest.approx(float(rates(30, 30)[1]))
     assert (found.recall.n, found.others.n) == (30, 60)
     assert found.hits.tolist() == [True] * 30
     gone = probe_recovery(blobs(300, collapse="a"), blobs(90, seed=1, collapse="a"), "a")
