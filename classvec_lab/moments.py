@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from .checks import labelled, representations
+from .checks import in_range, labelled, representations
 from .errors import MismatchError
 
 # float64 numbers taken in at a time: as many as a processor's cache holds, and as make one product
@@ -70,10 +70,10 @@ class ClassMoments:
             raise MismatchError(
                 "a covariance needs moments with a pooled scatter: pooled_scatter=True"
             )
-        from sklearn.covariance import shrunk_covariance
-
+        in_range("shrinkage", shrinkage, 0, 1)
         free = self.count.sum() - np.count_nonzero(self.count)
-        return shrunk_covariance(self.scatter / max(free, 1), shrinkage)
+        found = self.scatter / max(free, 1)
+        return (1 - shrinkage) * found + shrinkage * (found.trace() / self.dim) * np.eye(self.dim)
 
     def update(self, z: np.ndarray, y: np.ndarray) -> "ClassMoments":
         """Take in a batch.

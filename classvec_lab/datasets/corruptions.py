@@ -162,7 +162,7 @@ def written_on(dataset: ImageDataset, word: str | None, *, seed: int = 0) -> Ima
         raise DatasetError(f"word is text of up to 60 letters, or None; got {word!r}")
 
     def on(i: int) -> str | None:
-        u = _rng(seed, dataset.split, i).random()
+        u = _rng(seed, dataset.split, i).random() if word in ("conflict", "random") else 0
         return word_for(word, dataset.classes, int(dataset.all_targets[i]), u)
 
     def write(image, i):

@@ -61,8 +61,8 @@ def over_strength(
     colours = dict(zip(names, class_colours(len(names)), strict=True))
     axes = panels(
         len(parts),
-        size=(max(3, 5 / len(parts)), 3),
-        columns=min(len(parts), 3),
+        size=(max(3 - 0.8 * (len(parts) > 3), 5 / len(parts)), 3),
+        columns=min(len(parts), 4),
         sharey=True,
         over=title,
     )
