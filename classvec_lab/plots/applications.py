@@ -33,8 +33,9 @@ def by_condition(
         if over
         else [(k, table, column) for k, column in value.items()]
     )
-    size = (max(2.4, 6 / len(parts)), 0.27 * len(names) + 1.6)  # room for names and the legend
-    axes = panels(len(parts), size=size, columns=min(len(parts), 4), sharey=True, over=title)
+    n = len(parts)
+    size = (max(2.4, 6 / n), 0.27 * len(names) + 1.6)  # room for names and the legend
+    axes = panels(n, size=size, columns=min(n, 4), sharey=True, over=title)
     for ax, (name, part, column) in zip(axes, parts, strict=True):
         apart = 0.24 * part.duplicated(row).any()
         for k, (setting, own) in enumerate(part.groupby(by, sort=False)):
@@ -59,13 +60,9 @@ def over_strength(
     """
     names, parts = [*dict.fromkeys(table[line])], table.groupby("condition", sort=False)
     colours = dict(zip(names, class_colours(len(names)), strict=True))
-    axes = panels(
-        len(parts),
-        size=(max(3 - 0.8 * (len(parts) > 3), 5 / len(parts)), 3),
-        columns=min(len(parts), 4),
-        sharey=True,
-        over=title,
-    )
+    n = len(parts)
+    size = max(3 - 0.8 * (n > 3), 5 / n), 3
+    axes = panels(n, size=size, columns=min(n, 4), sharey=True, over=title)
     for ax, (condition, part) in zip(axes, parts, strict=True):
         for name, own in part.groupby(line, sort=False):
             curve(ax, own.sort_values(x), x, value, color=colours[name], marker=".", label=name)
