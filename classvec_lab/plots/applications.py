@@ -1,6 +1,6 @@
 """Applications of class vectors: methods under several conditions, and a share over strength."""
 
-from .marks import UNIT, below, curve, dots, few_ticks, name_rows, panels
+from .marks import UNIT, below, counts, curve, dots, few_ticks, name_rows, panels
 from .style import ACCENT, CONTRAST, MUTED, class_colours
 
 _SETTINGS = {
@@ -8,7 +8,6 @@ _SETTINGS = {
     "class known": {"color": CONTRAST, "markerfacecolor": "white"},
     "control": {"color": MUTED, "markerfacecolor": MUTED},
     "reference": {"color": "black"},
-    "test": {"color": ACCENT},
     "val": {"color": ACCENT, "markerfacecolor": "white"},
     "worst target": {"color": CONTRAST, "markerfacecolor": "none", "fmt": "D"},
 }
@@ -22,26 +21,25 @@ def by_condition(
     Args:
         table: columns condition, `row`, `by` ("deployed", "class known", "control", "reference",
             "val", "test", "worst target" or another), and shares with their _low and _high.
-        value: the column of the share; or several, by the name of their panel, of all rows.
+        value: the column of the share; or several of all rows, with their number in a column n.
         row, by: columns, of what has a row of its own and of what has a colour.
     Returns:
         The Axes.
     """
     names, over = [*dict.fromkeys(table[row])], isinstance(value, str)
-    parts = (
-        [(k, part, value) for k, part in table.groupby("condition", sort=False)]
-        if over
-        else [(k, table, column) for k, column in value.items()]
-    )
+    parts = [(column, table, column) for column in value]
+    if over:
+        parts = [(k, part, value) for k, part in table.groupby("condition", sort=False)]
     n = len(parts)
     size = (max(2.4, 6 / n), 0.27 * len(names) + 1.6)  # room for names and the legend
     axes = panels(n, size=size, columns=min(n, 4), sharey=True, over=title)
     for ax, (name, part, column) in zip(axes, parts, strict=True):
         apart = 0.24 * part.duplicated(row).any()
         for k, (setting, own) in enumerate(part.groupby(by, sort=False)):
-            look = _SETTINGS.get(setting, {"color": CONTRAST}) | {"label": setting, "along": "x"}
+            look = _SETTINGS.get(setting, {"color": ACCENT}) | {"label": setting, "along": "x"}
             dots(ax, own, column, own[row].map(names.index) + apart * (k - 0.5), **look)
-        ax.set(title=name, xlabel=value.replace("_", " ") if over else "")
+        below_it = value.replace("_", " ") if over else f"n = {counts(table['n'])}"
+        ax.set(title=name, xlabel=below_it)
         few_ticks(ax)
     name_rows(axes, names)
     return below(axes)

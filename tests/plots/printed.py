@@ -30,12 +30,7 @@ NAMES = {
     10: tuple(map(str, range(10))),
     43: tuple(f"{LONG[i % 4]}_{i}" for i in range(43)),
 }
-SHARES = {
-    "ACC_f": "acc_f",
-    "ACC_r": "acc_r",
-    "false fire": "false_fire",
-    "fires on worst sibling": "worst_sibling",
-}
+SHARES = ["acc_f", "acc_r", "false_fire", "worst_sibling"]
 TITLE = "open_clip:ViT-B-16/openai on german_traffic_signs, test split, 3 seed(s)"
 SETTINGS = [  # method, family, gate, chosen, lambda_, mean ACC_f, ACC_r, share of targets at 0
     ("fine-tuned", "reference", "none", False, np.nan, 0.98, 0.98, 0),

@@ -260,12 +260,12 @@ def test_gates_show_val_hollow_and_test_filled():
                 row |= {name: v, f"{name}_low": v - 0.01, f"{name}_high": v + 0.02}
             rows.append(row)
     frame = pd.DataFrame(rows)
-    names = {"ACC_f": "acc_f", "ACC_r": "acc_r", "false fire": "false_fire"}
-    names |= {"worst sibling": "worst_sibling"}
+    names = ["acc_f", "acc_r", "false_fire", "worst_sibling"]
     axes = plots.by_condition(frame, value=names, row="gate", by="split")
     assert [t.get_text() for t in axes[0].get_yticklabels()] == ["cosine", "margin"]
-    assert [ax.get_title(loc="left") for ax in axes] == [*names]
-    for ax, column in zip(axes, names.values(), strict=True):
+    assert [ax.get_title(loc="left") for ax in axes] == names
+    assert {ax.get_xlabel() for ax in axes} == {"n = 3"}
+    for ax, column in zip(axes, names, strict=True):
         found = dots(ax)
         lower, upper = (c[0].get_ydata() for c in ax.containers)
         assert (np.diff([lower, upper], axis=0) > 0.2).all()  # neither lies on the other
