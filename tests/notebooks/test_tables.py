@@ -32,7 +32,10 @@ OWN = {
     "08_typographic": {"dataset": "digits", "lambdas": [-1.0]},
     "09_trigger": {"steps": 3, "batch": 8},
     "13_subclasses": {  # five images of a cell in each split
-        "limit": 250, "column": "size", "n_populations": 2, "most_clusters": 4,
+        "limit": 250,
+        "column": "size",
+        "n_populations": 2,
+        "most_clusters": 4,
         "lambdas": [-1.5, -5.0],
     },
     "14_in_the_field": {"dataset": "digits", "false_fire": 0.05},
