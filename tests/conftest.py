@@ -66,6 +66,21 @@ def shared():
 
 
 @pytest.fixture(scope="session")
+def photographs(shared, tmp_path_factory):
+    """A folder of links to CIFAR-10, three classes of 100 images to train on and 30 to test.
+
+    All 5,000 are read, hashed and compared by each of the loads that a page makes.
+    """
+    folder = tmp_path_factory.mktemp("photographs")
+    for split, n in (("train", 100), ("test", 30)):
+        for name in ("cat", "ship", "truck"):
+            (folder / split / name).mkdir(parents=True)
+            for path in sorted((shared / "data/cifar10" / split / name).iterdir())[:n]:
+                (folder / split / name / path.name).symlink_to(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def coverage():
     """Rows of simulations by table; those that a run made are filed under figures/coverage/."""
     tables = {}

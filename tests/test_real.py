@@ -108,13 +108,13 @@ def edited(pre, data, **recipe):
 def mnist(shared, tmp_path_factory):
     """The built-in model fine-tuned on digits from a folder."""
     data = {
-        s: load_dataset(shared / "data" / "mnist", split=s, limit=400)
+        s: load_dataset(shared / "data" / "mnist", split=s, limit=300)
         for s in ("train", "val", "test")
     }
 
     def make():
         pre = load_classifier("tiny-clip", classes=data["train"].classes)
-        return edited(pre, data, epochs=4)
+        return edited(pre, data, epochs=3, batch_size=32)
 
     return warmed(tmp_path_factory, make)
 
@@ -162,7 +162,7 @@ def test_mobilenet_on_cifar(shared):
     """ImageNet weights through timm, a linear head, two short epochs."""
     train, test = (
         load_dataset(shared / "data" / "cifar10", split=s, limit=n)
-        for s, n in (("train", 300), ("test", 100))
+        for s, n in (("train", 200), ("test", 100))
     )
     weights = shared / "weights" / "mobilenetv2_100_imagenet.safetensors"
     with pytest.warns(UserWarning, match="a head of 1000 outputs, not of 10: a new one is drawn"):
@@ -171,7 +171,7 @@ def test_mobilenet_on_cifar(shared):
         )
     assert pre.dim == 1280
     ft, history = finetune(pre, train, epochs=2, batch_size=16, progress=False)
-    assert history["step"].iloc[-1] == 38
+    assert history["step"].iloc[-1] == 26
     check(pre, ft, test)
     check_panels(pre, ft, test)
     right = [
@@ -243,7 +243,7 @@ def test_mnist_digits_are_forgotten(mnist):
     targets = ["1", "3", "7"]
     methods = standard_methods(gates=["margin", "predicted"], n_random=1)
     study = forget_study(mnist, targets, methods, progress=False)
-    assert (study.table["n_f"].min(), study.table["n_r"].min()) == (40, 360)
+    assert (study.table["n_f"].min(), study.table["n_r"].min()) == (30, 270)
     table = study.table.set_index(["method", "target"])
     for target in targets:
         row = table.loc[("head-aware class vector", target)]

@@ -167,12 +167,10 @@ def test_the_notebook_says_what_its_tables_say(tmp_path):
 
 @pytest.mark.real
 @pytest.mark.usefixtures("look")
-def test_triggers_on_photographs(shared, tmp_path):
-    from test_real_applications import CIFAR
-
+def test_triggers_on_photographs(shared, photographs, tmp_path):
     weights = str(shared / "weights" / "mobilenetv2_100_imagenet.safetensors")
     given = {
-        "dataset": str(shared / "data" / "cifar10"), "data_args": CIFAR, "limit": 45, "epochs": 1,
+        "dataset": str(photographs), "limit": 45, "epochs": 1,
         "model": "timm:mobilenetv2_100", "model_args": MOBILENET, "weights": weights,
         "head": "probe", "n_candidates": 1, "steps": 10, "batch": 8, "out": str(tmp_path),
     }  # fmt: skip

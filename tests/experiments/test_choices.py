@@ -176,7 +176,7 @@ def alone(exp, target, bounds=BOUNDS):
 )
 def test_the_best_keys_are_no_worse_on_val_than_either_alone(seed, n_classes, spread, bounds):
     exp = crowd(n_classes, 14, seed, spread)
-    for target in exp.ft.classes[:2]:
+    for target in exp.ft.classes[:1]:
         found = alone(exp, target, bounds)
         keys, strength = M.best_keys(exp, exp.vectors[target], bounds)
         assert found[keys][:2] == min(each[:2] for each in found.values())
@@ -256,7 +256,7 @@ def test_a_chosen_strength_is_no_worse_than_a_fixed_one(score, n):
         made = class_vectors_of(n_classes, dim=10 + seed % 3, seed=seed)
         vectors = replace(made, z_pre=made.z_ft - reach * made.kappa)
         classifier = reader(vectors)
-        new = samples(vectors, 3000, seed=seed, spread=spread)
+        new = samples(vectors, 1500, seed=seed, spread=spread)
         over = {floor: [] for floor in gaps}
         for draw in range(4):
             val = samples(vectors, n * n_classes, seed=10 * seed + draw + 1, spread=spread)

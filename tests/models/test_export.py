@@ -82,7 +82,7 @@ def test_gates_and_edits_are_inside(tmp_path, suffix, temperatures):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     "source",
-    ["tiny-clip", "timm:test_vit/random", "torchvision:shufflenet_v2_x0_5/random", "hf:vit"],
+    ["tiny-clip", "timm:test_vit/random", "torchvision:resnet18/random", "hf:vit"],
 )
 def test_networks_of_all_libraries_leave_with_their_gates(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)

@@ -161,7 +161,7 @@ def cards(kept, n):
 
 
 def test_cards_of_edits_and_vectors(kept):
-    loaded = cards(kept, 75)
+    loaded = cards(kept, 30)
     assert 0 < sum(loaded) < len(loaded)
 
 
@@ -197,7 +197,7 @@ def classifiers(saved, n):
 
 
 def test_cards_of_classifiers(saved):
-    loaded = classifiers(saved, 60)
+    loaded = classifiers(saved, 25)
     assert 0 < sum(loaded) < len(loaded)
 
 
@@ -291,7 +291,7 @@ def files(folder, n):
 
 
 def test_damaged_files(tmp_path):
-    loaded = files(tmp_path, 1100)
+    loaded = files(tmp_path, 400)
     assert 0 < sum(loaded) < len(loaded)
 
 
@@ -344,7 +344,7 @@ def bombs(folder, n):
 
 
 def test_archives_with_any_members_and_sizes(tmp_path):
-    bombs(tmp_path, 120)
+    bombs(tmp_path, 60)
 
 
 # What calls something

@@ -15,6 +15,16 @@ from classvec_lab.models import tiny_clip
 from classvec_lab.models.weights import read_state_dict
 
 IMAGE = Image.new("RGB", (40, 30), (200, 30, 30))
+# model_args of open_clip: its networks of two kinds, too small to take a second each
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
+RESNET = {
+    "vision_cfg": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8, "patch_size": None},
+    "text_cfg": TEXT,
+}
+VIT = {
+    "vision_cfg": {"image_size": 64, "layers": 2, "width": 64, "patch_size": 32},
+    "text_cfg": TEXT,
+}
 
 
 def run(classifier):
@@ -23,16 +33,17 @@ def run(classifier):
 
 
 @pytest.mark.parametrize(
-    ("source", "head", "dim"),
+    ("source", "model_args", "head", "dim"),
     [
-        ("tiny-clip", CosineHead, 128),
-        ("open_clip:RN50/random", CosineHead, 1024),
-        ("timm:resnet10t/random", nn.Linear, 512),
-        ("mlp", nn.Linear, 128),
+        ("tiny-clip", {}, CosineHead, 128),
+        ("open_clip:RN50/random", RESNET, CosineHead, 1024),
+        ("timm:resnet10t/random", {}, nn.Linear, 512),
+        ("mlp", {}, nn.Linear, 128),
     ],
 )
-def test_every_source_classifies(source, head, dim):
-    classifier = load_classifier(source, classes=["cat", "dog", "traffic_light"])
+def test_every_source_classifies(source, model_args, head, dim):
+    classes = ["cat", "dog", "traffic_light"]
+    classifier = load_classifier(source, classes=classes, model_args=model_args)
     assert isinstance(classifier.head, head)
     assert classifier.dim == dim
     assert run(classifier).shape == (1, 3)
@@ -40,10 +51,14 @@ def test_every_source_classifies(source, head, dim):
     assert not any(m.training for m in classifier.modules())
 
 
-@pytest.mark.parametrize("source", ["mlp", "timm:resnet10t/random", "open_clip:RN50/random"])
-def test_seed_decides_random_weights_and_the_global_generator_is_left_alone(source):
-    state = torch.get_rng_state()
-    a, b, c = (load_classifier(source, classes=["x", "y"], seed=s) for s in (1, 1, 2))
+@pytest.mark.parametrize(
+    ("source", "model_args"),
+    [("mlp", {}), ("timm:resnet10t/random", {}), ("open_clip:RN50/random", RESNET)],
+    ids=["mlp", "timm", "open_clip"],
+)
+def test_seed_decides_random_weights_and_the_global_generator_is_left_alone(source, model_args):
+    state, how = torch.get_rng_state(), {"classes": ["x", "y"], "model_args": model_args}
+    a, b, c = (load_classifier(source, seed=s, **how) for s in (1, 1, 2))
     assert torch.equal(state, torch.get_rng_state())
     assert torch.equal(run(a), run(b))
     assert not torch.equal(run(a), run(c))
@@ -61,15 +76,14 @@ def test_openai_weights_get_the_activation_they_were_trained_with(monkeypatch):
         return real(arch, None, **options)
 
     monkeypatch.setattr(open_clip, "create_model", record)
-    classifier = load_classifier("open_clip:ViT-B-32/openai", classes=["a", "b"])
+    how = {"classes": ["a", "b"], "model_args": VIT}
+    classifier = load_classifier("open_clip:ViT-B-32/openai", **how)
     assert asked["tag"] == "openai"
     assert "QuickGELU" in repr(classifier.encoder)
     assert tuple(classifier.preprocess.config["mean"]) == pytest.approx(
         (0.48145466, 0.4578275, 0.40821073)
     )
-    assert "QuickGELU" not in repr(
-        load_classifier("open_clip:ViT-B-32/random", classes=["a", "b"]).encoder
-    )
+    assert "QuickGELU" not in repr(load_classifier("open_clip:ViT-B-32/random", **how).encoder)
 
 
 def test_without_a_network_the_message_says_what_to_do(monkeypatch):
@@ -186,7 +200,7 @@ def test_tiny_clip_with_weights_of_one_s_own(tmp_path):
 
 
 def test_what_a_source_is_built_of_decides_its_width():
-    width = {"embed_dim": 64}
+    width = RESNET | {"embed_dim": 64}
     narrow = load_classifier("open_clip:RN50/random", classes="ab", head="linear", model_args=width)
     assert narrow.dim == 64
     assert run(narrow).shape == (1, 2)

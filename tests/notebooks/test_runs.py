@@ -50,7 +50,7 @@ def test_a_folder_by_a_relative_path_twice_gives_the_same_bytes(tmp_path, folder
     assert result.returncode == 0, result.stderr
     monkeypatch.setenv("CLASSVEC_DATA", str(tmp_path / "data-b"))
     monkeypatch.chdir(tmp_path)
-    run("02", chosen | {"out": "b/02_orthogonality"})
+    run("02", chosen | {"out": "b/02_orthogonality"}, saved=True)
     made, again = (tmp_path / name / "02_orthogonality" for name in ("a", "b"))
     kinds = (".csv", ".png", ".pdf", ".safetensors")
     files = sorted(p.name for p in made.iterdir() if p.suffix in kinds)

@@ -80,7 +80,7 @@ def test_a_new_notebook_has_the_form_of_the_house_and_runs_at_once(tmp_path, cap
     test_parameters_are_flat_and_explained(path)
     (job,) = plan(["01"], folder=folder)
     assert job.parameters["dataset"] == "digits"
-    names = run("01", SMALL | {"epochs": 1, "out": str(tmp_path / "out")}, folder)
+    names = run("01", SMALL | {"epochs": 1, "out": str(tmp_path / "out")}, folder, saved=True)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "cosine.pdf",
         "cosine.png",
@@ -100,7 +100,7 @@ def test_neural_collapse_of_a_pair_that_is_given(tmp_path, capsys):
     mlp.save(tmp_path / "mine")
     out = tmp_path / "out"
     changes = {"finetuned": str(tmp_path / "mine"), "heads": ["linear"], "n_boot": 2}
-    names = run("04", SMALL | changes | {"out": str(out)})
+    names = run("04", SMALL | changes | {"out": str(out)}, saved=True)
     assert not names["histories"]
     assert list(names["reports"]) == ["the pair given, pre-trained", "the pair given, fine-tuned"]
     made = {p.name for p in out.iterdir()}

@@ -31,7 +31,13 @@ OWN = {
     "07_environment": {"dataset": "digits", "retrained": 1, "copies": 2, "lambdas": [-1.0]},
     "08_typographic": {"dataset": "digits", "lambdas": [-1.0]},
     "09_trigger": {"steps": 3, "batch": 8},
-    "13_subclasses": {"limit": 400, "column": "size"},  # five images of a cell in each split
+    "13_subclasses": {  # five images of a cell in each split
+        "limit": 250,
+        "column": "size",
+        "n_populations": 2,
+        "most_clusters": 4,
+        "lambdas": [-1.5, -5.0],
+    },
     "14_in_the_field": {"dataset": "digits", "false_fire": 0.05},
     "15_how_many_classes": {"epochs": [1, 2]},
 }

@@ -92,7 +92,10 @@ def faults(fig, key=False):
     return found
 
 
-@pytest.fixture(scope="module", params=NAMES, ids="{} classes".format)
+MANY = pytest.param(max(NAMES), marks=pytest.mark.slow)  # half a minute for the same 41 figures
+
+
+@pytest.fixture(scope="module", params=[min(NAMES), MANY], ids="{} classes".format)
 def made(request):
     return figures(NAMES[request.param])
 
