@@ -69,11 +69,9 @@ class AttributeVectors:
 
     def edit(self, value: str, target: str) -> Edit:
         """κ_{a+c} - κ_c as an `Edit` of strength 1."""
-        a, c = (
-            self.values.index(one_of(value, self.values, "value")),
-            index_of(target, self.classes),
-        )
-        name, step = f"(κ[{value}+{target}] - κ[{target}])", self.shift[a, c]
+        step = self.shift[self.values.index(one_of(value, self.values, "value"))]
+        step = step[index_of(target, self.classes)]
+        name = f"(κ[{value}+{target}] - κ[{target}])"
         return Edit.along(name, step, target=target, classes=self.classes, ft=self.ft)
 
     @property

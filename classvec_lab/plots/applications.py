@@ -27,9 +27,10 @@ def by_condition(
         The Axes.
     """
     names, over = [*dict.fromkeys(table[row])], isinstance(value, str)
-    parts = [(column, table, column) for column in value]
     if over:
         parts = [(k, part, value) for k, part in table.groupby("condition", sort=False)]
+    else:
+        parts = [(column, table, column) for column in value]
     n = len(parts)
     size = (max(2.4, 6 / n), 0.27 * len(names) + 1.6)  # room for names and the legend
     axes = panels(n, size=size, columns=min(n, 4), sharey=True, over=title)
