@@ -3,7 +3,6 @@
 import inspect
 
 from . import style
-from .applications import by_condition, over_strength
 from .audit import audit_dots, collateral_maps, routing_bars
 from .collapse import collapse_bars, collapse_curves, collapse_map
 from .editing import (
@@ -26,6 +25,7 @@ from .linearity import (
 from .live import edit_effect
 from .matrices import cluster_order, departures, entries, heatmap, histogram
 from .performance import accuracy_bars, sample_sheet, scatter_map
+from .shares import by_condition, over_strength
 from .study import over_class_counts, over_epochs
 from .verdict import verdict_page, verdict_pair
 

@@ -405,6 +405,9 @@ def figures(names) -> dict:
         "over_strength": lambda: p.over_strength(
             conditions(names).query("condition in ('conflict', 'true word', 'clean')"), title=TITLE
         ),
+        "over_strength_of_four": lambda: p.over_strength(
+            conditions(names).query("condition not in @names"), title=TITLE
+        ),
         "condition_sheet": lambda: p.sample_sheet(
             {"clean": world.data, names[-1]: world.data}, title=TITLE
         ),

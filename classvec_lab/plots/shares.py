@@ -1,4 +1,4 @@
-"""Applications of class vectors: methods under several conditions, and a share over strength."""
+"""Shares with their intervals: under several conditions, of several kinds, and over a strength."""
 
 from .marks import UNIT, below, counts, curve, dots, few_ticks, name_rows, panels
 from .style import ACCENT, CONTRAST, MUTED, class_colours
