@@ -258,13 +258,14 @@ def auc(positive: np.ndarray, negative: np.ndarray) -> Estimate:
 
     The interval is DeLong's (1988).
     """
-    from scipy.stats import norm, rankdata
+    from scipy.special import ndtri
 
     m, n = len(positive), len(negative)
-    ranks = rankdata(np.concatenate([positive, negative]))
-    above = (ranks[:m] - rankdata(positive)) / n  # share of negatives below each positive
-    below = 1 - (ranks[m:] - rankdata(negative)) / m
-    half = norm.ppf(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
+    both = pd.Series(np.concatenate([positive, negative]))
+    ranks = both.rank()
+    above = (ranks[:m] - both[:m].rank()) / n  # share of negatives below each positive
+    below = 1 - (ranks[m:] - both[m:].rank()) / m
+    half = ndtri(0.975) * np.sqrt(above.var(ddof=1) / m + below.var(ddof=1) / n)
     value = above.mean()
     return Estimate(*map(float, np.clip((value, value - half, value + half), 0, 1)), m + n)
 

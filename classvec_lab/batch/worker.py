@@ -86,6 +86,7 @@ def main() -> None:
             start_timeout=120,
             kernel_manager_class=ThisInterpreter,
             record_timing=False,
+            shutdown_kernel="immediate",
             on_notebook_start=started,
             on_cell_execute=entered,
         )

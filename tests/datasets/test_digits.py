@@ -3,7 +3,7 @@ import pickle
 import numpy as np
 from sklearn.datasets import load_digits
 
-from classvec_lab.datasets.digits import load_digits_dataset
+from classvec_lab.datasets.digits import _digits, load_digits_dataset
 
 SPLITS = ("train", "val", "test")
 
@@ -23,6 +23,9 @@ def test_sixty_twenty_twenty():
 
 def test_pixels_labels_and_classes():
     source = load_digits()
+    pixels, targets = _digits()
+    assert np.array_equal(pixels, np.rint(source.images * 255 / 16))
+    assert np.array_equal(targets, source.target)
     dataset = load_digits_dataset(split="val", seed=3)
     assert dataset.classes == tuple("0123456789")
     for i in (0, 100, len(dataset) - 1):
