@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-JOBS ?= 1
+JOBS ?= 2
 TEST_JOBS ?= 3
 PIP_ARGS ?=
 BIN := $(VENV)/bin

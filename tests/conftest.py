@@ -1,9 +1,11 @@
 """Shared fixtures: a cache of its own for each test, a small network, and small data."""
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
+import forked_kernels
 import nbval.kernel
 import numpy as np
 import pandas as pd
@@ -24,6 +26,8 @@ def socket_kernel(**given):
     folder = tempfile.TemporaryDirectory()
     manager = KernelManager(transport="ipc", connection_file=f"{folder.name}/kernel.json", **given)
     manager.folder = folder  # which goes with it
+    if sys.platform == "linux":
+        manager.kernel_spec.argv = forked_kernels.argv()
     return manager
 
 

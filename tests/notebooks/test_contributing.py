@@ -17,7 +17,8 @@ def test_a_diagnostic_is_added_as_the_guide_says(tmp_path):
     (setting,) = re.findall(r"```yaml\n(.*?)```", guide, re.S)
     code = [line for text in (module, cells, setting) for line in text.splitlines()]
     assert len([x for x in code if x.strip() and not x.startswith("# %%")]) < 30
-    shutil.copytree(REPOSITORY / "classvec_lab", tmp_path / "classvec_lab")
+    for part in ("classvec_lab", "data/digits"):
+        shutil.copytree(REPOSITORY / part, tmp_path / part)
     (tmp_path / "classvec_lab" / "diagnostics" / "rank.py").write_text(module)
     notebooks = tmp_path / "notebooks"
     notebooks.mkdir()
