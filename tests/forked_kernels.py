@@ -22,6 +22,7 @@ IMPORTED = (
     "ipykernel.kernelapp", "torch.export", "open_clip", "timm", "pandas", "scipy.linalg",
     "scipy.stats", "matplotlib.pyplot", "seaborn", "concept_erasure", "safetensors.torch", "anywidget",
 )  # fmt: skip
+SERVERS = set()  # process ids
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel tells matplotlib to use
 
 
@@ -41,6 +42,7 @@ def argv() -> list[str]:
         env=os.environ | {"MPLBACKEND": INLINE},
     )
     listener.close()
+    SERVERS.add(process.pid)
 
     def end():
         process.stdin.close()

@@ -12,6 +12,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import forked_kernels
 import psutil
 
 FLAGS = [
@@ -167,9 +168,19 @@ def time_limit(seconds: float):
         timer.cancel()
 
 
+def started() -> list[psutil.Process]:
+    """All processes that this one has started, but the one that kernels are forked from."""
+    own = [p for p in psutil.Process().children() if p.pid not in forked_kernels.SERVERS]
+    found = [*own]
+    for process in own:
+        with suppress(psutil.NoSuchProcess):
+            found += process.children(recursive=True)
+    return found
+
+
 def end_all() -> None:
-    """Kill all processes that this one has started."""
-    for process in psutil.Process().children(recursive=True):
+    """Kill all that is `started`."""
+    for process in started():
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -185,7 +196,7 @@ class Work:
 
     def seconds(self) -> float:
         """What they have taken since the first look, those included that have ended by now."""
-        for process in psutil.Process().children(recursive=True):
+        for process in started():
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 taken = process.cpu_times()
                 key = process.pid, process.create_time()
