@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from jupyter_client import KernelManager
+from nbval.plugin import IPyNbCell
 from PIL import Image
 from torch import nn
 
@@ -34,6 +35,26 @@ def socket_kernel(**given):
 if os.name == "posix":
     nbval.kernel.KernelManager = socket_kernel
 
+
+def pytest_configure(config):
+    """Start what kernels are forked from once for all test processes, where notebooks are tested."""
+    if sys.platform == "linux" and (config.option.nbval or config.option.nbval_lax):
+        forked_kernels.serve_all(config)
+
+
+def pytest_collection_modifyitems(items):
+    """Notebooks under nbval have fewer images: `make figures` runs them at their defaults."""
+    for item in items:
+        if isinstance(item, IPyNbCell):
+            with_fewer(item.cell, item.path.stem)
+
+
+def with_fewer(cell, stem: str) -> None:
+    """Where a cell holds a notebook's parameters, set them as `FEWER` says."""
+    if "parameters" in cell.metadata.get("tags", ()):
+        cell.source += "".join(f"\n{k} = {v!r}" for k, v in FEWER.get(stem, {}).items())
+
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared"
 CLASSES = ("red", "green", "blue")
@@ -48,6 +69,25 @@ MOBILENET = {
         "crop_pct": 1.0,
     },
 }
+
+# Parameters of notebooks under nbval; `make figures` runs them as they are
+DIGITS = {"limit": 300, "epochs": 2}
+FEWER = {
+    "00_verdict": DIGITS | {"beside_limit": 150, "beside_epochs": 2},
+    "01_models_and_data": DIGITS,
+    "02_orthogonality": DIGITS,
+    "03_linearity": DIGITS | {"n_images": 100, "other_limit": 150, "other_epochs": 2, "n_order": 24},
+    "04_neural_collapse": DIGITS,
+    "05_unlearning": DIGITS,
+    "06_weight_mapping": DIGITS,
+    "07_environment": {"limit": 150, "copies": 2, "retrained": 2},
+    "08_typographic": {"limit": 200},
+    "09_trigger": DIGITS | {"steps": 10},
+    "12_explore": {"limit": 600, "n_boot": 200, "collapse_epochs": 2, "collapse_boot": 50},
+    "13_subclasses": {"limit": 400},
+    "14_in_the_field": {"limit": 200, "epochs": 2},
+    "15_how_many_classes": {"limit": 100, "counts": [2, 10], "epochs": [1, 2]},
+}  # fmt: skip
 
 # how long an example takes says how busy the machine is
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,8 +5,6 @@ to each notebook to import. Run as a program this is that process, or, given a
 connection file besides, what Jupyter takes for the kernel: it asks for a fork and lives as long.
 """
 
-import atexit
-import functools
 import importlib
 import json
 import os
@@ -22,35 +20,39 @@ IMPORTED = (
     "ipykernel.kernelapp", "torch.export", "open_clip", "timm", "pandas", "scipy.linalg",
     "scipy.stats", "matplotlib.pyplot", "seaborn", "concept_erasure", "safetensors.torch", "anywidget",
 )  # fmt: skip
-SERVERS = set()  # process ids
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel tells matplotlib to use
+SOCKET = "CLASSVEC_TESTS_KERNELS"  # the environment variable with where kernels are asked for
 
 
-@functools.cache
-def argv() -> list[str]:
-    """The command of a kernel, for a kernel spec; the process to fork from ends with this one."""
+def serve_all(config) -> None:
+    """Start the process to fork from, once for pytest and its workers; it ends with pytest."""
+    if SOCKET in os.environ:
+        return
     folder = tempfile.TemporaryDirectory()
-    path = f"{folder.name}/socket"
-    command = [sys.executable, __file__, path]
+    os.environ[SOCKET] = path = f"{folder.name}/socket"
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen()
     process = subprocess.Popen(
-        [*command, str(listener.fileno())],
+        [sys.executable, __file__, path, str(listener.fileno())],
         stdin=subprocess.PIPE,
         pass_fds=[listener.fileno()],
         env=os.environ | {"MPLBACKEND": INLINE},
     )
     listener.close()
-    SERVERS.add(process.pid)
 
     def end():
+        del os.environ[SOCKET]
         process.stdin.close()
         process.wait()
         folder.cleanup()
 
-    atexit.register(end)
-    return [command[0], "-IS", *command[1:], "{connection_file}"]
+    config.add_cleanup(end)
+
+
+def argv() -> list[str]:
+    """The command of a kernel, for a kernel spec."""
+    return [sys.executable, "-IS", __file__, os.environ[SOCKET], "{connection_file}"]
 
 
 def serve(listener: socket.socket) -> None:

@@ -6,10 +6,11 @@ import re
 import nbformat
 import pytest
 import yaml
-from conftest import REPOSITORY
+from conftest import FEWER, REPOSITORY
 from in_process import run
 
 from classvec_lab import load_classifier, load_dataset
+from classvec_lab.batch.parameters import read_parameters
 from classvec_lab.batch.planning import begun, plan
 
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
@@ -54,6 +55,12 @@ def test_parameters_are_flat_and_explained(path):
         assert isinstance(node, ast.Assign)
         ast.literal_eval(node.value)
     assert re.search(r'^out = ""', cell.source, re.M)
+
+
+@pytest.mark.parametrize("stem", FEWER)
+def test_what_tests_set_is_a_parameter(stem):
+    (path,) = (p for p in NOTEBOOKS if p.stem == stem)
+    assert FEWER[stem].keys() <= read_parameters(path).keys()
 
 
 def test_settings_know_every_notebook():

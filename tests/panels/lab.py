@@ -12,7 +12,6 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import forked_kernels
 import psutil
 
 FLAGS = [
@@ -53,7 +52,7 @@ def served(root: Path, *command: str, environment=None, limit: float = STEP):
     """Run a Jupyter server in `root` and yield its address, with the token; it is killed at the end, kernels included."""
     log = open(root / "server.log", "w+")  # noqa: SIM115 (closed below)
     process = subprocess.Popen(
-        [sys.executable, "-m", *command],
+        [sys.executable, "-m", *command, "--KernelManager.shutdown_wait_time=0.5"],
         cwd=root, env={**os.environ, **(environment or {})}, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     try:
@@ -168,19 +167,9 @@ def time_limit(seconds: float):
         timer.cancel()
 
 
-def started() -> list[psutil.Process]:
-    """All processes that this one has started, but the one that kernels are forked from."""
-    own = [p for p in psutil.Process().children() if p.pid not in forked_kernels.SERVERS]
-    found = [*own]
-    for process in own:
-        with suppress(psutil.NoSuchProcess):
-            found += process.children(recursive=True)
-    return found
-
-
 def end_all() -> None:
-    """Kill all that is `started`."""
-    for process in started():
+    """Kill all processes that this one has started."""
+    for process in psutil.Process().children(recursive=True):
         with suppress(psutil.NoSuchProcess):
             process.kill()
 
@@ -196,7 +185,7 @@ class Work:
 
     def seconds(self) -> float:
         """What they have taken since the first look, those included that have ended by now."""
-        for process in started():
+        for process in psutil.Process().children(recursive=True):
             with suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
                 taken = process.cpu_times()
                 key = process.pid, process.create_time()
