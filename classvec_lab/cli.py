@@ -102,11 +102,19 @@ def _parser() -> argparse.ArgumentParser:
 def _run(parameters: Sequence[str], **options) -> int:
     from .batch.runner import FAILED, NOT_RUN, run, table
 
+    pairs = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise NotebookError(f"-p {text}: write -p NAME=VALUE")
+        if name in pairs:
+            raise NotebookError(f"-p {text}: {name} was already set to {pairs[name]!r}")
+        pairs[name] = value
     # As Ctrl-C does: an exception in the main thread, so that the workers are ended before this
     # process is.
     previous = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
-        results = run(parameters=_pairs(parameters), **options)
+        results = run(parameters=pairs, **options)
     finally:
         signal.signal(signal.SIGTERM, previous)
     print(table(results))
@@ -148,18 +156,6 @@ def _gallery(folder: Path | None) -> None:
     if not finished(folder):
         raise NotebookError(f"no finished runs in {folder}; make them with `classvec run --full`")
     print(os.path.relpath(write_gallery(folder)))
-
-
-def _pairs(texts):
-    pairs = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise NotebookError(f"-p {text}: write -p NAME=VALUE")
-        if name in pairs:
-            raise NotebookError(f"-p {text}: {name} was already set to {pairs[name]!r}")
-        pairs[name] = value
-    return pairs
 
 
 if __name__ == "__main__":

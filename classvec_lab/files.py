@@ -256,8 +256,17 @@ def save_figure(fig, paths: Iterable[Path]) -> None:
         ".png": {"Software": None},
         ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
     }
-    if fig.axes and (engine := fig.get_layout_engine()):
+    engine, dpi = fig.get_layout_engine(), fig.dpi
+    if fig.axes and engine:
         engine.execute(fig)  # the room that square maps leave is known once they were laid out
-    for path in paths:
-        with atomic(path) as temporary:
-            fig.savefig(temporary, dpi=DPI, bbox_inches="tight", metadata=blank[path.suffix])
+        fig.dpi = DPI
+        engine.execute(fig)
+    fig.set_layout_engine("none")  # laid out and measured once, both are drawn in less time
+    try:
+        box = fig.get_tightbbox().padded(0.1)
+        for path in paths:
+            with atomic(path) as temporary:
+                fig.savefig(temporary, dpi=DPI, bbox_inches=box, metadata=blank[path.suffix])
+    finally:
+        fig.dpi = dpi
+        fig.set_layout_engine(engine)

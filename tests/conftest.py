@@ -72,14 +72,15 @@ MOBILENET = {
 
 # Parameters of notebooks under nbval; `make figures` runs them as they are
 DIGITS = {"limit": 300, "epochs": 2}
+FOUR = DIGITS | {"targets": ["0", "1", "2", "3"]}
 FEWER = {
-    "00_verdict": DIGITS | {"beside_limit": 150, "beside_epochs": 2},
+    "00_verdict": FOUR | {"beside_limit": 150, "beside_epochs": 2},
     "01_models_and_data": DIGITS,
     "02_orthogonality": DIGITS,
     "03_linearity": DIGITS | {"n_images": 100, "other_limit": 150, "other_epochs": 2, "n_order": 24},
     "04_neural_collapse": DIGITS,
-    "05_unlearning": DIGITS,
-    "06_weight_mapping": DIGITS,
+    "05_unlearning": FOUR | {"in_turn": 2},
+    "06_weight_mapping": FOUR,
     "07_environment": {"limit": 150, "copies": 2, "retrained": 2},
     "08_typographic": {"limit": 200},
     "09_trigger": DIGITS | {"steps": 10},

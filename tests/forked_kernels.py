@@ -18,7 +18,7 @@ import threading
 
 IMPORTED = (
     "ipykernel.kernelapp", "torch.export", "open_clip", "timm", "pandas", "scipy.linalg",
-    "scipy.stats", "matplotlib.pyplot", "seaborn", "concept_erasure", "safetensors.torch", "anywidget",
+    "scipy.stats", "matplotlib.pyplot", "fontTools.subset", "seaborn", "concept_erasure", "safetensors.torch", "anywidget",
 )  # fmt: skip
 INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel tells matplotlib to use
 SOCKET = "CLASSVEC_TESTS_KERNELS"  # the environment variable with where kernels are asked for

@@ -127,12 +127,13 @@ class Outputs:
                 f"{listed(sorted(self._lost))} couldn't be written to {self.folder}: make room, "
                 "then run those cells and this one again"
             )
+        threads = os.environ.get("OMP_NUM_THREADS", "")
         manifest = {
             "notebook": self.notebook,
             "parameters": self.parameters,
             "facts": self._facts,
             "versions": {"python": platform.python_version(), **versions()},
-            "threads": _threads(),
+            "threads": int(threads) if threads.isdigit() else os.cpu_count() or 1,
             "seconds": round(time.monotonic() - self._started, 3),
             "files": {name: sha256(self.folder / name) for name in sorted(self._files)},
         }
@@ -224,11 +225,6 @@ def sha256(path: str | Path) -> str:
     """Hex SHA-256 of a file's contents."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _threads() -> int:
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdigit() else os.cpu_count() or 1
 
 
 def checked(name: str, what: str) -> str:

@@ -42,7 +42,13 @@ def edit_effect(
     if gate is not None:
         _gate(axes[1], gate, threshold)
     if strength is not None:
-        _strength(axes[-1], strength, at)
+        ax = axes[-1]
+        for column, colour, name in ACCURACIES:
+            label = f"{name}, n = {strength[f'n_{column[-1]}'].iloc[0]:.0f}"
+            curve(ax, strength, "factor", column, color=colour, label=label)
+        mark(ax, at, "strength {:g}")
+        ax.set(ylim=UNIT, xlabel="strength of the edit", ylabel="accuracy")
+        below(ax, columns=1)
     return axes
 
 
@@ -80,13 +86,4 @@ def _gate(ax, rates: pd.DataFrame, threshold: float | None) -> None:
     mark(ax, threshold, "γ = {:.3f}")
     xlabel = f"threshold of the {rates['score'].iloc[0]} gate"
     ax.set(ylim=UNIT, xlabel=xlabel, ylabel="share that fires")
-    below(ax, columns=1)
-
-
-def _strength(ax, curves: pd.DataFrame, at: float | None) -> None:
-    for column, colour, name in ACCURACIES:
-        label = f"{name}, n = {curves[f'n_{column[-1]}'].iloc[0]:.0f}"
-        curve(ax, curves, "factor", column, color=colour, label=label)
-    mark(ax, at, "strength {:g}")
-    ax.set(ylim=UNIT, xlabel="strength of the edit", ylabel="accuracy")
     below(ax, columns=1)
