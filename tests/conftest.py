@@ -76,18 +76,18 @@ FOUR = DIGITS | {"targets": ["0", "1", "2", "3"]}
 FEWER = {
     "00_verdict": FOUR | {"beside_limit": 150, "beside_epochs": 2},
     "01_models_and_data": DIGITS,
-    "02_orthogonality": DIGITS,
-    "03_linearity": DIGITS | {"n_images": 100, "other_limit": 150, "other_epochs": 2, "n_order": 24},
-    "04_neural_collapse": DIGITS,
+    "02_orthogonality": DIGITS | {"n_boot": 200},
+    "03_linearity": DIGITS | {"n_images": 100, "other_limit": 100, "other_epochs": 1, "n_order": 12},
+    "04_neural_collapse": DIGITS | {"n_boot": 50},
     "05_unlearning": FOUR | {"in_turn": 2},
     "06_weight_mapping": FOUR,
     "07_environment": {"limit": 150, "copies": 2, "retrained": 2},
     "08_typographic": {"limit": 200},
     "09_trigger": DIGITS | {"steps": 10},
-    "12_explore": {"limit": 600, "n_boot": 200, "collapse_epochs": 2, "collapse_boot": 50},
-    "13_subclasses": {"limit": 400},
+    "12_explore": {"limit": 400, "n_boot": 200, "collapse_epochs": 2, "collapse_boot": 50},
+    "13_subclasses": {"limit": 400, "epochs": 1},
     "14_in_the_field": {"limit": 200, "epochs": 2},
-    "15_how_many_classes": {"limit": 100, "counts": [2, 10], "epochs": [1, 2]},
+    "15_how_many_classes": {"limit": 100, "counts": [2, 10], "epochs": [1, 2], "n_boot": 50},
 }  # fmt: skip
 
 # how long an example takes says how busy the machine is
