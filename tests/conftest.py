@@ -1,19 +1,13 @@
 """Shared fixtures: a cache of its own for each test, a small network, and small data."""
 
-import os
-import sys
-import tempfile
 from pathlib import Path
 
 import forked_kernels
-import nbval.kernel
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
-from jupyter_client import KernelManager
-from nbval.plugin import IPyNbCell
 from PIL import Image
 from torch import nn
 
@@ -22,31 +16,17 @@ from classvec_lab.datasets import ImageDataset
 from classvec_lab.models import Preprocess
 
 
-def socket_kernel(**given):
-    """A kernel manager without ports: between being chosen and bound, another kernel may take one."""
-    folder = tempfile.TemporaryDirectory()
-    manager = KernelManager(transport="ipc", connection_file=f"{folder.name}/kernel.json", **given)
-    manager.folder = folder  # which goes with it
-    if sys.platform == "linux":
-        manager.kernel_spec.argv = forked_kernels.argv()
-    return manager
-
-
-if os.name == "posix":
-    nbval.kernel.KernelManager = socket_kernel
-
-
 def pytest_configure(config):
-    """Start what kernels are forked from once for all test processes, where notebooks are tested."""
-    if sys.platform == "linux" and (config.option.nbval or config.option.nbval_lax):
-        forked_kernels.serve_all(config)
+    """Make ready for notebooks, where they are tested."""
+    if config.option.nbval or config.option.nbval_lax:
+        forked_kernels.configure(config)
 
 
 def pytest_collection_modifyitems(items):
     """Notebooks under nbval have fewer images: `make figures` runs them at their defaults."""
     for item in items:
-        if isinstance(item, IPyNbCell):
-            with_fewer(item.cell, item.path.stem)
+        if cell := getattr(item, "cell", None):
+            with_fewer(cell, item.path.stem)
 
 
 def with_fewer(cell, stem: str) -> None:
@@ -78,7 +58,7 @@ FEWER = {
     "01_models_and_data": DIGITS,
     "02_orthogonality": DIGITS | {"n_boot": 200},
     "03_linearity": DIGITS | {"n_images": 100, "other_limit": 100, "other_epochs": 1, "n_order": 12},
-    "04_neural_collapse": DIGITS | {"n_boot": 50},
+    "04_neural_collapse": DIGITS | {"epochs": 1, "n_boot": 50},
     "05_unlearning": FOUR | {"in_turn": 2},
     "06_weight_mapping": FOUR,
     "07_environment": {"limit": 150, "copies": 2, "retrained": 2},
@@ -87,7 +67,7 @@ FEWER = {
     "12_explore": {"limit": 400, "n_boot": 200, "collapse_epochs": 2, "collapse_boot": 50},
     "13_subclasses": {"limit": 400, "epochs": 1},
     "14_in_the_field": {"limit": 200, "epochs": 2},
-    "15_how_many_classes": {"limit": 100, "counts": [2, 10], "epochs": [1, 2], "n_boot": 50},
+    "15_how_many_classes": {"limit": 60, "counts": [2, 10], "epochs": [1, 2], "n_boot": 50},
 }  # fmt: skip
 
 # how long an example takes says how busy the machine is

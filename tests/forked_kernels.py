@@ -24,9 +24,17 @@ INLINE = "module://matplotlib_inline.backend_inline"  # what a kernel tells matp
 SOCKET = "CLASSVEC_TESTS_KERNELS"  # the environment variable with where kernels are asked for
 
 
-def serve_all(config) -> None:
-    """Start the process to fork from, once for pytest and its workers; it ends with pytest."""
-    if SOCKET in os.environ:
+def configure(config) -> None:
+    """Have nbval start kernels without ports: between being chosen and bound, another may take one.
+
+    On Linux they are forks. The process to fork from is one for pytest and its workers, and ends
+    with pytest.
+    """
+    import nbval.kernel
+
+    if os.name == "posix":
+        nbval.kernel.KernelManager = manager
+    if sys.platform != "linux" or SOCKET in os.environ:
         return
     folder = tempfile.TemporaryDirectory()
     os.environ[SOCKET] = path = f"{folder.name}/socket"
@@ -50,9 +58,17 @@ def serve_all(config) -> None:
     config.add_cleanup(end)
 
 
-def argv() -> list[str]:
-    """The command of a kernel, for a kernel spec."""
-    return [sys.executable, "-IS", __file__, os.environ[SOCKET], "{connection_file}"]
+def manager(**given):
+    """A kernel manager without ports."""
+    from jupyter_client import KernelManager
+
+    folder = tempfile.TemporaryDirectory()
+    made = KernelManager(transport="ipc", connection_file=f"{folder.name}/kernel.json", **given)
+    made.folder = folder  # which goes with it
+    if SOCKET in os.environ:
+        command = [sys.executable, "-IS", __file__, os.environ[SOCKET], "{connection_file}"]
+        made.kernel_spec.argv = command
+    return made
 
 
 def serve(listener: socket.socket) -> None:
@@ -101,8 +117,10 @@ def become(asking: socket.socket, files: list[int], connection: str, cwd: str, e
     threading.Thread(target=follow, daemon=True).start()
     sys.argv = ["ipykernel_launcher.py", "-f", connection]
     from ipykernel.kernelapp import launch_new_instance
+    from traitlets.config import Config
 
-    launch_new_instance()
+    # figures are drawn for the files alone: nobody looks at the cells
+    launch_new_instance(config=Config({"InlineBackend": {"figure_formats": set()}}))
     os._exit(0)
 
 
