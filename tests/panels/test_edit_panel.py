@@ -420,4 +420,4 @@ class Actions(RuleBasedStateMachine):
 
 
 TestActions = Actions.TestCase
-TestActions.settings = settings(max_examples=12, stateful_step_count=20)
+TestActions.settings = settings(max_examples=15, stateful_step_count=25)

@@ -43,13 +43,10 @@ def apart(one, other, slack=1.5):
 
 def overlapping(ones, others, boxes, slack=1.5):
     """Those pairs of texts that have no line between them; most are told apart at once."""
-    corners = [
-        np.array([boxes[id(t)] for t in texts]).reshape(-1, 4, 2) for texts in (ones, others)
-    ]
-    (low, high), (left, right) = ((c.min(axis=1), c.max(axis=1)) for c in corners)
-    near = (low[:, None] <= right) & (left <= high[:, None])
+    a, b = (np.array([boxes[id(t)] for t in texts]).reshape(-1, 4, 2) for texts in (ones, others))
+    near = (a.min(axis=1)[:, None] <= b.max(axis=1)) & (b.min(axis=1) <= a.max(axis=1)[:, None])
     for i, j in np.argwhere(near.all(axis=2)):
-        if not apart(corners[0][i], corners[1][j], slack):
+        if not apart(a[i], b[j], slack):
             yield ones[i], others[j]
 
 
@@ -87,7 +84,7 @@ def faults(fig, key=False):
     if wide > 9.2:
         found.append(f"{wide:.1f} inches wide")
     boxes = {id(t): corners(t, renderer) for t in texts + loose}
-    over = [(a, b) for a, b in overlapping(texts, texts, boxes) if id(a) < id(b)]
+    over = [(a, b) for a, b in overlapping(texts, texts, boxes) if texts.index(a) < texts.index(b)]
     # values in cells and bars have a test of their own
     alone = [t for t in loose if t.get_bbox_patch() or t.axes is None or t not in t.axes.texts]
     over += overlapping(alone, texts, boxes, 3)
@@ -113,3 +110,14 @@ def test_every_figure_is_legible_on_paper(made):
             found[name] = wrong
         plt.close("all")
     assert found == {}
+
+
+def test_what_lies_over_a_label_is_found():
+    fig, ax = plt.subplots()
+    ax.set(xticks=[0, 0.01, 1], xticklabels=["first", "second", "third"])
+    at = {"transform": ax.get_xaxis_transform(), "ha": "center", "va": "top"}
+    note = ax.text(1, -0.03, "a note", bbox={"pad": 1}, **at)
+    assert sorted(faults(fig)) == ["'a note' over 'third'", "'first' over 'second'"]
+    ax.set_xticks([0, 0.5, 1], ["first", "second", "third"])
+    note.remove()
+    assert faults(fig) == []
